@@ -1,0 +1,46 @@
+"""Morphogen: train, judge and use generative models of your own data.
+
+    import morphogen as mg
+    data = mg.load("photos/")
+    bundle = mg.train(data, "flow_matching", budget="10m")
+    bundle.sample(64, seed=0).save("grid.png")
+
+Names are imported when first used, so that `import morphogen` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from morphogen.core.bundle import Bundle
+    from morphogen.core.recipe import Recipe
+    from morphogen.data.dataset import Data, load
+    from morphogen.evaluation.evaluate import evaluate
+    from morphogen.train.run import train
+
+_HOMES = {
+    "Bundle": "morphogen.core.bundle",
+    "Data": "morphogen.data.dataset",
+    "Recipe": "morphogen.core.recipe",
+    "evaluate": "morphogen.evaluation.evaluate",
+    "load": "morphogen.data.dataset",
+    "train": "morphogen.train.run",
+}
+__all__ = ["Bundle", "Data", "Recipe", "evaluate", "load", "open", "train"]
+
+
+def open(path: str, *, trust: bool = False, device: str = "cpu") -> Bundle:
+    """Open a trained bundle. See `Bundle.open`."""
+    from morphogen.core.bundle import Bundle
+
+    return Bundle.open(path, trust=trust, device=device)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'morphogen' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

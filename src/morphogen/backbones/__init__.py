@@ -1,0 +1,1 @@
+"""Networks from one TensorSpec to another. One file per kind."""

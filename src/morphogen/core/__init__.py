@@ -1,0 +1,1 @@
+"""The contract: specs, likelihoods, capabilities, families, codecs, discovery, recipes, bundles."""

@@ -1,0 +1,84 @@
+"""The contract of the backbone axis: a network from one TensorSpec to another.
+
+A family never names a network. It receives a `BuildBackbone` and asks it for what it needs: a
+denoiser (grid to the same grid), an encoder (grid to vector), a decoder (vector to grid), a critic,
+a causal sequence model. One MLP, U-Net or transformer file therefore serves every family.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from morphogen.core.errors import RefusedPair
+from morphogen.core.spec import TensorSpec
+
+
+class Backbone(nn.Module):
+    """A network: `forward(x, cond) -> out`.
+
+    x (B, *in_spec.shape), or int64 tokens for token specs; cond (B, cond_dim) modulates every
+    block (time, class, text already embedded), None when cond_dim is 0; out (B, *out_spec.shape),
+    real. A causal network's output at position i depends on inputs at positions <= i only.
+
+    Subclasses take `(in_spec, out_spec, cond_dim, causal, *, hyperparameters...)`.
+    """
+
+    def __init__(
+        self, in_spec: TensorSpec, out_spec: TensorSpec, cond_dim: int = 0, causal: bool = False
+    ) -> None:
+        super().__init__()
+        self.in_spec, self.out_spec = in_spec, out_spec
+        self.cond_dim, self.causal = cond_dim, causal
+
+    @classmethod
+    def refuses(cls, in_spec: TensorSpec, out_spec: TensorSpec, causal: bool = False) -> str | None:
+        """Why this network cannot map `in_spec` to `out_spec`; None when it can."""
+        return None
+
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        """(B, *in), (B, cond_dim) -> (B, *out)."""
+        raise NotImplementedError
+
+
+class CanStep(Protocol):
+    """A causal backbone that generates one position at a time, keeping what it has seen."""
+
+    def step(
+        self, token: Tensor, cond: Tensor | None = None, state: Any = None
+    ) -> tuple[Tensor, Any]:
+        """token (B,) at the next position -> output (B, C) there, and the state to pass on.
+
+        Equal to the last position of `forward` over the whole prefix.
+        """
+        ...
+
+
+class BuildBackbone:
+    """Builds networks of one kind with one set of hyperparameters: what a family receives."""
+
+    def __init__(self, backbone: type[Backbone], **hyperparameters: Any) -> None:
+        self.backbone, self.hyperparameters = backbone, hyperparameters
+
+    def __call__(
+        self, in_spec: TensorSpec, out_spec: TensorSpec, cond_dim: int = 0, causal: bool = False
+    ) -> Backbone:
+        """A network in_spec -> out_spec. Raises `RefusedPair` where this kind cannot."""
+        reason = self.backbone.refuses(in_spec, out_spec, causal)
+        if reason:
+            raise RefusedPair(
+                f"the backbone {self.backbone.__name__} does not fit: {reason}",
+                found=f"{in_spec} -> {out_spec}{', causal' if causal else ''}",
+                hint="morphogen list backbones",
+            )
+        return self.backbone(in_spec, out_spec, cond_dim, causal, **self.hyperparameters)
+
+
+def zero_init(module: nn.Module) -> nn.Module:
+    """Start a residual branch or an output layer at zero (Goyal et al. 2017; ReZero)."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.zero_()
+    return module

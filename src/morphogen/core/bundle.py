@@ -1,0 +1,245 @@
+"""A trained model as a folder that rebuilds itself.
+
+    config.json          format, spec, conditions, resolved recipe, codec, data, hashes of the files
+    model.safetensors    the weights (the averaged ones, where training averaged)
+    codec.safetensors    the codec's own weights, when it has any (latent codecs)
+    metrics.json  samples/  log.jsonl  README.md
+
+No pickle, no code. A bundle from a stranger is safe to open: names in it are looked up among the
+installed components, and dotted paths are refused unless the caller says `trust=True`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from morphogen.core import discover
+from morphogen.core.capability import why_not
+from morphogen.core.codec import Codec, Item
+from morphogen.core.errors import BundleError, RefusedPair
+from morphogen.core.family import Family
+from morphogen.core.random import generator as new_generator
+from morphogen.core.recipe import Recipe, build_family
+from morphogen.core.result import Result
+from morphogen.core.schema import check_options
+from morphogen.core.spec import TensorSpec
+from morphogen.core.storage import read_tensors, sha256, write_tensors, write_text
+
+FORMAT = "morphogen-bundle"
+VERSION = 1
+SAMPLE_BATCH = 250  # items generated at once: a batch that fits small machines and fills large ones
+
+
+@dataclass
+class Bundle:
+    """A family with its weights, the codec of its data, and the record of how it came to be."""
+
+    family: Family
+    codec: Codec
+    recipe: Recipe
+    data: dict[str, Any] = field(default_factory=dict)  # digest, counts, source
+    priors: dict[str, list[float]] = field(default_factory=dict)  # label -> class frequencies
+    metrics: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    # -- disk ------------------------------------------------------------------------------------
+
+    def save(self, path: Path | str) -> Path:
+        """Write the bundle; config.json goes last, so that a folder with one is complete."""
+        path = Path(path)
+        write_tensors(path / "model.safetensors", self.family.state_dict())
+        files = {"model.safetensors": sha256(path / "model.safetensors")}
+        if tensors := self.codec.tensors():
+            write_tensors(path / "codec.safetensors", tensors)
+            files["codec.safetensors"] = sha256(path / "codec.safetensors")
+        write_text(path / "metrics.json", json.dumps(self.metrics, indent=2) + "\n")
+        config = {
+            "format": FORMAT,
+            "version": VERSION,
+            **describe(self.family, self.codec, self.recipe),
+            "data": self.data,
+            "priors": self.priors,
+            "files": files,
+        }
+        write_text(path / "config.json", json.dumps(config, indent=2) + "\n")
+        self.path = path
+        return path
+
+    @classmethod
+    def open(cls, path: Path | str, *, trust: bool = False, device: str = "cpu") -> Bundle:
+        """Rebuild a bundle from its folder.
+
+        Raises `BundleError` when a file is missing, was changed, or is of a newer version.
+        """
+        path = Path(path)
+        config = read_config(path)
+        for name, expected in config["files"].items():
+            file = path / Path(name).name
+            if not file.is_file():
+                raise BundleError("a file of the bundle is missing", found="nothing", where=file)
+            if (found := sha256(file)) != expected:
+                raise BundleError(
+                    "a file of the bundle was changed after it was saved",
+                    found=f"sha256 {found[:16]}...",
+                    expected=f"sha256 {expected[:16]}...",
+                    where=file,
+                    hint="copy the bundle again from where it came, or train it anew",
+                )
+        codec_file = path / "codec.safetensors"
+        codec_tensors = read_tensors(codec_file) if "codec.safetensors" in config["files"] else {}
+        family, codec, recipe = rebuild(config, codec_tensors, trust=trust)
+        try:
+            family.load_state_dict(read_tensors(path / "model.safetensors"))
+        except RuntimeError as error:
+            raise BundleError(
+                f"the weights do not fit the recipe: {error}", where=path / "model.safetensors"
+            ) from error
+        family.to(device).eval()
+        metrics_file = path / "metrics.json"
+        metrics = json.loads(metrics_file.read_text()) if metrics_file.is_file() else {}
+        return cls(
+            family, codec, recipe, config["data"], config["priors"], metrics=metrics, path=path
+        )
+
+    # -- work ------------------------------------------------------------------------------------
+
+    def sample(
+        self,
+        num: int = 16,
+        *,
+        seed: int = 0,
+        cond: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Result:
+        """Draw `num` new items. Conditions not given are drawn as often as the data has them."""
+        return self.task("generate", seed=seed, cond=cond, num=num, **options)
+
+    def task(
+        self,
+        name: str,
+        *inputs: Any,
+        seed: int = 0,
+        cond: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Result:
+        """Run a task on inputs: items, paths that the codec reads, or a tensor (N, *shape).
+
+        Raises `RefusedPair` when the model lacks what the task needs, naming what that is.
+        """
+        run = discover.find("task", name)
+        if reason := why_not(self.family, run):
+            raise RefusedPair(
+                f"the task {name!r} does not apply to this model: it {reason}",
+                found=type(self.family).__name__,
+                hint=f"morphogen tasks {self.path or 'BUNDLE'}",
+            )
+        arguments = check_options(run, options, name)
+        if inputs:
+            arguments["x"] = self.encode(*inputs)
+        draw = new_generator(seed)
+        num = len(arguments["x"]) if "x" in arguments else int(arguments.get("num", 16))
+        arguments["cond"] = self.conditions(num, cond or {}, draw, drawn=not inputs)
+        with torch.no_grad():
+            result: Result = run(self.family, generator=draw, **arguments)
+        result.codec = self.codec
+        return result
+
+    def tasks(self) -> dict[str, str | None]:
+        """Every task: None when it applies to this model, else the reason why it does not."""
+        return {
+            name: why_not(self.family, discover.find("task", name))
+            for name in discover.names("task")
+        }
+
+    def encode(self, *inputs: Any) -> Tensor:
+        """Items, paths or a ready tensor -> (N, *shape)."""
+        if len(inputs) == 1 and isinstance(inputs[0], Tensor):
+            self.family.spec.check(inputs[0], "input")
+            return inputs[0]
+        items: list[Item] = []
+        for value in inputs:
+            if isinstance(value, (str, Path)):
+                items.extend(self.codec.read_inputs(value))
+            else:
+                items.append(value if isinstance(value, Item) else Item(value))
+        return self.codec.encode_many(items)
+
+    def conditions(
+        self, num: int, given: Mapping[str, Any], draw: torch.Generator, *, drawn: bool
+    ) -> dict[str, Tensor]:
+        """Encode the conditions given by name, and draw the labels that were not (if `drawn`)."""
+        cond: dict[str, Tensor] = {}
+        for name, value in given.items():
+            if isinstance(value, Tensor):
+                cond[name] = value
+                continue
+            values = value if isinstance(value, (list, tuple)) else [value] * num
+            cond[name] = torch.stack([self.codec.encode_condition(name, each) for each in values])
+        for name, frequencies in self.priors.items():
+            if drawn and name not in cond and name in self.family.conditions:
+                weights = torch.tensor(frequencies)
+                cond[name] = torch.multinomial(weights, num, replacement=True, generator=draw)
+        return cond
+
+
+def describe(family: Family, codec: Codec, recipe: Recipe) -> dict[str, Any]:
+    """What `rebuild` needs, as JSON."""
+    axis = "wrapper" if ".wrappers." in type(codec).__module__ else "modality"
+    return {
+        "spec": family.spec.to_json(),
+        "conditions": {name: spec.to_json() for name, spec in family.conditions.items()},
+        "recipe": recipe.to_json(),
+        "codec": {
+            "axis": axis,
+            "name": discover.name_of(type(codec)),
+            "state": codec.state(),
+        },
+    }
+
+
+def rebuild(
+    config: Mapping[str, Any], codec_tensors: Mapping[str, Tensor], *, trust: bool
+) -> tuple[Family, Codec, Recipe]:
+    """Inverse of `describe`, with untrained weights."""
+    spec = TensorSpec.from_json(config["spec"])
+    conditions = {n: TensorSpec.from_json(state) for n, state in config["conditions"].items()}
+    recipe = Recipe.from_json(config["recipe"])
+    entry = config["codec"]
+    codec_class = discover.find(entry["axis"], entry["name"], trust_dotted=trust)
+    codec: Codec = codec_class.from_state(entry["state"], codec_tensors)
+    return build_family(recipe, spec, conditions, trust_dotted=trust), codec, recipe
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """config.json of a bundle, checked for format and version."""
+    file = path / "config.json"
+    if not file.is_file():
+        unfinished = (path / "checkpoint").is_dir()
+        raise BundleError(
+            "the training of this bundle has not finished" if unfinished else "no bundle here",
+            found="a checkpoint, no config.json" if unfinished else "no config.json",
+            where=path,
+            hint=f"morphogen train --resume --out {path}" if unfinished else f"ls {path.parent}",
+        )
+    try:
+        config: dict[str, Any] = json.loads(file.read_text())
+        complete = config["format"] == FORMAT and {"recipe", "codec", "files"} <= config.keys()
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"config.json is damaged: {error!r}", where=file) from error
+    if not complete:
+        raise BundleError("config.json is not a bundle's", found=config["format"], where=file)
+    if config["version"] > VERSION:
+        raise BundleError(
+            "the bundle was written by a newer Morphogen",
+            found=f"version {config['version']}",
+            expected=f"version {VERSION} or older",
+            hint="pip install --upgrade morphogen",
+        )
+    return config

@@ -1,0 +1,183 @@
+"""What a trained model can do: narrow Protocols that tasks and metrics ask for by annotation.
+
+A task is a plain function whose first parameter is annotated with what it needs: one capability,
+or several joined by `|` where it has several routes. `why_not` explains a refusal. Names alone are
+seen by `isinstance`; that the methods also behave is held by the kit (`morphogen.testing`).
+
+Legend: B batch, * the spec's shape, Z latent shape, `cond` named conditions, each (B, ...).
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from morphogen.core.spec import TensorSpec
+
+Conditions = Mapping[str, Tensor]
+
+
+@runtime_checkable
+class CanSample(Protocol):
+    """Draws new items from the learned distribution."""
+
+    def sample(
+        self,
+        num: int,
+        *,
+        cond: Conditions | None = None,
+        generator: torch.Generator,
+        **options: Any,
+    ) -> Tensor:
+        """`num` items (num, *shape). `cond` holds (num, ...) conditions; absent ones are free."""
+        ...
+
+
+@runtime_checkable
+class CanEncode(Protocol):
+    """Maps an item to a latent, deterministically."""
+
+    latent_spec: TensorSpec
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(B, *) -> (B, Z)."""
+        ...
+
+
+@runtime_checkable
+class CanDecode(Protocol):
+    """Maps a latent to an item, deterministically."""
+
+    latent_spec: TensorSpec
+
+    def decode(self, z: Tensor) -> Tensor:
+        """(B, Z) -> (B, *)."""
+        ...
+
+
+@runtime_checkable
+class CanReconstruct(CanEncode, CanDecode, Protocol):
+    """Encodes and decodes: decode(encode(x)) is close to x."""
+
+
+@runtime_checkable
+class HasLogProb(Protocol):
+    """Gives log p(x) in nats per item; `log_prob_is` says how it is to be read."""
+
+    log_prob_is: str  # "exact" | "lower bound" | "up to a constant" | "estimate"
+
+    def log_prob(
+        self, x: Tensor, *, cond: Conditions | None = None, generator: torch.Generator
+    ) -> Tensor:
+        """(B, *) -> (B,)."""
+        ...
+
+
+@runtime_checkable
+class CanDenoise(Protocol):
+    """Knows the posterior mean of the data under its own Gaussian path."""
+
+    path: Any  # core.gaussian_path.GaussianPath: alpha(t), sigma(t); t = 0 data, t = 1 noise
+
+    def denoise(self, x_t: Tensor, t: Tensor, cond: Conditions | None = None) -> Tensor:
+        """E[x | x_t]: (B, *), (B,) -> (B, *)."""
+        ...
+
+
+@runtime_checkable
+class CanFill(Protocol):
+    """Draws the missing part of an item given the rest."""
+
+    def fill(
+        self,
+        x: Tensor,
+        known: Tensor,
+        *,
+        cond: Conditions | None = None,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Redraw x where `known` (B, *, broadcastable, bool) is False; keep it where True."""
+        ...
+
+
+@runtime_checkable
+class CanPredictNext(Protocol):
+    """Gives the distribution of the next token after a prefix."""
+
+    def predict_next(self, prefix: Tensor, cond: Conditions | None = None) -> Tensor:
+        """(B, L) tokens, L >= 0 -> logits (B, V)."""
+        ...
+
+
+@runtime_checkable
+class CanPredict(Protocol):
+    """Predicts a named condition from an item: a class or a number."""
+
+    target: str  # the condition's name, such as "label"
+    target_spec: TensorSpec
+
+    def predict(self, x: Tensor) -> Tensor:
+        """(B, *) -> class probabilities (B, V), or values (B, D)."""
+        ...
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """Gives feature vectors, for metrics and maps."""
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, *) -> (B, D)."""
+        ...
+
+
+@runtime_checkable
+class HasEnergy(Protocol):
+    """Gives E(x) with p(x) proportional to exp(-E(x))."""
+
+    def energy(self, x: Tensor) -> Tensor:
+        """(B, *) -> (B,)."""
+        ...
+
+
+def needs(function: Callable[..., Any]) -> tuple[type, ...]:
+    """The capabilities that `function`'s first parameter is annotated with, any one of which does.
+
+    `def inpaint(model: CanFill | CanDenoise, ...)` gives (CanFill, CanDenoise).
+    """
+    hints = typing.get_type_hints(function)
+    first = next(iter(typing.cast(Any, function).__code__.co_varnames))
+    hint = hints.get(first)
+    if hint is None:
+        raise TypeError(f"{function.__name__}: annotate {first!r} with the capability it needs")
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return typing.get_args(hint)
+    return (hint,)
+
+
+def members(capability: type) -> list[str]:
+    """The attributes that a capability asks for."""
+    names: set[str] = set()
+    for base in capability.__mro__:
+        if getattr(base, "_is_protocol", False) and base is not Protocol:
+            names |= {name for name in vars(base) if not name.startswith("_")}
+            names |= set(vars(base).get("__annotations__", {}))
+    return sorted(names)
+
+
+def missing(model: object, capability: type) -> list[str]:
+    """The attributes of `capability` that `model` lacks."""
+    return [name for name in members(capability) if not hasattr(model, name)]
+
+
+def why_not(model: object, function: Callable[..., Any]) -> str | None:
+    """None when `function` applies to `model`; else the reason, for a person to read."""
+    options = needs(function)
+    if any(not missing(model, capability) for capability in options):
+        return None
+    reasons = [f"{c.__name__} (no {', '.join(missing(model, c))})" for c in options]
+    return f"needs {' or '.join(reasons)}"

@@ -1,0 +1,135 @@
+"""How a raw item becomes a tensor, and back: the contract of the modality axis."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from morphogen.core.errors import DataError
+from morphogen.core.spec import TensorSpec
+
+
+@dataclass
+class Item:
+    """One raw item: a value in the modality's own form, where it came from, what is known of it."""
+
+    value: Any
+    name: str = ""  # where it came from: a path, or `file#row`
+    cond: dict[str, Any] = field(default_factory=dict)  # raw conditions: a class name, a caption
+    split: str | None = None  # "train" or "test" when the source says so
+
+
+@dataclass
+class Problem:
+    """One thing wrong with the data: nothing is dropped without one of these."""
+
+    name: str  # the file, `file#row`, or folder
+    reason: str
+    fix: str
+    fatal: bool = False  # the item cannot be used
+
+
+@dataclass
+class Report:
+    """What reading a source found: items read, items skipped and why, things worth knowing."""
+
+    source: str
+    num_read: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def skipped(self) -> list[Problem]:
+        """The problems that cost an item."""
+        return [problem for problem in self.problems if problem.fatal]
+
+
+class Codec(ABC):
+    """Raw items to tensors and back.
+
+    Constructor keyword arguments are the configuration; what `fit` learns from the data goes into
+    `state()`, with the configuration, as plain JSON. `encode` and `decode` are deterministic.
+    Real-valued codecs encode to [-1, 1].
+    """
+
+    spec: TensorSpec  # known after fit
+    conditions: dict[str, TensorSpec]  # known after fit; empty when the data has none
+    suffix: ClassVar[str] = ""  # what `write` makes, such as ".png"
+
+    @classmethod
+    @abstractmethod
+    def recognises(cls, source: Path | str) -> str | None:
+        """Why this codec can read `source` ("23 .png files"), or None when it cannot."""
+
+    @abstractmethod
+    def read(self, source: Path | str, report: Report) -> Iterator[Item]:
+        """Yield the items of `source`, noting in `report` whatever is skipped or odd."""
+
+    @abstractmethod
+    def fit(self, items: Iterable[Item]) -> Codec:
+        """Learn sizes, vocabularies and class names from the training items; set `spec`."""
+
+    @abstractmethod
+    def encode(self, item: Item) -> Tensor:
+        """Item -> tensor of `spec`."""
+
+    @abstractmethod
+    def decode(self, x: Tensor) -> Any:
+        """Tensor of `spec` -> a raw value."""
+
+    @abstractmethod
+    def write(self, values: Sequence[Any], path: Path, columns: int | None = None) -> Path:
+        """Write raw values where a person can look at them; return the path written."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Everything `from_state` needs, as JSON."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Codec:
+        """Inverse of `state` and `tensors`."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights that belong to the codec; none for most."""
+        return {}
+
+    def encode_many(self, items: Sequence[Item]) -> Tensor:
+        """Items -> (B, *shape). Codecs that are faster in batches override it."""
+        return torch.stack([self.encode(item) for item in items])
+
+    def read_inputs(self, source: Path | str) -> list[Item]:
+        """The items of a file that a user names as a task's input; any problem is raised."""
+        report = Report(str(source))
+        items = list(self.read(source, report))
+        if report.skipped or not items:
+            problem = report.skipped[0] if report.skipped else None
+            raise DataError(
+                "the input cannot be read",
+                found=problem.reason if problem else "no items",
+                where=problem.name if problem else str(source),
+                hint=problem.fix if problem else None,
+            )
+        return items
+
+    def decode_many(self, x: Tensor) -> list[Any]:
+        """(B, *shape) -> raw values."""
+        return [self.decode(row) for row in x.cpu()]
+
+    def encode_condition(self, name: str, value: Any) -> Tensor:
+        """One raw condition -> tensor of `conditions[name]`."""
+        raise KeyError(f"{type(self).__name__} has no condition {name!r}")
+
+    def class_names(self, name: str) -> list[str]:
+        """What the values of a label condition are called; empty when it has no names."""
+        return []
+
+    def write_map(self, values: Sequence[Any], positions: Tensor, path: Path) -> Path:
+        """Draw `values` at 2-D `positions` (N, 2), for maps of the data."""
+        raise NotImplementedError(f"{type(self).__name__} draws no maps")

@@ -1,0 +1,94 @@
+"""The contract of the family axis: by which principle a model learns and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from morphogen.core.backbone import BuildBackbone
+from morphogen.core.batch import Batch
+from morphogen.core.errors import RefusedPair
+from morphogen.core.spec import TensorSpec
+
+
+class Update(Protocol):
+    """One phase's optimizer as a family sees it: clipping, averaging over processes, learning-rate
+    schedule and the search for NaN are the trainer's business."""
+
+    def minimise(self, loss: Tensor) -> None:
+        """Zero the gradients, differentiate `loss` (a scalar), and apply."""
+        ...
+
+    def apply(self) -> None:
+        """Take one step with the gradients that stand in `.grad` (contrastive divergence)."""
+        ...
+
+
+class Family(nn.Module):
+    """A learning principle over any spec, with any backbone that fits.
+
+    Subclasses take `(spec, conditions, backbone, *, hyperparameters...)`, set the capabilities they
+    have (`core.capability`), and write `loss`. Several losses with an optimizer each (GAN) are
+    `phases`; learning without backpropagation (RBM) overrides `step`.
+    """
+
+    phases: ClassVar[tuple[str, ...]] = ("all",)
+    default_backbone: ClassVar[str] = "mlp"
+    # What this family trains best with, as options of `train.TrainOptions`; a recipe overrides it.
+    train_defaults: ClassVar[dict[str, Any]] = {}
+    # BibTeX keys of docs/references.bib, for `morphogen cite`.
+    papers: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self, spec: TensorSpec, conditions: Mapping[str, TensorSpec], backbone: BuildBackbone
+    ) -> None:
+        super().__init__()
+        refusal = self.refuses(spec, conditions)
+        if refusal is not None:
+            raise refusal
+        self.spec, self.conditions = spec, dict(conditions)
+
+    @classmethod
+    def refuses(cls, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
+        """None when the family can learn data of `spec`; else why not, and what to use instead."""
+        return None
+
+    @classmethod
+    def backbone_for(cls, spec: TensorSpec) -> str:
+        """The backbone taken when the recipe names none."""
+        return cls.default_backbone if len(spec.space) >= 1 else "mlp"
+
+    def prepare(self, batch: Batch, generator: torch.Generator) -> None:
+        """See one large batch before training starts: scales, offsets, initial codebooks."""
+
+    def loss(
+        self, batch: Batch, phase: str, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss per item (B,), and its named parts, each (B,) or a scalar, for the log."""
+        raise NotImplementedError
+
+    def parameters_of(self, phase: str) -> Iterable[nn.Parameter]:
+        """The parameters that `phase` updates."""
+        return self.parameters()
+
+    def step(
+        self, batch: Batch, updates: Mapping[str, Update], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """One training step: by default one update per phase. Returns named scalars."""
+        logs: dict[str, Tensor] = {}
+        for phase in self.phases:
+            loss, parts = self.loss(batch, phase, generator)
+            mean = loss.mean()
+            updates[phase].minimise(mean)
+            prefix = "" if len(self.phases) == 1 else f"{phase}/"
+            logs[f"{prefix}loss"] = mean.detach()
+            logs |= {f"{prefix}{name}": part.detach().mean() for name, part in parts.items()}
+        return logs
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next(self.parameters()).device

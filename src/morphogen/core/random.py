@@ -1,0 +1,80 @@
+"""Explicit randomness: every stochastic call takes a `torch.Generator`.
+
+Families draw through these functions and not through `torch.randn`, for one reason: under data
+parallelism each process holds a slice of the global batch, and must draw the slice of the numbers
+that one process would have drawn. `ShardedGenerator` carries the slice; these functions obey it,
+so that N processes compute the gradients of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class ShardedGenerator(torch.Generator):
+    """A generator for process `rank` of `world_size`: draws for all, hands out one slice."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    def shard(self, rank: int, world_size: int) -> ShardedGenerator:
+        """Set the slice and return self."""
+        self.rank, self.world_size = rank, world_size
+        return self
+
+
+def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator on `device`, seeded."""
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+def mix_seed(*parts: int) -> int:
+    """Hash integers into one 63-bit seed (splitmix64 finaliser), so that (seed, step) never clash
+    with (seed + 1, step - 1)."""
+    state = 0x9E3779B97F4A7C15
+    for part in parts:
+        state = (state + (part & 0xFFFFFFFFFFFFFFFF) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 30
+        state = (state * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 31
+    return state >> 1
+
+
+def randn(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Standard normal numbers; the first axis is the batch."""
+    full, own = _span(shape, generator)
+    return torch.randn(full, generator=generator, device=generator.device)[own]
+
+
+def rand(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Uniform numbers in [0, 1); the first axis is the batch."""
+    full, own = _span(shape, generator)
+    return torch.rand(full, generator=generator, device=generator.device)[own]
+
+
+def randint(high: int, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Integers in [0, high); the first axis is the batch."""
+    full, own = _span(shape, generator)
+    return torch.randint(high, full, generator=generator, device=generator.device)[own]
+
+
+def bernoulli(probs: Tensor, generator: torch.Generator) -> Tensor:
+    """Zeros and ones, one with probability `probs`; the first axis is the batch."""
+    return (rand(probs.shape, generator) < probs).to(probs.dtype)
+
+
+def categorical(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """Indices drawn from softmax(logits) over the last axis: argmax(logits + Gumbel noise)."""
+    uniform = rand(logits.shape, generator).clamp_(1e-10, 1 - 1e-7)
+    return (logits - torch.log(-torch.log(uniform))).argmax(-1)
+
+
+def _span(shape: Sequence[int], generator: torch.Generator) -> tuple[tuple[int, ...], slice]:
+    """The global shape to draw, and the rows of it that belong to this process."""
+    rank = getattr(generator, "rank", 0)
+    world_size = getattr(generator, "world_size", 1)
+    batch = shape[0] if len(shape) else 1
+    return (batch * world_size, *shape[1:]), slice(rank * batch, (rank + 1) * batch)

@@ -1,0 +1,120 @@
+"""A run is one small recipe: four tables that name components and set their options.
+
+    [modality]  name = "image"          size = 28
+    [family]    name = "flow_matching"
+    [backbone]  name = "unet"           model_dim = 96
+    [train]     budget = "10m"          seed = 0
+
+`--set backbone.model_dim=128` changes one value. The *resolved* recipe, with every default filled
+in, goes into the bundle, which rebuilds itself from it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from morphogen.core import discover
+from morphogen.core.backbone import BuildBackbone
+from morphogen.core.errors import RecipeError, did_you_mean
+from morphogen.core.family import Family
+from morphogen.core.schema import check_options, defaults
+from morphogen.core.spec import TensorSpec
+
+TABLES = ("modality", "family", "backbone", "train")
+
+
+@dataclass
+class Recipe:
+    """Four tables of options; `name` in the first three picks the component."""
+
+    modality: dict[str, Any] = field(default_factory=dict)
+    family: dict[str, Any] = field(default_factory=dict)
+    backbone: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path | str) -> Recipe:
+        """Read a TOML recipe. Raises `RecipeError` for a file that is missing or misspelt."""
+        path = Path(path)
+        if not path.is_file():
+            raise RecipeError("the recipe does not exist", found=str(path), hint="ls recipes/")
+        try:
+            tables = tomllib.loads(path.read_text())
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError(f"the recipe is not valid TOML: {error}", where=str(path)) from error
+        return cls.from_json(tables, where=str(path))
+
+    @classmethod
+    def from_json(cls, tables: Mapping[str, Any], where: str = "recipe") -> Recipe:
+        """Build from nested mappings, refusing tables that do not exist."""
+        for name, table in tables.items():
+            if name not in TABLES or not isinstance(table, Mapping):
+                raise RecipeError(
+                    f"a recipe has no table [{name}].{did_you_mean(name, TABLES)}",
+                    expected=", ".join(f"[{table}]" for table in TABLES),
+                    where=where,
+                )
+        return cls(**{name: dict(table) for name, table in tables.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain nested dictionaries."""
+        return asdict(self)
+
+    def with_settings(self, settings: Iterable[str]) -> Recipe:
+        """Apply `table.key=value` strings, as given to `--set`."""
+        tables = self.to_json()
+        for setting in settings:
+            key, equals, value = setting.partition("=")
+            table, dot, option = key.partition(".")
+            if not (equals and dot) or table not in TABLES:
+                raise RecipeError(
+                    "a setting is not of the form table.option=value",
+                    found=setting,
+                    expected=f"a table of {', '.join(TABLES)}, such as train.batch_size=64",
+                    where="--set",
+                )
+            tables[table][option] = value
+        return Recipe(**tables)
+
+
+def resolve(recipe: Recipe, spec: TensorSpec, *, trust_dotted: bool = True) -> Recipe:
+    """Fill in the family, the backbone and every default of both; check every key and type.
+
+    Raises `RecipeError` for names and options that do not exist. The tables `modality` and `train`
+    are resolved by the codec and the trainer that own them.
+    """
+    family_options = dict(recipe.family)
+    family_name = family_options.pop("name", "flow_matching")
+    family = discover.find("family", family_name, trust_dotted=trust_dotted)
+    backbone_options = dict(recipe.backbone)
+    backbone_name = backbone_options.pop("name", None) or family.backbone_for(spec)
+    backbone = discover.find("backbone", backbone_name, trust_dotted=trust_dotted)
+    checked_family = check_options(family, family_options, "family")
+    checked_backbone = check_options(backbone, backbone_options, "backbone")
+    return Recipe(
+        modality=dict(recipe.modality),
+        family={"name": family_name, **defaults(family), **checked_family},
+        backbone={"name": backbone_name, **defaults(backbone), **checked_backbone},
+        train=dict(recipe.train),
+    )
+
+
+def build_family(
+    recipe: Recipe,
+    spec: TensorSpec,
+    conditions: Mapping[str, TensorSpec],
+    *,
+    trust_dotted: bool = True,
+) -> Family:
+    """The untrained family that a recipe describes, for data of `spec`."""
+    resolved = resolve(recipe, spec, trust_dotted=trust_dotted)
+    family_options, backbone_options = dict(resolved.family), dict(resolved.backbone)
+    family = discover.find("family", family_options.pop("name"), trust_dotted=trust_dotted)
+    backbone = discover.find("backbone", backbone_options.pop("name"), trust_dotted=trust_dotted)
+    build = BuildBackbone(backbone, **backbone_options)
+    built: Family = family(spec, conditions, build, **family_options)
+    return built

@@ -1,0 +1,52 @@
+"""What a task returns: items, numbers, and the route that made them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from morphogen.core.codec import Codec
+from morphogen.core.storage import write_text
+
+
+@dataclass
+class Result:
+    """Items in model space with the numbers that belong to them.
+
+    `x` (N, *shape) or None; `values` one list per name, N long, or scalars; `route` says which of a
+    task's ways ran; `columns` how many items stand in a row; `positions` (N, 2) lays items out as a
+    map. The bundle that ran the task attaches its codec, so that a result can decode itself.
+    """
+
+    x: Tensor | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    route: str = ""
+    columns: int | None = None
+    positions: Tensor | None = None
+    codec: Codec | None = None
+
+    def __len__(self) -> int:
+        return 0 if self.x is None else len(self.x)
+
+    @property
+    def items(self) -> Sequence[Any]:
+        """The items in their own form (pictures, texts)."""
+        if self.x is None or self.codec is None:
+            return []
+        return self.codec.decode_many(self.x)
+
+    def save(self, path: Path | str) -> Path:
+        """Write items the way their modality is looked at; with none, the values as JSON."""
+        path = Path(path)
+        if self.x is None or self.codec is None or path.suffix == ".json":
+            facts = {"route": self.route, **self.values}
+            return write_text(path, json.dumps(facts, indent=2) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if self.positions is not None:
+            return self.codec.write_map(self.items, self.positions, path)
+        return self.codec.write(self.items, path, self.columns)

@@ -1,0 +1,75 @@
+"""Atomic writes: a file is either the old one or the new one, never half of either."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from morphogen.core.errors import BundleError, MorphogenError
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
+    """Let `write` fill a temporary file beside `path`, flush it to disk, and rename it over `path`.
+
+    Raises `MorphogenError` when the folder cannot be written or the disk is full; the file that was
+    there before is untouched.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+        raise MorphogenError(
+            "the disk is full" if full else f"cannot write {path.name}: {error}",
+            where=str(path.parent),
+            hint="free some space and run the same command with --resume"
+            if full
+            else "choose a folder that you may write to with --out",
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write text atomically."""
+    return write_atomic(path, lambda temporary: temporary.write_text(text))
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Path:
+    """Write named tensors as safetensors, atomically. Tensors that share memory are copied."""
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    return write_atomic(path, lambda temporary: save_file(own, temporary))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read safetensors. Raises `BundleError` for a file that is cut short or not one."""
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise BundleError("a file of the bundle is missing", where=str(path)) from error
+    except SafetensorError as error:
+        raise BundleError(f"the file is damaged: {error}", where=str(path)) from error
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Scores with their floors: feature extractors, protocols, the page of results."""

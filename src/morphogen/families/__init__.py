@@ -1,0 +1,1 @@
+"""Principles by which a model learns and samples. One file per family."""

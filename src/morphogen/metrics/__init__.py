@@ -1,0 +1,1 @@
+"""How good a set of samples is: one function per file."""

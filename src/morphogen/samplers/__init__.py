@@ -1,0 +1,1 @@
+"""Ways to draw a sample along a Gaussian path. One function per file."""

@@ -1,0 +1,1 @@
+"""What is wrapped around a model, with the same contract as what it wraps."""
