@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class MorphogenError(Exception):
@@ -52,3 +53,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `" Did you mean 'x'?"` when a known name is close to `name`, else an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def missing_path(path: Path | str) -> DataError:
+    """The error for a file or folder that does not exist, with the nearest name beside it."""
+    path = Path(path)
+    parent = path.parent
+    siblings = [entry.name for entry in parent.iterdir()] if parent.is_dir() else []
+    there = f"ls {parent}" if parent.is_dir() else f"{parent} does not exist either"
+    return DataError(
+        f"{path} does not exist.{did_you_mean(path.name, siblings)}",
+        expected="a file or folder",
+        where=str(path.absolute()),
+        hint=there,
+    )

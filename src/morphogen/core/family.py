@@ -41,6 +41,10 @@ class Family(nn.Module):
     train_defaults: ClassVar[dict[str, Any]] = {}
     # BibTeX keys of docs/references.bib, for `morphogen cite`.
     papers: ClassVar[tuple[str, ...]] = ()
+    # Share of the training done, 0 to 1: set by the trainer before each step.
+    progress: float = 0.0
+    # False where the loss needs gradients of gradients, which compiled networks do not have.
+    compiles: ClassVar[bool] = True
 
     def __init__(
         self, spec: TensorSpec, conditions: Mapping[str, TensorSpec], backbone: BuildBackbone
@@ -59,7 +63,8 @@ class Family(nn.Module):
     @classmethod
     def backbone_for(cls, spec: TensorSpec) -> str:
         """The backbone taken when the recipe names none."""
-        return cls.default_backbone if len(spec.space) >= 1 else "mlp"
+        has_positions = bool(spec.space) and spec.layout != "vector"
+        return cls.default_backbone if has_positions else "mlp"
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> None:
         """See one large batch before training starts: scales, offsets, initial codebooks."""

@@ -3,9 +3,9 @@
 A decoder emits `params` of `likelihood.param_spec`: the spec's shape with `params_per_value` times
 as many channels. For tokens the channel axis is the vocabulary: logits are (B, V, *shape).
 
-All `log_prob` are in nats, one per value, shaped like `x`: sum them for an item, show them as a
-map. For data with `levels` they are log *probabilities* of the discrete value, so bits per
-dimension compare between families:  bits/dim = -log_prob(x) / (D ln 2).
+All `log_prob` are in nats, one per value, shaped like `x`: `item_log_prob` sums them, a task may
+show them as a map. For data with `levels` they are log *probabilities* of the discrete value, so
+bits per dimension compare between families:  bits/dim = -log_prob(x) / (D ln 2).
 
 Legend: B batch, C channels, K mixture components, V vocabulary, * any axes.
 """
@@ -13,7 +13,7 @@ Legend: B batch, C channels, K mixture components, V vocabulary, * any axes.
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from morphogen.core.errors import RecipeError, did_you_mean
 from morphogen.core.random import categorical, rand, randn
 from morphogen.core.spec import TensorSpec
+
+LikelihoodName = Literal["auto", "gaussian", "bernoulli", "categorical", "discretised_logistic"]
 
 
 class Likelihood(nn.Module):
@@ -42,6 +44,13 @@ class Likelihood(nn.Module):
         """log p(x | params) in nats, one per value: x's shape."""
         raise NotImplementedError
 
+    def item_log_prob(self, params: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """log p of each whole item, (B,); values where `mask` is False do not count."""
+        log_prob = self.log_prob(params, x)
+        if mask is not None:
+            log_prob = torch.where(mask, log_prob, torch.zeros_like(log_prob))
+        return log_prob.flatten(1).sum(1)
+
     def mean(self, params: Tensor) -> Tensor:
         """E[x | params] (for tokens: the most probable one), shaped like x."""
         raise NotImplementedError
@@ -50,34 +59,43 @@ class Likelihood(nn.Module):
         """One draw, shaped like x."""
         raise NotImplementedError
 
-    def _split(self, params: Tensor) -> tuple[Tensor, ...]:
-        """(B, P*C, *space) -> P tensors (B, C, *space)."""
-        return params.chunk(self.params_per_value, dim=1)
-
 
 class Gaussian(Likelihood):
     """N(x; mu, sigma^2) with one learned sigma for all values (Rybkin et al. 2021, sigma-VAE).
 
     log p = -(x - mu)^2 / (2 sigma^2) - log sigma - log(2 pi) / 2. For data with levels the density
-    is multiplied by the width of a level, which makes it comparable to the discrete ones.
+    is multiplied by the width w of a level, and sigma is kept above w: then it sums to at most 1
+    over the levels (by Poisson summation, to within 1e-8), as the discrete likelihoods do. A
+    narrower sigma would score above 0 bits, which no code reaches.
     """
 
     def __init__(self, spec: TensorSpec) -> None:
         super().__init__(spec)
-        self.log_sigma = nn.Parameter(torch.tensor(-1.0))
         self.log_width = math.log(2.0 / (spec.levels - 1)) if spec.levels else 0.0
+        self.floor = self.log_width if spec.levels else -7.0
+        # log sigma = floor + softplus(raw): bounded below and never without a gradient.
+        self.raw_log_sigma = nn.Parameter(_softplus_inverse(max(-1.0 - self.floor, 1.0)))
+
+    @property
+    def log_sigma(self) -> Tensor:
+        """The logarithm of the standard deviation, a scalar."""
+        return self.floor + F.softplus(self.raw_log_sigma)
+
+    def set_sigma(self, sigma: float) -> None:
+        """Set the standard deviation to `sigma`, or to its floor where that is higher."""
+        with torch.no_grad():
+            self.raw_log_sigma.copy_(_softplus_inverse(max(math.log(sigma) - self.floor, 1e-6)))
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
-        log_sigma = self.log_sigma.clamp(-7.0, 5.0)
+        log_sigma = self.log_sigma
         squared = (x - params).square() * torch.exp(-2 * log_sigma)
         return -0.5 * (squared + math.log(2 * math.pi)) - log_sigma + self.log_width
 
     def mean(self, params: Tensor) -> Tensor:
-        return params
+        return params.clamp(-1, 1) if self.spec.levels else params
 
     def sample(self, params: Tensor, generator: torch.Generator) -> Tensor:
-        noise = randn(params.shape, generator).to(params)
-        return params + noise * self.log_sigma.clamp(-7.0, 5.0).exp()
+        return params + randn(params.shape, generator).to(params) * self.log_sigma.exp()
 
 
 class Bernoulli(Likelihood):
@@ -88,17 +106,23 @@ class Bernoulli(Likelihood):
     """
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+        logits = self._logits(params)
         target = x.to(params.dtype) if self.spec.kind == "token" else (x + 1) / 2
-        return -F.binary_cross_entropy_with_logits(params, target, reduction="none")
+        return -F.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
     def mean(self, params: Tensor) -> Tensor:
         if self.spec.kind == "token":
-            return (params > 0).long()
+            return (self._logits(params) > 0).long()
         return torch.tanh(params / 2)  # = 2 sigmoid(params) - 1
 
     def sample(self, params: Tensor, generator: torch.Generator) -> Tensor:
-        ones = rand(params.shape, generator).to(params) < torch.sigmoid(params)
+        logits = self._logits(params)
+        ones = rand(logits.shape, generator).to(logits) < torch.sigmoid(logits)
         return ones.long() if self.spec.kind == "token" else ones.to(params.dtype) * 2 - 1
+
+    def _logits(self, params: Tensor) -> Tensor:
+        """Tokens have no channel axis: (B, 1, L) -> (B, L)."""
+        return params.squeeze(1) if self.spec.kind == "token" else params
 
 
 class Categorical(Likelihood):
@@ -145,30 +169,34 @@ class DiscretisedLogistic(Likelihood):
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         log_pi, mu, log_s = self._mixture(params)  # (B, K, C, *space) each
-        centred = x.unsqueeze(1) - mu
+        x = x.unsqueeze(1)
         inverse = torch.exp(-log_s)
-        upper = inverse * (centred + self.width / 2)
-        lower = inverse * (centred - self.width / 2)
-        # log(F(upper) - F(lower)), written so that neither tail underflows.
-        inner = F.logsigmoid(upper) + F.logsigmoid(-lower)
-        inner = inner + torch.log1p(-torch.exp(-inverse * self.width)).clamp(min=-30.0)
-        first, last = F.logsigmoid(upper), F.logsigmoid(-lower)
+        centred = (x - mu) * inverse
+        half = inverse * (self.width / 2)
+        # log(F(upper) - F(lower)) = log F(upper) + log F(-lower) + log(1 - exp(lower - upper)),
+        # so that neither tail underflows; the end levels keep only the side that is finite.
+        below, above = F.logsigmoid(centred + half), F.logsigmoid(half - centred)
+        between = torch.log(-torch.expm1(-2 * half))
         edge = 1 - self.width / 2
-        target = x.unsqueeze(1)
-        log_p = torch.where(target < -edge, first, torch.where(target > edge, last, inner))
-        return torch.logsumexp(log_pi + log_p, dim=1)
+        first, last = x < -edge, x > edge
+        inner = torch.where(last, above, above + below + between)
+        return torch.logsumexp(log_pi + torch.where(first, below, inner), dim=1)
 
     def mean(self, params: Tensor) -> Tensor:
-        log_pi, mu, _ = self._mixture(params)
-        return (log_pi.exp() * mu.clamp(-1, 1)).sum(1)
+        # For a logistic y, E[clamp(y, -1, 1)] = 1 - s [softplus((1-mu)/s) - softplus((-1-mu)/s)]:
+        # one minus the integral of its distribution function over [-1, 1].
+        log_pi, mu, log_s = self._mixture(params)
+        s = log_s.exp()
+        means = 1 - s * (F.softplus((1 - mu) / s) - F.softplus((-1 - mu) / s))
+        return (log_pi.exp() * means).sum(1).clamp(-1, 1)
 
     def sample(self, params: Tensor, generator: torch.Generator) -> Tensor:
         log_pi, mu, log_s = self._mixture(params)
-        which = categorical(log_pi.movedim(1, -1), generator).unsqueeze(1)
+        which = categorical(log_pi.movedim(1, -1), generator).to(mu.device).unsqueeze(1)
         mu, log_s = (part.gather(1, which).squeeze(1) for part in (mu, log_s))
-        uniform = rand(mu.shape, generator).to(mu).clamp(1e-5, 1 - 1e-5)
+        uniform = rand(mu.shape, generator).to(mu).clamp(1e-6, 1 - 1e-6)
         x = (mu + log_s.exp() * torch.logit(uniform)).clamp(-1, 1)
-        return self.spec.dequantise(self.spec.quantise(x))
+        return self.spec.dequantise(self.spec.quantise(x)).to(params)
 
     def _mixture(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         log_pi, mu, log_s = (
@@ -176,8 +204,11 @@ class DiscretisedLogistic(Likelihood):
             for part in params.chunk(3, dim=1)
         )
         centres = self.centres.view(1, -1, *(1,) * (mu.dim() - 2))
-        # exp(-7) is a third of an 8-bit level: sharper than the data can tell.
-        return F.log_softmax(log_pi, dim=1), mu + centres, (log_s - 2.0).clamp(-7.0, 3.0)
+        # Narrower than a tenth of a level is sharper than the data can tell. A soft floor keeps
+        # its gradient.
+        floor = math.log(self.width / 10)
+        log_s = floor + F.softplus(log_s - 2.0 - floor)
+        return F.log_softmax(log_pi, dim=1), mu + centres, log_s.clamp(max=3.0)
 
 
 _BY_NAME: dict[str, type[Likelihood]] = {
@@ -206,9 +237,21 @@ def build_likelihood(spec: TensorSpec, name: str = "auto") -> Likelihood:
             f"there is no likelihood {name!r}.{did_you_mean(name, _BY_NAME)}",
             expected=f"auto, {', '.join(_BY_NAME)}",
         )
+    fits_tokens = name == "categorical" or (name == "bernoulli" and spec.vocab_size == 2)
+    if (spec.kind == "token") != fits_tokens and not (spec.kind == "real" and name == "bernoulli"):
+        raise RecipeError(
+            f"the likelihood {name!r} does not fit the data",
+            found=str(spec),
+            expected="categorical for tokens, one of the others for real values",
+            hint="--set family.likelihood=auto",
+        )
     return _BY_NAME[name](spec)
 
 
 def bits_per_dim(log_prob: Tensor, spec: TensorSpec) -> Tensor:
     """-log_prob / (D ln 2): nats per item to bits per value."""
     return -log_prob / (spec.num_values * math.log(2))
+
+
+def _softplus_inverse(y: float) -> Tensor:
+    return torch.tensor(y + math.log(-math.expm1(-y)))

@@ -1,0 +1,55 @@
+"""The curves of a run as a picture, drawn from its log."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from morphogen.core.storage import write_atomic
+
+MOST_PANELS = 12
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The lines of a log that hold numbers."""
+    if not path.is_file():
+        return []
+    lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    return [line for line in lines if "event" not in line and len(line) > 2]
+
+
+def draw_curves(log: Path, picture: Path) -> Path | None:
+    """One panel per logged value over the steps; None when the log holds fewer than two lines."""
+    lines = read_log(log)
+    if len(lines) < 2:
+        return None
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = [name for name in lines[-1] if name not in ("step", "seconds")][:MOST_PANELS]
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(4 * columns, 2.6 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    for index, name in enumerate(names):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        points = [(line["step"], line[name]) for line in lines if name in line]
+        steps, values = zip(*points, strict=True)
+        axes.plot(steps, values, linewidth=0.6, alpha=0.35, color="#1f5fa8")
+        axes.plot(steps, _smoothed(list(values)), linewidth=1.4, color="#1f5fa8")
+        if min(values) > 0 and max(values) > 20 * min(values):
+            axes.set_yscale("log")
+        axes.set_title(name, fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.grid(alpha=0.25)
+    return write_atomic(picture, lambda path: figure.savefig(path, dpi=110, format="png"))
+
+
+def _smoothed(values: list[float]) -> list[float]:
+    """An exponential average over a twentieth of the points."""
+    keep = 1 - 1 / max(1.0, len(values) / 20)
+    smooth, average = [], values[0]
+    for value in values:
+        average = keep * average + (1 - keep) * value
+        smooth.append(average)
+    return smooth

@@ -1,0 +1,279 @@
+"""The training loop: plain, resumable, the same for every family.
+
+`train_steps` is a generator of `Log`s; the command line, a notebook and a server consume the same
+stream. All randomness of step s comes from a generator seeded with (seed, s), and the order of the
+data from (seed, epoch), so the state of a run is its weights, its optimizers' memory, its average
+and a few numbers: what a `Snapshot` holds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from morphogen.core import discover
+from morphogen.core.batch import Batch
+from morphogen.core.errors import TrainingError
+from morphogen.core.family import Family
+from morphogen.core.random import ShardedGenerator, mix_seed
+from morphogen.data.dataset import Split
+from morphogen.train.distributed import Processes
+from morphogen.train.optimizer import NonFinite, PhaseUpdate
+from morphogen.train.options import TrainOptions
+from morphogen.train.order import DataOrder
+from morphogen.train.schedule import Schedule, TrainState
+
+SNAPSHOT_EVERY = 50  # steps; rollbacks and checkpoints happen at multiples of it only
+LOG_EVERY = 0.5  # seconds
+MOST_ROLLBACKS = 5
+
+
+@dataclass
+class Snapshot:
+    """A run at one step: enough to continue as if nothing had happened."""
+
+    state: TrainState
+    tensors: dict[str, Tensor]
+
+
+@dataclass
+class Log:
+    """One line of the stream: numbers, or an event for a person to read."""
+
+    step: int
+    seconds: float
+    remaining: float
+    num_steps: int | None = None
+    values: dict[str, float] = field(default_factory=dict)
+    event: str | None = None
+    snapshot: Snapshot | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """A JSON line."""
+        line: dict[str, object] = {
+            "step": self.step,
+            "seconds": round(self.seconds, 3),
+            **self.values,
+        }
+        return line if self.event is None else {**line, "event": self.event}
+
+
+class Run:
+    """A family in training: its data, optimizers, average and state."""
+
+    def __init__(
+        self, family: Family, split: Split, options: TrainOptions, device: torch.device
+    ) -> None:
+        self.processes = Processes.join(device)
+        self.check_batch(options, len(split))
+        self.family, self.split, self.options, self.device = (
+            family.to(device),
+            split,
+            options,
+            device,
+        )
+        self.schedule = Schedule(options, len(split))
+        self.order = DataOrder(len(split), options.batch_size, options.seed)
+        self.state = TrainState()
+        self.stop = False  # set to end the training after the step under way
+        names = {id(p): name for name, p in family.named_parameters()}
+        self.updates = {
+            phase: PhaseUpdate(
+                phase,
+                [(names[id(p)], p) for p in family.parameters_of(phase)],
+                options,
+                self.processes,
+            )
+            for phase in family.phases
+        }
+        ema = discover.find("wrapper", "ema")
+        self.ema = ema(family, options.ema) if options.ema else None
+
+    def check_batch(self, options: TrainOptions, num_items: int) -> None:
+        """Raise `TrainingError` when the batch cannot be shared among the processes."""
+        if options.batch_size % self.processes.world_size:
+            raise TrainingError(
+                "the batch cannot be shared evenly among the processes",
+                found=f"batch_size {options.batch_size}, {self.processes.world_size} processes",
+                hint=f"--set train.batch_size={self.processes.world_size * 64}",
+            )
+        if num_items < 1:
+            raise TrainingError("there is nothing to train on", found="no training items")
+
+    # -- one step --------------------------------------------------------------------------------
+
+    def step(self) -> dict[str, Tensor]:
+        """One training step at the current state; raises `NonFinite` with nothing changed yet."""
+        state, options = self.state, self.options
+        seed = mix_seed(options.seed, state.step, state.rollbacks)
+        torch.manual_seed(seed)  # dropout inside networks draws from the global generator
+        batch = self.batch(state.step)
+        rate = self.schedule.rate(state)
+        for update in self.updates.values():
+            update.set_rate(rate)
+        self.family.progress = state.progress
+        self.family.train()
+        with self.autocast():
+            values = self.family.step(batch, self.updates, self.generator(seed))
+        if self.ema is not None:
+            self.ema.update(self.family)
+        values["lr"] = torch.tensor(rate * options.lr)
+        for phase, update in self.updates.items():
+            values["grad_norm" if len(self.updates) == 1 else f"{phase}/grad_norm"] = torch.tensor(
+                update.grad_norm
+            )
+        return values
+
+    def batch(self, step: int) -> Batch:
+        """This process's slice of the batch of `step`."""
+        # A rollback shuffles anew, so that the batch that did harm is not met again at once.
+        offset = step if not self.state.rollbacks else step + 7919 * self.state.rollbacks
+        rows = self.order.rows(offset)
+        own = len(rows) // self.processes.world_size
+        start = self.processes.rank * own
+        return self.split.batch(rows[start : start + own]).to(self.device)
+
+    def generator(self, seed: int) -> torch.Generator:
+        """This process's share of the randomness of a step."""
+        device = self.device if self.device.type == "cuda" else torch.device("cpu")
+        generator = ShardedGenerator(device=device)
+        generator.manual_seed(seed)
+        return generator.shard(self.processes.rank, self.processes.world_size)
+
+    def prepare(self) -> None:
+        """Let the family see one large batch; every process sees the same."""
+        rows = DataOrder(len(self.split), min(1024, len(self.split)), self.options.seed).rows(0)
+        generator = torch.Generator().manual_seed(mix_seed(self.options.seed, -1))
+        with torch.no_grad():
+            self.family.prepare(self.split.batch(rows).to(self.device), generator)
+        if self.ema is not None:
+            self.ema = type(self.ema)(self.family, self.options.ema)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Half precision where the device is fast at it."""
+        wanted = self.options.precision
+        half = wanted == "bfloat16" or (wanted == "auto" and self.device.type == "cuda")
+        return torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext()
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """The averaged weights, where training averages."""
+        return self.ema.applied_to(self.family) if self.ema is not None else nullcontext()
+
+    # -- snapshots -------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """A copy of everything that a step changes."""
+        tensors = {f"model/{k}": v for k, v in self.family.state_dict().items()}
+        if self.ema is not None:
+            tensors |= {f"ema/{k}": v for k, v in self.ema.average.items()}
+            tensors["ema_updates"] = torch.tensor(self.ema.num_updates)
+        for phase, update in self.updates.items():
+            tensors |= {f"optimizer/{phase}/{k}": v for k, v in update.state().items()}
+        copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        return Snapshot(replace(self.state), copies)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot."""
+        self.state = replace(snapshot.state)
+        tensors = snapshot.tensors
+        self.family.load_state_dict(_below("model/", tensors))
+        if self.ema is not None:
+            self.ema.average = {
+                k: v.clone().to(self.device) for k, v in _below("ema/", tensors).items()
+            }
+            self.ema.num_updates = int(tensors["ema_updates"])
+        for phase, update in self.updates.items():
+            update.load_state(_below(f"optimizer/{phase}/", tensors))
+
+
+def train_steps(run: Run) -> Iterator[Log]:
+    """Train until the budget is spent, yielding logs about twice a second and at every snapshot.
+
+    A step that meets NaN is undone: the run returns to its last snapshot with half the learning
+    rate and other draws. Raises `TrainingError` when that does not help.
+    """
+    global_state = torch.get_rng_state()
+    try:
+        if run.state.step == 0:
+            run.prepare()
+        yield from _steps(run)
+    finally:
+        torch.set_rng_state(global_state)
+
+
+def _steps(run: Run) -> Iterator[Log]:
+    started = time.perf_counter() - run.state.seconds
+    last_log, seconds_per_step = time.perf_counter(), 0.0
+    sums: dict[str, Tensor] = {}
+    count = 0
+    good = run.snapshot()
+    yield _log(run, seconds_per_step, snapshot=good)
+    while not (run.stop or run.schedule.is_over(run.state)):
+        begun = time.perf_counter()
+        (run.state.increment,) = run.processes.agree(run.schedule.plan(run.state, seconds_per_step))
+        try:
+            values = run.step()
+        except NonFinite as error:
+            yield _roll_back(run, good, error, time.perf_counter() - started)
+            sums, count = {}, 0
+            continue
+        run.schedule.advance(run.state)
+        run.state.seconds, stop = run.processes.agree(time.perf_counter() - started, run.stop)
+        run.stop = bool(stop)
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0.0) + value.float()
+        count += 1
+        over = run.stop or run.schedule.is_over(run.state)
+        at_snapshot = run.state.step % SNAPSHOT_EVERY == 0 or over
+        if at_snapshot:
+            good = run.snapshot()
+        if at_snapshot or time.perf_counter() - last_log > LOG_EVERY:
+            means = {name: float(total) / count for name, total in sums.items()}
+            yield _log(run, seconds_per_step, means, good if at_snapshot else None)
+            last_log, sums, count = time.perf_counter(), {}, 0
+        # What the consumer of the log did (a checkpoint, a preview) counts as time, too.
+        spent = time.perf_counter() - begun
+        seconds_per_step = spent if not seconds_per_step else 0.95 * seconds_per_step + 0.05 * spent
+
+
+def _roll_back(run: Run, good: Snapshot, error: NonFinite, seconds: float) -> Log:
+    failed = run.state
+    if failed.rollbacks >= MOST_ROLLBACKS:
+        raise TrainingError(
+            f"{error.what} became NaN or infinite again after {MOST_ROLLBACKS} rollbacks",
+            where=f"step {failed.step}",
+            hint=f"--set train.lr={run.options.lr / 10:g}, or morphogen inspect on the data",
+        ) from error
+    run.restore(good)
+    run.state.rollbacks, run.state.rate = failed.rollbacks + 1, failed.rate / 2
+    run.state.seconds = seconds
+    event = (
+        f"{error.what} became NaN or infinite at step {failed.step}: rolled back to step "
+        f"{run.state.step}, learning rate halved to {run.options.lr * run.state.rate:g}"
+    )
+    return replace(_log(run, 0.0), event=event)
+
+
+def _log(
+    run: Run,
+    seconds_per_step: float,
+    values: Mapping[str, float] | None = None,
+    snapshot: Snapshot | None = None,
+) -> Log:
+    return Log(
+        step=run.state.step,
+        seconds=run.state.seconds,
+        remaining=run.schedule.remaining(run.state, seconds_per_step),
+        num_steps=run.schedule.num_steps,
+        values=dict(values or {}),
+        snapshot=snapshot,
+    )
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,177 @@
+r"""One phase's optimizer, with all that stands between a loss and a step.
+
+Gradients are averaged over the processes, checked for NaN, clipped, and applied at a learning rate
+that the schedule sets. Weights are updated by AdamW (Loshchilov & Hutter 2019) or, for matrices and
+convolution kernels, by Muon: the momentum's nearest orthogonal matrix (Jordan et al. 2024),
+
+    W <- W - lr sqrt(max(1, rows / columns)) NS(beta M + G),   NS ~ U V^T of the SVD U S V^T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from morphogen.train.distributed import Processes
+from morphogen.train.options import TrainOptions
+
+
+class NonFinite(ArithmeticError):
+    """A loss or gradient became NaN or infinite; `what` names it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+class PhaseUpdate:
+    """Implements `core.family.Update` for one phase."""
+
+    def __init__(
+        self,
+        phase: str,
+        named: Iterable[tuple[str, nn.Parameter]],
+        options: TrainOptions,
+        processes: Processes,
+    ) -> None:
+        self.phase, self.options, self.processes = phase, options, processes
+        self.named = [(name, p) for name, p in named if p.requires_grad]
+        self.parameters = [p for _, p in self.named]
+        self.optimizers = build_optimizers(self.parameters, options)
+        self.grad_norm = 0.0
+
+    def set_rate(self, factor: float) -> None:
+        """Scale the peak learning rate of every group."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * factor
+
+    def minimise(self, loss: Tensor) -> None:
+        """Differentiate `loss` with respect to this phase's parameters only, and apply."""
+        grads = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        for parameter, grad in zip(self.parameters, grads, strict=True):
+            parameter.grad = grad
+        self.apply()
+
+    def apply(self) -> None:
+        """One step with what stands in `.grad`. Raises `NonFinite` before anything is changed."""
+        self.processes.average_gradients(self.parameters)
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads)
+        if not torch.isfinite(norm):
+            raise NonFinite(f"the gradient of {self._culprit()} in phase {self.phase!r}")
+        self.grad_norm = float(norm)
+        if self.options.grad_clip and self.grad_norm > self.options.grad_clip:
+            torch._foreach_mul_(grads, self.options.grad_clip / self.grad_norm)
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+    def _culprit(self) -> str:
+        bad = [n for n, p in self.named if p.grad is not None and not p.grad.isfinite().all()]
+        return bad[0] if bad else "the sum of squares"
+
+    def state(self) -> dict[str, Tensor]:
+        """The optimizer's memory as flat named tensors; `load_state` is the inverse."""
+        names: dict[Tensor, str] = {p: name for name, p in self.named}
+        return {
+            f"{name}/{names[parameter]}": torch.as_tensor(value)
+            for optimizer in self.optimizers
+            for parameter, memory in optimizer.state.items()
+            for name, value in memory.items()
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Put back what `state` gave."""
+        parameters = dict(self.named)
+        owner = {
+            p: optimizer
+            for optimizer in self.optimizers
+            for group in optimizer.param_groups
+            for p in group["params"]
+        }
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
+        for key, value in state.items():
+            name, _, parameter_name = key.partition("/")
+            parameter = parameters[parameter_name]
+            device = "cpu" if name == "step" else parameter.device
+            owner[parameter].state[parameter][name] = value.detach().clone().to(device)
+
+
+def build_optimizers(
+    parameters: list[nn.Parameter], options: TrainOptions
+) -> list[torch.optim.Optimizer]:
+    """AdamW for all, or Muon for what has two axes or more and AdamW for the rest."""
+    matrices = [p for p in parameters if p.dim() >= 2 and options.optimizer == "muon"]
+    chosen = set(matrices)
+    rest = [p for p in parameters if p not in chosen]
+    built: list[torch.optim.Optimizer] = []
+    if rest:
+        # Decay pulls matrices towards zero; scales, offsets and biases are left alone.
+        groups = [
+            {"params": [p for p in rest if p.dim() >= 2], "weight_decay": options.weight_decay},
+            {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
+        ]
+        betas = (options.beta1, options.beta2)
+        used = [group for group in groups if group["params"]]
+        built.append(torch.optim.AdamW(used, lr=options.lr, betas=betas, foreach=True))
+    if matrices:
+        built.append(Muon(matrices, lr=options.lr, weight_decay=options.weight_decay))
+    for optimizer in built:
+        for group in optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+    return built
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for matrices and, as matrices of (outputs, inputs x kernel), convolution kernels.
+
+    The orthogonalisation runs in float32 on CPUs, where half precision is slow, and in bfloat16
+    elsewhere. The update has the size that AdamW's has (Liu et al. 2025, "Muon is scalable"), so
+    that one learning rate serves both.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Orthogonalise the Nesterov momentum of each matrix and apply it."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                memory = self.state[p]
+                if "momentum" not in memory:
+                    memory["momentum"] = torch.zeros_like(p)
+                memory["momentum"].lerp_(p.grad, 1 - group["momentum"])
+                update = p.grad.lerp(memory["momentum"], group["momentum"])
+                matrix = orthogonalise(update.reshape(len(update), -1))
+                size = 0.2 * max(matrix.shape) ** 0.5
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.add_(matrix.view_as(p).to(p.dtype), alpha=-group["lr"] * size)
+
+
+def orthogonalise(matrix: Tensor, num_steps: int = 5) -> Tensor:
+    """U V^T of the singular value decomposition, nearly, by a quintic Newton-Schulz iteration.
+
+    Singular values end between about 0.7 and 1.2, which is as good as 1 (Jordan et al. 2024).
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.to(torch.float32 if matrix.device.type == "cpu" else torch.bfloat16)
+    x = x.mT if tall else x
+    x = x / (x.norm() + 1e-7)
+    for _ in range(num_steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x

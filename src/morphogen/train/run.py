@@ -1,0 +1,126 @@
+"""From data and a recipe to a bundle: what `morphogen train` and `mg.train` do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from morphogen.core.bundle import Bundle
+from morphogen.core.errors import BundleError, TrainingError
+from morphogen.core.recipe import Recipe
+from morphogen.data.dataset import Data, load
+from morphogen.train.session import OnLog, Session
+
+
+def train(
+    data: Data | Path | str | None,
+    family: str | None = None,
+    *,
+    recipe: Recipe | Path | str | None = None,
+    settings: Iterable[str] = (),
+    backbone: str | None = None,
+    budget: str | None = None,
+    seed: int | None = None,
+    through: Bundle | Path | str | None = None,
+    out: Path | str | None = None,
+    resume: bool = False,
+    on_log: OnLog | None = None,
+) -> Bundle:
+    """Train a family on data and return the bundle, which is also written to `out`.
+
+    `through` is a trained bundle whose latents are learned in place of the data (latent diffusion,
+    VQ + transformer). With `resume`, the run in `out` goes on where its last checkpoint stands, and
+    data and recipe default to its own. Ctrl-C ends the training early with a usable bundle and a
+    checkpoint to resume from.
+
+    Raises `MorphogenError`s that say what to type next.
+    """
+    session = prepare(
+        data, family, recipe=recipe, settings=settings, backbone=backbone, budget=budget,
+        seed=seed, through=through, out=out, resume=resume,
+    )  # fmt: skip
+    return session.train(on_log or (lambda log: None))
+
+
+def prepare(
+    data: Data | Path | str | None,
+    family: str | None = None,
+    *,
+    recipe: Recipe | Path | str | None = None,
+    settings: Iterable[str] = (),
+    backbone: str | None = None,
+    budget: str | None = None,
+    seed: int | None = None,
+    through: Bundle | Path | str | None = None,
+    out: Path | str | None = None,
+    resume: bool = False,
+) -> Session:
+    """All that comes before the first step of `train`, with the same arguments."""
+    if resume:
+        return Session.resumed(data, _existing(out))
+    if recipe is None:
+        recipe = Recipe()
+    wanted = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
+    wanted = _with_arguments(wanted, family, backbone, budget, seed).with_settings(settings)
+    if data is None:
+        raise TrainingError("there is no data to train on", hint="morphogen train photos/")
+    loaded = data if isinstance(data, Data) else load(data, **_codec_options(wanted))
+    if through is not None:
+        loaded = loaded.through(through if isinstance(through, Bundle) else Bundle.open(through))
+    return Session.started(loaded, wanted, _new_folder(out, wanted))
+
+
+def _with_arguments(
+    recipe: Recipe, family: str | None, backbone: str | None, budget: str | None, seed: int | None
+) -> Recipe:
+    tables = recipe.to_json()
+    given = {
+        ("family", "name"): family,
+        ("backbone", "name"): backbone,
+        ("train", "budget"): budget,
+        ("train", "seed"): seed,
+    }
+    for (table, key), value in given.items():
+        if value is not None:
+            tables[table][key] = value
+    return Recipe(**tables)
+
+
+def _codec_options(recipe: Recipe) -> dict[str, Any]:
+    options = dict(recipe.modality)
+    return {"modality": options.pop("name", None), **options}
+
+
+def _existing(out: Path | str | None) -> Path:
+    if out is None:
+        raise BundleError("which run is to be resumed?", hint="--out models/boots --resume")
+    return Path(out)
+
+
+def _new_folder(out: Path | str | None, recipe: Recipe) -> Path:
+    """The folder to write to: never one that already holds a run."""
+    if out is None:
+        base, number = recipe.family.get("name", "flow_matching"), 1
+        while Path("models", f"{base}-{number}").exists():
+            number += 1
+        return Path("models", f"{base}-{number}")
+    out = Path(out)
+    if (out / "config.json").exists() or (out / "checkpoint").exists():
+        raise TrainingError(
+            "the folder already holds a run, which is not overwritten",
+            where=out,
+            hint=f"--resume to go on with it, or another --out, such as {out}-2",
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise TrainingError(
+            f"cannot write to the folder: {error.strerror}",
+            where=out,
+            hint="choose a folder that you may write to with --out",
+        ) from error
+    return out

@@ -1,0 +1,241 @@
+"""One training run with its folder: checkpoints, previews, the log, the bundle at the end.
+
+OUT/log.jsonl  curves.png  samples/  checkpoint/     while it trains
+OUT/config.json  model.safetensors ...               the bundle, when it ends or is stopped
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from morphogen.core import discover
+from morphogen.core.bundle import Bundle, describe, rebuild
+from morphogen.core.errors import TrainingError
+from morphogen.core.family import Family
+from morphogen.core.recipe import Recipe, build_family, resolve
+from morphogen.data.dataset import Data, load
+from morphogen.train.checkpoint import read_checkpoint, remove_checkpoints, write_checkpoint
+from morphogen.train.curves import draw_curves
+from morphogen.train.device import choose_device, compile_if_it_pays
+from morphogen.train.forecast import Forecast, forecast, size
+from morphogen.train.loop import Log, Run, Snapshot, train_steps
+from morphogen.train.options import TrainOptions
+
+PREVIEW_ITEMS = 36
+
+OnLog = Callable[[Log], None]
+
+
+class Session:
+    """One run with its folder."""
+
+    def __init__(
+        self, family: Family, data: Data, recipe: Recipe, options: TrainOptions, out: Path
+    ) -> None:
+        self.data, self.recipe, self.out = data, recipe, out
+        device = choose_device(options.device)
+        self.run = Run(family, data.train, options, device)
+        self.first = self.run.processes.is_first
+        compile_if_it_pays(family, options, device)
+
+    @classmethod
+    def started(cls, data: Data, recipe: Recipe, out: Path) -> Session:
+        """A new run."""
+        resolved = resolve(recipe, data.spec)
+        family_class = discover.find("family", resolved.family["name"])
+        options = TrainOptions.resolve(resolved.train, family_class.train_defaults)
+        resolved = replace(resolved, train=options.to_json(), modality=dict(recipe.modality))
+        torch.manual_seed(options.seed)
+        family = build_family(resolved, data.spec, data.conditions)
+        session = cls(family, data, resolved, options, out)
+        if session.first:
+            out.mkdir(parents=True, exist_ok=True)
+        return session
+
+    @classmethod
+    def resumed(cls, data: Data | Path | str | None, out: Path) -> Session:
+        """The run whose checkpoint lies in `out`."""
+        snapshot, about, codec_tensors = read_checkpoint(out)
+        family, codec, recipe = rebuild(about, codec_tensors, trust=True)
+        if not isinstance(data, Data):
+            data = load(data or about["data"]["source"], codec=codec)
+        before = about["data"]
+        if data.digest != before["digest"]:
+            raise TrainingError(
+                "the data is not what the run was started with",
+                found=f"digest {data.digest[:16]}, {len(data.train)} items",
+                expected=f"digest {before['digest'][:16]}, {before['num_train']} items",
+                where=before["source"],
+                hint="put the data back as it was, or start a new run with another --out",
+            )
+        options = TrainOptions.resolve(recipe.train, {})
+        session = cls(family, data, recipe, options, out)
+        session.run.restore(snapshot)
+        return session
+
+    # -- training --------------------------------------------------------------------------------
+
+    def forecast(self) -> Forecast:
+        """Measure a few steps; raise `TrainingError` when the disk cannot hold the run."""
+        needs = forecast(self.run)
+        free = shutil.disk_usage(self.out).free
+        if needs.disk_bytes > free:
+            raise TrainingError(
+                "there is not enough disk space for this run",
+                found=f"{size(free)} free",
+                expected=f"{size(needs.disk_bytes)}",
+                where=self.out,
+                hint="free some space, or choose another folder with --out",
+            )
+        return needs
+
+    def train(self, on_log: OnLog) -> Bundle:
+        """Run to the end of the budget, or to Ctrl-C."""
+        log_file = LogFile(self.out / "log.jsonl", self.run.state.step) if self.first else None
+
+        def tell(log: Log) -> None:
+            if self.first:
+                assert log_file is not None
+                log_file.append(log)
+                on_log(log)
+
+        if self.run.state.step == 0:
+            tell(self._event(self.forecast().text()))
+        else:
+            tell(self._event(f"resumed at step {self.run.state.step}"))
+        with stop_on_signals(self.run):
+            self._train(tell)
+        if self.run.stop:
+            self._checkpoint(self.run.snapshot())
+        bundle = self._finish()
+        if self.run.stop:
+            tell(self._event(f"stopped: a usable bundle is in {self.out}; go on with --resume"))
+        elif self.first:
+            remove_checkpoints(self.out)
+            tell(self._event(f"bundle written to {self.out}"))
+        return bundle
+
+    def _train(self, tell: OnLog) -> None:
+        """Pass the logs on; put each snapshot to use (checkpoint, preview)."""
+        options, previews = self.run.options, self._preview_points()
+        last_checkpoint = -float("inf")
+        for log in train_steps(self.run):
+            tell(log)
+            if log.snapshot is None:
+                continue
+            if time.monotonic() - last_checkpoint >= options.checkpoint_every:
+                self._checkpoint(log.snapshot)
+                last_checkpoint = time.monotonic()
+            while previews and self.run.state.progress >= previews[0]:
+                previews.pop(0)
+                if not previews or self.run.state.progress < previews[0]:
+                    picture = self._preview()
+                    if picture is not None:
+                        tell(self._event(f"samples in {picture}"))
+
+    def _checkpoint(self, snapshot: Snapshot) -> None:
+        if self.first:
+            write_checkpoint(self.out, snapshot, self._about(), self.data.codec.tensors())
+
+    def _about(self) -> dict[str, Any]:
+        return {
+            **describe(self.run.family, self.data.codec, self.recipe),
+            "data": self.data.about(),
+        }
+
+    def _bundle(self) -> Bundle:
+        return Bundle(
+            self.run.family, self.data.codec, self.recipe, self.data.about(), self.data.priors
+        )
+
+    def _preview_points(self) -> list[float]:
+        """Shares of the run after which samples are rendered: early ones closer together."""
+        num = self.run.options.num_previews
+        points = [((i + 1) / (num + 1)) ** 1.5 for i in range(num)]
+        return [point for point in points if point > self.run.state.progress]
+
+    def _preview(self) -> Path | None:
+        """A sheet of samples from the averaged weights; None for families that do not sample."""
+        if not self.first:
+            return None
+        path = self.out / "samples" / f"{self.run.state.step:06d}{self.data.codec.suffix}"
+        with self.run.averaged():
+            bundle = self._bundle()
+            if bundle.tasks()["generate"] is not None:
+                return None
+            return bundle.sample(PREVIEW_ITEMS, seed=0).save(path)
+
+    def _finish(self) -> Bundle:
+        """Put the averaged weights in place and write the bundle, its curves and last samples."""
+        if self.run.ema is not None:
+            self.run.family.load_state_dict(self.run.ema.average)
+        self.run.family.eval()
+        bundle = self._bundle()
+        if self.first:
+            bundle.save(self.out)
+            draw_curves(self.out / "log.jsonl", self.out / "curves.png")
+            if bundle.tasks()["generate"] is None:
+                name = f"final{self.data.codec.suffix}"
+                bundle.sample(PREVIEW_ITEMS, seed=0).save(self.out / "samples" / name)
+        self.run.processes.wait()
+        return bundle
+
+    def _event(self, text: str) -> Log:
+        state = self.run.state
+        remaining = self.run.schedule.remaining(state, 0.0)
+        return Log(state.step, state.seconds, remaining, self.run.schedule.num_steps, event=text)
+
+
+class LogFile:
+    """JSON lines, one per log; lines past the resumed step are dropped."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path.is_file() and step else []
+        kept = [line for line in lines if _step_of(line) <= step]
+        path.write_text("".join(line + "\n" for line in kept))
+
+    def append(self, log: Log) -> None:
+        """Write one line, unless the log says nothing."""
+        if log.values or log.event:
+            with self.path.open("a") as file:
+                file.write(json.dumps(log.to_json()) + "\n")
+
+
+@contextmanager
+def stop_on_signals(run: Run) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the training after the step under way; a second one, at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+
+    def stop(number: int, frame: object) -> None:
+        if run.stop:
+            raise KeyboardInterrupt
+        run.stop = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _step_of(line: str) -> float:
+    """The step of a log line; infinite for one that was cut short."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

@@ -1,0 +1,125 @@
+"""Muon's orthogonalisation, averages of weights, and the phases' updates."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from morphogen.train.distributed import Processes
+from morphogen.train.optimizer import NonFinite, PhaseUpdate, orthogonalise
+from morphogen.train.options import TrainOptions
+from morphogen.wrappers.ema import EMA, gamma_of
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (5, 20), (20, 5)])
+def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(shape)
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    result = orthogonalise(matrix)
+    values = torch.linalg.svdvals(result)
+    assert values.min() > 0.3
+    assert values.max() < 1.3
+    cosine = (result * (u @ v)).sum() / (result.norm() * (u @ v).norm())
+    assert cosine > 0.97
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("adamw", 0.02), ("muon", 0.1)])
+def test_optimizers_solve_a_linear_problem_and_survive_a_state_round_trip(
+    optimizer: str, lr: float
+) -> None:
+    torch.manual_seed(0)
+    target = torch.randn(6, 4)
+    x = torch.randn(64, 4)
+    options = TrainOptions(optimizer=optimizer, lr=lr, grad_clip=0)
+
+    def fresh() -> tuple[nn.Linear, PhaseUpdate]:
+        torch.manual_seed(1)
+        layer = nn.Linear(4, 6)
+        return layer, PhaseUpdate("all", layer.named_parameters(), options, Processes())
+
+    def train(layer: nn.Linear, update: PhaseUpdate, steps: int) -> float:
+        for _ in range(steps):
+            loss = (layer(x) - x @ target.T).square().mean()
+            update.minimise(loss)
+        return loss.item()
+
+    layer, update = fresh()
+    first = train(layer, update, 1)
+    assert train(layer, update, 199) < 0.05 * first
+
+    whole, whole_update = fresh()
+    train(whole, whole_update, 20)
+    half, half_update = fresh()
+    train(half, half_update, 10)
+    resumed, resumed_update = fresh()
+    resumed.load_state_dict(half.state_dict())
+    resumed_update.load_state(half_update.state())
+    train(resumed, resumed_update, 10)
+    assert torch.equal(resumed.weight, whole.weight)
+    assert torch.equal(resumed.bias, whole.bias)
+
+
+def test_gradients_are_clipped_to_the_norm() -> None:
+    weight = nn.Parameter(torch.zeros(3))
+    update = PhaseUpdate("all", [("w", weight)], TrainOptions(grad_clip=1.0), Processes())
+    update.minimise((weight * torch.tensor([3.0, 4.0, 0.0])).sum())
+    assert update.grad_norm == pytest.approx(5.0)
+    assert weight.grad is not None
+    assert weight.grad.norm().item() == pytest.approx(1.0)
+
+
+def test_nan_is_named_before_anything_changes() -> None:
+    layer = nn.Linear(2, 2)
+    before = layer.weight.detach().clone()
+    update = PhaseUpdate("critic", layer.named_parameters(), TrainOptions(), Processes())
+    with pytest.raises(NonFinite, match="weight in phase 'critic'"):
+        update.minimise((layer.weight * float("nan")).sum())
+    assert torch.equal(layer.weight, before)
+
+
+def test_one_phase_leaves_the_other_alone() -> None:
+    one, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    update = PhaseUpdate("one", one.named_parameters(), TrainOptions(), Processes())
+    before = other.weight.detach().clone()
+    update.minimise(other(one(torch.ones(4, 2))).square().mean())
+    assert torch.equal(other.weight, before)
+    assert other.weight.grad is None
+
+
+@pytest.mark.parametrize("width", [0.02, 0.05, 0.1, 0.2])
+def test_the_average_has_the_width_that_was_asked_for(width: float) -> None:
+    gamma = gamma_of(width)
+    assert math.sqrt((gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3))) == pytest.approx(width)
+    # The weight of step i in the average after n steps is beta_n ... beta_{i+1} (1 - beta_i).
+    n = 2000
+    module = nn.Linear(1, 1, bias=False)
+    profile = torch.zeros(n)
+    average = EMA(module, width)
+    kept = 1.0
+    rates = [1 - (1 - 1 / t) ** (average.gamma + 1) for t in range(1, n + 1)]
+    for i in reversed(range(n)):
+        profile[i] = kept * rates[i]
+        kept *= 1 - rates[i]
+    when = torch.arange(1, n + 1) / n
+    mean = (profile * when).sum()
+    spread = ((profile * (when - mean) ** 2).sum()).sqrt()
+    assert profile.sum().item() == pytest.approx(1.0, abs=1e-3)
+    assert spread.item() == pytest.approx(width, rel=0.02)
+
+
+def test_the_average_is_applied_and_taken_off_again() -> None:
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(module.weight, 1.0)
+    average = EMA(module, 0.1)
+    for value in (1.0, 2.0, 3.0):
+        nn.init.constant_(module.weight, value)
+        average.update(module)
+    with average.applied_to(module):
+        assert 1.0 < module.weight.item() < 3.0
+        assert not module.training
+    assert module.weight.item() == 3.0
+    assert module.training

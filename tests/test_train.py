@@ -1,0 +1,264 @@
+"""The training loop: exact resume after kill -9, rollback from NaN, data parallelism, budgets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import morphogen as mg
+from morphogen.core.errors import BundleError, RecipeError, TrainingError
+from morphogen.core.random import mix_seed
+from morphogen.train.loop import MOST_ROLLBACKS, Run, train_steps
+from morphogen.train.options import Budget, TrainOptions
+from morphogen.train.order import DataOrder
+from morphogen.train.run import prepare
+from morphogen.train.schedule import Schedule, TrainState
+
+TINY = ("backbone.name=mlp", "backbone.model_dim=16", "train.batch_size=16", "train.num_previews=0")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scikit-learn's digits as an .npz file."""
+    from sklearn.datasets import load_digits
+
+    path = tmp_path_factory.mktemp("data") / "digits.npz"
+    images, labels = load_digits(return_X_y=True)
+    scaled = (images.reshape(-1, 8, 8) * 15.9375).astype(np.uint8)
+    np.savez(path, images=scaled[:300], labels=labels[:300])
+    return path
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "model.safetensors")
+
+
+def start(digits: Path, out: Path, steps: int, resume: bool, checkpoint_every: float = 0.0):
+    """A training process of its own."""
+    code = (
+        "import sys, torch, morphogen as mg\n"
+        "torch.set_num_threads(1)\n"
+        f"mg.train({str(digits)!r}, 'flow_matching', budget='{steps}steps', out={str(out)!r},"
+        f" resume={resume}, settings={[*TINY, f'train.checkpoint_every={checkpoint_every}']!r})"
+    )
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+
+
+def test_killed_and_resumed_ends_with_the_same_weights(digits: Path, tmp_path: Path) -> None:
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    process = start(digits, unbroken, 1500, resume=False)
+    assert process.wait() == 0, process.stderr.read().decode()
+
+    kills = 0
+    for waits in (0.05, 0.31, 0.17):
+        process = start(digits, broken, 1500, resume=(broken / "checkpoint").is_dir())
+        while process.poll() is None and not list((broken / "checkpoint").glob("step_*")):
+            time.sleep(0.01)
+        # The instant is arbitrary: inside a step, a checkpoint, a log line.
+        time.sleep(waits)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills >= 2
+    if not (broken / "config.json").exists():
+        process = start(digits, broken, 1500, resume=True)
+        assert process.wait() == 0, process.stderr.read().decode()
+
+    one, other = weights(unbroken), weights(broken)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    steps = [json.loads(line)["step"] for line in (broken / "log.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+    assert steps[-1] == 1500
+
+
+def test_ctrl_c_leaves_a_usable_bundle_and_a_checkpoint(digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(digits, out, 10**6, resume=False)
+    while process.poll() is None and not list((out / "checkpoint").glob("step_*")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 0, process.stderr.read().decode()
+    assert len(mg.open(str(out)).sample(2).items) == 2
+    assert list((out / "checkpoint").glob("step_*"))
+
+
+class Poisoned(torch.nn.Module):
+    """Wraps a family's step so that chosen steps meet NaN."""
+
+    def __init__(self, run: Run, bad_calls: set[int]) -> None:
+        super().__init__()
+        self.inner, self.bad_calls, self.calls = run.family.loss, bad_calls, 0
+
+    def loss(self, batch, phase, generator):
+        self.calls += 1
+        loss, parts = self.inner(batch, phase, generator)
+        return (loss * float("nan") if self.calls in self.bad_calls else loss), parts
+
+
+def session(digits: Path, out: Path, *settings: str):
+    return prepare(str(digits), "flow_matching", out=out, settings=[*TINY, *settings])
+
+
+def test_nan_is_named_and_rolled_back(digits: Path, tmp_path: Path) -> None:
+    run = session(digits, tmp_path / "a", "train.budget=120steps").run
+    run.family.loss = Poisoned(run, {70}).loss
+    logs = list(train_steps(run))
+    events = [log.event for log in logs if log.event]
+    assert len(events) == 1
+    assert "became NaN" in events[0]
+    assert "at step 69" in events[0]
+    assert "rolled back to step 50" in events[0]
+    assert run.state.step == 120
+    assert run.state.rate == 0.5
+    assert all(p.isfinite().all() for p in run.family.parameters())
+
+
+def test_nan_without_end_is_an_error(digits: Path, tmp_path: Path) -> None:
+    run = session(digits, tmp_path / "a", "train.budget=120steps").run
+    run.family.loss = Poisoned(run, set(range(10, 100))).loss
+    with pytest.raises(TrainingError, match=f"after {MOST_ROLLBACKS} rollbacks"):
+        list(train_steps(run))
+
+
+def test_forecast_changes_nothing(digits: Path, tmp_path: Path) -> None:
+    plain = session(digits, tmp_path / "a", "train.budget=20steps").run
+    measured = session(digits, tmp_path / "b", "train.budget=20steps")
+    needs = measured.forecast()
+    assert needs.num_steps == 20
+    assert needs.memory_bytes > needs.disk_bytes > 0
+    list(train_steps(plain))
+    list(train_steps(measured.run))
+    for one, other in zip(plain.family.parameters(), measured.run.family.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_training_leaves_the_global_generator_alone(digits: Path, tmp_path: Path) -> None:
+    run = session(digits, tmp_path / "a", "train.budget=5steps").run
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    list(train_steps(run))
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_two_processes_take_the_steps_of_one(digits: Path, tmp_path: Path) -> None:
+    code = tmp_path / "worker.py"
+    code.write_text(
+        "import sys, torch, morphogen as mg\n"
+        "torch.set_num_threads(1)\n"
+        f"mg.train({str(digits)!r}, 'flow_matching', budget='12steps', out=sys.argv[1],\n"
+        f"         settings={list(TINY)!r})\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    single = [sys.executable, str(code), str(tmp_path / "one")]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    double = [*launcher, "--nproc-per-node", "2", str(code), str(tmp_path / "two")]
+    for command in (single, double):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_changed_data_set_is_not_resumed_on(digits: Path, tmp_path: Path) -> None:
+    out, copy = tmp_path / "run", tmp_path / "digits.npz"
+    copy.write_bytes(digits.read_bytes())
+    held = prepare(str(copy), "flow_matching", out=out, budget="10steps", settings=TINY)
+    held._checkpoint(held.run.snapshot())
+    content = dict(np.load(copy))
+    content["images"][3] = 255 - content["images"][3]
+    np.savez(copy, **content)
+    with pytest.raises(TrainingError, match="not what the run was started with"):
+        mg.train(None, out=out, resume=True)
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(digits: Path, tmp_path: Path) -> None:
+    mg.train(str(digits), "flow_matching", budget="3steps", out=tmp_path / "a", settings=TINY)
+    with pytest.raises(TrainingError, match="already holds a run"):
+        mg.train(str(digits), "flow_matching", budget="3steps", out=tmp_path / "a", settings=TINY)
+
+
+def test_nothing_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="nothing to resume"):
+        mg.train(None, out=tmp_path, resume=True)
+
+
+def test_curves_and_log_are_written(digits: Path, tmp_path: Path) -> None:
+    logs = []
+    bundle = mg.train(
+        str(digits), "flow_matching", budget="110steps", out=tmp_path / "a",
+        settings=[*TINY[:-1], "train.num_previews=2"], on_log=logs.append,
+    )  # fmt: skip
+    assert (tmp_path / "a" / "curves.png").stat().st_size > 5000
+    assert list((tmp_path / "a" / "samples").glob("*.png"))
+    assert "forecast" in logs[0].event
+    assert not (tmp_path / "a" / "checkpoint").exists()
+    again = mg.open(str(tmp_path / "a"))
+    assert torch.equal(again.sample(3, seed=5).x, bundle.sample(3, seed=5).x)
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [("90s", Budget(seconds=90)), ("1.5h", Budget(seconds=5400)), ("7steps", Budget(steps=7)),
+     ("2 epochs", Budget(epochs=2))],
+)  # fmt: skip
+def test_budgets(text: str, budget: Budget) -> None:
+    assert Budget.parse(text) == budget
+
+
+@pytest.mark.parametrize("text", ["", "10", "m10", "0s", "-3s", "1.2.3s", "5 parsecs"])
+def test_unreadable_budgets(text: str) -> None:
+    with pytest.raises(RecipeError, match="budget"):
+        Budget.parse(text)
+
+
+def test_every_item_comes_once_per_epoch_in_any_batch_size() -> None:
+    order = DataOrder(10, 4, seed=1)
+    stream = torch.cat([order.rows(step) for step in range(5)])
+    assert sorted(stream[:10].tolist()) == list(range(10))
+    assert sorted(stream[10:].tolist()) == list(range(10))
+    assert torch.equal(order.rows(2), DataOrder(10, 4, seed=1).rows(2))
+    assert len(DataOrder(3, 8, seed=0).rows(0)) == 8
+
+
+def test_learning_rate_rises_holds_and_falls() -> None:
+    schedule = Schedule(TrainOptions(budget="1000steps", warmup=0.1, decay=0.4), 100)
+    state, rates = TrainState(), []
+    while not schedule.is_over(state):
+        state.increment = schedule.plan(state, 0.0)
+        rates.append(schedule.rate(state))
+        schedule.advance(state)
+    assert rates[0] < 0.01
+    assert rates[300] == rates[500] == 1.0
+    assert rates[799] == pytest.approx(0.5, abs=0.01)
+    assert rates[-1] < 0.01
+
+
+def test_a_time_budget_lands_its_schedule_on_the_deadline() -> None:
+    schedule = Schedule(TrainOptions(budget="100s"), 100)
+    state, steps = TrainState(), 0
+    while not schedule.is_over(state):
+        pace = 0.1 if state.seconds < 50 else 0.3  # the machine gets busy half-way
+        state.increment = schedule.plan(state, pace)
+        state.seconds += pace
+        schedule.advance(state)
+        steps += 1
+    assert state.progress == pytest.approx(1.0, abs=0.02)
+    assert state.seconds == pytest.approx(100, abs=1)
+
+
+def test_mixed_seeds_do_not_clash() -> None:
+    assert len({mix_seed(a, b) for a in range(50) for b in range(50)}) == 2500
