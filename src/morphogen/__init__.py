@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from morphogen.core.recipe import Recipe
     from morphogen.data.dataset import Data, load
     from morphogen.evaluation.evaluate import evaluate
-    from morphogen.train.run import train
+    from morphogen.training.run import train
 
 _HOMES = {
     "Bundle": "morphogen.core.bundle",
@@ -28,7 +28,7 @@ _HOMES = {
     "Recipe": "morphogen.core.recipe",
     "evaluate": "morphogen.evaluation.evaluate",
     "load": "morphogen.data.dataset",
-    "train": "morphogen.train.run",
+    "train": "morphogen.training.run",
 }
 __all__ = ["Bundle", "Data", "Recipe", "evaluate", "load", "open", "train"]
 

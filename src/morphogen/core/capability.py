@@ -180,4 +180,11 @@ def why_not(model: object, function: Callable[..., Any]) -> str | None:
     if any(not missing(model, capability) for capability in options):
         return None
     reasons = [f"{c.__name__} (no {', '.join(missing(model, c))})" for c in options]
-    return f"needs {' or '.join(reasons)}"
+    advice = [text for c in options if (text := _advice(model, c))]
+    return "; ".join([f"needs {' or '.join(reasons)}", *advice])
+
+
+def _advice(model: object, capability: type) -> str | None:
+    """What a family tells those who miss a capability: its `instead`, by the capability's name."""
+    instead: Mapping[str, str] = getattr(model, "instead", {})
+    return instead.get(capability.__name__)

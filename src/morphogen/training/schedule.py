@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from morphogen.train.options import Budget, TrainOptions
+from morphogen.training.options import Budget, TrainOptions
 
 
 @dataclass

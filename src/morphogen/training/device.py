@@ -7,7 +7,7 @@ import torch
 from morphogen.core.backbone import Backbone
 from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family
-from morphogen.train.options import Budget, TrainOptions
+from morphogen.training.options import Budget, TrainOptions
 
 COMPILE_PAYS_AFTER = 300.0  # seconds of training; compiling costs up to a minute
 

@@ -22,11 +22,11 @@ from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family
 from morphogen.core.random import ShardedGenerator, mix_seed
 from morphogen.data.dataset import Split
-from morphogen.train.distributed import Processes
-from morphogen.train.optimizer import NonFinite, PhaseUpdate
-from morphogen.train.options import TrainOptions
-from morphogen.train.order import DataOrder
-from morphogen.train.schedule import Schedule, TrainState
+from morphogen.training.distributed import Processes
+from morphogen.training.optimizer import NonFinite, PhaseUpdate
+from morphogen.training.options import TrainOptions
+from morphogen.training.order import DataOrder
+from morphogen.training.schedule import Schedule, TrainState
 
 SNAPSHOT_EVERY = 50  # steps; rollbacks and checkpoints happen at multiples of it only
 LOG_EVERY = 0.5  # seconds

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from morphogen.train.distributed import Processes
-from morphogen.train.options import TrainOptions
+from morphogen.training.distributed import Processes
+from morphogen.training.options import TrainOptions
 
 
 class NonFinite(ArithmeticError):

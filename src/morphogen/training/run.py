@@ -10,7 +10,7 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.errors import BundleError, TrainingError
 from morphogen.core.recipe import Recipe
 from morphogen.data.dataset import Data, load
-from morphogen.train.session import OnLog, Session
+from morphogen.training.session import OnLog, Session
 
 
 def train(

@@ -25,12 +25,12 @@ from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.data.dataset import Data, load
-from morphogen.train.checkpoint import read_checkpoint, remove_checkpoints, write_checkpoint
-from morphogen.train.curves import draw_curves
-from morphogen.train.device import choose_device, compile_if_it_pays
-from morphogen.train.forecast import Forecast, forecast, size
-from morphogen.train.loop import Log, Run, Snapshot, train_steps
-from morphogen.train.options import TrainOptions
+from morphogen.training.checkpoint import read_checkpoint, remove_checkpoints, write_checkpoint
+from morphogen.training.curves import draw_curves
+from morphogen.training.device import choose_device, compile_if_it_pays
+from morphogen.training.forecast import Forecast, forecast, size
+from morphogen.training.loop import Log, Run, Snapshot, train_steps
+from morphogen.training.options import TrainOptions
 
 PREVIEW_ITEMS = 36
 

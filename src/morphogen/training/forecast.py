@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from morphogen.train.loop import Run
-from morphogen.train.optimizer import NonFinite
+from morphogen.training.loop import Run
+from morphogen.training.optimizer import NonFinite
 
 TRIAL_STEPS = 8
 TRIAL_SECONDS = 5.0

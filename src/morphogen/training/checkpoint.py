@@ -19,8 +19,8 @@ from torch import Tensor
 
 from morphogen.core.errors import BundleError
 from morphogen.core.storage import read_tensors, sha256, write_tensors, write_text
-from morphogen.train.loop import Snapshot
-from morphogen.train.schedule import TrainState
+from morphogen.training.loop import Snapshot
+from morphogen.training.schedule import TrainState
 
 FOLDER = "checkpoint"
 CODEC = "codec/"  # prefix of the codec's tensors

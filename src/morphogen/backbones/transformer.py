@@ -1,0 +1,264 @@
+"""A transformer over patches of a grid, tokens of a sequence, or both ways with a vector.
+
+    h <- h + g_1 attention(m_1(norm h)),   h <- h + g_2 swiglu(m_2(norm h)),
+    m_k(u) = (1 + scale_k) u + shift_k
+
+with g, scale and shift linear in the condition and zero at the start (adaLN-zero: DiT, Peebles &
+Xie 2023), normalised queries and keys (Henry et al. 2020), rotary positions on every axis (Su et
+al. 2021) beside learned ones, and SwiGLU (Shazeer 2020).
+
+A causal network reads positions in raster order: output i depends on inputs at positions <= i.
+
+Legend: B batch, C channels, N positions, D model dimension, H heads, *space the space axes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from morphogen.backbones._parts import (
+    HEAD_GAIN,
+    Attention,
+    Modulation,
+    VectorHead,
+    VectorStem,
+    check_heads,
+    coarser,
+    crop,
+    depth_to_space,
+    is_vector,
+    linear,
+    normalise,
+    patch_factor,
+    refuses_output,
+    rotary_angles,
+    space_to_depth,
+)
+from morphogen.core.backbone import Backbone
+from morphogen.core.spec import TensorSpec
+
+# Positions above which patches of 1, 2, then 4 and more are doubled: attention is quadratic.
+MOST_POSITIONS = (64, 64, 1024)
+
+
+class Transformer(Backbone):
+    """A pre-norm transformer: grid to grid (DiT), to vector, from vector, or a causal sequence."""
+
+    def __init__(
+        self,
+        in_spec: TensorSpec,
+        out_spec: TensorSpec,
+        cond_dim: int = 0,
+        causal: bool = False,
+        *,
+        model_dim: int = 192,  # width of the residual stream
+        num_layers: int = 4,  # blocks, each of attention and a SwiGLU layer
+        num_heads: int | None = None,  # attention heads; none gives heads of 32 features
+        patch_size: int | None = None,  # side of the patches of a grid; none chooses by size
+        dropout_prob: float = 0.0,  # probability of dropping a branch's feature in training
+    ) -> None:
+        super().__init__(in_spec, out_spec, cond_dim, causal)
+        num_heads = check_heads(model_dim, num_heads)
+        self.from_vector, self.to_vector = is_vector(in_spec), is_vector(out_spec)
+        self.in_factor, self.out_factor, self.grid = _plan(in_spec, out_spec, causal, patch_size)
+        num_positions = math.prod(self.grid)
+
+        self.stem: nn.Module
+        if self.from_vector:
+            self.stem = VectorStem(in_spec, model_dim)
+            cond_dim += model_dim  # the vector also modulates every block
+        elif in_spec.kind == "token":
+            self.stem = nn.Embedding(in_spec.vocab_size or 1, model_dim)
+        else:
+            self.stem = linear(in_spec.channels * math.prod(self.in_factor), model_dim)
+        scale = 0.02 if in_spec.kind == "token" and not self.from_vector else 0.5
+        self.position = nn.Parameter(torch.randn(num_positions, model_dim) * scale)
+        angles = rotary_angles(self.grid, model_dim // num_heads)
+        self.cos: Tensor
+        self.sin: Tensor
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+
+        self.blocks = nn.ModuleList(
+            Block(model_dim, num_heads, cond_dim, dropout_prob) for _ in range(num_layers)
+        )
+        self.modulation = Modulation(cond_dim, model_dim)
+        self.head: nn.Module
+        if self.to_vector:
+            self.head = VectorHead(model_dim, out_spec)
+        else:
+            denoises = in_spec.kind == "real" and not (causal or self.from_vector)
+            width = out_spec.channels * math.prod(self.out_factor)
+            self.head = linear(model_dim, width, gain=0.0 if denoises else HEAD_GAIN)
+
+    @classmethod
+    def refuses(cls, in_spec: TensorSpec, out_spec: TensorSpec, causal: bool = False) -> str | None:
+        """Attention needs positions; two grids must have the same number of patches."""
+        from_vector, to_vector = is_vector(in_spec), is_vector(out_spec)
+        if from_vector and to_vector:
+            return "neither side has positions to attend to: use mlp"
+        if reason := refuses_output(out_spec):
+            return reason
+        if causal and (from_vector or to_vector or in_spec.space != out_spec.space):
+            return "a causal network maps positions to the same positions"
+        if from_vector or to_vector or in_spec.space == out_spec.space:
+            return None
+        if in_spec.kind == "token" or _ratio(in_spec.space, out_spec.space) is None:
+            return f"the spaces {in_spec.space} and {out_spec.space} do not share patches"
+        return None
+
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        """(B, *in), (B, cond_dim) -> (B, *out). A causal network also takes shorter sequences."""
+        h, context = self._tokens(x, cond)  # (B, N, D)
+        rotation = self.cos[: h.shape[1]], self.sin[: h.shape[1]]
+        # Gradient penalties differentiate twice with respect to the input of a critic, which only
+        # the plain form of attention allows.
+        penalised = self.to_vector and x.requires_grad and torch.is_grad_enabled()
+        with sdpa_kernel(SDPBackend.MATH) if penalised else contextlib.nullcontext():
+            for block in self.blocks:
+                h = block(h, context, rotation, self.causal)
+        h = self._normalised(h, context)
+        if self.to_vector:
+            return self.head(h.mean(1))
+        grid = (h.shape[1],) if len(self.grid) == 1 else self.grid
+        out = self.head(h).movedim(1, -1).unflatten(-1, grid)  # (B, C prod(factor), *grid)
+        return crop(depth_to_space(out, self.out_factor), self.out_spec.space)
+
+    @torch.no_grad()
+    def step(
+        self, token: Tensor, cond: Tensor | None = None, state: Any = None
+    ) -> tuple[Tensor, Any]:
+        """token (B,), or (B, C) real, at the next position -> output (B, C) there, new state.
+
+        The keys and values seen so far are written in place: pass on the newest state only.
+        """
+        assert self.causal, "only a causal network can step"
+        state = Cache() if state is None else state
+        i = state.length
+        if i >= len(self.position):
+            raise IndexError(f"the network has {len(self.position)} positions, and all are taken")
+        h = (self.stem(token) + self.position[i])[:, None]  # (B, 1, D)
+        rotation = self.cos[i : i + 1], self.sin[i : i + 1]
+        for n, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            h = block.step(h, cond, rotation, state.of_block(n, h, block, len(self.position)), i)
+        h = self._normalised(h, cond)
+        return self.head(h[:, 0]), Cache(i + 1, state.blocks)
+
+    def _tokens(self, x: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(B, *in) -> (B, N, D), and what modulates the blocks."""
+        if self.from_vector:
+            vector = self.stem(x)  # (B, D)
+            context = vector if cond is None else torch.cat([cond, vector], dim=1)
+            return vector[:, None] + self.position, context
+        if self.in_spec.kind == "token":
+            h = self.stem(x.flatten(1))
+        else:
+            h = self.stem(space_to_depth(x, self.in_factor).flatten(2).transpose(1, 2))
+        return h + self.position[: h.shape[1]], cond
+
+    def _normalised(self, h: Tensor, context: Tensor | None) -> Tensor:
+        scale, shift = self.modulation(context)
+        return modulate(normalise(h, -1), scale, shift)
+
+
+class Block(nn.Module):
+    """Attention and a SwiGLU layer, each modulated, gated and added."""
+
+    def __init__(self, dim: int, num_heads: int, cond_dim: int, dropout_prob: float) -> None:
+        super().__init__()
+        hidden = -(-dim * 8 // 24) * 8  # 8/3 D in eights: as many weights as a plain layer of 4 D
+        self.attention = Attention(dim, num_heads)
+        self.inner = linear(dim, 2 * hidden)
+        self.outer = linear(hidden, dim)
+        self.modulation = Modulation(cond_dim, dim, num=6)
+        self.dropout = nn.Dropout(dropout_prob)
+
+    def forward(
+        self, h: Tensor, context: Tensor | None, rotation: tuple[Tensor, Tensor], causal: bool
+    ) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        scale, shift, gate, *rest = self.modulation(context)
+        mixed = self.attention(modulate(normalise(h, -1), scale, shift), rotation, causal)
+        h = torch.addcmul(h, gate[:, None], self.dropout(mixed))
+        return self._feed_forward(h, *rest)
+
+    def step(
+        self,
+        h: Tensor,
+        context: Tensor | None,
+        rotation: tuple[Tensor, Tensor],
+        cache: tuple[Tensor, Tensor],
+        i: int,
+    ) -> Tensor:
+        """(B, 1, D) at position i -> (B, 1, D), with the keys and values of those before."""
+        scale, shift, gate, *rest = self.modulation(context)
+        query, key, value = self.attention.project(
+            modulate(normalise(h, -1), scale, shift), rotation
+        )
+        keys, values = cache  # (B, H, N, D / H)
+        keys[:, :, i : i + 1], values[:, :, i : i + 1] = key, value
+        mixed = F.scaled_dot_product_attention(query, keys[:, :, : i + 1], values[:, :, : i + 1])
+        h = torch.addcmul(h, gate[:, None], self.attention.out(mixed.transpose(1, 2).flatten(2)))
+        return self._feed_forward(h, *rest)
+
+    def _feed_forward(self, h: Tensor, scale: Tensor, shift: Tensor, gate: Tensor) -> Tensor:
+        value, switch = self.inner(modulate(normalise(h, -1), scale, shift)).chunk(2, dim=-1)
+        return torch.addcmul(h, gate[:, None], self.dropout(self.outer(F.silu(switch) * value)))
+
+
+@dataclass
+class Cache:
+    """The keys and values of the positions seen so far, block by block."""
+
+    length: int = 0
+    blocks: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    def of_block(
+        self, n: int, h: Tensor, block: Block, num_positions: int
+    ) -> tuple[Tensor, Tensor]:
+        """The buffers of block n, made at the first position."""
+        if n == len(self.blocks):
+            heads = block.attention.num_heads
+            shape = (len(h), heads, num_positions, h.shape[-1] // heads)
+            self.blocks.append((h.new_empty(shape), h.new_empty(shape)))
+        return self.blocks[n]
+
+
+def modulate(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """(B, N, D), (B, D), (B, D) -> (1 + scale) h + shift."""
+    return torch.addcmul(shift[:, None], h, 1 + scale[:, None])
+
+
+def _plan(
+    in_spec: TensorSpec, out_spec: TensorSpec, causal: bool, patch_size: int | None
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """The patches of the input and of the output, and the grid of positions they share."""
+    spec = out_spec if is_vector(in_spec) else in_spec
+    one = (1,) * len(spec.space)
+    if not (is_vector(in_spec) or is_vector(out_spec)) and in_spec.space != out_spec.space:
+        ratio = _ratio(in_spec.space, out_spec.space) or one
+        shrinks = math.prod(in_spec.space) > math.prod(out_spec.space)
+        return (ratio, one, out_spec.space) if shrinks else (one, ratio, in_spec.space)
+    factor = one
+    if not causal and spec.kind == "real":
+        most = (MOST_POSITIONS[-1],) if spec.layout == "sequence" else MOST_POSITIONS
+        factor = patch_factor(spec.space, patch_size, most)
+    return factor, factor, coarser(spec.space, factor)
+
+
+def _ratio(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The patch of the larger space at each position of the smaller; None where there is none."""
+    large, small = (first, second) if math.prod(first) > math.prod(second) else (second, first)
+    if len(large) != len(small):
+        return None
+    ratio = tuple(-(-a // b) for a, b in zip(large, small, strict=True))
+    return ratio if coarser(large, ratio) == small else None

@@ -1,0 +1,77 @@
+"""The console script: `morphogen VERB ...`.
+
+A verb is a file of this folder that holds a function of the same name; its signature is its
+options. Verb files import the standard library and typer at the top and everything else inside the
+function, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from morphogen.core.errors import MorphogenError
+
+
+def build_app() -> typer.Typer:
+    """The command line with every verb of this folder, in alphabetical order."""
+    app = typer.Typer(
+        name="morphogen",
+        help="Train, judge and use generative models of your own data.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback()(global_options)
+    for name in verbs():
+        module = importlib.import_module(f"morphogen.cli.{name}")
+        # list.py holds list_: a trailing underscore keeps the builtin's name free.
+        function = getattr(module, name, None) or getattr(module, f"{name}_")
+        app.command(name, **getattr(module, "COMMAND", {}))(function)
+    return app
+
+
+def verbs() -> list[str]:
+    """The verbs, sorted: the files of this folder, this one and private ones left out."""
+    found = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
+    return sorted(name for name in found if name != "app" and not name.startswith("_"))
+
+
+def global_options(
+    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks of errors")] = False,
+) -> None:
+    """Train, judge and use generative models of your own data."""
+    # `main` takes both out before typer looks; here they are declared for `--help`.
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line. Errors meant for the user end it with exit code 1, Ctrl-C with 130."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given == ["--version"]:
+        from morphogen import __version__
+
+        print(__version__)
+        return
+    debug = "--debug" in given
+    try:
+        build_app()(args=[each for each in given if each != "--debug"], prog_name="morphogen")
+    except MorphogenError as error:
+        if debug:
+            raise
+        sentence, _, facts = str(error).partition("\n")
+        typer.secho(f"error: {sentence}", fg="red", bold=True, err=True)
+        if facts:
+            typer.echo(facts, err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

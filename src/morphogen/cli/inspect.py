@@ -1,0 +1,28 @@
+"""`morphogen inspect photos/`: what is in a data source, and what is wrong with it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def inspect(
+    source: Annotated[str, typer.Argument(help="a folder, a file, or hf://NAME")],
+    *,
+    modality: Annotated[
+        str | None, typer.Option(help="read it as this; default: found out")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Say what is in the data, and what is wrong."""
+    from morphogen.cli._parts import print_json
+    from morphogen.data.inspect import inspect as inspect_source
+
+    found = inspect_source(source, modality)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print(found.text())
+    if found.error is not None:
+        raise typer.Exit(1)

@@ -1,0 +1,108 @@
+"""`morphogen show models/boots`, `morphogen show family vae`: what a bundle or component is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+
+def show(
+    what: Annotated[str, typer.Argument(help="folder of a bundle, or an axis such as family")],
+    name: Annotated[str | None, typer.Argument(help="with an axis: the component")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Show what a bundle or component is made of."""
+    facts = bundle_facts(what) if name is None else component_facts(what, name)
+    if as_json:
+        from morphogen.cli._parts import print_json
+
+        print_json(facts)
+    elif name is None:
+        from morphogen.cli._parts import print_facts
+
+        print_facts(facts)
+    else:
+        _print_component(facts)
+
+
+def bundle_facts(path: str) -> dict[str, Any]:
+    """A bundle's record, read from its JSON without building the model."""
+    import json
+    from pathlib import Path
+
+    from morphogen.core import discover
+    from morphogen.core.bundle import read_config
+    from morphogen.core.errors import BundleError
+    from morphogen.core.spec import TensorSpec
+
+    folder = Path(path)
+    if not folder.exists() and path in (*discover.AXES, *discover.AXES.values()):
+        raise BundleError(
+            f"an axis needs a name: {path} of what?",
+            found=path,
+            expected=", ".join(discover.names(path)),
+            hint=f"morphogen show {path} NAME",
+        )
+    config = read_config(folder)
+    metrics = folder / "metrics.json"
+    sizes = {file: (folder / file).stat().st_size for file in config["files"]}
+    conditions = {n: str(TensorSpec.from_json(s)) for n, s in config["conditions"].items()}
+    return {
+        "bundle": str(folder),
+        "family": config["recipe"]["family"]["name"],
+        "backbone": config["recipe"]["backbone"].get("name"),
+        "codec": config["codec"]["name"],
+        "spec": str(TensorSpec.from_json(config["spec"])),
+        "conditions": conditions,
+        "parameters": _num_parameters(folder / "model.safetensors"),
+        "data": config["data"],
+        "recipe": config["recipe"],
+        "metrics": json.loads(metrics.read_text()) if metrics.is_file() else {},
+        "files": {file: f"{size / 1e6:.2f} MB" for file, size in sizes.items()},
+    }
+
+
+def component_facts(axis: str, name: str) -> dict[str, Any]:
+    """A component's documentation and options."""
+    import inspect
+
+    from morphogen.core import discover
+    from morphogen.core.schema import REQUIRED, options
+
+    component = discover.find(axis, name)
+    table = [
+        {
+            "option": option.name,
+            "type": option.type_name,
+            "default": "required" if option.default is REQUIRED else option.default,
+            "meaning": option.comment,
+        }
+        for option in options(component).values()
+    ]
+    module = inspect.getdoc(inspect.getmodule(component)) or ""
+    own = inspect.getdoc(component) or ""
+    return {"axis": axis, "name": name, "module": module, "doc": own, "options": table}
+
+
+def _num_parameters(file: Any) -> int:
+    """Numbers in a safetensors file, from its header alone."""
+    from math import prod
+
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as tensors:
+        return sum(prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
+
+
+def _print_component(facts: dict[str, Any]) -> None:
+    from morphogen.cli._parts import print_table
+
+    print(f"{facts['name']} ({facts['axis']})\n")
+    print("\n\n".join(filter(None, (facts["module"], facts["doc"]))))
+    if facts["options"]:
+        print("\noptions")
+        rows = [
+            (f"{o['option']} = {o['default']}", o["type"], o["meaning"]) for o in facts["options"]
+        ]
+        print_table(rows, indent="  ")

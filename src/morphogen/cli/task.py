@@ -1,0 +1,59 @@
+"""`morphogen task interpolate models/boots a.png b.png --out steps.png`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def task(
+    name: Annotated[str, typer.Argument(help="morphogen list tasks")],
+    bundle: Annotated[str, typer.Argument(help="folder of a trained bundle")],
+    inputs: Annotated[list[str] | None, typer.Argument(help="files or folders to work on")] = None,
+    *,
+    out: Annotated[str | None, typer.Option(help="where the result goes; .json: numbers")] = None,
+    seed: Annotated[int, typer.Option(help="same seed, same result")] = 0,
+    cond: Annotated[list[str] | None, typer.Option(help="condition, name=value")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="option of the task, option=value")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
+    trust: Annotated[bool, typer.Option("--trust", help="import components it names")] = False,
+) -> None:
+    """Run a task on your own items with a trained bundle."""
+    from morphogen.cli._parts import parse_pairs, print_facts, print_json
+    from morphogen.core import discover
+    from morphogen.core.bundle import Bundle
+
+    discover.find("task", name)  # a misspelt task is told before a large bundle is read
+    opened = Bundle.open(bundle, trust=trust, device=device)
+    result = opened.task(
+        name,
+        *(inputs or []),
+        seed=seed,
+        cond=parse_pairs(cond or [], "--cond"),
+        **parse_pairs(settings or [], "--set"),
+    )
+    path = None
+    if out is not None or result.x is not None:
+        path = result.save(out or f"{name}{type(opened.codec).suffix}")
+    if as_json:
+        print_json({"task": name, "route": result.route, **result.values, "out": path})
+        return
+    print_facts({"route": result.route, **result.values, "out": path})
+
+
+class _ListsTasks(typer.core.TyperCommand):
+    """`morphogen task --help` ends with the tasks there are."""
+
+    def format_epilog(self, ctx: typer.Context, formatter: object) -> None:  # type: ignore[override]
+        """Name each task in a word or two; nothing heavy is imported."""
+        from morphogen.core import discover
+
+        formatter.write(f"\nTasks:\n  {', '.join(discover.names('task'))}\n")  # type: ignore[attr-defined]
+        formatter.write("  `morphogen show task NAME` lists a task's options.\n")  # type: ignore[attr-defined]
+
+
+COMMAND = {"cls": _ListsTasks}

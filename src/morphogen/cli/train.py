@@ -1,0 +1,70 @@
+"""`morphogen train photos/ --family flow_matching --budget 10m --out models/boots`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
+
+
+def train(
+    source: Annotated[
+        str | None, typer.Argument(help="the data: a folder, a file, hf://NAME")
+    ] = None,
+    *,
+    family: Annotated[str | None, typer.Option(help="morphogen list families")] = None,
+    backbone: Annotated[str | None, typer.Option(help="morphogen list backbones")] = None,
+    budget: Annotated[str | None, typer.Option(help="90s, 10m, 2h, 5000steps, 20epochs")] = None,
+    out: Annotated[str | None, typer.Option(help="folder of the bundle")] = None,
+    recipe: Annotated[str | None, typer.Option(help="TOML file with any of these settings")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="table.option=value; may be repeated")
+    ] = None,
+    through: Annotated[str | None, typer.Option(help="bundle in whose latents to train")] = None,
+    modality: Annotated[str | None, typer.Option(help="read the data as this")] = None,
+    seed: Annotated[int | None, typer.Option(help="same seed, same weights")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on where --out stopped")] = False,
+    forecast: Annotated[
+        bool, typer.Option("--forecast", help="say what it needs, then stop")
+    ] = False,
+) -> None:
+    """Train a model of your data; save it as a bundle."""
+    from morphogen.cli._progress import training_progress
+    from morphogen.training.run import prepare
+
+    chosen = {"train.device": device, "modality.name": modality}
+    options: dict[str, Any] = {
+        "family": family,
+        "recipe": recipe,
+        # --set comes last, so that it wins.
+        "settings": [f"{key}={v}" for key, v in chosen.items() if v] + list(settings or []),
+        "backbone": backbone,
+        "budget": budget,
+        "seed": seed,
+        "through": through,
+    }
+    if forecast:
+        with _folder_beside(out) as folder:
+            print(prepare(source, out=folder, **options).forecast().text())
+        return
+    session = prepare(source, out=out, resume=resume, **options)
+    if skipped := session.data.report.skipped:
+        print(f"{len(skipped):,} items cannot be used: morphogen inspect {session.data.source}")
+    with training_progress() as progress:
+        session.train(progress)
+    print(f"next: morphogen tasks {session.out}")
+
+
+def _folder_beside(out: str | None) -> TemporaryDirectory[str]:
+    """A folder on the disk that `out` would be on, for measuring a run that leaves nothing."""
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    place = Path(out or ".").absolute()
+    while not place.is_dir():
+        place = place.parent
+    return TemporaryDirectory(prefix=".forecast-", dir=place)

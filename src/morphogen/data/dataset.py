@@ -1,0 +1,348 @@
+"""From a source to encoded, split, hashed data: `load`.
+
+The source is read item by item: once to see it whole (names, splits, content hashes), once to fit
+the codec on the training split, once to encode. What was decoded is kept between the readings as
+long as it is small; else it is read again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from morphogen.core import discover
+from morphogen.core.codec import Codec, Item, Problem, Report
+from morphogen.core.errors import DataError, MorphogenError, missing_path
+from morphogen.core.schema import check_options
+from morphogen.core.spec import TensorSpec
+from morphogen.data.split import (
+    Split,
+    assign,
+    compact,
+    digest_of,
+    digest_splits,
+    storage_dtype,
+)
+
+CHUNK = 512  # items encoded at once
+KEEP_BYTES = 1 << 30  # raw items kept in memory between the readings, at most
+FEW_ITEMS = 32  # fewer training items than this are learned by heart
+Read = Callable[[Codec, Report], Iterator[Item]]
+
+
+@dataclass
+class Data:
+    """A source, encoded: what `train` and `evaluate` take."""
+
+    codec: Codec
+    train: Split
+    test: Split
+    report: Report
+    source: str = ""
+    digest: str = ""
+    priors: dict[str, list[float]] = field(default_factory=dict)  # label -> class frequencies
+
+    @property
+    def spec(self) -> TensorSpec:
+        """What one encoded item looks like."""
+        return self.codec.spec
+
+    @property
+    def conditions(self) -> dict[str, TensorSpec]:
+        """What each named condition looks like."""
+        return self.codec.conditions
+
+    @classmethod
+    def from_tensors(
+        cls,
+        x: Any,
+        labels: Any = None,
+        *,
+        test: Any = None,
+        test_labels: Any = None,
+        **options: Any,
+    ) -> Data:
+        """Pictures in memory: a NumPy array or tensor (N, H, W), (N, H, W, C) or (N, C, H, W).
+
+        `options` are the image codec's. Without `test`, a tenth is held out.
+        """
+
+        def read(codec: Codec, report: Report) -> Iterator[Item]:
+            own = None if test is None else "train"
+            parts = [(x, labels, own)] + ([] if test is None else [(test, test_labels, "test")])
+            return codec.read_arrays(parts, report)  # type: ignore[attr-defined]
+
+        codec = _build_codec("image", options)
+        return _load(codec, read, Report("array"), Scan())
+
+    def about(self) -> dict[str, Any]:
+        """What a bundle records of the data it was trained on, as JSON."""
+        source = str(Path(self.source).resolve()) if Path(self.source).exists() else self.source
+        return {
+            "source": source,
+            "digest": self.digest,
+            "num_train": len(self.train),
+            "num_test": len(self.test),
+            "num_skipped": len(self.report.skipped),
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """What there is to say about the data, as JSON."""
+        return {
+            "source": self.source,
+            "modality": discover.name_of(type(self.codec)),
+            "spec": str(self.spec),
+            "conditions": {name: str(spec) for name, spec in self.conditions.items()},
+            "num_train": len(self.train),
+            "num_test": len(self.test),
+            "num_skipped": len(self.report.skipped),
+            "classes": {
+                name: dict(
+                    zip(
+                        self.codec.class_names(name),
+                        class_counts(self.train, name, spec),
+                        strict=True,
+                    )
+                )
+                for name, spec in self.conditions.items()
+                if self.codec.class_names(name)
+            },
+            "digest": self.digest,
+            **self.report.facts,
+        }
+
+
+def load(
+    source: Any, modality: str | None = None, *, codec: Codec | None = None, **codec_options: Any
+) -> Data:
+    """Read a folder, file, dataset name, array or tensor into encoded train and test splits.
+
+    The modality is found by asking each codec; a fitted `codec` (a bundle's) is used as it is. Items that cannot be used are listed in
+    `Data.report.problems`; raises `DataError` when fewer than two, or less than half, can be used.
+    """
+    if isinstance(source, (np.ndarray, Tensor)):
+        return Data.from_tensors(source, **codec_options)
+    if codec is not None:
+        find_modality(source)  # raises when there is nothing to read
+        report = Report(str(source))
+        return _load(
+            codec, lambda own, report: iter(own.read(source, report)), report, Scan(), True
+        )
+    return load_into(source, modality, codec_options, Report(str(source)), Scan())
+
+
+def load_into(
+    source: Path | str,
+    modality: str | None,
+    options: Mapping[str, Any],
+    report: Report,
+    scan: Scan,
+) -> Data:
+    """`load`, leaving in `report` and `scan` what was found even when it raises."""
+    codec = _build_codec(modality or find_modality(source), options)
+    return _load(codec, lambda codec, report: iter(codec.read(source, report)), report, scan)
+
+
+def find_modality(source: Path | str) -> str:
+    """The codec that recognises `source`. Raises `DataError` saying what was found instead."""
+    is_name = "://" in str(source)
+    path = Path(source)
+    if not is_name and not path.exists():
+        raise missing_path(path)
+    for name in discover.names("modality"):
+        if discover.find("modality", name).recognises(source):
+            return name
+    raise DataError(
+        "nothing here that a codec can read",
+        found=str(source) if is_name else _contents(path),
+        expected=f"data for one of: {', '.join(discover.names('modality'))}",
+        where=str(source),
+        hint="morphogen list modalities",
+    )
+
+
+@dataclass
+class Scan:
+    """The source seen once: every readable item's name, split, content hash and label."""
+
+    names: list[str] = field(default_factory=list)
+    own: list[str | None] = field(default_factory=list)  # the splits that the source names
+    digests: list[bytes] = field(default_factory=list)
+    labels: list[Any] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
+    items: list[Item] | None = field(default_factory=list)  # None when they are too large to keep
+
+    def see(self, items: Iterable[Item]) -> None:
+        """Record every item."""
+        kept = 0
+        for item in items:
+            self.names.append(item.name)
+            self.own.append(item.split)
+            self.digests.append(digest_of(item.value))
+            self.labels.append(item.cond.get("label"))
+            kept += num_bytes(item.value)
+            if self.items is not None:
+                self.items.append(item)
+                self.items = self.items if kept <= KEEP_BYTES else None
+        self.splits = assign(self.own, self.digests, self.labels)
+
+
+def _load(codec: Codec, read: Read, report: Report, scan: Scan, fitted: bool = False) -> Data:
+    scan.see(read(codec, report))
+    _check_enough(len(scan.names), report)
+
+    def items(split: str | None = None) -> Iterator[Item]:
+        again = scan.items if scan.items is not None else read(codec, Report(report.source))
+        pairs = zip(again, scan.splits, strict=True)
+        return (item for item, own in pairs if split in (None, own))
+
+    if not fitted:
+        codec.fit(items("train"))
+    report.facts |= getattr(codec, "facts", {})
+    splits = {
+        name: _encode(codec, items(name), scan.splits.count(name), report)
+        for name in ("train", "test")
+    }
+    _check_enough(sum(map(len, splits.values())), report)
+    _note_split(scan, splits, report)
+    digest = digest_splits(codec.spec, splits)
+    data = Data(codec, splits["train"], splits["test"], report, report.source, digest)
+    for name, spec in codec.conditions.items():
+        if spec.kind == "token" and spec.shape == ():
+            counts = class_counts(data.train, name, spec)
+            data.priors[name] = [count / max(sum(counts), 1) for count in counts]
+            _note_rare_classes(codec.class_names(name), counts, report)
+    return data
+
+
+def _encode(codec: Codec, items: Iterator[Item], count: int, report: Report) -> Split:
+    """Encode in chunks into storage set aside beforehand; items that do not fit become problems."""
+    spec = codec.spec
+    x = torch.empty(count, *spec.shape, dtype=storage_dtype(spec))
+    cond: dict[str, list[Tensor]] = {name: [] for name in codec.conditions}
+    names: list[str] = []
+    while chunk := list(itertools.islice(items, CHUNK)):
+        usable = []
+        for item in chunk:
+            encoded = _encode_conditions(codec, item, report)
+            if encoded is not None:
+                usable.append(item)
+                for name, value in encoded.items():
+                    cond[name].append(value)
+        if not usable:
+            continue
+        x[len(names) : len(names) + len(usable)] = compact(codec.encode_many(usable), spec)
+        names += [item.name for item in usable]
+    stacked = {
+        name: torch.stack(values)
+        if values
+        else torch.empty(0, *codec.conditions[name].shape).long()
+        for name, values in cond.items()
+    }
+    return Split(spec, x[: len(names)], stacked, names)
+
+
+def _encode_conditions(codec: Codec, item: Item, report: Report) -> dict[str, Tensor] | None:
+    """The item's conditions, or None with a problem when one is absent or unknown."""
+    encoded = {}
+    for name in codec.conditions:
+        if name not in item.cond:
+            reason, fix = f"it has no {name}, as most others do", f"give it a {name} or move it out"
+            report.problems.append(Problem(item.name, reason, fix, fatal=True))
+            return None
+        try:
+            encoded[name] = codec.encode_condition(name, item.cond[name])
+        except MorphogenError as error:
+            reason = f"{error.message} (in the training split)"
+            fix = f"add training items with this {name}"
+            report.problems.append(Problem(item.name, reason, fix, fatal=True))
+            return None
+    return encoded
+
+
+def _check_enough(usable: int, report: Report) -> None:
+    """Raise when fewer than two items, or fewer than half, are left."""
+    skipped = report.skipped
+    if usable >= 2 and usable >= len(skipped):
+        return
+    few = usable < 2
+    lines = [f"{problem.name}: {problem.reason}" for problem in skipped[:3]]
+    more = len(skipped) - len(lines)
+    raise DataError(
+        "too little of the source can be used" if few else "most of the source cannot be used",
+        found="; ".join(
+            [f"{usable:,} usable items, {len(skipped):,} skipped"]
+            + lines
+            + ([f"and {more:,} more"] if more > 0 else [])
+        ),
+        expected="at least 2 items" if few else "at least half of the items",
+        where=report.source,
+        hint=f"morphogen inspect {report.source}",
+    )
+
+
+def _note_split(scan: Scan, splits: Mapping[str, Split], report: Report) -> None:
+    """Say where the test split comes from, and whether there is enough to learn from."""
+    num_train, num_test = len(splits["train"]), len(splits["test"])
+    counts = f"{num_train:,} train, {num_test:,} test"
+    if any(own in ("test", "validation") for own in scan.own):
+        joined = "test" in scan.own and "validation" in scan.own
+        how = "the source's own" + (", its validation part joined to train" if joined else "")
+    elif num_test:
+        how = "held out by content hash"
+    else:
+        how = "too few items to hold any out"
+    report.facts["split"] = f"{counts} ({how})"
+    if num_train < FEW_ITEMS:
+        reason = f"{num_train:,} training items are too few to learn from: a model will copy them"
+        fix = f"collect at least {FEW_ITEMS}, better thousands"
+        report.problems.append(Problem(report.source, reason, fix))
+
+
+def _note_rare_classes(names: list[str], counts: list[int], report: Report) -> None:
+    for name, count in zip(names, counts, strict=False):
+        if count == 1:
+            reason = "the class has one training item"
+            fix = "add items to it, join it to another class, or remove it"
+            report.problems.append(Problem(name, reason, fix))
+
+
+def class_counts(split: Split, name: str, spec: TensorSpec) -> list[int]:
+    """How many items of a split each class has."""
+    counts: list[int] = torch.bincount(split.cond[name], minlength=spec.vocab_size or 1).tolist()
+    return counts
+
+
+def num_bytes(value: Any) -> int:
+    """About how much memory a raw item takes."""
+    if hasattr(value, "nbytes"):
+        return int(value.nbytes)
+    if hasattr(value, "getbands"):
+        return 1000 + value.width * value.height * len(value.getbands())
+    return 100 + len(str(value))
+
+
+def _build_codec(modality: str, options: Mapping[str, Any]) -> Codec:
+    codec_class = discover.find("modality", modality)
+    codec: Codec = codec_class(**check_options(codec_class, options, "modality"))
+    return codec
+
+
+def _contents(path: Path) -> str:
+    """What a source that nobody recognises has in it."""
+    if path.is_file():
+        return f"a {path.suffix or 'suffixless'} file of {path.stat().st_size:,} bytes"
+    counts: dict[str, int] = {}
+    for file in itertools.islice((f for f in path.rglob("*") if f.is_file()), 100_000):
+        counts[file.suffix or "without suffix"] = counts.get(file.suffix or "without suffix", 0) + 1
+    listed = ", ".join(
+        f"{n:,} {s}" for s, n in sorted(counts.items(), key=lambda pair: -pair[1])[:8]
+    )
+    return f"a folder with {listed} files" if listed else "an empty folder"

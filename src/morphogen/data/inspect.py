@@ -1,0 +1,150 @@
+"""What is in a source, what is wrong with it file by file, and what would be made of it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from morphogen.core.codec import Problem, Report
+from morphogen.core.errors import DataError
+from morphogen.data.dataset import Data, Scan, class_counts, find_modality, load_into
+from morphogen.data.split import Split
+
+CHUNK = 512
+CONSTANT = 0.02  # standard deviation in [-1, 1] below which an item is near-constant
+UNBALANCED = 10  # the largest class over the smallest, from which it is worth saying
+MOST_SHOWN = 20
+
+
+@dataclass
+class Inspection:
+    """The answer to `morphogen inspect SOURCE`."""
+
+    source: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    error: str | None = None  # why nothing can be trained on this source
+    next_command: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+    def text(self, most: int = MOST_SHOWN) -> str:
+        """For a terminal: what is in it, what is wrong, what to type next."""
+        lines = [f"{self.source}", ""]
+        for name, value in self.facts.items():
+            lines.append(f"  {name.replace('_', ' ') + ':':<18}{_shown(value)}")
+        skipped = [problem for problem in self.problems if problem.fatal]
+        notes = [problem for problem in self.problems if not problem.fatal]
+        for title, problems in (("skipped", skipped), ("worth a look", notes)):
+            if problems:
+                lines += ["", f"{title}: {len(problems):,}"]
+                for each in problems[:most]:
+                    lines += [f"  {each.name}", f"      {each.reason}", f"      fix: {each.fix}"]
+                if len(problems) > most:
+                    lines.append(f"  and {len(problems) - most:,} more (--json lists all)")
+        if self.error:
+            lines += ["", "This cannot be trained on:", *self.error.splitlines()]
+        elif not self.problems:
+            lines += ["", "Nothing is wrong with it."]
+        return "\n".join([*lines, "", f"next: {self.next_command}"])
+
+
+def inspect(source: Path | str, modality: str | None = None, **codec_options: Any) -> Inspection:
+    """Read all of `source` and judge it. A source that cannot be trained on is told, not raised;
+    raises `DataError` only when there is nothing that a codec recognises."""
+    modality = modality or find_modality(source)
+    report, scan = Report(str(source)), Scan()
+    try:
+        data = load_into(source, modality, codec_options, report, scan)
+    except DataError as error:
+        facts = {"modality": modality, "items": report.num_read, **report.facts}
+        again = f"morphogen inspect {source}"
+        return Inspection(str(source), facts, report.problems, str(error), again)
+    problems = [*report.problems, *_copies(scan), *_class_problems(data), *_flat_items(data)]
+    name = Path(str(source).rstrip("/")).name.partition(".")[0] or "model"
+    command = f"morphogen train {source} --budget 10m --out models/{name}"
+    return Inspection(str(source), _facts(data, modality), problems, None, command)
+
+
+def _facts(data: Data, modality: str) -> dict[str, Any]:
+    report = data.report
+    facts: dict[str, Any] = {
+        "modality": modality,
+        "items": report.num_read,
+        **report.facts,
+        "becomes": str(data.spec),
+    }
+    for name, spec in data.conditions.items():
+        counts = class_counts(data.train, name, spec)
+        facts["classes"] = dict(zip(data.codec.class_names(name), counts, strict=True))
+    return {**facts, **{key: v for key, v in report.facts.items() if key not in facts}}
+
+
+def _copies(scan: Scan) -> list[Problem]:
+    """Exact copies, and copies of training items in the test split, which flatter every score."""
+    same: defaultdict[bytes, list[int]] = defaultdict(list)
+    for number, digest in enumerate(scan.digests):
+        same[digest].append(number)
+    problems = []
+    for group in same.values():
+        if len(group) < 2:
+            continue
+        first, *rest = (scan.names[number] for number in group)
+        listed = ", ".join(rest[:3]) + (", ..." if len(rest) > 3 else "")
+        if len({scan.splits[number] for number in group}) > 1:
+            reason = f"the same item is in the training and the test split: {listed}"
+            problems.append(Problem(first, reason, "remove it from the training split"))
+        else:
+            problems.append(Problem(first, f"exact copies: {listed}", "keep one of them"))
+    return problems
+
+
+def _class_problems(data: Data) -> list[Problem]:
+    problems = []
+    for name, spec in data.conditions.items():
+        names = data.codec.class_names(name)
+        counts = Counter(dict(zip(names, class_counts(data.train, name, spec), strict=True)))
+        if not counts:
+            continue
+        (most, many), (least, few) = counts.most_common()[0], counts.most_common()[-1]
+        if many >= UNBALANCED * few:
+            reason = f"very unbalanced: {many:,} of {most!r}, {few:,} of {least!r}"
+            fix = f"add items of the rare classes, such as {least!r}"
+            problems.append(Problem(name, reason, fix))
+    return problems
+
+
+def _flat_items(data: Data) -> list[Problem]:
+    """Items whose values hardly differ: blank pictures, silence."""
+    if data.spec.kind != "real" or data.spec.num_values < 2:
+        return []
+    problems = []
+    for split in (data.train, data.test):
+        for number in _flat_in(split):
+            fix = "look at it, and delete it if it is blank"
+            problems.append(Problem(split.names[number], "it is nearly constant", fix))
+    return problems
+
+
+def _flat_in(split: Split) -> list[int]:
+    found = []
+    for start in range(0, len(split), CHUNK):
+        index = torch.arange(start, min(start + CHUNK, len(split)))
+        spread = split.batch(index).x.flatten(1).std(1)
+        found += (start + (spread < CONSTANT).nonzero().flatten()).tolist()
+    return found
+
+
+def _shown(value: Any, most: int = 8) -> str:
+    """One line for a fact; long tables are cut, saying so."""
+    if not isinstance(value, dict):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    pairs = [f"{name} {count:,}" for name, count in list(value.items())[:most]]
+    more = len(value) - len(pairs)
+    return ", ".join(pairs) + (f", and {more:,} more" if more else "")

@@ -1,0 +1,223 @@
+"""Features to judge generated items by: a small network trained on the user's training split.
+
+    labels in the data   a classifier of the first label             "classifier"
+    none                 a classifier of k-means clusters of the     "k-means classifier"
+                         items' principal components (one round of
+                         DeepCluster, Caron et al. 2018)
+
+The features are those before its last layer. They are not Inception's, so a distance over them is
+no FID; the name, the hash of the weights and the test accuracy go into every protocol. Training
+takes a fixed number of steps with a fixed seed, so the same data gives the same features; the
+weights are kept in the cache folder (MORPHOGEN_CACHE, default ~/.cache/morphogen).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from morphogen.core import discover
+from morphogen.core.errors import BundleError, MorphogenError
+from morphogen.core.family import Family
+from morphogen.core.random import generator, mix_seed
+from morphogen.core.recipe import Recipe, build_family
+from morphogen.core.spec import TensorSpec
+from morphogen.core.storage import read_tensors, write_tensors, write_text
+from morphogen.data.dataset import Data
+from morphogen.data.split import Split
+
+BATCH_SIZE = 128
+EPOCHS, FEWEST_STEPS, MOST_STEPS = 20, 150, 1200
+CHUNK = 500
+CLUSTERED = 5000  # items that k-means sees
+
+
+@dataclass
+class FeatureExtractor:
+    """A trained network with the record of what it is."""
+
+    family: Family
+    name: str  # "classifier" or "k-means classifier"
+    target: str
+    accuracy: float  # share of test items whose label, or cluster, it finds
+    weights_hash: str
+    recipe: dict[str, Any]
+
+    @torch.no_grad()
+    def features(self, x: Tensor) -> Tensor:
+        """Encoded items (N, *) -> (N, D), on the CPU."""
+        network: Any = self.family
+        device = self.family.device
+        return torch.cat([network.features(x[i].to(device)).cpu() for i in parts(len(x))])
+
+    def features_of(self, split: Split, index: Tensor) -> Tensor:
+        """Features of the items of a split at `index`."""
+        return torch.cat([self.features(split.batch(index[i]).x) for i in parts(len(index))])
+
+    def facts(self) -> dict[str, Any]:
+        """What a protocol says about the features."""
+        return {
+            "extractor": f"{self.name} trained on the training split",
+            "target": self.target,
+            "accuracy": round(self.accuracy, 4),
+            "weights_sha256": self.weights_hash,
+            "recipe": self.recipe,
+        }
+
+
+def feature_extractor(data: Data, seed: int = 0, device: str = "cpu") -> FeatureExtractor:
+    """The extractor for `data`: from the cache, or trained now and put there."""
+    label = _label(data)
+    target = label or "cluster"
+    train, test = (data.train, data.test) if label else _clustered(data, seed)
+    num_classes = data.conditions[label].vocab_size if label else int(train.cond[target].max()) + 1
+    recipe = _recipe(data, target)
+    num_steps = min(max(EPOCHS * len(train) // BATCH_SIZE, FEWEST_STEPS), MOST_STEPS)
+    about = {"recipe": asdict(recipe), "num_steps": num_steps, "seed": seed}
+    key = hashlib.sha256(json.dumps([data.digest, about], sort_keys=True).encode()).hexdigest()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        family = build_family(recipe, data.spec, {target: TensorSpec.label(num_classes or 1)})
+    family.to(device)
+    weights = cache_folder() / f"features-{key[:32]}.safetensors"
+    cached = _load(family, weights)
+    if not cached:
+        _train(family, train, num_steps, seed)
+    family.eval()
+    accuracy, digest = _accuracy(family, test, target), hash_tensors(family.state_dict())
+    if not cached:
+        facts = {**about, "data": data.digest, "accuracy": accuracy, "weights_sha256": digest}
+        _keep(family, weights, facts)
+    name = "classifier" if label else "k-means classifier"
+    return FeatureExtractor(family, name, target, accuracy, digest, about)
+
+
+def parts(num: int, size: int = CHUNK) -> Iterator[Tensor]:
+    """0 .. num - 1 in pieces."""
+    for start in range(0, num, size):
+        yield torch.arange(start, min(start + size, num))
+
+
+def cache_folder() -> Path:
+    """Where trained extractors are kept."""
+    default = Path.home() / ".cache" / "morphogen"
+    return Path(os.environ.get("MORPHOGEN_CACHE") or default).expanduser()
+
+
+def hash_tensors(tensors: dict[str, Tensor]) -> str:
+    """sha256 over names, shapes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _label(data: Data) -> str | None:
+    """The first label with at least two classes."""
+    for name, spec in data.conditions.items():
+        if spec.kind == "token" and spec.shape == () and (spec.vocab_size or 0) >= 2:
+            return name
+    return None
+
+
+def _recipe(data: Data, target: str) -> Recipe:
+    family: Any = discover.find("family", "supervised")
+    backbone = family.backbone_for(data.spec)
+    width = {"model_dim": 32} if backbone == "conv" else {}
+    return Recipe(
+        family={"name": "supervised", "target": target, "feature_dim": 128},
+        backbone={"name": backbone, **width},
+    )
+
+
+def _train(family: Family, split: Split, num_steps: int, seed: int) -> None:
+    """AdamW with one cycle of the learning rate, over shuffled epochs."""
+    optimizer = torch.optim.AdamW(family.parameters(), lr=2e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=2e-3, total_steps=num_steps, pct_start=0.15
+    )
+    family.train()
+    order = torch.empty(0, dtype=torch.long)
+    shuffle = generator(mix_seed(seed, 1))
+    draw = generator(mix_seed(seed, 2))
+    for _ in range(num_steps):
+        if len(order) < min(BATCH_SIZE, len(split)):
+            order = torch.cat([order, torch.randperm(len(split), generator=shuffle)])
+        index, order = order[:BATCH_SIZE], order[BATCH_SIZE:]
+        loss, _ = family.loss(split.batch(index).to(family.device), "all", draw)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss.mean())
+        nn.utils.clip_grad_norm_(family.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+
+
+@torch.no_grad()
+def _accuracy(family: Family, split: Split, target: str) -> float:
+    network: Any = family
+    hits = [
+        network.predict(batch.x).argmax(1) == batch.cond[target]
+        for batch in (split.batch(index).to(family.device) for index in parts(len(split)))
+    ]
+    return float(torch.cat(hits).float().mean()) if hits else math.nan
+
+
+def _clustered(data: Data, seed: int) -> tuple[Split, Split]:
+    """Both splits with the k-means clusters of the training items as their labels."""
+    from sklearn.cluster import KMeans
+
+    some = torch.randperm(len(data.train), generator=generator(seed))[:CLUSTERED]
+    flat = _flat(data.train, some)
+    mean = flat.mean(0)
+    basis = torch.linalg.svd(flat - mean, full_matrices=False).Vh[:32].T
+    num_clusters = int(max(2, min(20, len(some) // 20)))
+    means = KMeans(num_clusters, n_init=3, random_state=seed)
+    means.fit(((flat - mean) @ basis).numpy())
+    centres = torch.from_numpy(means.cluster_centers_).double()
+
+    def labelled(split: Split) -> Split:
+        found = [
+            torch.cdist((_flat(split, index) - mean) @ basis, centres).argmin(1)
+            for index in parts(len(split))
+        ]
+        labels = torch.cat(found) if found else torch.empty(0, dtype=torch.long)
+        return Split(split.spec, split.x, {"cluster": labels})
+
+    return labelled(data.train), labelled(data.test)
+
+
+def _flat(split: Split, index: Tensor) -> Tensor:
+    """Items as vectors: tokens by which of them stand where."""
+    x = split.batch(index).x
+    if split.spec.kind == "token":
+        x = nn.functional.one_hot(x, split.spec.vocab_size or 1)
+    return x.flatten(1).double()
+
+
+def _load(family: Family, weights: Path) -> bool:
+    """Take the weights from the cache; False when they are not there or damaged."""
+    try:
+        family.load_state_dict(read_tensors(weights))
+    except (BundleError, RuntimeError):
+        return False
+    return True
+
+
+def _keep(family: Family, weights: Path, facts: dict[str, Any]) -> None:
+    """Put the weights into the cache. One that cannot be written costs time later, nothing now."""
+    try:
+        write_tensors(weights, family.state_dict())
+        write_text(weights.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
+    except MorphogenError:
+        return

@@ -1,0 +1,278 @@
+r"""Autoregressive model: one value at a time, each given all before it.
+
+    log p(x | cond) = sum_i log p(x_i | x_<i, cond)
+
+A causal network sees a start token and x_1 .. x_{L-1} and gives, at every position at once, the
+distribution of the value there. The likelihood is exact, sampling takes L steps.
+
+    start, x_1, .., x_{L-1} --[causal backbone | cond]--> p(x_1), p(x_2 | x_1), .., p(x_L | x_<L)
+
+Token sequences are taken as they are, token grids (the codes of a `vq_vae`) in raster order, and
+real data with levels as one token per channel value, all channels of a position in turn (van den
+Oord et al. 2016, PixelRNN; Chen et al. 2020, iGPT). Levels are ordered, which a softmax over 256 of
+them must learn; a discretised logistic mixture knows it (Salimans et al. 2017, PixelCNN++).
+
+Bengio et al. 2003; Holtzman et al. 2020 (top-p sampling).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from morphogen.core.backbone import BuildBackbone
+from morphogen.core.batch import Batch
+from morphogen.core.conditioning import Conditioner
+from morphogen.core.errors import RefusedPair
+from morphogen.core.family import Family
+from morphogen.core.likelihood import build_likelihood
+from morphogen.core.random import categorical
+from morphogen.core.spec import TensorSpec
+
+LONGEST = 4096  # positions: attention over more does not fit small machines
+MOST_LEVELS = 256
+ORDERED_FROM = 32  # levels from which an ordered output is worth more than a free one
+
+
+class Autoregressive(Family):
+    """One token, or one pixel's channel value, at a time, with exact likelihood."""
+
+    default_backbone = "transformer"
+    train_defaults = {"lr": 1e-3, "batch_size": 64}
+    papers = ("bengio2003neural", "oord2016pixel", "chen2020generative", "salimans2017pixelcnn",
+              "holtzman2020curious")  # fmt: skip
+    log_prob_is = "exact"
+
+    def __init__(
+        self,
+        spec: TensorSpec,
+        conditions: Mapping[str, TensorSpec],
+        backbone: BuildBackbone,
+        *,
+        head: Literal["auto", "categorical", "logistic"] = "auto",  # logistic: levels are ordered
+        drop_prob: float = 0.1,  # share of items trained without their conditions
+        cond_dim: int = 64,  # width of the embedded conditions
+    ) -> None:
+        super().__init__(spec, conditions, backbone)
+        self.num_tokens = spec.num_values
+        self.vocab_size = spec.vocab_size or spec.levels or 1
+        if head == "logistic" and spec.levels is None:
+            raise RefusedPair("only levels are ordered", found=str(spec), hint="head=categorical")
+        ordered = bool(spec.levels) and self.vocab_size >= ORDERED_FROM
+        self.head = ("logistic" if ordered else "categorical") if head == "auto" else head
+        if self.head == "logistic":
+            line = TensorSpec("real", (1, self.num_tokens), None, spec.levels, "sequence")
+            self.likelihood = build_likelihood(line, "discretised_logistic")
+        else:
+            line = TensorSpec.tokens(self.num_tokens, self.vocab_size)
+            self.likelihood = build_likelihood(line, "categorical")
+        cond_dim = cond_dim if conditions else 0
+        self.conditioner = Conditioner(conditions, cond_dim)
+        inputs = TensorSpec.tokens(self.num_tokens, self.vocab_size + 1)  # the last one is start
+        self.network = backbone(inputs, self.likelihood.param_spec, cond_dim, causal=True)
+        self.drop_prob = drop_prob
+
+    @classmethod
+    def refuses(cls, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
+        """Values must be finitely many, and not too many of them in a row."""
+        advice = (
+            "train --family vq_vae first, then --family autoregressive --through its bundle; "
+            "or --family flow_matching"
+        )
+        if spec.kind == "real" and (spec.levels is None or spec.levels > MOST_LEVELS):
+            return RefusedPair(
+                "an autoregressive model draws from a finite set of values",
+                found=str(spec),
+                expected=f"tokens, or real values with at most {MOST_LEVELS} levels",
+                hint=advice,
+            )
+        if spec.num_values > LONGEST:
+            return RefusedPair(
+                "the items are too long to be drawn value by value",
+                found=f"{spec.num_values} values",
+                expected=f"at most {LONGEST}",
+                hint=advice,
+            )
+        return None
+
+    @classmethod
+    def backbone_for(cls, spec: TensorSpec) -> str:
+        """The network runs over a sequence whatever the layout of the data."""
+        return cls.default_backbone
+
+    # -- items as sequences ------------------------------------------------------------------------
+
+    def to_tokens(self, x: Tensor) -> Tensor:
+        """(B, *shape) -> (B, L): raster order, the channels of a position next to each other."""
+        if self.spec.kind == "token":
+            return x.flatten(1)
+        return self._raster(self.spec.quantise(x))
+
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        """Inverse of `to_tokens`."""
+        if self.spec.kind == "token":
+            return tokens.reshape(len(tokens), *self.spec.shape)
+        grid = tokens.reshape(len(tokens), *self.spec.space, self.spec.channels).movedim(-1, 1)
+        return self.spec.dequantise(grid)
+
+    def _raster(self, x: Tensor) -> Tensor:
+        return x.flatten(1) if self.spec.kind == "token" else x.movedim(1, -1).flatten(1)
+
+    # -- learning ----------------------------------------------------------------------------------
+
+    def loss(
+        self, batch: Batch, phase: str, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross-entropy in bits per value, per item; padding does not count."""
+        tokens = self.to_tokens(batch.x)
+        context = self._context(batch.cond, len(tokens), generator)
+        log_p = self._log_probs(tokens, context)
+        if batch.mask is None:
+            return -log_p.mean(1) / math.log(2), {}
+        real = self._raster(batch.mask.expand_as(batch.x)).to(log_p)
+        return -(log_p * real).sum(1) / (real.sum(1).clamp(min=1) * math.log(2)), {}
+
+    def log_prob(
+        self, x: Tensor, *, cond: Mapping[str, Tensor] | None = None, generator: torch.Generator
+    ) -> Tensor:
+        """log p(x | cond) in nats, exactly. (B,)."""
+        tokens = self.to_tokens(x)
+        return self._log_probs(tokens, self._context(cond, len(tokens))).sum(1)
+
+    # -- drawing -----------------------------------------------------------------------------------
+
+    def predict_next(self, prefix: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Tokens (B, i) in raster order, 0 <= i < L -> logits of the next (B, V)."""
+        position = prefix.shape[1]
+        if position >= self.num_tokens:
+            raise RefusedPair(
+                "the prefix leaves nothing to predict",
+                found=f"{position} tokens",
+                expected=f"fewer than {self.num_tokens}",
+            )
+        padded = F.pad(prefix, (0, self.num_tokens - position))
+        params = self.network(self._shifted(padded), self._context(cond, len(prefix)))
+        return self._logits(params[:, :, position])
+
+    @torch.no_grad()
+    def sample(
+        self,
+        num: int,
+        *,
+        cond: Mapping[str, Tensor] | None = None,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Tensor:
+        """Left to right, one draw per position. (num, *shape)."""
+        tokens = torch.zeros(num, self.num_tokens, dtype=torch.int64, device=self.device)
+        held = torch.zeros_like(tokens, dtype=torch.bool)
+        limits = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        return self.from_tokens(self._draw(tokens, held, cond, generator, limits))
+
+    @torch.no_grad()
+    def fill(
+        self,
+        x: Tensor,
+        known: Tensor,
+        *,
+        cond: Mapping[str, Tensor] | None = None,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Draw the unknown values left to right, holding the known ones.
+
+        Each draw sees what stands before it, not the known values after it: exact where the known
+        part comes first, as in continuing a text, and blind to what follows elsewhere.
+        """
+        held = self._raster(known.expand_as(x))
+        drawn = self._draw(self.to_tokens(x), held, cond, generator, {"temperature": temperature})
+        return torch.where(known, x, self.from_tokens(drawn).to(x))
+
+    # -- parts -------------------------------------------------------------------------------------
+
+    def _draw(
+        self,
+        tokens: Tensor,
+        held: Tensor,
+        cond: Mapping[str, Tensor] | None,
+        generator: torch.Generator,
+        limits: Mapping[str, Any],
+    ) -> Tensor:
+        """Tokens (B, L), those not `held` replaced by draws."""
+        tokens, context = tokens.clone(), self._context(cond, len(tokens))
+        step, state = getattr(self.network, "step", None), None
+        previous = torch.full_like(tokens[:, 0], self.vocab_size)
+        for i in range(self.num_tokens):
+            if step is not None:
+                params, state = step(previous, context, state)  # (B, P)
+            else:
+                params = self.network(self._shifted(tokens), context)[:, :, i]
+            logits = limited(self._logits(params), **limits)
+            drawn = categorical(logits.to(generator.device), generator).to(tokens.device)
+            previous = torch.where(held[:, i], tokens[:, i], drawn)
+            tokens[:, i] = previous
+        return tokens
+
+    def _context(
+        self,
+        cond: Mapping[str, Tensor] | None,
+        num: int,
+        generator: torch.Generator | None = None,
+    ) -> Tensor | None:
+        """Embedded conditions (B, D), None without any; dropped at random if given a generator."""
+        drop_prob = self.drop_prob if generator is not None else 0.0
+        embedded = self.conditioner(cond, num, drop_prob, generator)
+        return embedded if self.conditions else None
+
+    def _shifted(self, tokens: Tensor) -> Tensor:
+        """What the network sees: start, then all but the last. (B, L)."""
+        start = torch.full_like(tokens[:, :1], self.vocab_size)
+        return torch.cat([start, tokens[:, :-1]], dim=1)
+
+    def _log_probs(self, tokens: Tensor, context: Tensor | None) -> Tensor:
+        """log p(x_i | x_<i): (B, L) -> (B, L)."""
+        params = self.network(self._shifted(tokens), context)
+        if self.head == "categorical":
+            return self.likelihood.log_prob(params, tokens)
+        values = self.spec.dequantise(tokens).to(params)
+        return self.likelihood.log_prob(params, values[:, None])[:, 0]
+
+    def _logits(self, params: Tensor) -> Tensor:
+        """One position's parameters (B, P) -> log probabilities of every token (B, V)."""
+        if self.head == "categorical":
+            return params
+        levels = torch.arange(self.vocab_size, device=params.device)
+        values = self.spec.dequantise(levels).to(params).expand(len(params), 1, -1)
+        spread = params[:, :, None].expand(-1, -1, self.vocab_size)
+        return self.likelihood.log_prob(spread, values)[:, 0]
+
+
+def limited(
+    logits: Tensor,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Tensor:
+    """Logits (B, V) sharpened by 1 / temperature (0: the most probable), with the rest cut off.
+
+    `top_k` keeps the k most probable tokens; `top_p` the fewest whose probabilities reach p.
+    """
+    if temperature <= 0:
+        top_k = 1
+    else:
+        logits = logits / temperature
+    ranked, order = logits.sort(dim=-1, descending=True, stable=True)
+    cut = torch.zeros_like(ranked, dtype=torch.bool)
+    if top_k is not None:
+        cut[:, max(top_k, 1) :] = True
+    if top_p is not None:
+        probs = ranked.softmax(-1)
+        cut |= probs.cumsum(-1) - probs >= top_p
+    return logits.masked_fill(cut.scatter(-1, order, cut), -torch.inf)

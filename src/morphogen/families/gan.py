@@ -1,0 +1,208 @@
+r"""Generative adversarial network: a generator against a critic, relativistic and regularised.
+
+    L(D, G) = E_{z, x} f( D(G(z)) - D(x) ),     f(t) = log(1 + e^t)
+
+The critic minimises it, the generator minimises f with the pair exchanged. Fakes are judged against
+real items and not on their own, so no group of real items can be left without fakes near it for
+nothing: the loss has no mode-dropping minima (Sun et al. 2020). Zero-centred gradient penalties on
+both sides,
+
+    R1 = gamma/2 E ||grad_x D(x)||^2,      R2 = gamma/2 E ||grad_x D(G(z))||^2,
+
+make the game converge locally where without them it can circle for ever (Mescheder et al. 2018;
+Huang et al. 2024, arXiv:2501.05441: with the two together, no other trick is needed).
+
+    z ~ N(0, I) --[generator | cond]--> x~ --(augment)--> [critic | cond] --> score
+
+Little data: real and fake items pass through the same random, differentiable augmentation before
+the critic sees them, each item with probability `augment_prob` (Zhao et al. 2020,
+arXiv:2006.10738; below about 0.8 it does not leak into what is generated, Karras et al. 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from morphogen.core.backbone import BuildBackbone
+from morphogen.core.batch import Batch
+from morphogen.core.conditioning import Conditioner
+from morphogen.core.errors import RefusedPair
+from morphogen.core.family import Family
+from morphogen.core.random import rand, randn
+from morphogen.core.spec import TensorSpec
+
+
+class GAN(Family):
+    """Relativistic GAN with R1 and R2 penalties and augmentation for small data."""
+
+    phases = ("critic", "generator")
+    default_backbone = "conv"
+    # Momentum would chase where the opponent was.
+    train_defaults = {"lr": 2e-4, "beta1": 0.0, "beta2": 0.99, "batch_size": 64, "grad_clip": 0.0}
+    papers = ("goodfellow2014generative", "jolicoeur2019relativistic", "mescheder2018which",
+              "huang2024gan", "zhao2020differentiable")  # fmt: skip
+    compiles = False
+    latent_prior = "gaussian"
+
+    def __init__(
+        self,
+        spec: TensorSpec,
+        conditions: Mapping[str, TensorSpec],
+        backbone: BuildBackbone,
+        *,
+        latent_dim: int = 64,  # dimension of the noise that the generator starts from
+        gamma: float = 1.0,  # weight of the gradient penalties
+        augment_prob: float = 0.0,  # share of items augmented; 0.3 to 0.8 for a few thousand items
+        flip: bool = False,  # augment by mirroring too, where a mirrored item is still an item
+        drop_prob: float = 0.1,  # share of items trained without their conditions
+        cond_dim: int = 64,  # width of the embedded conditions
+    ) -> None:
+        super().__init__(spec, conditions, backbone)
+        continuous, cond_dim = spec.with_channels(spec.channels), cond_dim if conditions else 0
+        self.latent_spec = TensorSpec.vector(latent_dim)
+        self.generator = backbone(self.latent_spec, continuous, cond_dim)
+        self.critic = backbone(continuous, TensorSpec.vector(1), cond_dim)
+        self.generator_conditioner = Conditioner(conditions, cond_dim)
+        self.critic_conditioner = Conditioner(conditions, cond_dim)
+        self.gamma, self.augment_prob, self.flip = gamma, augment_prob, flip
+        self.drop_prob = drop_prob
+
+    @classmethod
+    def refuses(cls, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
+        """The critic's gradient reaches the generator through the item: it must be real."""
+        if spec.kind == "real":
+            return None
+        return RefusedPair(
+            "a GAN learns through the gradient of an item, which tokens do not have",
+            found=str(spec),
+            expected="real values",
+            hint="--family autoregressive, or --through a trained vae, whose latents are real",
+        )
+
+    def parameters_of(self, phase: str) -> Iterable[nn.Parameter]:
+        """Each side has its own network and its own embedding of the conditions."""
+        network = self.critic if phase == "critic" else self.generator
+        conditioner = self.critic_conditioner if phase == "critic" else self.generator_conditioner
+        return [*network.parameters(), *conditioner.parameters()]
+
+    def loss(
+        self, batch: Batch, phase: str, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """f of the score's difference, real against fake; for the critic plus both penalties."""
+        fake = self._generate(self._noise(len(batch), generator), batch.cond)
+        if phase == "generator":
+            real_score, fake_score = self._scores(batch.x, fake, batch.cond, generator)
+            return F.softplus(real_score - fake_score), {}
+        real, fake = batch.x.detach().requires_grad_(), fake.detach().requires_grad_()
+        real_score, fake_score = self._scores(real, fake, batch.cond, generator)
+        slopes = torch.autograd.grad(
+            (real_score + fake_score).sum(), (real, fake), create_graph=True
+        )
+        r1, r2 = (slope.square().flatten(1).sum(1) for slope in slopes)
+        adversarial = F.softplus(fake_score - real_score)
+        parts = {"adversarial": adversarial, "r1": r1, "r2": r2, "gap": real_score - fake_score}
+        return adversarial + 0.5 * self.gamma * (r1 + r2), parts
+
+    @torch.no_grad()
+    def sample(
+        self,
+        num: int,
+        *,
+        cond: Mapping[str, Tensor] | None = None,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """One pass of the generator on `temperature` times the noise. (num, *shape)."""
+        return self.decode(temperature * self._noise(num, generator), cond)
+
+    def decode(self, z: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+        """What the generator makes of z: (B, Z) -> (B, *shape)."""
+        x = self._generate(z, cond, drop=False)
+        return x.clamp(-1, 1) if self.spec.levels else x
+
+    # -- parts -------------------------------------------------------------------------------------
+
+    def _noise(self, num: int, generator: torch.Generator) -> Tensor:
+        return randn((num, *self.latent_spec.shape), generator).to(self.device)
+
+    def _generate(self, z: Tensor, cond: Mapping[str, Tensor] | None, drop: bool = True) -> Tensor:
+        return self.generator(z, self._context(self.generator_conditioner, cond, len(z), drop))
+
+    def _scores(
+        self, real: Tensor, fake: Tensor, cond: Mapping[str, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The critic on both, augmented, in one pass: (B, *), (B, *) -> (B,), (B,)."""
+        both = augment(torch.cat([real, fake]), self.augment_prob, generator, flip=self.flip)
+        context = self._context(self.critic_conditioner, cond, len(real), drop=True)
+        if context is not None:
+            context = torch.cat([context, context])
+        # Fused attention has no second derivative, which the penalties need.
+        with sdpa_kernel(SDPBackend.MATH):
+            real_score, fake_score = self.critic(both, context)[:, 0].chunk(2)
+        return real_score, fake_score
+
+    def _context(
+        self, conditioner: Conditioner, cond: Mapping[str, Tensor] | None, num: int, drop: bool
+    ) -> Tensor | None:
+        """Embedded conditions (B, D), None without any.
+
+        The first items of a batch in training go without: the same ones on both sides, because a
+        fake made for no class in particular must not be judged as one of a class.
+        """
+        num_free = round(self.drop_prob * num) if drop else 0
+        kept = {name: value[num_free:] for name, value in (cond or {}).items()}
+        embedded = conditioner(kept, num - num_free)
+        if not self.conditions:
+            return None
+        return torch.cat([conditioner(None, num_free), embedded]) if num_free else embedded
+
+
+def augment(x: Tensor, prob: float, generator: torch.Generator, *, flip: bool = False) -> Tensor:
+    """Shift, cut out and mirror items (B, C, *space) at random, each with `prob`; differentiable.
+
+    Shifts go up to an eighth of an axis, filling with 0; the box cut out is half of every axis.
+    Vectors, which have no space, stay as they are.
+    """
+    if prob <= 0 or x.dim() < 3:
+        return x
+    num_axes = x.dim() - 2
+    # One decision per item for each kind of change, one position per axis.
+    chance = rand((len(x), 3), generator).to(x) < prob
+    where = rand((len(x), 2 * num_axes + 1), generator).to(x)
+    cut = chance[:, 1]
+    box = torch.ones_like(x[:, :1], dtype=torch.bool)
+    for i in range(num_axes):
+        axis, size = i + 2, x.shape[i + 2]
+        index = torch.arange(size, device=x.device)
+        shift = ((2 * where[:, i] - 1) * (size / 8)).round() * chance[:, 0]
+        x = _shifted(x, axis, shift)
+        centre = where[:, num_axes + i] * size
+        inside = (index + 0.5 - centre[:, None]).abs() <= size / 4  # (B, size)
+        box = box & _along(inside, axis, x)
+    x = x * ~(box & _along(cut[:, None], 2, x))
+    if flip:
+        # Mirroring half of the items: more would only turn the data round.
+        mirrored = _along((chance[:, 2] & (where[:, -1] < 0.5))[:, None], 2, x)
+        x = torch.where(mirrored, x.flip(-1), x)
+    return x
+
+
+def _shifted(x: Tensor, axis: int, shift: Tensor) -> Tensor:
+    """Item b moved by shift[b] along `axis`, zeros coming in."""
+    size = x.shape[axis]
+    source = torch.arange(size, device=x.device) - shift[:, None].long()  # (B, size)
+    valid = (source >= 0) & (source < size)
+    index = _along(source.clamp(0, size - 1), axis, x).expand_as(x)
+    return x.gather(axis, index) * _along(valid, axis, x)
+
+
+def _along(rows: Tensor, axis: int, like: Tensor) -> Tensor:
+    """(B, n) -> (B, 1, .., n at `axis`, .., 1)."""
+    shape = [len(rows), *(1,) * (like.dim() - 1)]
+    shape[axis] = rows.shape[1]
+    return rows.view(shape)

@@ -1,0 +1,153 @@
+r"""Variational autoencoder: maximise a lower bound on log p(x) = log E_{z ~ p(z)} p(x | z).
+
+    ELBO(x) = E_{q(z | x)} log p(x | z) - KL(q(z | x) || p(z)),   p(z) = N(0, I)
+    q(z | x) = N(mu(x), diag sigma^2(x)),   z = mu + sigma eps    (reparametrisation)
+    KL = 1/2 sum_d (mu_d^2 + sigma_d^2 - 1 - log sigma_d^2)
+
+    loss = -(E log p(x | z) - beta sum_d max(KL_d, free_bits)) / (D ln 2)     (bits per value)
+
+(Kingma & Welling 2014; beta: Higgins et al. 2017; free bits: Kingma et al. 2016.) The number that
+`log_prob` reports is the importance-weighted bound of Burda et al. 2016, which is tighter:
+
+    log p(x) >= E log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x),   z_k ~ q(z | x)
+
+    x ---> encoder ---> mu, log sigma^2 ---> z ---> decoder ---> parameters of p(x | z)
+    conditions ----^                               ^--- conditions
+
+Legend: B batch, D values in an item, Z latent dimension, K importance samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from morphogen.core.backbone import BuildBackbone
+from morphogen.core.batch import Batch
+from morphogen.core.conditioning import Conditioner, check_conditions
+from morphogen.core.family import Family
+from morphogen.core.likelihood import LikelihoodName, bits_per_dim, build_likelihood
+from morphogen.core.random import randn
+from morphogen.core.spec import TensorSpec
+
+
+class VAE(Family):
+    """Variational autoencoder: a Gaussian latent, a likelihood by the kind of data."""
+
+    default_backbone: ClassVar[str] = "conv"
+    train_defaults: ClassVar[dict[str, Any]] = {"lr": 1e-3, "batch_size": 128}
+    papers: ClassVar[tuple[str, ...]] = ("kingma2014auto", "burda2016importance")
+    log_prob_is = "lower bound"
+
+    def __init__(
+        self,
+        spec: TensorSpec,
+        conditions: Mapping[str, TensorSpec],
+        backbone: BuildBackbone,
+        *,
+        latent_dim: int = 32,  # size of the latent vector
+        beta: float = 1.0,  # weight of the KL term; 1 is the bound on log p(x)
+        free_bits: float = 0.0,  # nats per latent dimension that the KL term leaves unpunished
+        likelihood: LikelihoodName = "auto",  # p(x | z); auto chooses by the kind of data
+        num_importance_samples: int = 64,  # draws of z per item in log_prob
+        drop_prob: float = 0.2,  # share of items trained without their conditions
+        cond_dim: int = 128,  # width of the embedded conditions
+    ) -> None:
+        super().__init__(spec, conditions, backbone)
+        self.beta, self.free_bits, self.drop_prob = beta, free_bits, drop_prob
+        self.num_importance_samples = num_importance_samples
+        self.likelihood = build_likelihood(spec, likelihood)
+        self.latent_spec = TensorSpec.vector(latent_dim)
+        self.conditioner = Conditioner(conditions, cond_dim if conditions else 0)
+        width = self.conditioner.dim
+        self.encoder = backbone(spec, TensorSpec.vector(2 * latent_dim), width)
+        self.decoder = backbone(self.latent_spec, self.likelihood.param_spec, width)
+
+    def loss(
+        self, batch: Batch, phase: str, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        drop_prob = self.drop_prob if self.training else 0.0
+        embedded = self._embedded(batch.cond, len(batch), drop_prob, generator)
+        mu, logvar = self._posterior(batch.x, embedded)
+        z = mu + torch.exp(0.5 * logvar) * randn(mu.shape, generator).to(mu)
+        params = self.decoder(z, embedded)
+        log_p = self.likelihood.item_log_prob(params, batch.x, batch.mask)
+        kl = kl_to_standard_normal(mu, logvar)  # (B, Z)
+        # The floor is per item, not over the batch: then a batch may be split among processes.
+        penalty = self.beta * (kl.clamp(min=self.free_bits) if self.free_bits > 0 else kl).sum(1)
+        parts = {
+            "reconstruction": -log_p,
+            "kl": kl.sum(1),
+            "bits_per_dim": bits_per_dim(log_p - kl.sum(1), self.spec),
+        }
+        return bits_per_dim(log_p - penalty, self.spec), parts
+
+    def encode(self, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+        """(B, *shape) -> (B, Z): the mean of q(z | x)."""
+        return self._posterior(x, self._embedded(cond, len(x)))[0]
+
+    def decode(self, z: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+        """(B, Z) -> (B, *shape): the mean of p(x | z)."""
+        return self.likelihood.mean(self.decoder(z, self._embedded(cond, len(z))))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        num: int,
+        *,
+        cond: Mapping[str, Tensor] | None = None,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Decode z ~ N(0, I): (num, *shape)."""
+        z = randn((num, *self.latent_spec.shape), generator)
+        return self.decode(z.to(self.device), cond)
+
+    @torch.no_grad()
+    def log_prob(
+        self,
+        x: Tensor,
+        *,
+        cond: Mapping[str, Tensor] | None = None,
+        generator: torch.Generator,
+        num_importance_samples: int | None = None,
+    ) -> Tensor:
+        """The importance-weighted bound on log p(x), in nats: (B,)."""
+        embedded = self._embedded(cond, len(x))
+        mu, logvar = self._posterior(x, embedded)
+        total = torch.full((len(x),), -math.inf, device=x.device)
+        num = num_importance_samples or self.num_importance_samples
+        for _ in range(num):
+            eps = randn(mu.shape, generator).to(mu)
+            z = mu + torch.exp(0.5 * logvar) * eps
+            log_p = self.likelihood.item_log_prob(self.decoder(z, embedded), x)
+            # log p(z) - log q(z | x); the 2 pi cancel.
+            log_ratio = 0.5 * (eps.square() + logvar - z.square()).sum(1)
+            total = torch.logaddexp(total, log_p + log_ratio)
+        return total - math.log(num)
+
+    def _posterior(self, x: Tensor, embedded: Tensor | None) -> tuple[Tensor, Tensor]:
+        """mu and log sigma^2 of q(z | x), (B, Z) each; the latter within (-10, 10), smoothly."""
+        mu, logvar = self.encoder(x, embedded).chunk(2, dim=1)
+        return mu, 10 * torch.tanh(logvar / 10)
+
+    def _embedded(
+        self,
+        cond: Mapping[str, Tensor] | None,
+        num: int,
+        drop_prob: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor | None:
+        """The conditions as one vector (B, cond_dim); None for a model without conditions."""
+        check_conditions(cond, self.conditions)
+        if not self.conditions:
+            return None
+        return self.conditioner(cond, num, drop_prob, generator)
+
+
+def kl_to_standard_normal(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL(N(mu, exp(logvar)) || N(0, 1)), one per dimension."""
+    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar)

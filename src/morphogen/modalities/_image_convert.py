@@ -1,0 +1,154 @@
+"""Between raw pictures and arrays of one size, one mode and one depth.
+
+Legend: H height, W width, C channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageOps
+
+from morphogen.core.errors import DataError
+from morphogen.modalities._image_files import plain_mode
+
+CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
+MODES = {channels: mode for mode, channels in CHANNELS.items()}
+DEPTHS = {np.dtype(name): name for name in ("uint8", "uint16", "float32")}
+TOP = {np.dtype("uint8"): 255.0, np.dtype("uint16"): 65535.0, np.dtype("float32"): 1.0}  # white
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a raw picture is: size, mode, and depth ("uint8", "uint16" or "float32")."""
+
+    height: int
+    width: int
+    mode: str
+    depth: str
+
+    @classmethod
+    def of(cls, value: Any) -> Form:
+        """Read it off a Pillow picture or an array (H, W) or (H, W, C)."""
+        if isinstance(value, Pillow.Image):
+            depth = "uint16" if value.mode == "I;16" else "uint8"
+            mode = value.mode if value.mode in CHANNELS else "L" if depth == "uint16" else "RGB"
+            return cls(value.height, value.width, mode, depth)
+        channels = value.shape[2] if value.ndim == 3 else 1
+        return cls(value.shape[0], value.shape[1], MODES[channels], DEPTHS[value.dtype])
+
+
+def raw(value: Any) -> Any:
+    """Accept any Pillow mode and any array of pictures; raises `DataError` for other things."""
+    if isinstance(value, Pillow.Image):
+        if value.mode in ("L", "RGB", "RGBA", "I;16"):
+            return value
+        try:
+            return plain_mode(value)
+        except ValueError as error:
+            raise DataError(f"the picture cannot be used: {error}", found=value.mode) from error
+    known = isinstance(value, np.ndarray) and value.dtype in TOP
+    if known and (value.ndim == 2 or (value.ndim == 3 and value.shape[2] in MODES)):
+        return value
+    raise DataError(
+        "not a picture",
+        found=f"{type(value).__name__} {getattr(value, 'shape', '')}".strip(),
+        expected="a Pillow picture, or an array (H, W) or (H, W, C) of uint8, uint16 or float32",
+    )
+
+
+def to_array(value: Any, height: int, width: int, mode: str, resize: str) -> np.ndarray:
+    """A raw picture -> (H, W, C) of the wanted size and mode, in its own depth."""
+    value = raw(value)
+    form = Form.of(value)
+    fits = (form.height, form.width) == (height, width)
+    if form.depth == "uint8" and not (fits and form.mode == mode):
+        picture = value if isinstance(value, Pillow.Image) else Pillow.fromarray(_squeezed(value))
+        array = np.asarray(_resized(_in_mode(picture, mode), height, width, resize))
+    else:
+        array = np.asarray(value)
+        if not fits:
+            array = _resized_deep(array, height, width, resize)
+        if form.mode != mode:  # 16-bit or float, whose modes Pillow does not convert
+            array = _deep_in_mode(array, mode)
+    return array[..., None] if array.ndim == 2 else array  # (H, W, C)
+
+
+def _in_mode(picture: Pillow.Image, mode: str) -> Pillow.Image:
+    """Change the mode; transparent pixels are laid on white where the new mode has no alpha."""
+    if picture.mode == "RGBA" and mode != "RGBA":
+        white = Pillow.new("RGBA", picture.size, "white")
+        picture = Pillow.alpha_composite(white, picture).convert("RGB")
+    return picture.convert(mode)
+
+
+def _resized(picture: Pillow.Image, height: int, width: int, resize: str) -> Pillow.Image:
+    """Crop: short side to size, then the centre. Pad: long side, then white. Stretch: neither."""
+    size, how = (width, height), Pillow.Resampling.LANCZOS
+    if picture.size == size:
+        return picture
+    if resize == "stretch":
+        return picture.resize(size, how)
+    if resize == "pad":
+        white = {"L": 255, "I;16": 65535, "F": 1.0}.get(picture.mode, (255,) * len(picture.mode))
+        return ImageOps.pad(picture, size, how, color=white)  # type: ignore[arg-type]
+    return ImageOps.fit(picture, size, how)
+
+
+def _resized_deep(array: np.ndarray, height: int, width: int, resize: str) -> np.ndarray:
+    """The same for 16-bit and float arrays, channel by channel."""
+    top = TOP[array.dtype]
+    channels = array[..., None] if array.ndim == 2 else array
+    planes = np.moveaxis(channels.astype(np.float32) / top, 2, 0)  # (C, H, W)
+    scaled = [
+        np.asarray(_resized(Pillow.fromarray(plane), height, width, resize)) for plane in planes
+    ]
+    values = np.clip(np.stack(scaled, axis=2), 0, 1) * top
+    values = np.rint(values) if top > 1 else values
+    return _squeezed(values.astype(array.dtype))
+
+
+def _deep_in_mode(array: np.ndarray, mode: str) -> np.ndarray:
+    """Change the channels of a 16-bit or float array."""
+    top = TOP[array.dtype]
+    colour = array[..., None] if array.ndim == 2 else array
+    if colour.shape[2] == 4 and mode != "RGBA":
+        alpha = colour[..., 3:].astype(np.float64) / top
+        colour = (colour[..., :3] * alpha + top * (1 - alpha)).astype(array.dtype)
+    if mode == "L":
+        weights = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow does
+        return (colour[..., :3] @ weights).astype(array.dtype)
+    if colour.shape[2] == 1:
+        colour = np.repeat(colour, 3, axis=2)
+    if mode == "RGBA":
+        opaque = np.full((*colour.shape[:2], 1), top, dtype=array.dtype)
+        colour = np.concatenate([colour, opaque], axis=2)
+    return colour
+
+
+def _squeezed(array: np.ndarray) -> np.ndarray:
+    return array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+
+
+def to_levels(array: np.ndarray, levels: int | None) -> np.ndarray:
+    """Values in their own depth -> level indices 0 .. levels-1; continuous -> float32 in [0, 1]."""
+    top = TOP[array.dtype]
+    if levels is None:
+        return array.astype(np.float32) / np.float32(top)
+    if top == levels - 1:
+        return array
+    index = np.rint(array.astype(np.float64) * ((levels - 1) / top))
+    return index.astype(np.uint8 if levels <= 256 else np.uint16)
+
+
+def from_levels(index: np.ndarray, levels: int | None) -> Pillow.Image:
+    """(H, W, C) level indices, or float in [0, 1] -> a Pillow picture of 8 bits, or 16 if grey."""
+    if levels is not None and levels > 256 and index.shape[2] == 1:
+        return Pillow.fromarray(_squeezed(index).astype(np.uint16))
+    top = 1.0 if levels is None else levels - 1.0
+    if top != 255:
+        index = np.rint(np.clip(index, 0, top) * (255.0 / top))
+    return Pillow.fromarray(_squeezed(index.astype(np.uint8)))

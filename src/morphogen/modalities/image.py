@@ -1,0 +1,327 @@
+"""Pictures: grey, RGB or RGBA, of 8 or 16 bits, as real grids.
+
+A pixel value v in 0 .. levels-1 becomes x = 2 v / (levels - 1) - 1 in [-1, 1], and back by
+rounding: a picture that already has the fitted size survives encode and decode unchanged.
+
+Legend: B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from PIL import Image as Pillow
+from torch import Tensor
+
+from morphogen.core.codec import Codec, Item, Report
+from morphogen.core.errors import DataError, RefusedPair, did_you_mean
+from morphogen.core.spec import TensorSpec
+from morphogen.modalities._image_arrays import Part, checked_labels, items_of
+from morphogen.modalities._image_convert import (
+    CHANNELS,
+    Form,
+    from_levels,
+    raw,
+    to_array,
+    to_levels,
+)
+from morphogen.modalities._image_grid import draw_map, write_pictures
+from morphogen.modalities._image_sources import read_source, recognise
+
+LARGEST = 64  # the short side taken when the user names none: what CPUs train in minutes
+STEP = 8  # sizes are multiples of this, so that networks can halve them three times
+WIDER_FROM = 0.1  # colour, alpha or 16 bits in this part of the pictures makes all have them
+
+
+class Image(Codec):
+    """Pictures from folders, archives, idx, .npz, .npy, CSV, Parquet and Hugging Face datasets."""
+
+    suffix: ClassVar[str] = ".png"
+
+    def __init__(
+        self,
+        *,
+        size: int | None = None,  # pixels of the short side; none: from the data, at most 64
+        mode: Literal["auto", "L", "RGB", "RGBA"] = "auto",  # grey, colour, colour with alpha
+        resize: Literal["crop", "pad", "stretch"] = "crop",  # how other aspect ratios are made fit
+    ) -> None:
+        if size is not None and not 1 <= size <= 4096:
+            raise DataError("the size does not fit", found=size, expected="1 to 4096 pixels")
+        self.size, self.mode, self.resize = size, mode, resize
+        self.classes: list[str] = []
+        self.conditions = {}
+        self.facts: dict[str, Any] = {}  # what fit chose, and how many pictures that changes
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    @classmethod
+    def recognises(cls, source: Path | str) -> str | None:
+        return recognise(source)
+
+    def read(self, source: Path | str, report: Report) -> Iterator[Item]:
+        yield from _counted(read_source(source, report, self.size or LARGEST), report)
+
+    def read_arrays(
+        self, parts: Sequence[tuple[Any, Any, str | None]], report: Report
+    ) -> Iterator[Item]:
+        """The items of (array, labels, split) triples; the arrays as `read_source` takes them."""
+        read = []
+        for x, labels, split in parts:
+            images = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+            if hasattr(labels, "tolist"):
+                labels = labels.tolist()
+            name = split or "array"
+            read.append(Part(name, split, images, checked_labels(labels, images, name)))
+        yield from _counted(items_of(read, report), report)
+
+    # -- fitting ---------------------------------------------------------------------------------
+
+    def fit(self, items: Iterable[Item]) -> Image:
+        sizes: Counter[tuple[int, int]] = Counter()
+        modes: Counter[str] = Counter()
+        depths: Counter[str] = Counter()
+        labels: Counter[str] = Counter()
+        lattice = _Lattice()
+        for item in items:
+            value = raw(item.value)
+            form = Form.of(value)
+            sizes[form.height, form.width] += 1
+            modes[form.mode] += 1
+            depths[form.depth] += 1
+            if "label" in item.cond:
+                labels[str(item.cond["label"])] += 1
+            if form.depth == "float32":
+                lattice.see(value)
+        count = sum(sizes.values())
+        if not count:
+            raise DataError("there are no pictures to learn from", expected="at least one")
+        self.facts = {}
+        height, width = self._choose_size(sizes)
+        mode = self._choose_mode(modes, count)
+        levels = self._choose_levels(depths, lattice, mode, count)
+        self.spec = TensorSpec("real", (CHANNELS[mode], height, width), levels=levels)
+        self._choose_classes(labels, count)
+        return self
+
+    def _choose_size(self, sizes: Counter[tuple[int, int]]) -> tuple[int, int]:
+        """(H, W): the data's own when all pictures share one and it is small; else see `size`."""
+        shared = next(iter(sizes)) if len(sizes) == 1 else None
+        short = self.size
+        if shared and short in (None, min(shared)) and (short or max(shared) <= LARGEST):
+            return shared
+        if short is None:
+            every = [min(size) for size, count in sizes.items() for _ in range(count)]
+            rounded = round(statistics.median(every) / STEP) * STEP
+            short = min(LARGEST, max(STEP, rounded))
+        chosen = (short, short)
+        if shared:
+            long = max(short, int(max(shared) * short / min(shared)) // STEP * STEP)
+            chosen = (short, long) if shared[0] < shared[1] else (long, short)
+        changed = sum(count for size, count in sizes.items() if size != chosen)
+        total = sum(sizes.values())
+        if changed:
+            how = {
+                "crop": "the short side is resized, then the centre is cut out",
+                "pad": "the long side is resized, then white is added",
+                "stretch": "both sides are resized",
+            }[self.resize]
+            smaller = sum(n for size, n in sizes.items() if min(size) < min(chosen))
+            self.facts["resized"] = (
+                f"{changed:,} of {total:,} training pictures become {chosen[1]}x{chosen[0]}: {how}"
+                + (f"; {smaller:,} of them are enlarged" if smaller else "")
+            )
+        return chosen
+
+    def _choose_mode(self, modes: Counter[str], count: int) -> str:
+        """The widest mode that a tenth of the pictures have."""
+        if self.mode == "auto":
+            alpha = modes["RGBA"] / count
+            colour = modes["RGB"] / count + alpha
+            mode = "RGBA" if alpha >= WIDER_FROM else "RGB" if colour >= WIDER_FROM else "L"
+        else:
+            mode = self.mode
+        if others := {name: n for name, n in modes.items() if name != mode}:
+            listed = ", ".join(f"{n:,} {name}" for name, n in others.items())
+            on_white = " (transparency laid on white)" if others.get("RGBA") else ""
+            self.facts["mode_changed"] = f"{listed} pictures become {mode}{on_white}"
+        return mode
+
+    def _choose_levels(
+        self, depths: Counter[str], lattice: _Lattice, mode: str, count: int
+    ) -> int | None:
+        """256, 65536 for grey pictures of 16 bits, fewer for coarse arrays, None if continuous."""
+        if depths["float32"] == count:
+            return lattice.levels()
+        deep = depths["uint16"] / count >= WIDER_FROM and mode == "L"
+        others = count - depths["uint16" if deep else "uint8"]
+        if others:
+            self.facts["depth_changed"] = f"{others:,} pictures become {16 if deep else 8}-bit"
+        return 65536 if deep else 256
+
+    def _choose_classes(self, labels: Counter[str], count: int) -> None:
+        """Labels are a condition when there are two or more, on at least half of the pictures."""
+        self.classes, self.conditions = [], {}
+        labelled = sum(labels.values())
+        if len(labels) < 2 or labelled * 2 < count:
+            if labels:
+                reason = "one class only" if len(labels) == 1 else f"{labelled:,} have one"
+                self.facts["labels_unused"] = f"labels are not a condition: {reason}"
+            return
+        self.classes = _natural_order(labels)
+        self.conditions = {"label": TensorSpec.label(len(self.classes))}
+
+    # -- encoding --------------------------------------------------------------------------------
+
+    def encode(self, item: Item) -> Tensor:
+        return self.encode_many([item])[0]
+
+    def encode_many(self, items: Sequence[Item]) -> Tensor:
+        channels, height, width = self._fitted().shape
+        mode = next(name for name, count in CHANNELS.items() if count == channels)
+        if not items:
+            return torch.empty(0, *self.spec.shape)
+        values = [item.value for item in items]
+        shape = (height, width) if channels == 1 else (height, width, channels)
+        depths = {value.dtype if isinstance(value, np.ndarray) else None for value in values}
+        ready = len(depths) == 1 and None not in depths
+        if ready and all(value.shape == shape for value in values):  # nothing to resize: one copy
+            stacked = to_levels(np.stack(list(map(raw, values))), self.spec.levels)
+            stacked = stacked.reshape(-1, height, width, channels)  # (B, H, W, C)
+        else:
+            arrays = [to_array(value, height, width, mode, self.resize) for value in values]
+            stacked = np.stack([to_levels(array, self.spec.levels) for array in arrays])
+        if stacked.dtype == np.uint16:
+            stacked = stacked.astype(np.int32)
+        x = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()  # (B, C, H, W)
+        return x * 2 - 1 if self.spec.levels is None else self.spec.dequantise(x)
+
+    def decode(self, x: Tensor) -> Pillow.Image:
+        spec = self._fitted()
+        spec.check(x[None], "picture")
+        values = (x.detach().cpu().float().clamp(-1, 1) + 1) / 2
+        if spec.levels is not None:
+            values = spec.quantise(x.detach().cpu().float())
+        return from_levels(values.permute(1, 2, 0).numpy(), spec.levels)  # (H, W, C)
+
+    def encode_condition(self, name: str, value: Any) -> Tensor:
+        """A class name or its index -> its index, int64."""
+        if name not in self.conditions:
+            raise RefusedPair(
+                f"the pictures have no condition {name!r}.{did_you_mean(name, self.conditions)}",
+                expected=", ".join(self.conditions) or "these pictures have no classes",
+            )
+        text = str(value)
+        if text in self._index:
+            return torch.tensor(self._index[text])
+        if text.isdecimal() and int(text) < len(self.classes):
+            return torch.tensor(int(text))
+        raise DataError(
+            f"there is no class {text!r}.{did_you_mean(text, self.classes)}",
+            expected=f"one of {_listed(self.classes)}, or 0 to {len(self.classes) - 1}",
+        )
+
+    def class_names(self, name: str) -> list[str]:
+        return list(self.classes) if name == "label" else []
+
+    @property
+    def _index(self) -> dict[str, int]:
+        cached: dict[str, int] | None = self.__dict__.get("_index_of_class")
+        if cached is None or len(cached) != len(self.classes):
+            cached = self.__dict__["_index_of_class"] = {n: i for i, n in enumerate(self.classes)}
+        return cached
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def write(self, values: Sequence[Any], path: Path, columns: int | None = None) -> Path:
+        return write_pictures([_picture(value) for value in values], Path(path), columns)
+
+    def write_map(self, values: Sequence[Any], positions: Tensor, path: Path) -> Path:
+        return draw_map([_picture(value) for value in values], positions, Path(path))
+
+    # -- state -----------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        options = {"size": self.size, "mode": self.mode, "resize": self.resize}
+        return {"options": options, "spec": self._fitted().to_json(), "classes": self.classes}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Image:
+        codec = cls(**state["options"])
+        codec.spec = TensorSpec.from_json(state["spec"])
+        codec.classes = list(state["classes"])
+        if codec.classes:
+            codec.conditions = {"label": TensorSpec.label(len(codec.classes))}
+        return codec
+
+    def _fitted(self) -> TensorSpec:
+        if not hasattr(self, "spec"):
+            raise DataError("the codec has seen no pictures yet", hint="codec.fit(items)")
+        return self.spec
+
+
+class _Lattice:
+    """Finds equally spaced values in float pictures: 256 levels, fewer, or none."""
+
+    def __init__(self) -> None:
+        self.values = np.empty(0, np.float32)
+
+    def see(self, picture: np.ndarray) -> None:
+        """Add a picture's values, until there are too many to be levels."""
+        if len(self.values) <= 256:
+            self.values = np.union1d(self.values, picture)
+
+    def levels(self) -> int | None:
+        """The smallest number of levels in [0, 1] that hold all values; None when continuous."""
+        if len(self.values) > 256:
+            return None
+        gap = float(np.diff(self.values).min()) if len(self.values) > 1 else 1.0
+        for levels in (256, round(1 / gap) + 1):
+            steps = self.values * (levels - 1)
+            if levels <= 256 and np.abs(steps - np.rint(steps)).max() < 1e-3:
+                return levels
+        return None
+
+
+def _counted(items: Iterator[Item], report: Report) -> Iterator[Item]:
+    """Pass items on, and put counts of modes, depths and captions into the report."""
+    modes: Counter[str] = Counter()
+    depths: Counter[str] = Counter()
+    captions = 0
+    for item in items:
+        form = Form.of(item.value)
+        modes[form.mode] += 1
+        depths[form.depth] += 1
+        captions += "caption" in item.cond
+        report.num_read += 1
+        yield item
+    report.facts |= {"modes": dict(modes), "depths": dict(depths)}
+    if captions:
+        report.facts["captions"] = (
+            f"{captions:,} pictures have captions; they are kept with the items but are no "
+            "condition of a model yet, since that needs a tokenizer"
+        )
+
+
+def _picture(value: Any) -> Pillow.Image:
+    """A value as a Pillow picture, for writing."""
+    value = raw(value)
+    if isinstance(value, Pillow.Image):
+        return value
+    array = value[..., None] if value.ndim == 2 else value
+    levels = {"uint8": 256, "uint16": 65536}.get(value.dtype.name)
+    return from_levels(array, levels)
+
+
+def _natural_order(names: Iterable[str]) -> list[str]:
+    """Whole numbers by value, then the rest by spelling."""
+    return sorted(names, key=lambda name: (0, int(name), "") if name.isdecimal() else (1, 0, name))
+
+
+def _listed(names: Sequence[str], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" * (len(names) > most))

@@ -1,0 +1,83 @@
+"""Which of a task's ways runs: the first, in the task's order, whose capability the model has.
+
+A task lists its routes best first. Each is a function of the model; the task file is then nothing
+but its mathematics, and an autoencoder and a diffusion model answer to the same name.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from morphogen.core.bundle import SAMPLE_BATCH
+from morphogen.core.capability import why_not
+from morphogen.core.errors import RecipeError, RefusedPair, did_you_mean
+
+Conditions = Mapping[str, Tensor]
+Route = Callable[..., Any]
+
+
+def choose(
+    model: object, routes: Mapping[str, Route], wanted: str | None = None
+) -> tuple[str, Route]:
+    """The route to take: `wanted`, else the first that applies. Its name, and it with its model.
+
+    A route's first parameter is the model, annotated with the capability that the route needs.
+    Raises `RecipeError` for a route that does not exist, `RefusedPair` for one that the model
+    cannot take.
+    """
+    if wanted is not None and wanted not in routes:
+        raise RecipeError(
+            f"there is no route {wanted!r}.{did_you_mean(wanted, routes)}",
+            found=wanted,
+            expected=", ".join(routes),
+        )
+    refusals = {name: why_not(model, run) for name, run in routes.items()}
+    fitting = [name for name, refusal in refusals.items() if refusal is None]
+    for name in [wanted] if wanted is not None else fitting:
+        if name in fitting:
+            return name, functools.partial(routes[name], model)
+    asked = [wanted] if wanted is not None else list(routes)
+    raise RefusedPair(
+        "; ".join(f"the route {name!r} {refusals[name]}" for name in asked),
+        found=type(model).__name__,
+        expected=f"a route that fits: {', '.join(fitting)}" if fitting else None,
+    )
+
+
+def chunks(
+    num: int, cond: Conditions | None = None, size: int = SAMPLE_BATCH
+) -> Iterator[tuple[slice, Conditions | None]]:
+    """Slices that cover range(num), each with its share of the conditions."""
+    for start in range(0, num, size):
+        part = slice(start, min(start + size, num))
+        yield part, None if cond is None else {name: value[part] for name, value in cond.items()}
+
+
+def repeat(cond: Conditions | None, num: int) -> Conditions | None:
+    """Each item's conditions `num` times in a row, as `x.repeat_interleave(num, 0)` does to x."""
+    if cond is None:
+        return None
+    return {name: value.repeat_interleave(num, dim=0) for name, value in cond.items()}
+
+
+def rows(*columns: Tensor) -> Tensor:
+    """Tensors (N, *) side by side: item 0 of each, then item 1 of each. (N * len(columns), *)."""
+    return torch.stack([column.to(columns[0]) for column in columns], dim=1).flatten(0, 1)
+
+
+def per_item(x: Tensor) -> list[float]:
+    """Mean over everything but the batch, as plain numbers for `Result.values`."""
+    return [float(value) for value in x.float().flatten(1).mean(1).cpu()]
+
+
+def check_share(value: float, name: str) -> None:
+    """Raise `RecipeError` unless 0 < value <= 1."""
+    if not 0 < value <= 1:
+        raise RecipeError(
+            f"{name} is a share", found=f"{name}={value}", expected=f"0 < {name} <= 1"
+        )

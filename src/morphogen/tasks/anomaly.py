@@ -1,0 +1,77 @@
+r"""Score how strange items are to the model: higher is stranger.
+
+    log_prob      -log p(x) / (D ln 2), bits per dimension: the model's surprise. Smooth items can
+                  be more probable than typical ones (Nalisnick et al. 2019): compare with `denoise`
+    denoise       1/2 integral ||eps - eps_hat||^2 dlambda, bits per dimension up to a constant: the
+                  noise that the model fails to tell from the item, with the same noises for all
+                  (Graham et al. 2023)
+    reconstruct   mean squared error of decode(encode(x)): what does not pass the bottleneck
+    energy        E(x) / D, -log p(x) up to a constant
+
+For `denoise` and `reconstruct` the items returned are maps of where: the same quantity at every
+position, from -1 (none) to 1 (the largest of the batch). The other two do not come apart, and the
+items are returned as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from morphogen.core.capability import CanDenoise, CanReconstruct, HasEnergy, HasLogProb
+from morphogen.core.likelihood import bits_per_dim
+from morphogen.core.result import Result
+from morphogen.tasks._posterior import noise_error
+from morphogen.tasks._routes import Conditions, choose, chunks
+
+
+def anomaly(
+    model: HasLogProb | CanDenoise | CanReconstruct | HasEnergy,
+    x: Tensor,
+    *,
+    cond: Conditions | None = None,  # conditions by name, each (N, ...)
+    generator: torch.Generator,
+    num_draws: int = 16,  # denoising route: noises that the error is averaged over
+    route: Literal["log_prob", "denoise", "reconstruct", "energy"] | None = None,  # force a way
+) -> Result:
+    """Score how strange each item is (higher is stranger), and show where."""
+    spec = getattr(model, "spec")  # noqa: B009
+
+    def by_log_prob(m: HasLogProb) -> tuple[Tensor, Tensor | None]:
+        shares = chunks(len(x), cond)
+        log_prob = [m.log_prob(x[i], cond=share, generator=generator) for i, share in shares]
+        return bits_per_dim(torch.cat(log_prob), spec), None
+
+    def by_denoising(m: CanDenoise) -> tuple[Tensor, Tensor | None]:
+        where = noise_error(m, x, cond, num_draws, generator) / math.log(2)
+        return where.flatten(1).mean(1), where
+
+    def by_autoencoder(m: CanReconstruct) -> tuple[Tensor, Tensor | None]:
+        again = torch.cat([m.decode(m.encode(x[i])) for i, _ in chunks(len(x))])
+        where = (again != x).float() if spec.kind == "token" else (again.to(x) - x).square()
+        return where.flatten(1).mean(1), where
+
+    def by_energy(m: HasEnergy) -> tuple[Tensor, Tensor | None]:
+        energy = torch.cat([m.energy(x[i]) for i, _ in chunks(len(x))])
+        return energy / spec.num_values, None
+
+    routes: dict[str, Callable[..., Any]] = {
+        "log_prob": by_log_prob, "denoise": by_denoising,
+        "reconstruct": by_autoencoder, "energy": by_energy,
+    }  # fmt: skip
+    name, run = choose(model, routes, route)
+    score, where = run()
+    shown = x if where is None else _as_items(where, x)
+    return Result(shown, {"score": score.tolist()}, name)
+
+
+def _as_items(where: Tensor, x: Tensor) -> Tensor:
+    """A map (N, *) in the range of items: 0 to the batch's largest becomes -1 to 1."""
+    if x.is_floating_point():
+        where = where.mean(1, keepdim=True).expand_as(where)  # the same in every channel
+        return (where / where.max().clamp(min=1e-12)) * 2 - 1
+    return x

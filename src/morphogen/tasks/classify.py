@@ -1,0 +1,114 @@
+r"""Say which class an item belongs to, or which value it has.
+
+    predict    the model's own p(y | x), or its estimate of a continuous target
+    log_prob   p(y | x) = p(x | y) p(y) / sum_y' p(x | y') p(y'), from a conditional likelihood
+    denoise    the same with log p(x | y) from how well the noise on x is predicted given y, with
+               the same noises for every class (diffusion classifier, Li et al. 2023)
+
+A model whose likelihood is a bound or an estimate gives the probabilities that these imply.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from morphogen.core.capability import CanDenoise, CanPredict, HasLogProb
+from morphogen.core.errors import RecipeError, RefusedPair
+from morphogen.core.result import Result
+from morphogen.core.spec import TensorSpec
+from morphogen.tasks._posterior import noise_error
+from morphogen.tasks._routes import Conditions, choose, chunks
+
+Evidence = Callable[[Conditions], Tensor]  # log p(x | conditions), up to a constant: (N,)
+
+
+def classify(
+    model: CanPredict | HasLogProb | CanDenoise,
+    x: Tensor,
+    *,
+    cond: Conditions | None = None,  # conditions by name other than the one asked for
+    generator: torch.Generator,
+    target: str | None = None,  # the label to find; none takes the model's only one
+    prior: list[float] | None = None,  # class frequencies for the generative routes; none: equal
+    num_draws: int = 32,  # denoising route: noises that the error is averaged over
+    route: Literal["predict", "log_prob", "denoise"] | None = None,  # force a way
+) -> Result:
+    """Say which class each item belongs to, with the probability of every class."""
+
+    def by_prediction(m: CanPredict) -> tuple[str, TensorSpec, Tensor]:
+        if target not in (None, m.target):
+            raise RecipeError("the model predicts another target", found=target, expected=m.target)
+        predicted = torch.cat([m.predict(x[part]) for part, _ in chunks(len(x))])
+        return m.target, m.target_spec, predicted
+
+    def by_likelihood(m: HasLogProb) -> tuple[str, TensorSpec, Tensor]:
+        def evidence(given: Conditions) -> Tensor:
+            shares = chunks(len(x), given)
+            return torch.cat([m.log_prob(x[i], cond=c, generator=generator) for i, c in shares])
+
+        return by_bayes(evidence)
+
+    def by_denoising(m: CanDenoise) -> tuple[str, TensorSpec, Tensor]:
+        def evidence(given: Conditions) -> Tensor:
+            return -noise_error(m, x, given, num_draws, generator).flatten(1).sum(1)
+
+        return by_bayes(evidence)
+
+    def by_bayes(evidence: Evidence) -> tuple[str, TensorSpec, Tensor]:
+        label, spec = _label(model, target)
+        weights = _check_prior(prior, spec.vocab_size or 1)
+        state = generator.get_state()
+        logits = []
+        for index, weight in enumerate(weights):
+            generator.set_state(state)  # the same draws for every class
+            classes = torch.full((len(x),), index, dtype=torch.long, device=x.device)
+            log_prior = math.log(weight) if weight > 0 else -math.inf
+            logits.append(evidence({**(cond or {}), label: classes}) + log_prior)
+        return label, spec, torch.stack(logits, dim=1).softmax(1)
+
+    routes: dict[str, Callable[..., Any]] = {
+        "predict": by_prediction, "log_prob": by_likelihood, "denoise": by_denoising
+    }  # fmt: skip
+    name, run = choose(model, routes, route)
+    found, spec, output = run()
+    if spec.kind == "real":
+        return Result(x, {found: output.tolist()}, name)
+    return Result(x, {found: output.argmax(1).tolist(), "probs": output.tolist()}, name)
+
+
+def _check_prior(prior: list[float] | None, num_classes: int) -> list[float]:
+    """Class frequencies, equal where none are given."""
+    weights = prior if prior is not None else [1.0] * num_classes
+    if len(weights) != num_classes or min(weights) < 0 or sum(weights) <= 0:
+        raise RecipeError(
+            "the prior does not fit the label",
+            found=weights,
+            expected=f"{num_classes} frequencies, not negative",
+        )
+    return weights
+
+
+def _label(model: object, target: str | None) -> tuple[str, TensorSpec]:
+    """The label condition that is asked for."""
+    conditions: dict[str, TensorSpec] = getattr(model, "conditions", {})
+    labels = {n: s for n, s in conditions.items() if s.kind == "token" and s.shape == ()}
+    if target is None and len(labels) == 1:
+        return next(iter(labels.items()))
+    if target in labels:
+        return str(target), labels[str(target)]
+    if not labels:
+        raise RefusedPair(
+            "the model was not trained with labels, so it cannot tell classes apart",
+            found=f"{type(model).__name__} with conditions: {', '.join(conditions) or 'none'}",
+            hint="train --family supervised on labelled data, or a conditional model",
+        )
+    raise RecipeError(
+        "say which label to find" if target is None else "the model has no such label",
+        found=target,
+        expected=f"target={' or '.join(labels)}",
+    )

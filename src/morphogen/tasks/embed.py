@@ -1,0 +1,83 @@
+r"""Lay items out on a plane, near each other where the model finds them alike.
+
+    pca    the two directions of largest variance of the features (Pearson 1901)
+    tsne   neighbours kept, from the first 50 principal components (van der Maaten & Hinton 2008);
+           distances between far groups mean nothing
+
+"auto" takes t-SNE from 30 items on, where scikit-learn is installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from morphogen.core.capability import CanEncode, HasFeatures
+from morphogen.core.errors import RecipeError
+from morphogen.core.result import Result
+from morphogen.tasks._routes import Conditions, choose, chunks
+
+FEWEST_FOR_TSNE = 30
+
+
+def embed(
+    model: HasFeatures | CanEncode,
+    x: Tensor,
+    *,
+    cond: Conditions | None = None,  # not used: items are placed by what they are
+    generator: torch.Generator,
+    method: Literal["auto", "pca", "tsne"] = "auto",  # how features become two numbers
+    route: Literal["features", "encode"] | None = None,  # force a way; none takes the first
+) -> Result:
+    """Lay items out on a plane by the model's features or latents."""
+
+    def by_features(m: HasFeatures) -> Tensor:
+        return torch.cat([m.features(x[part]) for part, _ in chunks(len(x))]).flatten(1)
+
+    def by_latents(m: CanEncode) -> Tensor:
+        z = torch.cat([m.encode(x[part]) for part, _ in chunks(len(x))]).flatten(1)
+        if m.latent_spec.kind == "token":  # how often each code occurs
+            return torch.nn.functional.one_hot(z, m.latent_spec.vocab_size or 1).sum(1)
+        return z
+
+    if len(x) < 3:
+        raise RecipeError("a map needs at least three items", found=len(x), expected=">= 3")
+    name, run = choose(model, {"features": by_features, "encode": by_latents}, route)
+    features = run().double().cpu()
+    enough = len(x) >= FEWEST_FOR_TSNE and importlib.util.find_spec("sklearn") is not None
+    chosen = method if method != "auto" else "tsne" if enough else "pca"
+    positions = principal(features, 2) if chosen == "pca" else _tsne(features, generator)
+    across, up = positions.unbind(1)
+    values = {"across": across.tolist(), "up": up.tolist()}
+    return Result(x, values, f"{name}, {chosen}", positions=positions)
+
+
+def principal(features: Tensor, num: int) -> Tensor:
+    """Coordinates on the first `num` principal directions: (N, D) -> (N, num).
+
+    Each direction points to where its largest item lies, so that the sign is not left to chance.
+    """
+    centred = features - features.mean(0)
+    u, s, _ = torch.linalg.svd(centred, full_matrices=False)
+    scores = u[:, :num] * s[:num]
+    largest = scores.gather(0, scores.abs().argmax(0, keepdim=True))
+    scores = scores * torch.where(largest < 0, -1.0, 1.0)
+    return torch.nn.functional.pad(scores, (0, num - scores.shape[1]))
+
+
+def _tsne(features: Tensor, generator: torch.Generator) -> Tensor:
+    """t-SNE started from the principal directions."""
+    from sklearn.manifold import TSNE
+
+    reduced = principal(features, min(50, *features.shape))
+    perplexity = max(2.0, min(30.0, (len(reduced) - 1) / 3))
+    seed = int(torch.randint(2**31 - 1, (), generator=generator, device=generator.device))
+    if len(reduced) <= perplexity:
+        raise RecipeError("too few items for t-SNE", found=len(reduced), expected="method=pca")
+    start = reduced[:, :2] / reduced[:, 0].std().clamp(min=1e-12) * 1e-4
+    start = torch.nn.functional.pad(start, (0, 2 - start.shape[1]))
+    tsne = TSNE(perplexity=perplexity, init=start.float().numpy(), random_state=seed)
+    return torch.from_numpy(tsne.fit_transform(reduced.float().numpy())).double()

@@ -1,0 +1,84 @@
+"""Draw new items from the learned distribution.
+
+Options that only some models understand (steps, sampler, guidance, temperature) are passed on to
+the model's `sample`; one that it does not take is an error that lists those it does.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+
+from morphogen.core import discover
+from morphogen.core.capability import CanDenoise, CanSample, missing
+from morphogen.core.errors import RecipeError, RefusedPair
+from morphogen.core.result import Result
+from morphogen.tasks._routes import Conditions, chunks
+
+
+def generate(
+    model: CanSample,
+    *,
+    cond: Conditions | None = None,  # conditions by name, each (num, ...); absent ones are free
+    generator: torch.Generator,
+    num: int = 16,  # items to draw
+    num_steps: int | None = None,  # sampling steps, for models that sample in steps
+    sampler: str | None = None,  # sampler, as in `morphogen list samplers`
+    guidance: float | None = None,  # classifier-free guidance: 1 none, above 1 more typical
+    temperature: float | None = None,  # below 1 more typical, above 1 more varied
+    top_k: int | None = None,  # draw tokens from the k most probable only
+    top_p: float | None = None,  # draw tokens from the most probable that sum to p
+) -> Result:
+    """Draw new items from the learned distribution."""
+    wanted = {
+        "num_steps": num_steps, "sampler": sampler, "temperature": temperature,
+        "top_k": top_k, "top_p": top_p,
+    }  # fmt: skip
+    options = {name: value for name, value in wanted.items() if value is not None}
+    _check(model, options)
+    if num < 1:
+        raise RecipeError("there is nothing to draw", found=f"num={num}", expected="num >= 1")
+    source = model if guidance is None else _guided(model, guidance)
+    drawn = [
+        source.sample(part.stop - part.start, cond=share, generator=generator, **options)
+        for part, share in chunks(num, cond)
+    ]
+    labels = {
+        name: value.tolist()
+        for name, value in (cond or {}).items()
+        if not value.is_floating_point() and value.dim() == 1
+    }
+    return Result(torch.cat(drawn), labels, route="sample")
+
+
+def _check(model: CanSample, options: dict[str, Any]) -> None:
+    """Raise `RecipeError` for an option that the model's `sample` does not take."""
+    parameters = inspect.signature(model.sample).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [
+        p.name
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY and p.name not in ("cond", "generator")
+    ]
+    for name, value in options.items():
+        if name not in known:
+            raise RecipeError(
+                f"{type(model).__name__} does not sample with {name!r}",
+                found=f"{name}={value}",
+                expected=", ".join(known) or "no options",
+            )
+
+
+def _guided(model: CanSample, scale: float) -> CanSample:
+    """`model` under classifier-free guidance."""
+    if lacking := missing(model, CanDenoise):
+        raise RefusedPair(
+            "guidance steers models that denoise",
+            found=f"{type(model).__name__} has no {', '.join(lacking)}",
+            hint="leave guidance out, or train --family flow_matching",
+        )
+    guided: CanSample = discover.find("wrapper", "guidance")(model, scale)
+    return guided

@@ -1,0 +1,114 @@
+r"""Redraw a hidden part of an item so that it fits the rest.
+
+fill          the model's own conditional draw
+denoise       RePaint (Lugmayr et al. 2022): going down the path, the known part of x_t is the
+              truth with fresh noise, the rest the model's; each step is gone back and repeated
+              so that the two come to agree
+reconstruct   pseudo-Gibbs (Rezende et al. 2014): decode(encode(x)), put the known part back,
+              again and again
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from morphogen.core.capability import CanDenoise, CanFill, CanReconstruct
+from morphogen.core.random import randn
+from morphogen.core.result import Result
+from morphogen.tasks._path import in_range
+from morphogen.tasks._regions import check_known, known_region
+from morphogen.tasks._routes import Conditions, choose, chunks, per_item, repeat
+
+
+def inpaint(
+    model: CanFill | CanDenoise | CanReconstruct,
+    x: Tensor,
+    *,
+    cond: Conditions | None = None,  # conditions by name, each (N, ...)
+    generator: torch.Generator,
+    mask: str = "center",  # what is hidden: center, left, right, top, bottom or random:0.5
+    known: Tensor | None = None,  # a ready mask in place of `mask`: True where x is kept
+    num: int = 3,  # fillings of each item
+    num_steps: int = 50,  # steps of the routes denoise and reconstruct
+    num_repeats: int = 4,  # denoise: how often each step is gone back and repeated
+    route: Literal["fill", "denoise", "reconstruct"] | None = None,  # force a way
+) -> Result:
+    """Redraw a hidden part of each item: rows of the masked input and its fillings."""
+    space: tuple[int, ...] = getattr(model, "spec").space  # noqa: B009
+    if known is None:
+        known = known_region(mask, x, space, generator)
+    known = check_known(known, x)
+    x_all, known_all = x.repeat_interleave(num, 0), known.repeat_interleave(num, 0)
+
+    def by_filling(m: CanFill, part: slice, share: Conditions | None) -> Tensor:
+        return m.fill(x_all[part], known_all[part], cond=share, generator=generator)
+
+    def by_repainting(m: CanDenoise, part: slice, share: Conditions | None) -> Tensor:
+        repaint = _RePaint(m, generator, num_steps, num_repeats)
+        return repaint(x_all[part], known_all[part], share)
+
+    def by_gibbs(m: CanReconstruct, part: slice, share: Conditions | None) -> Tensor:
+        truth, keep = x_all[part], known_all[part]
+        # Started at noise with the item's own spread: where the rest leaves a choice, it decides.
+        spread = truth.flatten(1).std(1).view(-1, *(1,) * (truth.dim() - 1))
+        guess = torch.where(keep, truth, spread * randn(truth.shape, generator).to(truth))
+        for _ in range(num_steps):
+            guess = torch.where(keep, truth, m.decode(m.encode(guess)).to(truth))
+        return guess
+
+    routes: dict[str, Any] = {
+        "fill": by_filling, "denoise": by_repainting, "reconstruct": by_gibbs
+    }  # fmt: skip
+    name, run = choose(model, routes, route)
+    shares = chunks(len(x_all), repeat(cond, num))
+    filled = torch.cat([run(part, share) for part, share in shares]).to(x)
+    masked = torch.where(known, x, torch.zeros_like(x))
+    grid = torch.cat([masked[:, None], filled.view(len(x), num, *x.shape[1:])], dim=1)
+    hidden_share = per_item((~known).float())
+    return Result(grid.flatten(0, 1), {"hidden": hidden_share}, name, num + 1)
+
+
+@dataclass
+class _RePaint:
+    """Ancestral steps down the path, each gone back and repeated."""
+
+    model: CanDenoise
+    generator: torch.Generator
+    num_steps: int
+    num_repeats: int
+
+    def __call__(self, x: Tensor, known: Tensor, cond: Conditions | None) -> Tensor:
+        """x (B, *) with the part where `known` is False redrawn."""
+        x_t = self.noise(x)
+        for t, s in itertools.pairwise(self.model.path.times(self.num_steps).to(x)):
+            for repeats_left in reversed(range(self.num_repeats if s > 0 else 1)):
+                x_hat = in_range(self.model, self.model.denoise(x_t, t.expand(len(x)), cond))
+                truth_s = self.model.path.noised(x, self.noise(x), s)
+                x_s = torch.where(known, truth_s, self.down(x_hat, x_t, t, s))
+                x_t = self.up(x_s, s, t) if repeats_left else x_s
+        return torch.where(known, x, x_t)
+
+    def down(self, x_hat: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """x_s ~ q(x_s | x_t, x_hat), s < t: the ancestral step (Ho et al. 2020)."""
+        path = self.model.path
+        ratio = path.alpha(t) * path.sigma(s) / (path.alpha(s) * path.sigma(t))
+        nu = path.sigma(s) * (1 - ratio**2).clamp(min=0).sqrt()
+        kept = (path.sigma(s) ** 2 - nu**2).clamp(min=0).sqrt()
+        eps_hat = path.eps_from_x(x_hat, x_t, t)
+        return path.alpha(s) * x_hat + kept * eps_hat + nu * self.noise(x_t)
+
+    def up(self, x_s: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        """x_t ~ q(x_t | x_s), t > s: noised further."""
+        path = self.model.path
+        ratio = path.alpha(t) / path.alpha(s)
+        added = (path.sigma(t) ** 2 - (ratio * path.sigma(s)) ** 2).clamp(min=0).sqrt()
+        return ratio * x_s + added * self.noise(x_s)
+
+    def noise(self, like: Tensor) -> Tensor:
+        """Standard normal numbers, shaped like x."""
+        return randn(like.shape, self.generator).to(like)

@@ -1,0 +1,52 @@
+r"""Make variations of items: the more strength, the further from them.
+
+denoise       noise to t = strength, x_t = alpha_t x + sigma_t eps, and integrate back to data
+              (SDEdit, Meng et al. 2022): coarse structure survives, detail is drawn anew
+reconstruct   decode a disturbed latent: sqrt(1 - s^2) z + s eps under a Gaussian prior,
+              z + s std(z) eps without one, a share s of token positions redrawn
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from morphogen.core.capability import CanDenoise, CanReconstruct
+from morphogen.core.random import randn
+from morphogen.core.result import Result
+from morphogen.tasks._latents import disturb
+from morphogen.tasks._path import integrate
+from morphogen.tasks._routes import Conditions, check_share, choose, chunks, repeat
+
+
+def vary(
+    model: CanDenoise | CanReconstruct,
+    x: Tensor,
+    *,
+    cond: Conditions | None = None,  # conditions by name, each (N, ...), for the denoising route
+    generator: torch.Generator,
+    strength: float = 0.5,  # in (0, 1]: near 0 returns the item, 1 forgets it
+    num: int = 5,  # variations of each item
+    num_steps: int | None = None,  # denoising route: steps of a whole path; none takes the model's
+    route: Literal["denoise", "reconstruct"] | None = None,  # force a way; none takes the first
+) -> Result:
+    """Make variations of each item: rows of the item and its variations."""
+    check_share(strength, "strength")
+    copies = x.repeat_interleave(num, 0)
+
+    def by_denoising(m: CanDenoise, part: Tensor, share: Conditions | None) -> Tensor:
+        eps = randn(part.shape, generator).to(part)
+        x_t = m.path.noised(part, eps, part.new_tensor([strength]))
+        return integrate(m, x_t, strength, cond=share, generator=generator, num_steps=num_steps)
+
+    def by_latents(m: CanReconstruct, part: Tensor, share: Conditions | None) -> Tensor:
+        return m.decode(disturb(m, m.encode(part), strength, generator))
+
+    name, run = choose(model, {"denoise": by_denoising, "reconstruct": by_latents}, route)
+    shares = chunks(len(copies), repeat(cond, num))
+    varied = torch.cat([run(copies[part], share) for part, share in shares]).to(x)
+    change = (varied - copies).square().flatten(1).float().mean(1).view(len(x), num).mean(1)
+    grid = torch.cat([x[:, None], varied.view(len(x), num, *x.shape[1:])], dim=1).flatten(0, 1)
+    return Result(grid, {"squared_change": change.tolist()}, name, num + 1)

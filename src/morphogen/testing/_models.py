@@ -1,0 +1,193 @@
+"""The promises of the capabilities, for whatever has them: families, wrappers, oracles."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from morphogen.core import capability
+from morphogen.core.batch import Batch
+from morphogen.core.random import generator
+from morphogen.core.spec import TensorSpec
+from morphogen.testing._promises import (
+    check_values,
+    close,
+    draw_data,
+    global_seed,
+    leaves_global_rng,
+    promise,
+)
+
+LOG_PROB_IS = ("exact", "lower bound", "up to a constant", "estimate")
+CAPABILITIES = [
+    value
+    for value in vars(capability).values()
+    if isinstance(value, type) and getattr(value, "_is_protocol", False) and value is not Protocol
+]
+
+
+def has(model: object, name: str) -> bool:
+    """Whether the model has the capability called `name`."""
+    return not capability.missing(model, getattr(capability, name))
+
+
+def check_capabilities(model: Any, batch: Batch, where: str) -> None:
+    """Hold a model to every capability that it claims by having its methods."""
+    for claimed in CAPABILITIES:
+        methods = [m for m in capability.members(claimed) if callable(getattr(claimed, m, None))]
+        # A family that predicts a condition has no target where the data has no condition.
+        no_target = claimed is capability.CanPredict and not model.conditions
+        if all(hasattr(model, method) for method in methods) and not no_target:
+            lacking = capability.missing(model, claimed)
+            promise(
+                not lacking,
+                f"{where} has {', '.join(methods)} but not {', '.join(lacking)}: "
+                f"{claimed.__name__} needs both",
+            )
+    with torch.no_grad():
+        first = outputs(model, batch, global_rng=1)
+        again = outputs(model, batch, global_rng=2)
+        for name, value in first.items():
+            promise(close(value, again[name]), f"{where}: {name} differs between two equal calls")
+        _check_shapes(model, batch, first, where)
+        if has(model, "CanSample"):
+            _check_sample(model, batch, where)
+        if has(model, "CanFill"):
+            _check_fill(model, batch, where)
+        if has(model, "CanPredictNext") and has(model, "HasLogProb"):
+            _check_chain_rule(model, batch, where)
+
+
+def outputs(model: Any, batch: Batch, global_rng: int = 0) -> dict[str, Tensor]:
+    """What each capability answers for a batch, drawing with fixed generators."""
+    x, cond, answers = batch.x, _conditions(model, batch), {}
+    with global_seed(global_rng), leaves_global_rng(type(model).__name__):
+        if has(model, "CanEncode"):
+            answers["encode"] = model.encode(x)
+        if has(model, "CanDecode"):
+            z = draw_data(model.latent_spec, len(x), seed=4)
+            answers["decode"] = model.decode(answers.get("encode", z))
+            answers["decode of random latents"] = model.decode(z)
+        if has(model, "CanDenoise"):
+            for t in (0.02, 0.5, 1.0):
+                answers[f"denoise at {t}"] = model.denoise(x, torch.full((len(x),), t), cond)
+        if has(model, "HasLogProb"):
+            answers["log_prob"] = model.log_prob(x, cond=cond, generator=generator(2))
+        if has(model, "HasEnergy"):
+            answers["energy"] = model.energy(x)
+        if has(model, "HasFeatures"):
+            answers["features"] = model.features(x)
+        if has(model, "CanPredict"):
+            answers["predict"] = model.predict(x)
+        if has(model, "CanPredictNext") and x.dim() == 2 and model.spec.kind == "token":
+            answers["predict_next of nothing"] = model.predict_next(x[:, :0], cond)
+            answers["predict_next"] = model.predict_next(x[:, :2], cond)
+        if has(model, "CanSample"):
+            answers["sample"] = model.sample(len(x), cond=cond, generator=generator(3))
+    return answers
+
+
+def _conditions(model: Any, batch: Batch) -> dict[str, Tensor]:
+    """The conditions that the model takes: it may leave out some that the data has."""
+    return {name: value for name, value in batch.cond.items() if name in model.conditions}
+
+
+def _check_shapes(model: Any, batch: Batch, answers: dict[str, Tensor], where: str) -> None:
+    spec, size = model.spec, len(batch)
+    continuous = TensorSpec("real", spec.shape, layout=spec.layout)
+    for name, value in answers.items():
+        what = f"{where}: {name}"
+        if name == "encode":
+            check_values(value, model.latent_spec, size, what)
+        elif name.startswith("denoise"):
+            check_values(value, continuous, size, what)
+        elif name in ("log_prob", "energy"):
+            check_values(value, TensorSpec("real", (), layout="vector"), size, what)
+        elif name.startswith("decode") or name == "sample":
+            check_values(value, spec if name == "sample" else _loose(spec), size, what)
+        elif name.startswith("predict_next"):
+            check_values(value, TensorSpec.vector(spec.vocab_size or 1), size, what)
+        elif name == "features":
+            promise(value.dim() == 2 and len(value) == size, f"{what} is not (B, D)")
+            promise(torch.isfinite(value).all(), f"{what} is not finite")
+        elif name == "predict":
+            _check_prediction(model, value, size, what)
+    if "log_prob" in answers:
+        known = model.log_prob_is in LOG_PROB_IS
+        promise(known, f"{where}: log_prob_is {model.log_prob_is!r}, none of {LOG_PROB_IS}")
+
+
+def _loose(spec: TensorSpec) -> TensorSpec:
+    """The spec without its levels: a decoder's mean may fall between and beyond them."""
+    return TensorSpec(spec.kind, spec.shape, spec.vocab_size, None, spec.layout)
+
+
+def _check_prediction(model: Any, value: Tensor, size: int, what: str) -> None:
+    target = model.target_spec
+    width = target.vocab_size if target.kind == "token" else target.num_values
+    check_values(value, TensorSpec.vector(width or 1), size, what)
+    if target.kind == "token":
+        proper = bool((value >= 0).all()) and close(value.sum(1), torch.ones(size))
+        promise(proper, f"{what} is no probability over classes: it must sum to 1")
+
+
+def _check_sample(model: Any, batch: Batch, where: str) -> None:
+    """Seeds decide; conditions may be given or absent."""
+    one, two, other = (model.sample(4, generator=generator(seed)) for seed in (1, 1, 2))
+    check_values(one, model.spec, 4, f"{where}: sample without conditions")
+    promise(close(one, two), f"{where}: sample with one seed gives two results")
+    promise(not close(one, other), f"{where}: sample gives the same items for two seeds")
+
+
+def _check_fill(model: Any, batch: Batch, where: str) -> None:
+    """The known part stays; the rest is redrawn."""
+    x, cond = batch.x, _conditions(model, batch)
+    flat = torch.arange(x[0].numel()) % 2 == 0
+    known = flat.view(1, *x.shape[1:])  # broadcast over the batch
+    with leaves_global_rng(f"{where}: fill"):
+        one, two, other = (
+            model.fill(x, known, cond=cond, generator=generator(seed)) for seed in (1, 1, 2)
+        )
+    check_values(one, _loose(model.spec), len(x), f"{where}: fill")
+    kept = torch.where(known, one, x)
+    promise(torch.equal(kept, x), f"{where}: fill changes values that are known")
+    promise(close(one, two), f"{where}: fill with one seed gives two results")
+    promise(not close(one, other), f"{where}: fill gives the same items for two seeds")
+
+
+def _check_chain_rule(model: Any, batch: Batch, where: str) -> None:
+    """log p(x) = sum_i log p(x_i | x_<i), where the log-likelihood is exact."""
+    x = batch.x
+    if model.log_prob_is != "exact" or x.dim() != 2 or model.spec.kind != "token":
+        return
+    cond, total = _conditions(model, batch), torch.zeros(len(x))
+    for i in range(x.shape[1]):
+        log_p = model.predict_next(x[:, :i], cond).log_softmax(1)
+        total = total + log_p.gather(1, x[:, i : i + 1])[:, 0]
+    exact = model.log_prob(x, cond=cond, generator=generator(0))
+    promise(close(exact, total, 1e-3), f"{where}: log_prob is not the sum of predict_next's")
+
+
+def check_normalised(model: Any, batch: Batch, where: str) -> None:
+    """Over a space small enough to enumerate, an exact likelihood sums to 1, a bound to less."""
+    spec = model.spec
+    if not has(model, "HasLogProb") or model.log_prob_is not in ("exact", "lower bound"):
+        return
+    values = spec.vocab_size or spec.levels or 1
+    table = list(itertools.product(range(values), repeat=spec.num_values))
+    index = torch.tensor(table).view(-1, *spec.shape)
+    x = index if spec.kind == "token" else spec.dequantise(index)
+    given = _conditions(model, batch)
+    cond = {name: value[:1].expand(len(x), *value.shape[1:]) for name, value in given.items()}
+    model.eval()
+    with torch.no_grad():
+        log_p = model.log_prob(x, cond=cond, generator=generator(0))
+    total = math.exp(float(log_p.double().logsumexp(0)))
+    if model.log_prob_is == "exact":
+        promise(abs(total - 1) < 1e-3, f"{where}: the exact probabilities sum to {total:.4f}")
+    else:  # a bound is estimated by sampling: leave room for its noise
+        promise(total < 1.5, f"{where}: the lower bounds of probabilities sum to {total:.4f}")

@@ -1,0 +1,153 @@
+"""The promises of a codec: `check_codec(MyCodec, "a/folder/it/reads")`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from morphogen.core.codec import Codec, Item, Report
+from morphogen.core.storage import read_tensors, write_tensors
+from morphogen.testing._promises import (
+    check_described,
+    check_values,
+    close,
+    global_seed,
+    leaves_global_rng,
+    promise,
+    works,
+)
+
+
+def check_codec(
+    codec_class: type[Codec],
+    source: Path | str | None = None,
+    items: Sequence[Item] | None = None,
+) -> None:
+    """Hold a codec to its contract, on a clean source that it reads, or on items given directly."""
+    name = codec_class.__name__
+    check_described(codec_class)
+    with works(f"{name}()"):
+        codec = codec_class()
+    if source is not None:
+        items = _read(codec, source)
+    if not items:
+        raise AssertionError(f"{name}: pass a source or items to check it on")
+    with works(f"{name}.fit"):
+        fitted = codec.fit(items)
+    promise(fitted is codec, f"{name}.fit does not return the codec")
+    _check_encoding(codec, items)
+    _check_round_trip(codec, items)
+    _check_conditions(codec, items)
+    _check_state(codec, items)
+    _check_write(codec, items)
+
+
+def _read(codec: Codec, source: Path | str) -> list[Item]:
+    name = type(codec).__name__
+    reason = type(codec).recognises(source)
+    promise(isinstance(reason, str) and reason, f"{name} does not recognise {source}")
+    with tempfile.TemporaryDirectory() as folder:
+        promise(type(codec).recognises(folder) is None, f"{name} recognises an empty folder")
+    report = Report(str(source))
+    with works(f"{name}.read"):
+        items = list(codec.read(source, report))
+    promise(items, f"{name}.read yields nothing from {source}")
+    promise(not report.skipped, f"{name}.read skips items of a clean source: {report.skipped}")
+    promise(all(item.name for item in items), f"{name}.read yields items without a name")
+    again = [item.name for item in codec.read(source, Report(str(source)))]
+    promise(again == [item.name for item in items], f"{name}.read changes its order")
+    return items
+
+
+def _check_encoding(codec: Codec, items: Sequence[Item]) -> None:
+    """Tensors of the spec, in range, the same at every call and in batches."""
+    name = type(codec).__name__
+    rows = []
+    for seed in (1, 2):
+        with global_seed(seed), works(f"{name}.encode"), leaves_global_rng(f"{name}.encode"):
+            rows.append(torch.stack([codec.encode(item) for item in items]))
+    check_values(rows[0], codec.spec, len(items), f"{name}.encode")
+    if codec.spec.kind == "real":
+        largest = float(rows[0].abs().max())
+        promise(largest <= 1 + 1e-5, f"{name}.encode leaves [-1, 1]: {largest}")
+    promise(torch.equal(*rows), f"{name}.encode differs between two equal calls")
+    with works(f"{name}.encode_many"):
+        many = codec.encode_many(items)
+    promise(close(many, rows[0]), f"{name}.encode_many is not encode of each")
+
+
+def _check_round_trip(codec: Codec, items: Sequence[Item]) -> None:
+    """Decoding is deterministic, and loses at most a level of what encoding kept."""
+    name, spec = type(codec).__name__, codec.spec
+    x = codec.encode_many(items)
+    decoded = []
+    for seed in (1, 2):
+        with global_seed(seed), works(f"{name}.decode"), leaves_global_rng(f"{name}.decode"):
+            decoded.append(codec.decode_many(x))
+    promise(len(decoded[0]) == len(items), f"{name}.decode_many gives {len(decoded[0])} values")
+    with works(f"{name}.encode of decoded values"):
+        one, two = (_encode(codec, values) for values in decoded)
+        single = _encode(codec, [codec.decode(row) for row in x])
+    promise(close(one, two), f"{name}.decode differs between two equal calls")
+    promise(close(one, single), f"{name}.decode_many is not decode of each")
+    if spec.kind == "token":
+        promise(torch.equal(one, x), f"{name}: encode(decode(x)) is not x")
+    elif spec.levels:
+        lost = float((one - x).abs().max()) * (spec.levels - 1) / 2
+        promise(lost < 1.01, f"{name}: encode(decode(x)) is {lost:.1f} levels away from x")
+
+
+def _encode(codec: Codec, values: Sequence[object]) -> Tensor:
+    return codec.encode_many([Item(value, f"value {i}") for i, value in enumerate(values)])
+
+
+def _check_conditions(codec: Codec, items: Sequence[Item]) -> None:
+    name = type(codec).__name__
+    promise(isinstance(codec.conditions, dict), f"{name}.conditions is no dict after fit")
+    for key, spec in codec.conditions.items():
+        with works(f"{name}.encode_condition({key!r})"):
+            given = [item.cond[key] for item in items if key in item.cond]
+            encoded = torch.stack([codec.encode_condition(key, value) for value in given])
+        check_values(encoded, spec, len(given), f"{name}.encode_condition({key!r})")
+        names = codec.class_names(key)
+        fits = not names or len(names) == spec.vocab_size
+        promise(fits, f"{name} has {len(names)} class names for {spec.vocab_size} classes")
+
+
+def _check_state(codec: Codec, items: Sequence[Item]) -> None:
+    """Plain JSON and safetensors rebuild the codec."""
+    name = type(codec).__name__
+    with works(f"{name}.state as JSON"):
+        state = json.loads(json.dumps(codec.state()))
+    tensors = codec.tensors()
+    with tempfile.TemporaryDirectory() as folder, works(f"{name}.from_state"):
+        if tensors:
+            tensors = read_tensors(write_tensors(Path(folder) / "codec.safetensors", tensors))
+        rebuilt = type(codec).from_state(state, tensors)
+    promise(rebuilt.spec == codec.spec, f"{name}: the spec is {rebuilt.spec} after from_state")
+    same = rebuilt.conditions == codec.conditions
+    promise(same, f"{name}: the conditions are {rebuilt.conditions} after from_state")
+    x, again = codec.encode_many(items), rebuilt.encode_many(items)
+    promise(close(x, again), f"{name}: encode differs after from_state")
+    one, two = (_encode(codec, each.decode_many(x)) for each in (codec, rebuilt))
+    promise(close(one, two), f"{name}: decode differs after from_state")
+    names = [[each.class_names(key) for key in codec.conditions] for each in (codec, rebuilt)]
+    promise(names[0] == names[1], f"{name}: class names differ after from_state")
+
+
+def _check_write(codec: Codec, items: Sequence[Item]) -> None:
+    name = type(codec).__name__
+    promise(codec.suffix.startswith("."), f"{name}.suffix is {codec.suffix!r}, not like '.png'")
+    values = codec.decode_many(codec.encode_many(items))
+    with tempfile.TemporaryDirectory() as folder:
+        for columns in (None, 2):
+            target = Path(folder) / f"values{columns}{codec.suffix}"
+            with works(f"{name}.write"):
+                written = codec.write(values, target, columns)
+            exists = written.exists() and (written.is_dir() or written.stat().st_size > 0)
+            promise(exists, f"{name}.write returns {written}, where there is nothing")

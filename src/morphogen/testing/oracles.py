@@ -1,0 +1,269 @@
+r"""Models whose answers are known in closed form, to hold samplers, tasks and metrics to.
+
+    GaussianOracle   x ~ N(mu, Sigma), on a Gaussian path:
+        E[x | x_t] = mu + alpha Sigma (alpha^2 Sigma + sigma^2 I)^-1 (x_t - alpha mu)
+        x_a | x_b  ~ N(mu_a + S_ab S_bb^-1 (x_b - mu_b),  S_aa - S_ab S_bb^-1 S_ba)
+    TwoGaussians     x | y ~ N(m_y, s^2 I), y a fair coin: p(y | x) by Bayes' rule
+    TwoStateChain    a Markov chain on {0, 1}: x_1 ~ pi, x_i | x_{i-1} ~ P
+
+They satisfy the capabilities that they can, exactly, and are models like any other.
+
+Legend: B batch, D values in an item, L length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from morphogen.core.gaussian_path import GaussianPath
+from morphogen.core.random import categorical, randint, randn
+from morphogen.core.spec import TensorSpec
+
+Conditions = Mapping[str, Tensor]
+
+
+class Oracle(nn.Module):
+    """What tasks expect of any model: a spec, its conditions, a device."""
+
+    def __init__(self, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> None:
+        super().__init__()
+        self.spec, self.conditions = spec, dict(conditions)
+        self.marker: Tensor
+        self.register_buffer("marker", torch.zeros(()), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the oracle lives."""
+        return self.marker.device
+
+
+class GaussianOracle(Oracle):
+    """x ~ N(mean, covariance): samples, likelihood, denoiser, latents and fills, all exact."""
+
+    log_prob_is = "exact"
+    latent_prior = "gaussian"
+
+    def __init__(
+        self,
+        mean: Tensor,
+        covariance: Tensor,
+        spec: TensorSpec | None = None,
+        path: GaussianPath | None = None,
+    ) -> None:
+        """mean (D,), covariance (D, D), positive definite; `spec` has D values."""
+        super().__init__(spec or TensorSpec.vector(len(mean)), {})
+        self.path = path or GaussianPath("straight")
+        self.latent_spec = TensorSpec.vector(len(mean))
+        self.mean: Tensor
+        self.variances: Tensor
+        self.axes: Tensor
+        variances, axes = torch.linalg.eigh(covariance)
+        self.register_buffer("mean", mean)
+        self.register_buffer("variances", variances)  # (D,), of the principal axes
+        self.register_buffer("axes", axes)  # (D, D), one axis a column
+
+    @classmethod
+    def example(cls, spec: TensorSpec | None = None, seed: int = 0) -> GaussianOracle:
+        """A correlated Gaussian over `spec` (default: a vector of 3), well inside [-1, 1]."""
+        spec = spec or TensorSpec.vector(3)
+        draw = torch.Generator().manual_seed(seed)
+        dim = spec.num_values
+        factor = torch.randn((dim, dim), generator=draw) / math.sqrt(dim)
+        covariance = 0.04 * (factor @ factor.T + 0.25 * torch.eye(dim))
+        return cls(0.2 * torch.randn(dim, generator=draw), covariance, spec)
+
+    @property
+    def covariance(self) -> Tensor:
+        """(D, D)."""
+        return (self.axes * self.variances) @ self.axes.T
+
+    def sample(
+        self, num: int, *, cond: Conditions | None = None, generator: torch.Generator
+    ) -> Tensor:
+        """Exact draws: (num, *shape)."""
+        return self.decode(randn((num, len(self.mean)), generator).to(self.mean))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Whitening: (B, *) -> (B, D), distributed as N(0, I)."""
+        return (x.flatten(1) - self.mean) @ self.axes / self.variances.sqrt()
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Inverse of `encode`."""
+        x = self.mean + (z * self.variances.sqrt()) @ self.axes.T
+        return x.view(len(z), *self.spec.shape)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The whitened item: (B, D)."""
+        return self.encode(x)
+
+    def log_prob(
+        self, x: Tensor, *, cond: Conditions | None = None, generator: torch.Generator
+    ) -> Tensor:
+        """log N(x; mean, covariance): (B,)."""
+        return -self.energy(x)
+
+    def energy(self, x: Tensor) -> Tensor:
+        """-log p(x), normalised: (B,)."""
+        constant = (2 * math.pi * self.variances).log().sum()
+        return 0.5 * (self.encode(x).square().sum(1) + constant)
+
+    def denoise(self, x_t: Tensor, t: Tensor, cond: Conditions | None = None) -> Tensor:
+        """E[x | x_t] in closed form: (B, *), (B,) -> (B, *)."""
+        alpha, sigma = self.path.alpha(t)[:, None], self.path.sigma(t)[:, None]  # (B, 1)
+        gain = alpha * self.variances / (alpha**2 * self.variances + sigma**2)  # (B, D)
+        centred = (x_t.flatten(1) - alpha * self.mean) @ self.axes
+        return (self.mean + (gain * centred) @ self.axes.T).view(x_t.shape)
+
+    def transport(self, x_t: Tensor, start: float = 1.0, end: float = 0.0) -> Tensor:
+        """Where the probability-flow ODE carries x_t from time `start` to time `end`, exactly.
+
+        Along each principal axis it keeps (x_t - alpha mu) / sqrt(alpha^2 lambda + sigma^2).
+        """
+        alpha, spread = self._at(start)
+        z = (x_t.flatten(1) - alpha * self.mean) @ self.axes / spread
+        alpha, spread = self._at(end)
+        return (alpha * self.mean + (z * spread) @ self.axes.T).view(x_t.shape)
+
+    def _at(self, t: float) -> tuple[Tensor, Tensor]:
+        """alpha, and the deviation of x_t along each principal axis (D,)."""
+        time = self.mean.new_tensor(t)
+        alpha, sigma = self.path.alpha(time), self.path.sigma(time)
+        return alpha, (alpha**2 * self.variances + sigma**2).sqrt()
+
+    def fill(
+        self,
+        x: Tensor,
+        known: Tensor,
+        *,
+        cond: Conditions | None = None,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Draw from the exact conditional of the unknown values given the known ones."""
+        flat = x.flatten(1)
+        kept = known.expand(x.shape).flatten(1)
+        noise = randn(flat.shape, generator).to(flat)
+        filled = flat.clone()
+        for row in range(len(flat)):
+            b, a = kept[row], ~kept[row]
+            mean, covariance = self.conditional(flat[row], b)
+            if a.any():
+                filled[row, a] = mean + torch.linalg.cholesky(covariance) @ noise[row, a]
+        return filled.view(x.shape)
+
+    def conditional(self, x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and covariance of the values of x (D,) where `known` (D,) is False."""
+        b, a, whole = known, ~known, self.covariance
+        gain = torch.linalg.solve(whole[b][:, b], whole[b][:, a]).T  # S_ab S_bb^-1
+        return self.mean[a] + gain @ (x[b] - self.mean[b]), whole[a][:, a] - gain @ whole[b][:, a]
+
+
+class TwoGaussians(Oracle):
+    """Two classes, each N(mean_y, scale^2 I), equally frequent: the exact classifier."""
+
+    log_prob_is = "exact"
+    target = "label"
+
+    def __init__(self, spec: TensorSpec | None = None, distance: float = 0.5) -> None:
+        spec = spec or TensorSpec.vector(3)
+        self.target_spec = TensorSpec.label(2)
+        super().__init__(spec, {"label": self.target_spec})
+        self.scale = 0.2
+        self.means: Tensor
+        one = torch.full((spec.num_values,), distance / 2)
+        self.register_buffer("means", torch.stack([-one, one]))  # (2, D)
+
+    def sample(
+        self, num: int, *, cond: Conditions | None = None, generator: torch.Generator
+    ) -> Tensor:
+        """Exact draws of the class asked for, or of either."""
+        label = (cond or {}).get("label", randint(2, (num,), generator))
+        noise = randn((num, self.spec.num_values), generator).to(self.means)
+        return (self.means[label] + self.scale * noise).view(num, *self.spec.shape)
+
+    def log_prob(
+        self, x: Tensor, *, cond: Conditions | None = None, generator: torch.Generator
+    ) -> Tensor:
+        """log p(x | label), or log p(x) where none is given: (B,)."""
+        per_class = self._log_prob_of_classes(x)
+        if cond and "label" in cond:
+            return per_class.gather(1, cond["label"][:, None])[:, 0]
+        return per_class.logsumexp(1) - math.log(2)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """p(label | x): (B, 2)."""
+        return self._log_prob_of_classes(x).softmax(1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The item itself: (B, D)."""
+        return x.flatten(1)
+
+    def _log_prob_of_classes(self, x: Tensor) -> Tensor:
+        squared = (x.flatten(1)[:, None] - self.means).square().sum(2) / self.scale**2  # (B, 2)
+        constant = self.spec.num_values * math.log(2 * math.pi * self.scale**2)
+        return -0.5 * (squared + constant)
+
+
+class TwoStateChain(Oracle):
+    """A Markov chain over {0, 1} of fixed length: next-token probabilities and fills, exact."""
+
+    log_prob_is = "exact"
+
+    def __init__(self, length: int = 6, stay: tuple[float, float] = (0.9, 0.7)) -> None:
+        """`stay[s]` is P(x_i = s | x_{i-1} = s); the first token is a fair coin."""
+        super().__init__(TensorSpec.tokens(length, 2), {})
+        self.start: Tensor
+        self.transition: Tensor
+        self.register_buffer("start", torch.tensor([0.5, 0.5]))
+        rows = [[stay[0], 1 - stay[0]], [1 - stay[1], stay[1]]]
+        self.register_buffer("transition", torch.tensor(rows))  # (from, to)
+
+    def predict_next(self, prefix: Tensor, cond: Conditions | None = None) -> Tensor:
+        """(B, L) -> log probabilities of the next token (B, 2)."""
+        if prefix.shape[1] == 0:
+            return self.start.log().expand(len(prefix), 2)
+        return self.transition.log()[prefix[:, -1]]
+
+    def log_prob(
+        self, x: Tensor, *, cond: Conditions | None = None, generator: torch.Generator
+    ) -> Tensor:
+        """(B, L) -> (B,)."""
+        steps = self.transition.log()[x[:, :-1], x[:, 1:]]
+        return self.start.log()[x[:, 0]] + steps.sum(1)
+
+    def sample(
+        self, num: int, *, cond: Conditions | None = None, generator: torch.Generator
+    ) -> Tensor:
+        """Exact draws: (num, L)."""
+        nothing = torch.zeros((num, *self.spec.shape), dtype=torch.int64, device=self.device)
+        return self.fill(nothing, torch.zeros_like(nothing, dtype=torch.bool), generator=generator)
+
+    def fill(
+        self,
+        x: Tensor,
+        known: Tensor,
+        *,
+        cond: Conditions | None = None,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Draw from the exact conditional: filter backward, sample forward.
+
+        message_i(s) = P(known tokens after i | x_i = s).
+        """
+        length = x.shape[1]
+        known = known.expand(x.shape)
+        state = torch.arange(2, device=x.device)
+        # evidence (B, L, 2): 1 where a state agrees with what is known
+        evidence = (~known[..., None] | (x[..., None] == state)).to(self.start)
+        message = [torch.ones_like(evidence[:, 0])]
+        for i in range(length - 1, 0, -1):
+            message.insert(0, (message[0] * evidence[:, i]) @ self.transition.T)
+        filled = x.clone()
+        for i in range(length):
+            prior = self.start.expand(len(x), 2) if i == 0 else self.transition[filled[:, i - 1]]
+            logits = (prior * evidence[:, i] * message[i]).clamp(min=1e-30).log()
+            filled[:, i] = torch.where(known[:, i], x[:, i], categorical(logits, generator).to(x))
+        return filled

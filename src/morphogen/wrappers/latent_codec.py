@@ -1,0 +1,184 @@
+r"""A trained model as a codec: its latents are the data that the next model learns.
+
+    encode(item) = (model.encode(inner.encode(item)) - mean) / std
+    decode(x)    = inner.decode(model.decode(x std + mean))
+
+Real latents are standardised channel by channel with the statistics of the training split, because
+a Gaussian path ends at unit variance (Rombach et al. 2022, arXiv:2112.10752). Token latents are
+left alone. So `--family flow_matching --through models/vae` is latent diffusion, and `--family
+autoregressive --through models/vq` is VQ + transformer (Esser et al. 2021), with no new family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from morphogen.core.bundle import SAMPLE_BATCH, Bundle, describe, rebuild
+from morphogen.core.capability import CanReconstruct, missing
+from morphogen.core.codec import Codec, Item, Report
+from morphogen.core.errors import DataError, RefusedPair
+from morphogen.core.family import Family
+from morphogen.core.recipe import Recipe
+from morphogen.core.spec import TensorSpec
+
+LEAST_STD = 1e-4  # of a channel: below it the model does not use the channel, and noise would grow
+
+
+class LatentCodec(Codec):
+    """Encodes items to the latents of a trained model. Puts that model in evaluation mode."""
+
+    def __init__(self, inner: Codec, model: Family, recipe: Recipe) -> None:
+        if lacking := missing(model, CanReconstruct):
+            raise RefusedPair(
+                f"{type(model).__name__} is no codec: it has no {', '.join(lacking)}",
+                expected="a model that encodes and decodes",
+                hint="train --family vae (real latents) or --family vq_vae (tokens) first",
+            )
+        self.inner, self.model, self.recipe = inner, model.eval(), recipe
+        coder: Any = model
+        latent_spec: TensorSpec = coder.latent_spec
+        self.spec = replace(latent_spec, levels=None)
+        self.conditions = inner.conditions
+        self.suffix = inner.suffix  # type: ignore[misc]
+        self.mean = torch.zeros(latent_spec.channels)
+        self.std = torch.ones(latent_spec.channels)
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle) -> LatentCodec:
+        """A trained bundle as a codec; `fit` it to the training split before use."""
+        return cls(bundle.codec, bundle.family, bundle.recipe)
+
+    # -- learning ----------------------------------------------------------------------------------
+
+    def fit(self, items: Iterable[Item]) -> LatentCodec:
+        """Measure mean and standard deviation of every channel. The inner codec stays as it is."""
+        if self.spec.kind == "token":
+            return self
+        count, total, squares = 0, torch.zeros(()), torch.zeros(())
+        for chunk in _chunks(items):
+            z = self._raw(chunk).double().movedim(1, 0).flatten(1)  # (C, values)
+            count += z.shape[1]
+            total, squares = total + z.sum(1), squares + z.square().sum(1)
+        if count == 0:
+            raise DataError("there is nothing to measure the latents on", found="no items")
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp(min=0)
+        self.mean, self.std = mean.float(), variance.sqrt().clamp(min=LEAST_STD).float()
+        return self
+
+    # -- items to latents and back -----------------------------------------------------------------
+
+    def encode(self, item: Item) -> Tensor:
+        """Item -> standardised latent."""
+        return self.encode_many([item])[0]
+
+    def encode_many(self, items: Sequence[Item]) -> Tensor:
+        """Items -> (B, *latent shape), batch by batch."""
+        if not items:
+            dtype = torch.int64 if self.spec.kind == "token" else torch.float32
+            return torch.empty(0, *self.spec.shape, dtype=dtype)
+        z = torch.cat([self._raw(chunk) for chunk in _chunks(items)])
+        return (
+            z if self.spec.kind == "token" else (z - self._wide(self.mean)) / self._wide(self.std)
+        )
+
+    def decode(self, x: Tensor) -> Any:
+        """Standardised latent -> a raw value."""
+        return self.decode_many(x[None])[0]
+
+    def decode_many(self, x: Tensor) -> list[Any]:
+        """(B, *latent shape) -> raw values."""
+        return [value for z in torch.split(x, SAMPLE_BATCH) for value in self._decode_batch(z)]
+
+    @torch.no_grad()
+    def _raw(self, items: Sequence[Item]) -> Tensor:
+        """Latents as the model gives them, on the CPU."""
+        coder: Any = self.model
+        return coder.encode(self.inner.encode_many(items).to(self.model.device)).cpu()
+
+    @torch.no_grad()
+    def _decode_batch(self, x: Tensor) -> list[Any]:
+        coder: Any = self.model
+        z = x.cpu()
+        if self.spec.kind == "real":
+            z = z * self._wide(self.std) + self._wide(self.mean)
+        decoded = coder.decode(z.to(self.model.device)).cpu()
+        return self.inner.decode_many(decoded.clamp(-1, 1) if self.inner.spec.levels else decoded)
+
+    def _wide(self, channel: Tensor) -> Tensor:
+        """(C,) -> broadcastable against (B, C, *space)."""
+        return channel.view(1, -1, *(1,) * len(self.spec.space))
+
+    # -- what the inner codec knows ----------------------------------------------------------------
+
+    @classmethod
+    def recognises(cls, source: Path | str) -> str | None:
+        """Never: a latent codec is asked for with `--through BUNDLE`."""
+        return None
+
+    def read(self, source: Path | str, report: Report) -> Iterator[Item]:
+        """The items of `source`, as the inner codec reads them."""
+        return self.inner.read(source, report)
+
+    def read_inputs(self, source: Path | str) -> list[Item]:
+        """The items of a task's input, as the inner codec reads them."""
+        return self.inner.read_inputs(source)
+
+    def write(self, values: Sequence[Any], path: Path, columns: int | None = None) -> Path:
+        """Write raw values as the inner codec does."""
+        return self.inner.write(values, path, columns)
+
+    def write_map(self, values: Sequence[Any], positions: Tensor, path: Path) -> Path:
+        """Draw a map as the inner codec does."""
+        return self.inner.write_map(values, positions, path)
+
+    def encode_condition(self, name: str, value: Any) -> Tensor:
+        """One raw condition, as the inner codec encodes it."""
+        return self.inner.encode_condition(name, value)
+
+    def class_names(self, name: str) -> list[str]:
+        """The inner codec's class names."""
+        return self.inner.class_names(name)
+
+    # -- disk --------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """The inner codec, and the recipe and specs that rebuild the model. JSON."""
+        return describe(self.model, self.inner, self.recipe)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The model's weights, the inner codec's, and the statistics."""
+        named = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        named |= {f"inner.{name}": tensor for name, tensor in self.inner.tensors().items()}
+        return {**named, "mean": self.mean, "std": self.std}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LatentCodec:
+        """Inverse of `state` and `tensors`. Never imports what the state names by a dotted path."""
+        model, inner, recipe = rebuild(state, _below("inner.", tensors), trust=False)
+        model.load_state_dict(_below("model.", tensors))
+        codec = cls(inner, model, recipe)
+        codec.mean, codec.std = tensors["mean"], tensors["std"]
+        return codec
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Lists of at most SAMPLE_BATCH items."""
+    chunk: list[Item] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == SAMPLE_BATCH:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
