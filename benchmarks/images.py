@@ -1,0 +1,210 @@
+"""Fashion-MNIST under a clock: every family, and the peers, with one judge.
+
+    python benchmarks/images.py                          every entrant, 10 minutes each (hours)
+    python benchmarks/images.py --only flow_matching vae peer_pythae_vae
+    python benchmarks/images.py --table                  the table from what has been measured
+
+Each entrant trains for the same wall-clock on the same machine, alone, and draws 10,000 samples.
+The judge is a classifier trained on the training split; the distance is the Frechet distance of its
+features to those of the 10,000 test images, as a multiple of the floor: the distance of 10,000
+training images. Nothing is chosen by that number: recipes were chosen on held-out training images.
+
+The peers live in an environment of their own (`--peer-python`, made with `pip install torch numpy
+scipy scikit-learn imageio pydantic tqdm cloudpickle` and `pip install --no-deps pythae torchcfm
+pot`). Results are kept in benchmarks/results/images, one JSON file and one picture each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import morphogen as mg
+from morphogen.evaluation.features import feature_extractor
+from morphogen.metrics.frechet import frechet
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "images"
+DATA = Path(os.environ.get("MORPHOGEN_SHARED", HERE.parents[1] / "shared")) / "data/fashion-mnist"
+NUM = 10_000
+
+# Each entrant is one training, or two in a row: the second in the latents of the first, which gets
+# the share of the time that stands before it.
+FAMILIES: dict[str, list[tuple[float, list[str]]]] = {
+    "flow_matching": [(1.0, ["--family", "flow_matching"])],
+    "diffusion": [(1.0, ["--family", "diffusion"])],
+    "gan": [(1.0, ["--family", "gan"])],
+    "vae": [(1.0, ["--family", "vae"])],
+    "autoencoder": [(1.0, ["--family", "autoencoder"])],
+    "vq_autoregressive": [(0.3, ["--family", "vq_vae"]), (0.7, ["--family", "autoregressive"])],
+    "latent_flow": [(0.4, ["--family", "vae"]), (0.6, ["--family", "flow_matching"])],
+    "autoregressive": [(1.0, ["--family", "autoregressive"])],
+    "rbm": [(1.0, ["--family", "rbm"])],
+    "dbn": [(1.0, ["--family", "dbn"])],
+}
+PEERS = {
+    "peer_pythae_vae": ["pythae_model.py", "--model", "vae"],
+    "peer_pythae_rae": ["pythae_model.py", "--model", "rae"],
+    "peer_torchcfm": ["torchcfm_unet.py"],
+}
+
+
+def main() -> None:
+    """Run what is asked for and rewrite the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", nargs="+", choices=[*FAMILIES, *PEERS], help="these entrants")
+    parser.add_argument("--minutes", type=float, default=10.0, help="training of each")
+    parser.add_argument("--peer-python", default="peer-env/bin/python")
+    parser.add_argument("--redo", action="store_true", help="measure again what is there")
+    parser.add_argument("--table", action="store_true", help="only print the table")
+    given = parser.parse_args()
+    if not given.table:
+        judge = Judge(mg.load(DATA))
+        for name in given.only or [*FAMILIES, *PEERS]:
+            file = RESULTS / f"{name}-{given.minutes:g}m.json"
+            if file.exists() and not given.redo:
+                continue
+            print(f"== {name}, {given.minutes:g} minutes", flush=True)
+            if name in PEERS:
+                record, samples = run_peer(name, given.minutes, given.peer_python)
+            else:
+                record, samples = run_family(name, given.minutes)
+            record |= judge.score(samples) | machine()
+            RESULTS.mkdir(parents=True, exist_ok=True)
+            judge.picture(samples, file.with_suffix(".png"))
+            file.write_text(json.dumps({"entrant": name, **record}, indent=2) + "\n")
+            print(json.dumps(record), flush=True)
+    print(table())
+
+
+class Judge:
+    """One extractor, one reference, one floor."""
+
+    def __init__(self, data: mg.Data) -> None:
+        self.data, self.extractor = data, feature_extractor(data)
+        shuffled = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
+        self.reference = self.extractor.features_of(data.test, torch.arange(len(data.test)))
+        real = self.extractor.features_of(data.train, shuffled[:NUM])
+        self.floor = frechet(real, self.reference)
+
+    def score(self, samples: Tensor) -> dict[str, Any]:
+        """Level indices (N, C, H, W) -> distance and ratio."""
+        features = self.extractor.features(self.data.spec.dequantise(samples))
+        distance = frechet(features, self.reference)
+        return {
+            "distance": distance,
+            "floor": self.floor,
+            "ratio": distance / self.floor,
+            "num": len(samples),
+            "judge_accuracy": self.extractor.accuracy,
+            "judge_sha256": self.extractor.weights_hash,
+        }
+
+    def picture(self, samples: Tensor, path: Path) -> None:
+        """The first 100 samples as a sheet."""
+        values = self.data.codec.decode_many(self.data.spec.dequantise(samples[:100]))
+        self.data.codec.write(values, path, 10)
+
+
+def run_family(name: str, minutes: float) -> tuple[dict[str, Any], Tensor]:
+    """Train with the command line, as a user would, and sample."""
+    work = Path(tempfile.mkdtemp(prefix="morphogen-images-"))
+    bundle_path, seconds = None, 0.0
+    for index, (share, arguments) in enumerate(FAMILIES[name]):
+        through = ["--through", str(bundle_path)] if bundle_path else []
+        bundle_path = work / f"{index}"
+        budget = ["--budget", f"{60 * minutes * share:g}s", "--out", str(bundle_path)]
+        morphogen("train", str(DATA), *arguments, *through, *budget)
+        log = (bundle_path / "log.jsonl").read_text().splitlines()
+        seconds += json.loads(log[-1])["seconds"]
+    assert bundle_path is not None
+    bundle = mg.open(str(bundle_path))
+    steps = json.loads(log[-1])["step"]
+    started = time.perf_counter()
+    x = bundle.sample(NUM, seed=0).x
+    sampling = time.perf_counter() - started
+    assert x is not None
+    if bundle.family.spec != bundle.codec.spec or bundle.family.spec.levels is None:
+        x = torch.stack([as_levels(value) for value in bundle.codec.decode_many(x)])
+    else:
+        x = bundle.family.spec.quantise(x)
+    record = {
+        "seconds": seconds,
+        "steps": steps,
+        "sampling_seconds": sampling,
+        "num_parameters": sum(p.numel() for p in bundle.family.parameters()),
+        "recipe": bundle.recipe.to_json(),
+    }
+    shutil.rmtree(work)
+    return record, x
+
+
+def as_levels(picture: Any) -> Tensor:
+    """A grey picture -> (1, H, W) level indices."""
+    return torch.from_numpy(np.asarray(picture, dtype=np.int64))[None]
+
+
+def morphogen(*arguments: str) -> None:
+    """Run the command line of this environment."""
+    subprocess.run([sys.executable, "-m", "morphogen.cli.app", *arguments], check=True)
+
+
+def run_peer(name: str, minutes: float, python: str) -> tuple[dict[str, Any], Tensor]:
+    """Train a peer in its own environment; it leaves its samples in a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "samples.npz")
+        script, *options = PEERS[name]
+        command: Sequence[str] = [
+            python, str(HERE / "peers" / script), *options, "--data", str(DATA),
+            "--seconds", f"{60 * minutes:g}", "--num", str(NUM), "--out", str(out),
+        ]  # fmt: skip
+        subprocess.run(command, check=True)
+        content = np.load(out)
+        facts = json.loads(str(content["facts"]))
+        return facts, torch.from_numpy(content["x"].astype(np.int64))[:, None]
+
+
+def machine() -> dict[str, Any]:
+    """What a table says of where and when."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
+        "command": "python " + " ".join(["benchmarks/images.py", *sys.argv[1:]]),
+    }
+
+
+def table() -> str:
+    """What has been measured, best first, as Markdown."""
+    records = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
+    peers = [r["ratio"] for r in records if r["entrant"] in PEERS]
+    lines = [
+        "| entrant | training | steps | times the floor | of the best peer | 10,000 samples |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for r in sorted(records, key=lambda record: record["ratio"]):
+        sampling = f"{r['sampling_seconds']:.0f} s" if "sampling_seconds" in r else ""
+        against = f"{r['ratio'] / min(peers):.3f}" if peers else ""
+        lines.append(
+            f"| {r['entrant']} | {r['seconds']:.0f} s | {r['steps']:,} | {r['ratio']:.1f} "
+            f"| {against} | {sampling} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
