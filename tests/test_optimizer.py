@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from morphogen.train.distributed import Processes
-from morphogen.train.optimizer import NonFinite, PhaseUpdate, orthogonalise
-from morphogen.train.options import TrainOptions
+from morphogen.training.distributed import Processes
+from morphogen.training.optimizer import NonFinite, PhaseUpdate, orthogonalise
+from morphogen.training.options import TrainOptions
 from morphogen.wrappers.ema import EMA, gamma_of
 
 

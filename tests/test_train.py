@@ -18,11 +18,11 @@ from safetensors.torch import load_file
 import morphogen as mg
 from morphogen.core.errors import BundleError, RecipeError, TrainingError
 from morphogen.core.random import mix_seed
-from morphogen.train.loop import MOST_ROLLBACKS, Run, train_steps
-from morphogen.train.options import Budget, TrainOptions
-from morphogen.train.order import DataOrder
-from morphogen.train.run import prepare
-from morphogen.train.schedule import Schedule, TrainState
+from morphogen.training.loop import MOST_ROLLBACKS, Run, train_steps
+from morphogen.training.options import Budget, TrainOptions
+from morphogen.training.order import DataOrder
+from morphogen.training.run import prepare
+from morphogen.training.schedule import Schedule, TrainState
 
 TINY = ("backbone.name=mlp", "backbone.model_dim=16", "train.batch_size=16", "train.num_previews=0")
 

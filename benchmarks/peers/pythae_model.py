@@ -1,7 +1,7 @@
 """pythae's models with its own convolutional networks for 28 x 28 pictures, under a clock.
 
-`--model vae` samples from the prior; `--model rae` is the regularised autoencoder with pythae's
-Gaussian-mixture sampler, its best published pair on MNIST; `--model iwae` adds 10 importance samples.
+`--model vae` samples from the prior, `--model iwae` trains with 10 importance samples, and `--model rae`
+is the regularised autoencoder with a Gaussian-mixture sampler, pythae's best published on MNIST.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import time
 
 import torch
+from _common import arguments, batches, images, save
 from pythae.models import IWAE, RAE_L2, VAE, IWAEConfig, RAE_L2_Config, VAEConfig
 from pythae.models.nn.benchmarks.mnist import (
     Decoder_Conv_AE_MNIST,
@@ -19,8 +20,6 @@ from pythae.models.nn.benchmarks.mnist import (
     Encoder_Conv_VAE_MNIST,
 )
 from pythae.samplers import GaussianMixtureSampler, GaussianMixtureSamplerConfig
-
-from _common import arguments, batches, images, save
 
 LATENT_DIM = 16
 BATCH_SIZE = 128

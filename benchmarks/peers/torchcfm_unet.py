@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 
 import torch
+from _common import arguments, batches, images, save
 from torchcfm.conditional_flow_matching import ExactOptimalTransportConditionalFlowMatcher
 from torchcfm.models.unet import UNetModel
-
-from _common import arguments, batches, images, save
 
 BATCH_SIZE = 128
 NUM_STEPS = 20  # Heun steps when sampling

@@ -62,7 +62,7 @@ class GaussianPath:
         return _wide(d_alpha, x) * x + _wide(d_sigma, x) * eps
 
     def x_from_velocity(self, v: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """x = (sigma' x_t - sigma v) / (alpha sigma' - alpha' sigma), from the two linear equations.
+        """Solve x_t and v for x: (sigma' x_t - sigma v) / (alpha sigma' - alpha' sigma).
 
         The determinant is 1 for the straight path and pi/2 for the cosine: never near zero.
         """

@@ -72,6 +72,18 @@ def categorical(logits: Tensor, generator: torch.Generator) -> Tensor:
     return (logits - torch.log(-torch.log(uniform))).argmax(-1)
 
 
+def stratified(num: int, generator: torch.Generator) -> Tensor:
+    """`num` uniform numbers in [0, 1), one in each of as many equal parts, in random order.
+
+    Each alone is uniform; together they cover the range evenly, which takes variance out of an
+    expectation over them. Under data parallelism the parts are those of the global batch.
+    """
+    (total,), own = _span((num,), generator)
+    draws = torch.rand(total, generator=generator, device=generator.device)
+    order = torch.randperm(total, generator=generator, device=generator.device)
+    return ((order + draws) / total)[own]
+
+
 def _span(shape: Sequence[int], generator: torch.Generator) -> tuple[tuple[int, ...], slice]:
     """The global shape to draw, and the rows of it that belong to this process."""
     rank = getattr(generator, "rank", 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,13 @@ class Data:
         *,
         test: Any = None,
         test_labels: Any = None,
+        codec: Codec | None = None,
         **options: Any,
     ) -> Data:
         """Pictures in memory: a NumPy array or tensor (N, H, W), (N, H, W, C) or (N, C, H, W).
 
-        `options` are the image codec's. Without `test`, a tenth is held out.
+        `options` are the image codec's; a fitted `codec` is used as it is. Without `test`, a tenth
+        is held out.
         """
 
         def read(codec: Codec, report: Report) -> Iterator[Item]:
@@ -79,8 +81,8 @@ class Data:
             parts = [(x, labels, own)] + ([] if test is None else [(test, test_labels, "test")])
             return codec.read_arrays(parts, report)  # type: ignore[attr-defined]
 
-        codec = _build_codec("image", options)
-        return _load(codec, read, Report("array"), Scan())
+        fitted = codec is not None
+        return _load(codec or _build_codec("image", options), read, Report("array"), Scan(), fitted)
 
     def about(self) -> dict[str, Any]:
         """What a bundle records of the data it was trained on, as JSON."""
@@ -92,6 +94,29 @@ class Data:
             "num_test": len(self.test),
             "num_skipped": len(self.report.skipped),
         }
+
+    def through(self, codec: Any) -> Data:
+        """The same items as latents of a trained model: `codec` is a `LatentCodec` around this
+        data's codec, fitted or not. Raises `DataError` when its model is for other data."""
+        if codec.inner.spec != self.spec:
+            raise DataError(
+                "the model whose latents are asked for was trained on other data",
+                found=str(self.spec),
+                expected=str(codec.inner.spec),
+                where=self.source,
+                hint="train it on this data, or read the data with the same size and mode",
+            )
+        train, test = (codec.latents(_batches(split)) for split in (self.train, self.test))
+        if not codec.is_fitted:
+            codec.measure(train)
+        # The digest is the items' and the model's: latents differ in the last bit between machines.
+        return replace(
+            self,
+            codec=codec,
+            train=self.train.encoded_as(codec.spec, codec.standardised(train)),
+            test=self.test.encoded_as(codec.spec, codec.standardised(test)),
+            digest=f"{self.digest}-{codec.digest}",
+        )
 
     def facts(self) -> dict[str, Any]:
         """What there is to say about the data, as JSON."""
@@ -124,11 +149,15 @@ def load(
 ) -> Data:
     """Read a folder, file, dataset name, array or tensor into encoded train and test splits.
 
-    The modality is found by asking each codec; a fitted `codec` (a bundle's) is used as it is. Items that cannot be used are listed in
-    `Data.report.problems`; raises `DataError` when fewer than two, or less than half, can be used.
+    The modality is found by asking each codec; a fitted `codec` (a bundle's) is used as it is.
+    Items that cannot be used are listed in `Data.report.problems`; raises `DataError` when fewer
+    than two, or less than half, can be used.
     """
     if isinstance(source, (np.ndarray, Tensor)):
-        return Data.from_tensors(source, **codec_options)
+        return Data.from_tensors(source, codec=codec, **codec_options)
+    inner = getattr(codec, "inner", None)
+    if inner is not None:  # a latent codec: read with the codec inside, then encode
+        return load(source, codec=inner).through(codec)
     if codec is not None:
         find_modality(source)  # raises when there is nothing to read
         report = Report(str(source))
@@ -247,6 +276,12 @@ def _encode(codec: Codec, items: Iterator[Item], count: int, report: Report) -> 
         for name, values in cond.items()
     }
     return Split(spec, x[: len(names)], stacked, names)
+
+
+def _batches(split: Split) -> Iterator[Tensor]:
+    """The items of a split in [-1, 1] or as tokens, CHUNK at a time."""
+    for start in range(0, len(split), CHUNK):
+        yield split.batch(torch.arange(start, min(start + CHUNK, len(split)))).x
 
 
 def _encode_conditions(codec: Codec, item: Item, report: Report) -> dict[str, Tensor] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -64,11 +65,12 @@ def inspect(source: Path | str, modality: str | None = None, **codec_options: An
         data = load_into(source, modality, codec_options, report, scan)
     except DataError as error:
         facts = {"modality": modality, "items": report.num_read, **report.facts}
-        again = f"morphogen inspect {source}"
+        again = f"morphogen inspect {shlex.quote(str(source))}"
         return Inspection(str(source), facts, report.problems, str(error), again)
     problems = [*report.problems, *_copies(scan), *_class_problems(data), *_flat_items(data)]
     name = Path(str(source).rstrip("/")).name.partition(".")[0] or "model"
-    command = f"morphogen train {source} --budget 10m --out models/{name}"
+    out = shlex.quote(f"models/{name}")
+    command = f"morphogen train {shlex.quote(str(source))} --budget 10m --out {out}"
     return Inspection(str(source), _facts(data, modality), problems, None, command)
 
 

@@ -41,6 +41,10 @@ class Split:
         names = [self.names[i] for i in index.tolist()] if self.names else []
         return Split(self.spec, self.x[index], self._cond_at(index), names)
 
+    def encoded_as(self, spec: TensorSpec, x: Tensor) -> Split:
+        """The same items in another encoding (N, *spec.shape)."""
+        return Split(spec, compact(x, spec), self.cond, self.names)
+
     def subset(self, num: int, generator: torch.Generator) -> Split:
         """`num` items drawn without replacement, or all of them in order when there are fewer."""
         if num >= len(self):

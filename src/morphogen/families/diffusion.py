@@ -27,7 +27,7 @@ from torch import Tensor
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
 from morphogen.core.gaussian_path import GaussianPath
-from morphogen.core.random import rand, randn
+from morphogen.core.random import randn, stratified
 from morphogen.core.spec import TensorSpec
 from morphogen.families._denoiser import Denoiser
 
@@ -39,6 +39,14 @@ class Diffusion(Denoiser):
 
     papers = ("sohl2015deep", "ho2020denoising", "nichol2021improved", "salimans2022progressive")
     path = GaussianPath("cosine")
+    train_defaults = {
+        "optimizer": "muon",
+        "lr": 3e-3,
+        "batch_size": 64,
+        "warmup": 0.03,
+        "decay": 1.0,
+        "weight_decay": 0.01,
+    }
 
     def __init__(
         self,
@@ -64,7 +72,7 @@ class Diffusion(Denoiser):
         """Weighted mean squared error of the target, per item."""
         x = batch.x
         eps = randn(x.shape, generator).to(x)
-        t = LOWEST_TIME + (1 - 2 * LOWEST_TIME) * rand((len(x),), generator).to(x)
+        t = LOWEST_TIME + (1 - 2 * LOWEST_TIME) * stratified(len(x), generator).to(x)
         alpha, sigma = self._wide(self.path.alpha(t), x), self._wide(self.path.sigma(t), x)
         wanted = {"v": alpha * eps - sigma * x, "eps": eps, "x": x}[self.target]
         predicted = self.predict_raw(self.path.noised(x, eps, t), t, batch.cond, generator)

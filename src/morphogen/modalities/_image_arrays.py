@@ -280,11 +280,11 @@ def items_of(parts: Sequence[Part], report: Report) -> Iterator[Item]:
 
 def channels_last(images: np.ndarray) -> np.ndarray:
     """(N, C, H, W) or (N, H, W, 1) -> (N, H, W, C) or (N, H, W)."""
-    if not is_image_shape(images.shape):
+    if not is_image_shape(images.shape) or images.dtype.kind not in "uifb":
         raise DataError(
             "the array does not have the shape of pictures",
-            found=images.shape,
-            expected="(N, H, W), (N, H, W, C) or (N, C, H, W) with 1, 3 or 4 channels",
+            found=f"{images.dtype} {images.shape}",
+            expected="numbers (N, H, W), (N, H, W, C) or (N, C, H, W) with 1, 3 or 4 channels",
         )
     if images.ndim == 4 and images.shape[-1] not in (1, 3, 4):
         images = images.transpose(0, 2, 3, 1)  # (N, H, W, C)
@@ -310,8 +310,10 @@ class Scale:
             return cls(dtype=images.dtype.name)
         if images.dtype == np.bool_:
             return cls(0, 1 / 255, "uint8")
-        low = float(np.nanmin(images, initial=np.inf, where=np.isfinite(images)))
-        high = float(np.nanmax(images, initial=-np.inf, where=np.isfinite(images)))
+        finite = images[np.isfinite(images)] if images.dtype.kind == "f" else images
+        if not finite.size:
+            raise DataError("the array has no finite values", found=f"shape {images.shape}")
+        low, high = float(finite.min()), float(finite.max())
         whole = images.dtype.kind in "iu" or bool(np.all(np.mod(images[:1000], 1) == 0))
         if low >= 0 and high <= 1:
             return cls()

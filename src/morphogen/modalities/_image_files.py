@@ -5,6 +5,7 @@ An archive (.tar, .tar.gz, .zip) is read in place, member by member; nothing is 
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import tarfile
@@ -124,7 +125,8 @@ def _tar_members(path: Path) -> Iterator[File]:
     with tarfile.open(path, "r:*") as archive:
         for member in archive:
             if member.isfile():
-                yield File(member.name, member.size, lambda m=member: _tar_bytes(archive, m))  # type: ignore[misc]
+                read = functools.partial(_tar_bytes, archive, member)
+                yield File(member.name, member.size, read)
 
 
 def _tar_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -136,11 +138,8 @@ def _zip_members(path: Path) -> Iterator[File]:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if not member.is_dir():
-                yield File(
-                    member.filename,
-                    member.file_size,
-                    lambda m=member: archive.read(m),  # type: ignore[misc]
-                )
+                read = functools.partial(archive.read, member)
+                yield File(member.filename, member.file_size, read)
 
 
 def open_file(file: File, report: Report, limit: int = 0) -> Any:

@@ -21,7 +21,7 @@ from morphogen.core.batch import Batch
 from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family
 from morphogen.core.random import ShardedGenerator, mix_seed
-from morphogen.data.dataset import Split
+from morphogen.data.split import Split
 from morphogen.training.distributed import Processes
 from morphogen.training.optimizer import NonFinite, PhaseUpdate
 from morphogen.training.options import TrainOptions

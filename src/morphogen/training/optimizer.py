@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from morphogen.training.distributed import Processes
 from morphogen.training.options import TrainOptions
 
+# Names of layers at the edge of a network, where inputs, conditions and outputs come in and go out.
+OUTER = {"stem", "head", "embed", "modulation", "time", "conditioner", "none"}
+
 
 class NonFinite(ArithmeticError):
     """A loss or gradient became NaN or infinite; `what` names it."""
@@ -40,7 +43,7 @@ class PhaseUpdate:
         self.phase, self.options, self.processes = phase, options, processes
         self.named = [(name, p) for name, p in named if p.requires_grad]
         self.parameters = [p for _, p in self.named]
-        self.optimizers = build_optimizers(self.parameters, options)
+        self.optimizers = build_optimizers(self.named, options)
         self.grad_norm = 0.0
 
     def set_rate(self, factor: float) -> None:
@@ -102,12 +105,12 @@ class PhaseUpdate:
 
 
 def build_optimizers(
-    parameters: list[nn.Parameter], options: TrainOptions
+    named: list[tuple[str, nn.Parameter]], options: TrainOptions
 ) -> list[torch.optim.Optimizer]:
-    """AdamW for all, or Muon for what has two axes or more and AdamW for the rest."""
-    matrices = [p for p in parameters if p.dim() >= 2 and options.optimizer == "muon"]
+    """AdamW for all, or Muon for the hidden matrices and AdamW for the rest."""
+    matrices = [p for name, p in named if options.optimizer == "muon" and is_hidden(name, p)]
     chosen = set(matrices)
-    rest = [p for p in parameters if p not in chosen]
+    rest = [p for _, p in named if p not in chosen]
     built: list[torch.optim.Optimizer] = []
     if rest:
         # Decay pulls matrices towards zero; scales, offsets and biases are left alone.
@@ -124,6 +127,12 @@ def build_optimizers(
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
     return built
+
+
+def is_hidden(name: str, parameter: nn.Parameter) -> bool:
+    """Whether a parameter maps features to features: input, output and embedding layers, whose
+    rows stand for single features, are AdamW's (Jordan et al. 2024)."""
+    return parameter.dim() >= 2 and not OUTER.intersection(name.split("."))
 
 
 class Muon(torch.optim.Optimizer):

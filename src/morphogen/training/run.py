@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from morphogen.core import discover
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import BundleError, TrainingError
 from morphogen.core.recipe import Recipe
@@ -67,7 +68,8 @@ def prepare(
         raise TrainingError("there is no data to train on", hint="morphogen train photos/")
     loaded = data if isinstance(data, Data) else load(data, **_codec_options(wanted))
     if through is not None:
-        loaded = loaded.through(through if isinstance(through, Bundle) else Bundle.open(through))
+        bundle = through if isinstance(through, Bundle) else Bundle.open(through)
+        loaded = loaded.through(discover.find("wrapper", "latent_codec").from_bundle(bundle))
     return Session.started(loaded, wanted, _new_folder(out, wanted))
 
 

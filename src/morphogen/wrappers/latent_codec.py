@@ -11,6 +11,7 @@ autoregressive --through models/vq` is VQ + transformer (Esser et al. 2021), wit
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +49,7 @@ class LatentCodec(Codec):
         self.suffix = inner.suffix  # type: ignore[misc]
         self.mean = torch.zeros(latent_spec.channels)
         self.std = torch.ones(latent_spec.channels)
+        self.is_fitted = False
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> LatentCodec:
@@ -58,18 +60,19 @@ class LatentCodec(Codec):
 
     def fit(self, items: Iterable[Item]) -> LatentCodec:
         """Measure mean and standard deviation of every channel. The inner codec stays as it is."""
+        encoded = (self.inner.encode_many(chunk) for chunk in _chunks(items))
+        return self.measure(self.latents(encoded))
+
+    def measure(self, z: Tensor) -> LatentCodec:
+        """Take mean and standard deviation of every channel from raw latents (N, *shape)."""
+        self.is_fitted = True
         if self.spec.kind == "token":
             return self
-        count, total, squares = 0, torch.zeros(()), torch.zeros(())
-        for chunk in _chunks(items):
-            z = self._raw(chunk).double().movedim(1, 0).flatten(1)  # (C, values)
-            count += z.shape[1]
-            total, squares = total + z.sum(1), squares + z.square().sum(1)
-        if count == 0:
+        if len(z) == 0:
             raise DataError("there is nothing to measure the latents on", found="no items")
-        mean = total / count
-        variance = (squares / count - mean.square()).clamp(min=0)
-        self.mean, self.std = mean.float(), variance.sqrt().clamp(min=LEAST_STD).float()
+        values = z.double().movedim(1, 0).flatten(1)  # (C, values)
+        std = values.std(1, correction=0).clamp(min=LEAST_STD)
+        self.mean, self.std = values.mean(1).float(), std.float()
         return self
 
     # -- items to latents and back -----------------------------------------------------------------
@@ -83,10 +86,21 @@ class LatentCodec(Codec):
         if not items:
             dtype = torch.int64 if self.spec.kind == "token" else torch.float32
             return torch.empty(0, *self.spec.shape, dtype=dtype)
-        z = torch.cat([self._raw(chunk) for chunk in _chunks(items)])
-        return (
-            z if self.spec.kind == "token" else (z - self._wide(self.mean)) / self._wide(self.std)
-        )
+        encoded = (self.inner.encode_many(chunk) for chunk in _chunks(items))
+        return self.standardised(self.latents(encoded))
+
+    @torch.no_grad()
+    def latents(self, batches: Iterable[Tensor]) -> Tensor:
+        """Items as the inner codec encodes them -> latents as the model gives them, on the CPU."""
+        coder: Any = self.model
+        encoded = [coder.encode(x.to(self.model.device)).cpu() for x in batches]
+        return torch.cat(encoded) if encoded else torch.empty(0, *self.spec.shape)
+
+    def standardised(self, z: Tensor) -> Tensor:
+        """Raw latents to zero mean and unit variance per channel; tokens as they are."""
+        if self.spec.kind == "token":
+            return z
+        return (z - self._wide(self.mean)) / self._wide(self.std)
 
     def decode(self, x: Tensor) -> Any:
         """Standardised latent -> a raw value."""
@@ -95,12 +109,6 @@ class LatentCodec(Codec):
     def decode_many(self, x: Tensor) -> list[Any]:
         """(B, *latent shape) -> raw values."""
         return [value for z in torch.split(x, SAMPLE_BATCH) for value in self._decode_batch(z)]
-
-    @torch.no_grad()
-    def _raw(self, items: Sequence[Item]) -> Tensor:
-        """Latents as the model gives them, on the CPU."""
-        coder: Any = self.model
-        return coder.encode(self.inner.encode_many(items).to(self.model.device)).cpu()
 
     @torch.no_grad()
     def _decode_batch(self, x: Tensor) -> list[Any]:
@@ -114,6 +122,14 @@ class LatentCodec(Codec):
     def _wide(self, channel: Tensor) -> Tensor:
         """(C,) -> broadcastable against (B, C, *space)."""
         return channel.view(1, -1, *(1,) * len(self.spec.space))
+
+    @property
+    def digest(self) -> str:
+        """A hash of the model's weights."""
+        hashed = hashlib.blake2b(digest_size=16)
+        for name, tensor in sorted(self.model.state_dict().items()):
+            hashed.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        return hashed.hexdigest()
 
     # -- what the inner codec knows ----------------------------------------------------------------
 
@@ -165,6 +181,7 @@ class LatentCodec(Codec):
         model.load_state_dict(_below("model.", tensors))
         codec = cls(inner, model, recipe)
         codec.mean, codec.std = tensors["mean"], tensors["std"]
+        codec.is_fitted = True
         return codec
 
 

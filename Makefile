@@ -1,0 +1,44 @@
+# make install   a virtual environment in .venv with everything pinned (skipped when up to date)
+# make demo      from raw pictures to a trained model and its page of results
+# make test      what has to pass: lint, types, tests
+# make docs      the pages of docs/reference, written from the code
+#
+# PYTHON=python3.12 make install     another interpreter
+# make install TORCH_INDEX=          torch from the default index, such as its CUDA build
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+# Without an NVIDIA driver the CPU build is enough, and a tenth of the size.
+TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
+# Two test processes on two cores: one thread each.
+ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+.PHONY: install demo test lint docs clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --retries 1 --no-deps -c constraints.txt torch==2.13.0 \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,data]'
+	touch $(STAMP)
+
+demo: install
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/demo.sh
+
+test: lint
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2
+
+lint: install
+	$(BIN)/ruff check src tests benchmarks scripts
+	$(BIN)/ruff format --check src tests benchmarks scripts
+	$(BIN)/mypy
+
+docs: install
+	$(BIN)/python scripts/docs.py
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache

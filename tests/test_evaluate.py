@@ -1,0 +1,182 @@
+"""The evaluation on tiny data: a perfect generator reaches the floor, a broken one does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from morphogen.core.batch import Batch
+from morphogen.core.bundle import Bundle
+from morphogen.core.errors import DataError
+from morphogen.core.random import generator, randint, randn
+from morphogen.core.recipe import Recipe
+from morphogen.data.dataset import Data
+from morphogen.evaluation.evaluate import evaluate
+from morphogen.evaluation.features import feature_extractor, hash_tensors
+
+
+def pictures(num: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Two classes of 8 x 8 pictures: a bright bar that lies, or stands, at a random place."""
+    draw = generator(seed)
+    labels, place = randint(2, (num,), draw), randint(8, (num,), draw)
+    x = torch.full((num, 8, 8), 40.0)
+    rows = torch.arange(num)
+    x[rows[labels == 0], place[labels == 0], :] = 220
+    x[rows[labels == 1], :, place[labels == 1]] = 220
+    x = x + 8 * randn(x.shape, draw)
+    return x.clamp(0, 255).to(torch.uint8), labels
+
+
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _use_shared_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test on the same data finds the extractor that the first of them trained."""
+    monkeypatch.setenv("MORPHOGEN_CACHE", str(shared_cache))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of its own."""
+    monkeypatch.setenv("MORPHOGEN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def make_data(num: int = 400, labelled: bool = True) -> Data:
+    x, labels = pictures(num, 0)
+    held, held_labels = pictures(num // 2, 1)
+    if not labelled:
+        return Data.from_tensors(x, test=held)
+    return Data.from_tensors(x, labels, test=held, test_labels=held_labels)
+
+
+class Generator(nn.Module):
+    """Draws from the law of the data, or a shifted one."""
+
+    def __init__(self, data: Data, gain: float) -> None:
+        super().__init__()
+        self.spec, self.conditions, self.gain = data.spec, data.conditions, gain
+        self.unused = nn.Parameter(torch.zeros(1))
+        self.device = torch.device("cpu")
+
+    def sample(
+        self, num: int, *, cond: Mapping[str, Tensor] | None = None, generator: torch.Generator
+    ) -> Tensor:
+        seed = int(torch.randint(2**31, (), generator=generator))
+        x = pictures(num, seed)[0].unsqueeze(1)
+        return (self.spec.dequantise(x) * self.gain).clamp(-1, 1)
+
+
+def make_bundle(data: Data, gain: float = 1.0, path: Path | None = None) -> Bundle:
+    model: Any = Generator(data, gain)
+    about = {"digest": data.digest}
+    return Bundle(model, data.codec, Recipe(), data=about, priors=data.priors, path=path)
+
+
+def test_the_law_of_the_data_reaches_the_floor_and_another_does_not() -> None:
+    data = make_data()
+    good = evaluate(make_bundle(data), data)["frechet"]
+    bad = evaluate(make_bundle(data, gain=0.7), data)["frechet"]
+    assert 0.3 < good["ratio"] < 3
+    assert bad["ratio"] > 3 * good["ratio"]
+    assert bad["floor"] == good["floor"]
+    low, high = good["ratio_interval"]
+    assert low < good["ratio"] < high
+    assert bad["ratio_interval"][0] > high
+
+
+def test_an_evaluation_is_written_with_its_protocol_and_repeats_itself(tmp_path: Path) -> None:
+    data = make_data()
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    record = evaluate(make_bundle(data, path=folder), data, num=150, seed=3)
+    written = json.loads((folder / "metrics.json").read_text())["evaluation"]
+    assert written == record
+    protocol = record["protocol"]
+    assert protocol["num_generated"] == protocol["num_floor"] == 150
+    assert protocol["num_reference"] == 200
+    assert protocol["data_digest"] == data.digest
+    assert protocol["features_sha256"] == record["features"]["weights_sha256"]
+    assert "n is small: 150 items" in record["warnings"][0]
+    page = (folder / "evaluation.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "http" not in page.replace("http-equiv", "")
+    again = evaluate(make_bundle(data), data, num=150, seed=3)
+    assert again["frechet"] == record["frechet"]
+
+
+def test_features_are_of_a_classifier_that_works_and_come_from_the_cache(cache: Path) -> None:
+    data = make_data(200)
+    first = feature_extractor(data)
+    assert first.name == "classifier"
+    assert first.accuracy > 0.95
+    files = sorted(path.suffix for path in cache.iterdir())
+    assert files == [".json", ".safetensors"]
+    second = feature_extractor(data)
+    assert second.weights_hash == first.weights_hash == hash_tensors(first.family.state_dict())
+    weights = next(cache.glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:100])  # damaged: trained anew, to the same weights
+    trained_again = feature_extractor(data)
+    assert trained_again.weights_hash == first.weights_hash
+    x = data.test.batch(torch.arange(10)).x
+    assert first.features(x).shape == (10, 128)
+    assert torch.equal(first.features(x), second.features(x))
+
+
+def test_without_labels_the_extractor_says_that_its_classes_are_clusters() -> None:
+    data = make_data(100, labelled=False)
+    extractor = feature_extractor(data)
+    assert extractor.name == "k-means classifier"
+    assert extractor.accuracy > 0.5
+    assert "k-means classifier" in extractor.facts()["extractor"]
+
+
+def test_a_classifier_is_scored_by_its_accuracy_and_nothing_is_sampled() -> None:
+    data = make_data()
+    model = feature_extractor(data).family
+    record = evaluate(Bundle(model, data.codec, Recipe()), data)
+    assert record["accuracy"]["value"] > 0.95
+    assert record["accuracy"]["n"] == len(data.test)
+    assert "frechet" not in record
+
+
+def test_reconstruction_and_likelihood_are_measured_on_held_out_items() -> None:
+    data = make_data()
+
+    class Halves(nn.Module):
+        """Rebuilds items at half their contrast, and finds all items equally likely."""
+
+        spec, conditions, latent_spec = data.spec, data.conditions, data.spec
+        log_prob_is, device = "exact", torch.device("cpu")
+
+        def encode(self, x: Tensor) -> Tensor:
+            return x * 0.5
+
+        def decode(self, z: Tensor) -> Tensor:
+            return z
+
+        def log_prob(self, x: Tensor, *, cond: Any = None, generator: Any) -> Tensor:
+            return torch.full((len(x),), -8.0 * 64 * 0.6931471805599453)
+
+    model: Any = Halves()
+    record = evaluate(Bundle(model, data.codec, Recipe()), data)
+    batch: Batch = data.test.batch(torch.arange(len(data.test)))
+    assert record["bits_per_dim"]["value"] == pytest.approx(8)
+    expected = 0.25 * batch.x.square().mean().item()
+    assert record["reconstruction_error"]["value"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_data_with_nothing_held_out_is_refused() -> None:
+    x, labels = pictures(3, 0)
+    data = Data.from_tensors(x, labels)
+    with pytest.raises(DataError, match="held-out"):
+        evaluate(make_bundle(data), data)

@@ -1,0 +1,278 @@
+"""The laws of the house: who may import whom, how long things get, what an addition costs."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import os
+import pkgutil
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import morphogen
+from morphogen.core.discover import AXES
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "morphogen"
+PLUGINS = Path(__file__).parent / "plugins"
+FILES = sorted(SOURCE.rglob("*.py"))
+MOST_LINES, MOST_COLUMNS, MOST_STATEMENT_LINES = 400, 100, 60
+
+# A package imports from lower layers, and from its own layer where that is not the axes'.
+LAYERS: dict[str, int] = {
+    "core": 0,
+    **dict.fromkeys(AXES.values(), 1),
+    **dict.fromkeys(("data", "training", "evaluation", "records", "interop"), 2),
+    "systems": 3,
+    "testing": 3,
+    **dict.fromkeys(("serve", "cli"), 4),
+}
+CORE_MAY_IMPORT = {"torch", "safetensors", "morphogen", *sys.stdlib_module_names}
+PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+
+
+def relative(file: Path) -> str:
+    return str(file.relative_to(SOURCE))
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Every module imported anywhere in a file, inside functions and by name included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide what is imported: spell them out"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            first = node.args[0] if node.args else None
+            if isinstance(first, ast.Constant):
+                yield str(first.value)
+
+
+def broken_imports(package: str, tree: ast.AST) -> list[str]:
+    """The imports that the dependency law forbids to a file of `package`."""
+    broken = []
+    for name in imports(tree):
+        top, _, rest = name.partition(".")
+        if top != "morphogen":
+            if package == "core" and top not in CORE_MAY_IMPORT:
+                broken.append(name)
+            continue
+        other = rest.partition(".")[0]
+        if other not in LAYERS or other == package:
+            continue
+        axes = LAYERS[package] == LAYERS[other] == 1
+        if axes or LAYERS[other] > LAYERS[package] or (package == "systems" and other == "testing"):
+            broken.append(name)
+    return broken
+
+
+@pytest.mark.parametrize("file", FILES, ids=relative)
+def test_dependency_law(file: Path) -> None:
+    parts = file.relative_to(SOURCE).parts
+    if len(parts) == 1:
+        return  # the package's own __init__ hands out names lazily
+    assert parts[0] in LAYERS, f"src/morphogen/{parts[0]} has no place in the house"
+    assert broken_imports(parts[0], ast.parse(file.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    ("package", "line"),
+    [
+        ("families", "from morphogen.backbones.mlp import MLP"),
+        ("core", "import numpy"),
+        ("core", "from morphogen import families"),
+        ("training", "def f():\n    from morphogen.cli import app"),
+        ("tasks", "import importlib\nimportlib.import_module('morphogen.metrics.frechet')"),
+        ("data", "import morphogen.systems.memory"),
+        ("testing", "from morphogen.cli import app"),
+    ],
+)
+def test_dependency_law_catches(package: str, line: str) -> None:
+    assert broken_imports(package, ast.parse(line))
+
+
+@pytest.mark.parametrize("file", FILES, ids=relative)
+def test_budgets(file: Path) -> None:
+    lines = file.read_text().splitlines()
+    assert file.name != "utils.py", "name a file for what it holds"
+    assert len(lines) <= MOST_LINES, f"{len(lines)} lines"
+    assert [i for i, line in enumerate(lines, 1) if len(line) > MOST_COLUMNS] == []
+    assert long_functions(ast.parse("\n".join(lines))) == []
+
+
+def long_functions(tree: ast.AST) -> list[str]:
+    """Functions whose statements, docstring left out, do not fit a screen."""
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+        if body and (body[-1].end_lineno or 0) - body[0].lineno + 1 > MOST_STATEMENT_LINES:
+            found.append(node.name)
+    return found
+
+
+def test_long_functions_are_caught() -> None:
+    lines = "\n".join(["    x = 1"] * 61)
+    assert long_functions(ast.parse(f"def long():\n{lines}")) == ["long"]
+    assert (
+        long_functions(ast.parse('def f():\n    """' + "doc\n" * 90 + '    """\n    x = 1')) == []
+    )
+
+
+def unsafe_calls(tree: ast.AST) -> list[str]:
+    """Ways to run what a file says, and formats that do."""
+    found = [name for name in imports(tree) if name.partition(".")[0] in PICKLES]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in ("eval", "exec", "compile", "__import__", "torch.load", "torch.save"):
+                found.append(called)
+            for word in node.keywords:
+                never = isinstance(word.value, ast.Constant) and word.value.value is False
+                if word.arg == "allow_pickle" and not never:
+                    found.append("allow_pickle")
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=relative)
+def test_no_pickle_no_eval(file: Path) -> None:
+    assert unsafe_calls(ast.parse(file.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["import pickle", "eval('1')", "torch.load('x')", "np.load('x', allow_pickle=True)"],
+)
+def test_unsafe_calls_are_caught(line: str) -> None:
+    assert unsafe_calls(ast.parse(line))
+
+
+@pytest.mark.parametrize("file", FILES, ids=relative)
+def test_public_names_have_docstrings(file: Path) -> None:
+    """Methods may leave theirs to the contract that they implement."""
+    parts = file.relative_to(SOURCE).with_suffix("").parts
+    module = importlib.import_module(".".join(("morphogen", *parts)).removesuffix(".__init__"))
+    assert module.__doc__, "the file does not say what it is"
+    bare = []
+    for name, value in vars(module).items():
+        own = getattr(value, "__module__", None) == module.__name__
+        if name.startswith("_") or not own or not (inspect.isclass(value) or callable(value)):
+            continue
+        if not inspect.getdoc(value):
+            bare.append(name)
+        for member, method in vars(value).items() if inspect.isclass(value) else ():
+            public = not member.startswith("_") and member != "forward"
+            is_method = inspect.isroutine(method) or isinstance(method, property)
+            if public and is_method and not inspect.getdoc(getattr(value, member)):
+                bare.append(f"{name}.{member}")
+    assert bare == []
+
+
+def test_every_package_is_importable_by_name() -> None:
+    found = {module.name for module in pkgutil.iter_modules(morphogen.__path__)}
+    assert set(AXES.values()) | {"core", "testing", "training", "cli"} <= found
+
+
+# -- the price of an addition ------------------------------------------------------------------
+
+
+@pytest.fixture
+def plugins(tmp_path: Path) -> dict[str, str]:
+    """An environment where a folder outside the package holds one family and one task."""
+    shutil.copytree(PLUGINS, tmp_path / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
+    return {**os.environ, "MORPHOGEN_PLUGINS": str(tmp_path / "plugins")}
+
+
+def run(environment: dict[str, str], *command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def source_state() -> dict[str, str]:
+    return {relative(file): file.read_text() for file in sorted(SOURCE.rglob("*.py"))}
+
+
+@pytest.mark.parametrize(
+    ("axis", "name", "summary"),
+    [
+        ("families", "toy_average", "Independent values, fitted by maximum likelihood."),
+        ("tasks", "toy_spread", "Draw items and give the mean deviation of their values."),
+    ],
+)
+def test_one_file_added_is_listed(
+    plugins: dict[str, str], axis: str, name: str, summary: str
+) -> None:
+    listed = run(plugins, "-m", "morphogen.cli.app", "list", axis)
+    assert name in listed
+    assert summary[:30] in " ".join(listed.split())
+    plain = {key: value for key, value in plugins.items() if key != "MORPHOGEN_PLUGINS"}
+    assert name not in run(plain, "-m", "morphogen.cli.app", "list", axis)
+
+
+@pytest.mark.parametrize(
+    ("axis", "name", "check"),
+    [("family", "toy_average", "check_family"), ("task", "toy_spread", "check_task")],
+)
+def test_one_file_added_passes_the_kit(
+    plugins: dict[str, str], axis: str, name: str, check: str
+) -> None:
+    script = (
+        f"from morphogen.core import discover\nfrom morphogen.testing import {check}\n"
+        f"{check}(discover.find({axis!r}, {name!r}))\nprint('kept')"
+    )
+    assert "kept" in run(plugins, "-c", script)
+
+
+def test_one_file_added_modifies_none(plugins: dict[str, str], tmp_path: Path) -> None:
+    """It trains from a recipe, is saved, reopened and sampled; the package is as it was."""
+    before = source_state()
+    script = f"""
+import torch
+from pathlib import Path
+from morphogen.core import discover
+from morphogen.core.recipe import Recipe, build_family
+from morphogen.core.spec import TensorSpec
+from morphogen.core.storage import read_tensors, write_tensors
+recipe = Recipe(family={{"name": "toy_average", "likelihood": "gaussian"}})
+family = build_family(recipe, TensorSpec.vector(3), {{}})
+assert discover.name_of(type(family)) == "toy_average"
+file = write_tensors(Path({str(tmp_path)!r}) / "w.safetensors", family.state_dict())
+family.load_state_dict(read_tensors(file))
+spread = discover.find("task", "toy_spread")
+print(spread(family, cond={{}}, generator=torch.Generator().manual_seed(0)).values["spread"] > 0)
+"""
+    assert "True" in run(plugins, "-c", script)
+    assert source_state() == before
+
+
+def test_one_file_added_is_in_the_generated_docs(plugins: dict[str, str]) -> None:
+    """The page of the axis describes it, and the matrix of tasks has a place for it."""
+    script = (
+        "import sys; sys.path.insert(0, 'scripts'); import docs\n"
+        "print(docs.axis_page('family', 'families'), docs.axis_page('task', 'tasks'))"
+    )
+    page = run(plugins, "-c", script)
+    assert "## toy_average" in page
+    assert "## toy_spread" in page
+    lines = page.splitlines()
+    header = next(line for line in lines if line.startswith("| | ")).split("|")
+    row = next(line for line in lines if line.startswith("| [toy_spread](tasks.md")).split("|")
+    assert row[header.index(" toy_average ")] == " yes "
+    assert row[header.index(" supervised ")] == "  "
