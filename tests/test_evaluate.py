@@ -90,8 +90,8 @@ def test_the_law_of_the_data_reaches_the_floor_and_another_does_not() -> None:
     assert bad["ratio"] > 3 * good["ratio"]
     assert bad["floor"] == good["floor"]
     low, high = good["ratio_interval"]
-    assert low < good["ratio"] < high
-    assert bad["ratio_interval"][0] > high
+    assert low < 1 < high
+    assert bad["ratio_interval"][0] > 1
 
 
 def test_an_evaluation_is_written_with_its_protocol_and_repeats_itself(tmp_path: Path) -> None:

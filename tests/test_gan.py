@@ -18,7 +18,7 @@ from morphogen.core.capability import CanDecode, CanSample, missing
 from morphogen.core.errors import RefusedPair
 from morphogen.core.random import generator, randint, randn
 from morphogen.core.spec import TensorSpec
-from morphogen.families.gan import GAN, augment
+from morphogen.families.gan import DRIFT, GAN, augment
 from morphogen.training.distributed import Processes
 from morphogen.training.optimizer import PhaseUpdate
 from morphogen.training.options import TrainOptions
@@ -68,9 +68,10 @@ def test_penalties_of_a_linear_critic_are_its_squared_weight():
     squared = model.critic.map.weight.square().sum().expand(5)
     torch.testing.assert_close(parts["r1"], squared)
     torch.testing.assert_close(parts["r2"], squared)
-    torch.testing.assert_close(loss, parts["adversarial"] + 3.0 * squared)
+    drift = DRIFT * (0.5 * parts["gap"] - parts["real"]).square()
+    torch.testing.assert_close(loss, parts["adversarial"] + 3.0 * squared + drift)
     # d/dw of gamma (r1 + r2) / 2 = 2 gamma w: the penalty's own gradient goes through.
-    penalty = (loss - parts["adversarial"]).mean()
+    penalty = (loss - parts["adversarial"] - drift).mean()
     slope = torch.autograd.grad(penalty, model.critic.map.weight)[0]
     torch.testing.assert_close(slope, 6.0 * model.critic.map.weight)
 
@@ -81,9 +82,12 @@ def test_equal_scores_cost_log_two_and_the_sides_exchange_the_pair():
     critic, parts = model.loss(batch, "critic", generator(1))
     fooled, _ = model.loss(batch, "generator", generator(1))
     gap = parts["gap"]
-    torch.testing.assert_close(critic, torch.log1p(torch.exp(-gap)))
+    torch.testing.assert_close(parts["adversarial"], torch.log1p(torch.exp(-gap)))
+    drift = DRIFT * (parts["real"] - 0.5 * gap).square()
+    torch.testing.assert_close(critic, parts["adversarial"] + drift)
     torch.testing.assert_close(fooled, torch.log1p(torch.exp(gap)))
-    nn.init.zeros_(model.critic.map.weight)
+    for parameter in model.critic.map.parameters():
+        nn.init.zeros_(parameter)
     for phase in model.phases:
         loss, _ = model.loss(batch, phase, generator(1))
         torch.testing.assert_close(loss, torch.full((4,), math.log(2)))

@@ -31,7 +31,7 @@ from morphogen.testing import (
 
 HERE = Path(__file__).parent
 # The order of convergence that a sampler claims, where it is more than the first.
-ORDERS = {"heun": 2, "dpm_solver": 2}
+ORDERS = {"heun": 2, "dpm_solver": 2, "adams_bashforth": 2}
 VECTOR = TensorSpec.vector(6)
 
 

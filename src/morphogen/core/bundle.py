@@ -34,6 +34,7 @@ from morphogen.core.storage import read_tensors, sha256, write_tensors, write_te
 
 FORMAT = "morphogen-bundle"
 VERSION = 1
+KEYS = {"version", "spec", "conditions", "recipe", "codec", "data", "priors", "files"}
 SAMPLE_BATCH = 250  # items generated at once: a batch that fits small machines and fills large ones
 
 
@@ -230,11 +231,17 @@ def read_config(path: Path) -> dict[str, Any]:
         )
     try:
         config: dict[str, Any] = json.loads(file.read_text())
-        complete = config["format"] == FORMAT and {"recipe", "codec", "files"} <= config.keys()
-    except (ValueError, KeyError, TypeError) as error:
+        is_ours = config["format"] == FORMAT
+        lacking = KEYS - config.keys()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"config.json is damaged: {error!r}", where=file) from error
-    if not complete:
-        raise BundleError("config.json is not a bundle's", found=config["format"], where=file)
+    if not is_ours or lacking:
+        raise BundleError(
+            "config.json is not a bundle's",
+            found=f"no {', '.join(sorted(lacking))}" if lacking else config["format"],
+            expected=f"{FORMAT} with {', '.join(sorted(KEYS))}",
+            where=file,
+        )
     if config["version"] > VERSION:
         raise BundleError(
             "the bundle was written by a newer Morphogen",

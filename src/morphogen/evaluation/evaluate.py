@@ -183,12 +183,11 @@ def _distances(
         pairs.append([
             frechet(resampled(generated), against), frechet(resampled(train[:n]), against)
         ])  # fmt: skip
-    # The delta method on log(distance / floor): resampling shifts both distances upwards, which
-    # leaves their variances, and these alone are used.
-    spread = torch.tensor(pairs, dtype=torch.float64).T.cov()
     if distance > 0 and floor > 0:
-        slope = torch.tensor([1 / distance, -1 / floor], dtype=torch.float64)
-        factor = math.exp(1.96 * math.sqrt(max(float(slope @ spread @ slope), 0.0)))
+        # Resampling shifts both distances upwards and scales their spread with them: the spread of
+        # the logarithm stays what it is, and is put around the ratio that was measured.
+        spread = torch.tensor(pairs, dtype=torch.float64).clamp(min=1e-12).log()
+        factor = math.exp(1.96 * float((spread[:, 0] - spread[:, 1]).std()))
         ratio = distance / floor
         record["ratio_interval"] = [ratio / factor, ratio * factor]
         record["interval"] = f"95 %, bootstrap over items, {REPEATS} repeats"

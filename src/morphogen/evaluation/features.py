@@ -18,18 +18,19 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import morphogen
 from morphogen.core import discover
 from morphogen.core.errors import BundleError, MorphogenError
 from morphogen.core.family import Family
 from morphogen.core.random import generator, mix_seed
-from morphogen.core.recipe import Recipe, build_family
+from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import read_tensors, write_tensors, write_text
 from morphogen.data.dataset import Data
@@ -70,7 +71,7 @@ class FeatureExtractor:
             "target": self.target,
             "accuracy": round(self.accuracy, 4),
             "weights_sha256": self.weights_hash,
-            "recipe": self.recipe,
+            **self.recipe,
         }
 
 
@@ -80,9 +81,15 @@ def feature_extractor(data: Data, seed: int = 0, device: str = "cpu") -> Feature
     target = label or "cluster"
     train, test = (data.train, data.test) if label else _clustered(data, seed)
     num_classes = data.conditions[label].vocab_size if label else int(train.cond[target].max()) + 1
-    recipe = _recipe(data, target)
+    recipe = resolve(_recipe(data, target), data.spec)
     num_steps = min(max(EPOCHS * len(train) // BATCH_SIZE, FEWEST_STEPS), MOST_STEPS)
-    about = {"recipe": asdict(recipe), "num_steps": num_steps, "seed": seed}
+    about = {
+        "family": recipe.family,
+        "backbone": recipe.backbone,
+        "num_steps": num_steps,
+        "seed": seed,
+        "code_version": morphogen.__version__,
+    }
     key = hashlib.sha256(json.dumps([data.digest, about], sort_keys=True).encode()).hexdigest()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

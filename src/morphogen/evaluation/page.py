@@ -123,8 +123,14 @@ def _numbers(record: Mapping[str, Any]) -> str:
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
+    def shown(value: Any) -> object:
+        if isinstance(value, Mapping):
+            return ", ".join(f"{name} {each}" for name, each in value.items())
+        return value
+
     rows = [
-        f"<tr><td>{_text(key.replace('_', ' '))}</td><td><code>{_text(value)}</code></td></tr>"
+        f"<tr><td>{_text(key.replace('_', ' '))}</td>"
+        f"<td><code>{_text(shown(value))}</code></td></tr>"
         for key, value in facts.items()
     ]
     return f"<table>{''.join(rows)}</table>"

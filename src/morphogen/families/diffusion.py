@@ -29,7 +29,7 @@ from morphogen.core.batch import Batch
 from morphogen.core.gaussian_path import GaussianPath
 from morphogen.core.random import randn, stratified
 from morphogen.core.spec import TensorSpec
-from morphogen.families._denoiser import Denoiser
+from morphogen.families._denoiser import Baseline, Denoiser
 
 LOWEST_TIME = 1e-3  # below it the "eps" and "x" conversions divide by almost nothing
 
@@ -39,14 +39,6 @@ class Diffusion(Denoiser):
 
     papers = ("sohl2015deep", "ho2020denoising", "nichol2021improved", "salimans2022progressive")
     path = GaussianPath("cosine")
-    train_defaults = {
-        "optimizer": "muon",
-        "lr": 3e-3,
-        "batch_size": 64,
-        "warmup": 0.03,
-        "decay": 1.0,
-        "weight_decay": 0.01,
-    }
 
     def __init__(
         self,
@@ -58,11 +50,14 @@ class Diffusion(Denoiser):
         weighting: Literal["none", "min_snr"] = "none",  # weight of the loss over t
         drop_prob: float = 0.1,  # share of items trained without their conditions, for guidance
         cond_dim: int = 128,  # width of the embedded time and conditions
+        baseline: Baseline = "auto",  # start from the best linear denoiser (auto: if it is small)
         sampler: str = "dpm_solver",  # default sampler
         num_steps: int = 25,  # default number of sampling steps
         time_shift: float = 1.0,  # > 1 spends more sampling steps at high noise
     ) -> None:
-        super().__init__(spec, conditions, backbone, cond_dim, drop_prob)
+        super().__init__(
+            spec, conditions, backbone, cond_dim=cond_dim, drop_prob=drop_prob, baseline=baseline
+        )
         self.target, self.weighting = target, weighting
         self.sampler, self.num_steps, self.time_shift = sampler, num_steps, time_shift
 
@@ -73,15 +68,22 @@ class Diffusion(Denoiser):
         x = batch.x
         eps = randn(x.shape, generator).to(x)
         t = LOWEST_TIME + (1 - 2 * LOWEST_TIME) * stratified(len(x), generator).to(x)
-        alpha, sigma = self._wide(self.path.alpha(t), x), self._wide(self.path.sigma(t), x)
-        wanted = {"v": alpha * eps - sigma * x, "eps": eps, "x": x}[self.target]
-        predicted = self.predict_raw(self.path.noised(x, eps, t), t, batch.cond, generator)
+        a, b = (self._wide(weight, x) for weight in self.target_weights(t))
+        wanted = a * x + b * eps
+        predicted = self.predict_target(self.path.noised(x, eps, t), t, batch.cond, generator)
         error = (predicted - wanted).square().flatten(1).mean(1)
         return error * self._weight(t), {"mse": error}
 
+    def target_weights(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """v is alpha eps - sigma x, eps the noise, x the data."""
+        if self.target == "v":
+            return -self.path.sigma(t), self.path.alpha(t)
+        is_x = torch.full_like(t, float(self.target == "x"))
+        return is_x, 1 - is_x
+
     def denoise(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """E[x | x_t], from whatever the network predicts."""
-        predicted = self.predict_raw(x_t, t, cond)
+        predicted = self.predict_target(x_t, t, cond)
         alpha, sigma = self._wide(self.path.alpha(t), x_t), self._wide(self.path.sigma(t), x_t)
         if self.target == "v":
             return alpha * x_t - sigma * predicted

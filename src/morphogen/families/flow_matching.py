@@ -25,7 +25,7 @@ from morphogen.core.batch import Batch
 from morphogen.core.gaussian_path import GaussianPath
 from morphogen.core.random import randn, stratified
 from morphogen.core.spec import TensorSpec
-from morphogen.families._denoiser import Denoiser
+from morphogen.families._denoiser import Baseline, Denoiser
 
 
 class FlowMatching(Denoiser):
@@ -33,14 +33,6 @@ class FlowMatching(Denoiser):
 
     papers = ("lipman2023flow", "liu2023flow", "esser2024scaling", "ho2022classifier")
     path = GaussianPath("straight")
-    train_defaults = {
-        "optimizer": "muon",
-        "lr": 3e-3,
-        "batch_size": 64,
-        "warmup": 0.03,
-        "decay": 1.0,
-        "weight_decay": 0.01,
-    }
 
     def __init__(
         self,
@@ -51,11 +43,14 @@ class FlowMatching(Denoiser):
         time_sampling: Literal["uniform", "logit_normal"] = "logit_normal",  # law of t in training
         drop_prob: float = 0.1,  # share of items trained without their conditions, for guidance
         cond_dim: int = 128,  # width of the embedded time and conditions
+        baseline: Baseline = "auto",  # start from the best linear denoiser (auto: if it is small)
         sampler: str = "adams_bashforth",  # default sampler
         num_steps: int = 15,  # default number of sampling steps
         time_shift: float = 1.0,  # > 1 spends more sampling steps at high noise
     ) -> None:
-        super().__init__(spec, conditions, backbone, cond_dim, drop_prob)
+        super().__init__(
+            spec, conditions, backbone, cond_dim=cond_dim, drop_prob=drop_prob, baseline=baseline
+        )
         self.time_sampling = time_sampling
         self.sampler, self.num_steps, self.time_shift = sampler, num_steps, time_shift
 
@@ -66,12 +61,16 @@ class FlowMatching(Denoiser):
         x = batch.x
         eps = randn(x.shape, generator).to(x)
         t = self._draw_times(len(x), generator).to(x)
-        v = self.predict_raw(self.path.noised(x, eps, t), t, batch.cond, generator)
+        v = self.predict_target(self.path.noised(x, eps, t), t, batch.cond, generator)
         return (v - self.path.velocity(x, eps, t)).square().flatten(1).mean(1), {}
+
+    def target_weights(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The velocity's: (-1, 1)."""
+        return self.path.slopes(t)
 
     def denoise(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """E[x | x_t] = x_t - t v."""
-        return self.path.x_from_velocity(self.predict_raw(x_t, t, cond), x_t, t)
+        return self.path.x_from_velocity(self.predict_target(x_t, t, cond), x_t, t)
 
     def _draw_times(self, num: int, generator: torch.Generator) -> Tensor:
         """(B,), spread evenly over the batch."""

@@ -12,7 +12,7 @@ both sides,
 make the game converge locally where without them it can circle for ever (Mescheder et al. 2018;
 Huang et al. 2024, arXiv:2501.05441: with the two together, no other trick is needed).
 
-    z ~ N(0, I) --[generator | cond]--> x~ --(augment)--> [critic | cond] --> score
+    z ~ N(0, I) --[generator | cond]--> x~ --(augment)--> [critic] --> phi(x~).(1 + e(cond))
 
 Little data: real and fake items pass through the same random, differentiable augmentation before
 the critic sees them, each item with probability `augment_prob` (Zhao et al. 2020,
@@ -37,6 +37,11 @@ from morphogen.core.random import rand, randn
 from morphogen.core.spec import TensorSpec
 
 
+# Weight of the squared middle of a pair's scores. The loss sees differences only; without it the
+# scores' common offset would be left to rounding (Karras et al. 2018 keep scores near 0 so).
+DRIFT = 1e-3
+
+
 class GAN(Family):
     """Relativistic GAN with R1 and R2 penalties and augmentation for small data."""
 
@@ -45,7 +50,7 @@ class GAN(Family):
     # Momentum would chase where the opponent was.
     train_defaults = {"lr": 2e-4, "beta1": 0.0, "beta2": 0.99, "batch_size": 64, "grad_clip": 0.0}
     papers = ("goodfellow2014generative", "jolicoeur2019relativistic", "mescheder2018which",
-              "huang2024gan", "zhao2020differentiable")  # fmt: skip
+              "miyato2018cgans", "huang2024gan", "zhao2020differentiable")  # fmt: skip
     compiles = False
     latent_prior = "gaussian"
 
@@ -66,7 +71,7 @@ class GAN(Family):
         continuous, cond_dim = spec.with_channels(spec.channels), cond_dim if conditions else 0
         self.latent_spec = TensorSpec.vector(latent_dim)
         self.generator = backbone(self.latent_spec, continuous, cond_dim)
-        self.critic = backbone(continuous, TensorSpec.vector(1), cond_dim)
+        self.critic = backbone(continuous, TensorSpec.vector(max(cond_dim, 1)))
         self.generator_conditioner = Conditioner(conditions, cond_dim)
         self.critic_conditioner = Conditioner(conditions, cond_dim)
         self.gamma, self.augment_prob, self.flip = gamma, augment_prob, flip
@@ -93,20 +98,25 @@ class GAN(Family):
     def loss(
         self, batch: Batch, phase: str, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """f of the score's difference, real against fake; for the critic plus both penalties."""
-        fake = self._generate(self._noise(len(batch), generator), batch.cond)
+        """f of the difference of scores, real against fake; for the critic plus the penalties."""
+        # A fake made for no class in particular must not be judged as one of a class: the same
+        # items go without their conditions on both sides.
+        keep = (rand((len(batch), 1), generator) >= self.drop_prob).to(self.device)
+        fake = self._generate(self._noise(len(batch), generator), batch.cond, keep)
         if phase == "generator":
-            real_score, fake_score = self._scores(batch.x, fake, batch.cond, generator)
+            real_score, fake_score = self._scores(batch.x, fake, batch.cond, keep, generator)
             return F.softplus(real_score - fake_score), {}
         real, fake = batch.x.detach().requires_grad_(), fake.detach().requires_grad_()
-        real_score, fake_score = self._scores(real, fake, batch.cond, generator)
+        real_score, fake_score = self._scores(real, fake, batch.cond, keep, generator)
         slopes = torch.autograd.grad(
             (real_score + fake_score).sum(), (real, fake), create_graph=True
         )
         r1, r2 = (slope.square().flatten(1).sum(1) for slope in slopes)
         adversarial = F.softplus(fake_score - real_score)
-        parts = {"adversarial": adversarial, "r1": r1, "r2": r2, "gap": real_score - fake_score}
-        return adversarial + 0.5 * self.gamma * (r1 + r2), parts
+        offset = ((real_score + fake_score) / 2).square()
+        gap = real_score - fake_score
+        parts = {"adversarial": adversarial, "r1": r1, "r2": r2, "real": real_score, "gap": gap}
+        return adversarial + 0.5 * self.gamma * (r1 + r2) + DRIFT * offset, parts
 
     @torch.no_grad()
     def sample(
@@ -122,7 +132,7 @@ class GAN(Family):
 
     def decode(self, z: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """What the generator makes of z: (B, Z) -> (B, *shape)."""
-        x = self._generate(z, cond, drop=False)
+        x = self._generate(z, cond)
         return x.clamp(-1, 1) if self.spec.levels else x
 
     # -- parts -------------------------------------------------------------------------------------
@@ -130,36 +140,48 @@ class GAN(Family):
     def _noise(self, num: int, generator: torch.Generator) -> Tensor:
         return randn((num, *self.latent_spec.shape), generator).to(self.device)
 
-    def _generate(self, z: Tensor, cond: Mapping[str, Tensor] | None, drop: bool = True) -> Tensor:
-        return self.generator(z, self._context(self.generator_conditioner, cond, len(z), drop))
+    def _generate(
+        self, z: Tensor, cond: Mapping[str, Tensor] | None, keep: Tensor | None = None
+    ) -> Tensor:
+        return self.generator(z, self._context(self.generator_conditioner, cond, len(z), keep))
 
     def _scores(
-        self, real: Tensor, fake: Tensor, cond: Mapping[str, Tensor], generator: torch.Generator
+        self,
+        real: Tensor,
+        fake: Tensor,
+        cond: Mapping[str, Tensor],
+        keep: Tensor,
+        generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
-        """The critic on both, augmented, in one pass: (B, *), (B, *) -> (B,), (B,)."""
-        both = augment(torch.cat([real, fake]), self.augment_prob, generator, flip=self.flip)
-        context = self._context(self.critic_conditioner, cond, len(real), drop=True)
-        if context is not None:
-            context = torch.cat([context, context])
+        """The critic on both, augmented, in one pass: (B, *), (B, *) -> (B,), (B,).
+
+        Features meet the embedded condition in a scalar product (Miyato & Koyama 2018), plus what
+        holds whatever the condition is: phi(x).(1 + e(cond)) / sqrt(D).
+        """
+        both = torch.cat(
+            [augment(x, self.augment_prob, generator, flip=self.flip) for x in (real, fake)]
+        )
         # Fused attention has no second derivative, which the penalties need.
         with sdpa_kernel(SDPBackend.MATH):
-            real_score, fake_score = self.critic(both, context)[:, 0].chunk(2)
+            features = self.critic(both)  # (2B, D), or (2B, 1) without conditions
+        context = self._context(self.critic_conditioner, cond, len(real), keep)
+        if context is not None:
+            features = features * (1 + torch.cat([context, context]))
+        real_score, fake_score = (features.sum(1) / features.shape[1] ** 0.5).chunk(2)
         return real_score, fake_score
 
     def _context(
-        self, conditioner: Conditioner, cond: Mapping[str, Tensor] | None, num: int, drop: bool
+        self,
+        conditioner: Conditioner,
+        cond: Mapping[str, Tensor] | None,
+        num: int,
+        keep: Tensor | None,
     ) -> Tensor | None:
-        """Embedded conditions (B, D), None without any.
-
-        The first items of a batch in training go without: the same ones on both sides, because a
-        fake made for no class in particular must not be judged as one of a class.
-        """
-        num_free = round(self.drop_prob * num) if drop else 0
-        kept = {name: value[num_free:] for name, value in (cond or {}).items()}
-        embedded = conditioner(kept, num - num_free)
+        """Embedded conditions (B, D), None without any; those of "none" where not `keep` (B, 1)."""
+        embedded = conditioner(cond, num)
         if not self.conditions:
             return None
-        return torch.cat([conditioner(None, num_free), embedded]) if num_free else embedded
+        return embedded if keep is None else torch.where(keep, embedded, conditioner(None, num))
 
 
 def augment(x: Tensor, prob: float, generator: torch.Generator, *, flip: bool = False) -> Tensor:

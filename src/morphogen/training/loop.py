@@ -31,6 +31,7 @@ from morphogen.training.schedule import Schedule, TrainState
 SNAPSHOT_EVERY = 50  # steps; rollbacks and checkpoints happen at multiples of it only
 LOG_EVERY = 0.5  # seconds
 MOST_ROLLBACKS = 5
+PREPARE_ITEMS, PREPARE_VALUES = 10_000, 1 << 24  # seen at once before training, at most
 
 
 @dataclass
@@ -147,7 +148,8 @@ class Run:
 
     def prepare(self) -> None:
         """Let the family see one large batch; every process sees the same."""
-        rows = DataOrder(len(self.split), min(1024, len(self.split)), self.options.seed).rows(0)
+        num = min(len(self.split), PREPARE_ITEMS, PREPARE_VALUES // self.split.spec.num_values + 1)
+        rows = DataOrder(len(self.split), num, self.options.seed).rows(0)
         generator = torch.Generator().manual_seed(mix_seed(self.options.seed, -1))
         with torch.no_grad():
             self.family.prepare(self.split.batch(rows).to(self.device), generator)

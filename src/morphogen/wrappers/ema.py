@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """The average of a module's floating-point state; integer state is copied."""
+    """The average of a module's parameters; buffers, which are statistics already, are copied."""
 
     def __init__(self, module: nn.Module, width: float) -> None:
         self.gamma = gamma_of(width)
@@ -33,8 +33,8 @@ class EMA:
         rate = 1 - (1 - 1 / self.num_updates) ** (self.gamma + 1)
         averages: list[Tensor] = []
         values: list[Tensor] = []
-        for name, value in module.state_dict().items():
-            if value.is_floating_point():
+        for name, value in module.state_dict(keep_vars=True).items():
+            if isinstance(value, nn.Parameter):
                 averages.append(self.average[name])
                 values.append(value)
             else:
