@@ -29,7 +29,6 @@ INTRODUCTIONS = {
 
 def pages() -> dict[str, str]:
     """File name -> text, for every axis."""
-    os.environ.pop("MORPHOGEN_PLUGINS", None)  # the pages describe the project, not one's plugins
     from morphogen.core.discover import AXES
 
     return {f"{folder}.md": axis_page(axis, folder) for axis, folder in AXES.items()}
@@ -147,6 +146,7 @@ def _cell(text: str) -> str:
 
 def main() -> None:
     """Write the pages, or compare with what is there."""
+    os.environ.pop("MORPHOGEN_PLUGINS", None)  # the pages describe the project, not one's plugins
     check = "--check" in sys.argv[1:]
     stale = []
     FOLDER.mkdir(parents=True, exist_ok=True)

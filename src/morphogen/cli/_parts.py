@@ -77,5 +77,5 @@ def _plain(fact: object) -> str:
     if isinstance(fact, float):
         return number(fact)
     if isinstance(fact, (list, tuple)):
-        return ", ".join(map(str, fact))
+        return ", ".join(map(_plain, fact))
     return str(fact)
