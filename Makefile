@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: install
-	PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/demo.sh
+	PATH="$(abspath $(BIN)):$$PATH" sh scripts/demo.sh
 
 test: lint
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2

@@ -199,3 +199,11 @@ def test_file_names_cannot_leave_the_folder(copy: Path) -> None:
     edit(copy, files={**config["files"], "../outside.safetensors": "0" * 64})
     with pytest.raises(BundleError, match="missing"):
         Bundle.open(copy)
+
+
+def test_a_task_without_its_items_says_so(saved: Path) -> None:
+    bundle = Bundle.open(saved)
+    with pytest.raises(RecipeError, match="needs items"):
+        bundle.task("inpaint")
+    with pytest.raises(RecipeError, match="takes no items"):
+        bundle.task("generate", torch.zeros(1, *bundle.family.spec.shape))

@@ -1,7 +1,7 @@
 """pythae's models with its own convolutional networks for 28 x 28 pictures, under a clock.
 
 `--model vae` samples from the prior, `--model iwae` trains with 10 importance samples, and
-`--model rae` is the regularised autoencoder with a Gaussian-mixture sampler, pythae's best published
+`--model rae` is the regularised autoencoder with a Gaussian-mixture sampler, its best published
 pair on MNIST.
 """
 

@@ -11,6 +11,7 @@ installed components, and dotted paths are refused unless the caller says `trust
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from torch import Tensor
 from morphogen.core import discover
 from morphogen.core.capability import why_not
 from morphogen.core.codec import Codec, Item
-from morphogen.core.errors import BundleError, RefusedPair
+from morphogen.core.errors import BundleError, RecipeError, RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.random import generator as new_generator
 from morphogen.core.recipe import Recipe, build_family
@@ -142,15 +143,35 @@ class Bundle:
                 hint=f"morphogen tasks {self.path or 'BUNDLE'}",
             )
         arguments = check_options(run, options, name)
+        takes_items = "x" in inspect.signature(run).parameters
+        if takes_items != bool(inputs):
+            raise RecipeError(
+                f"the task {name!r} {'needs' if takes_items else 'takes no'} items to work on",
+                found=f"{len(inputs)} items",
+                hint=f"morphogen task {name} {self.path or 'BUNDLE'}{' a.png' * takes_items}",
+            )
         if inputs:
             arguments["x"] = self.encode(*inputs)
         draw = new_generator(seed)
         num = len(arguments["x"]) if "x" in arguments else int(arguments.get("num", 16))
         arguments["cond"] = self.conditions(num, cond or {}, draw, drawn=not inputs)
+        device = self.family.device
+        for key, value in arguments.items():
+            if isinstance(value, Tensor):
+                arguments[key] = value.to(device)
+        arguments["cond"] = {key: value.to(device) for key, value in arguments["cond"].items()}
         with torch.no_grad():
             result: Result = run(self.family, generator=draw, **arguments)
         result.codec = self.codec
+        self._name_classes(result)
         return result
+
+    def _name_classes(self, result: Result) -> None:
+        """Put class names in place of class indices."""
+        for name, values in result.values.items():
+            known = self.codec.class_names(name) if name in self.codec.conditions else []
+            if known and isinstance(values, list) and all(isinstance(v, int) for v in values):
+                result.values[name] = [known[value] for value in values]
 
     def tasks(self) -> dict[str, str | None]:
         """Every task: None when it applies to this model, else the reason why it does not."""

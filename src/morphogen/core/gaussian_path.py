@@ -91,7 +91,7 @@ class GaussianPath:
 
 
 class DenoiserSampling:
-    """Sampling, filling and inversion for whatever has `path`, `spec` and `denoise`.
+    """Sampling for whatever has `path`, `spec` and `denoise`.
 
     Families and the guidance wrapper inherit it: guided sampling is sampling with another denoiser.
     """
@@ -102,6 +102,7 @@ class DenoiserSampling:
     num_steps: int = 25
     time_shift: float = 1.0
     denoise: Callable[..., Tensor]
+    device: Any = torch.device("cpu")
 
     @torch.no_grad()
     def sample(
@@ -114,7 +115,7 @@ class DenoiserSampling:
         sampler: str | None = None,
     ) -> Tensor:
         """Integrate from noise at t = 1 to data at t = 0. (num, *shape)."""
-        noise = randn((num, *self.spec.shape), generator)
+        noise = randn((num, *self.spec.shape), generator).to(self.device)
         return self.integrate(
             noise, 1.0, cond=cond, generator=generator, num_steps=num_steps, sampler=sampler
         )
@@ -133,8 +134,8 @@ class DenoiserSampling:
     ) -> Tensor:
         """From x_t at t = `start` down to data. (B, *).
 
-        `correct(x, t)` may amend each estimate of the data, which is how filling and
-        super-resolution hold on to what is known.
+        `correct(x, t)` may amend each estimate of the data, which is how
+        super-resolution holds on to what is known.
         """
         solve: Any = discover.find("sampler", sampler or self.sampler)
 
@@ -146,32 +147,6 @@ class DenoiserSampling:
         times = self.path.times(steps, start, self.time_shift).to(x_t.dtype).to(x_t.device)
         x: Tensor = solve(denoise, x_t, times, self.path, generator)
         return x.clamp(-1, 1) if self.spec.levels else x
-
-    @torch.no_grad()
-    def fill(
-        self,
-        x: Tensor,
-        known: Tensor,
-        *,
-        cond: Mapping[str, Tensor] | None = None,
-        generator: torch.Generator,
-        num_steps: int | None = None,
-    ) -> Tensor:
-        """Redraw x where `known` is False (Lugmayr et al. 2022, RePaint; Song et al. 2021).
-
-        Every estimate of the data is replaced by the truth where it is known, and the step to the
-        next time is taken from there with fresh noise, so that the two parts come to agree.
-        """
-
-        def correct(estimate: Tensor, t: Tensor) -> Tensor:
-            return torch.where(known, x, estimate)
-
-        noise = randn(x.shape, generator).to(x)
-        filled = self.integrate(
-            noise, 1.0, cond=cond, generator=generator, num_steps=num_steps,
-            sampler="ancestral", correct=correct,
-        )  # fmt: skip
-        return torch.where(known, x, filled)
 
 
 def _wide(scalar: Tensor, like: Tensor) -> Tensor:

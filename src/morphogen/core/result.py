@@ -18,9 +18,10 @@ from morphogen.core.storage import write_text
 class Result:
     """Items in model space with the numbers that belong to them.
 
-    `x` (N, *shape) or None; `values` one list per name, N long, or scalars; `route` says which of a
-    task's ways ran; `columns` how many items stand in a row; `positions` (N, 2) lays items out as a
-    map. The bundle that ran the task attaches its codec, so that a result can decode itself.
+    `x` (N, *shape) or None: results, often with the inputs among them; `values` one list per name,
+    as long as the inputs, or scalars; `route` says which of a task's ways ran; `columns` how many
+    items stand in a row; `positions` (N, 2) lays items out as a map. The bundle that ran the task
+    attaches its codec, so that a result can decode itself.
     """
 
     x: Tensor | None = None

@@ -158,6 +158,20 @@ class RBMLayer(nn.Module):
         share = labels.mean(0).clamp(min=1e-3).log()
         self.visible_bias.copy_(torch.cat([frequency, share]))
 
+    @torch.no_grad()
+    def start_upside_down(self, below: RBMLayer) -> None:
+        """Begin with the marginal over h that `below` has: its weights with the sides exchanged.
+
+        The hidden units left over stay as they are. Does nothing where `below` has more visible
+        units than this layer has hidden ones, or units of another kind (Hinton et al. 2006).
+        """
+        size = below.num_units
+        if below.gaussian or size > len(self.hidden_bias):
+            return
+        self.weight[: self.num_units, :size] = below.weight[:size].T
+        self.visible_bias[: self.num_units] = below.hidden_bias
+        self.hidden_bias[:size] = below.visible_bias[:size]
+
     # -- parts -------------------------------------------------------------------------------------
 
     def _log_variance(self) -> Tensor:

@@ -3,13 +3,13 @@ r"""Deep belief network: restricted Boltzmann machines stacked, each learning th
     p(v, h1, ..., hL) = p(hL-1, hL) p(hL-2 | hL-1) ... p(v | h1)
 
 The top two layers are an RBM; those below are directed, downwards. Training is greedy (Hinton,
-Osindero & Teh 2006): layer 1 is an RBM on the data; then it is frozen, and layer 2 is an RBM on the
-probabilities p(h1 = 1 | v); and so on, which never loosens a bound on log p(v) while layers are as
-wide as those below. Each layer learns by contrastive divergence (see `rbm`), without
+Osindero & Teh 2006): layer 1 is an RBM on the data; then it is frozen, and layer 2 is an RBM on
+draws of p(h1 | v); and so on. A layer starts as the one below upside down, where it is wide enough
+to hold its units: the stack is then the model that it was, and learning raises a bound on log p(v). Each layer learns by contrastive divergence (see `rbm`), without
 backpropagation. The layers share the run evenly: `progress` says whose turn it is.
 
-    data --W1--> h1 --W2--> h2 <--Gibbs--> (h1, label)        up by means, to learn and to encode
-    data <--W1-- h1 <--W2-- h2                                down by sampling, to generate
+    data --W1--> h1 --W2--> h2 <--Gibbs--> (h1, label)    up: draws to learn, means to encode
+    data <--W1-- h1 <--W2-- h2                            down: draws to generate
 
 A class label takes part as visible units of the top machine, as in the paper. There is no network:
 the backbone of the recipe is taken, and not used.
@@ -47,7 +47,7 @@ class DBN(Boltzmann):
         conditions: Mapping[str, TensorSpec],
         backbone: BuildBackbone,
         *,
-        num_hidden: tuple[int, ...] = (512, 512),  # hidden units of each layer, lowest first
+        num_hidden: tuple[int, ...] = (512, 1024),  # hidden units of each layer, lowest first
         visible: Literal["auto", "bernoulli", "gaussian"] = "auto",  # auto: gaussian if continuous
         cd_steps: int = 5,  # Gibbs rounds per training step
         num_chains: int = 128,  # persistent chains per layer; 0 starts from the data at every step
@@ -81,7 +81,7 @@ class DBN(Boltzmann):
     def prepare(self, batch: Batch, generator: torch.Generator) -> None:
         """Start the lowest layer from the frequencies of the data."""
         self.unit_mean.copy_(self.to_units(batch.x).mean(0))
-        self._start(0, batch)
+        self._start(0, batch, generator)
 
     @property
     def turn(self) -> int:
@@ -93,7 +93,7 @@ class DBN(Boltzmann):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """F(data) - F(samples) of the layer in turn, samples held fixed: its gradient is CD."""
         layer = self._layer(self.turn)
-        positive = self._below(self.turn, batch)
+        positive = self._below(self.turn, batch, generator)
         negative = self._negative(self.turn, positive, generator)
         return layer.free_energy(positive) - layer.free_energy(negative).mean(), {}
 
@@ -104,11 +104,11 @@ class DBN(Boltzmann):
         turn = self.turn
         with torch.no_grad():
             for index in range(int(self.num_started), turn + 1):
-                self._start(index, batch)
+                self._start(index, batch, generator)
             for parameter in self.parameters():
                 parameter.grad = None
             layer = self._layer(turn)
-            positive = self._below(turn, batch)
+            positive = self._below(turn, batch, generator)
             negative = self._negative(turn, positive, generator)
             layer.set_gradients(positive, negative)
             contrast = layer.free_energy(positive).mean() - layer.free_energy(negative).mean()
@@ -169,10 +169,13 @@ class DBN(Boltzmann):
 
     # -- parts -------------------------------------------------------------------------------------
 
-    def _start(self, index: int, batch: Batch) -> None:
+    def _start(self, index: int, batch: Batch, generator: torch.Generator) -> None:
         """Biases and chains of a layer from the first batch that it sees."""
-        seen = self._below(index, batch)
-        self._layer(index).start_from(seen)
+        seen = self._below(index, batch, generator)
+        layer = self._layer(index)
+        layer.start_from(seen)
+        if index > 0:
+            layer.start_upside_down(self._layer(index - 1))
         if (chains := self._chains(index)) is not None:
             chains.start_from(seen)
         self.num_started.fill_(index + 1)
@@ -184,9 +187,11 @@ class DBN(Boltzmann):
         return units
 
     @torch.no_grad()
-    def _below(self, index: int, batch: Batch) -> Tensor:
+    def _below(self, index: int, batch: Batch, generator: torch.Generator) -> Tensor:
         """What layer `index` sees of a batch; the top one sees the label too."""
-        units = self._up(self.to_units(batch.x), index)
+        units = self.to_units(batch.x)
+        for lower in range(index):
+            units = self._layer(lower).sample_hidden(units, generator)
         if index < len(self.layers) - 1 or not self.num_labels:
             return units
         own = {name: value for name, value in batch.cond.items() if name in self.conditions}

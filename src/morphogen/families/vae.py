@@ -42,6 +42,7 @@ class VAE(Family):
     train_defaults: ClassVar[dict[str, Any]] = {"lr": 1e-3, "batch_size": 128}
     papers: ClassVar[tuple[str, ...]] = ("kingma2014auto", "burda2016importance")
     log_prob_is = "lower bound"
+    latent_prior = "gaussian"
 
     def __init__(
         self,

@@ -1,0 +1,177 @@
+"""Documentation is held to the code: commands run, examples work, links resolve, pages are current."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
+
+
+def blocks(page: str, mark: str, language: str) -> list[tuple[str, str]]:
+    """The code blocks of a page that stand under `<!-- mark ... -->`: (rest of the mark, code)."""
+    pattern = rf"<!-- {mark}([^>]*?) ?-->\n```{language}\n(.*?)```"
+    found = re.findall(pattern, (ROOT / page).read_text(), re.DOTALL)
+    return [(rest.strip(": "), code) for rest, code in found]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """A folder with `photos/`: twelve digits of each class."""
+    export = [sys.executable, str(ROOT / "scripts" / "export_digits.py"), "photos", "12"]
+    subprocess.run(export, cwd=tmp_path, check=True, capture_output=True)
+    return tmp_path
+
+
+def run(folder: Path, *command: str, **environment: str) -> str:
+    """Run a command where the console script is the one of this environment."""
+    script_folder = str(Path(sys.executable).parent)
+    path = os.pathsep.join([script_folder, os.environ.get("PATH", "")])
+    variables = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **environment}
+    done = subprocess.run(
+        command, cwd=folder, env=variables, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_readme_commands_run(workplace: Path) -> None:
+    shells = blocks("README.md", "run", "sh")
+    assert len(shells) >= 6
+    script = "set -eu\n" + "".join(code for _, code in shells)
+    for slow, quick in {
+        "--budget 10m": "--budget 6steps --set backbone.model_dim=8",
+        "-n 64": "-n 4",
+        "-n 16": "-n 4",
+        "evaluate models/digits": "evaluate models/digits --num 16",
+    }.items():
+        assert slow in script
+        script = script.replace(slow, quick)
+    said = run(workplace, "sh", "-c", script)
+    for made in ("grid.png", "threes.png", "steps.png", "models/digits/evaluation.html"):
+        assert (workplace / made).stat().st_size > 0
+    for word in (
+        "Nothing is wrong with it",
+        "forecast:",
+        "does not apply",
+        "ratio",
+        "@inproceedings",
+    ):
+        assert word in said
+
+
+def test_readme_python_runs(workplace: Path) -> None:
+    (example,) = (code for _, code in blocks("README.md", "python", "python"))
+    assert 'budget="10m"' in example
+    run(workplace, sys.executable, "-c", example.replace('"10m"', '"3steps"'))
+    assert (workplace / "grid.png").is_file()
+
+
+def test_readme_names_every_component() -> None:
+    from morphogen.core import discover
+
+    text = (ROOT / "README.md").read_text()
+    for axis in ("modality", "family", "backbone", "task"):
+        table = next(
+            line for line in text.splitlines() if line.startswith(f"| {discover.AXES[axis]} ")
+        )
+        missing = [name for name in discover.names(axis) if name not in table]
+        assert not missing, f"README's table of {axis} lacks {missing}"
+
+
+def test_extend_example_works(workplace: Path) -> None:
+    for place, code in blocks("docs/extend.md", "file", "python"):
+        file = workplace / "plugins" / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(code)
+    plugins = str(workplace / "plugins")
+    ((_, check),) = blocks("docs/extend.md", "python", "python")
+    check += (
+        "\nfrom morphogen.testing import check_task\ncheck_task(discover.find('task', 'surprise'))"
+    )
+    run(workplace, sys.executable, "-c", check, MORPHOGEN_PLUGINS=plugins)
+    ((_, shell),) = blocks("docs/extend.md", "sh", "sh")
+    said = run(workplace, "sh", "-c", "set -eu\n" + shell)
+    assert "independent" in said
+    assert "cond_dim" in said
+    assert re.search(r"applies\n(  .*\n)*  surprise ", said)
+    assert (workplace / "independent.png").is_file()
+
+
+def test_reference_pages_are_current() -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "MORPHOGEN_PLUGINS"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "docs.py"), "--check"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_resolve(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for link in LINK.findall(text):
+        target, _, anchor = link.partition("#")
+        if "://" in target:
+            continue
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), f"{page.name}: {link} leads nowhere"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            slugs = {heading.strip().lower().replace(" ", "-") for heading in headings}
+            assert anchor in slugs, f"{page.name}: {link} names no heading"
+
+
+def test_every_verb_is_in_the_readme() -> None:
+    from morphogen.cli.app import verbs
+
+    text = (ROOT / "README.md").read_text()
+    for verb in verbs():
+        assert re.search(rf"morphogen {verb}\b", text), f"README does not show `morphogen {verb}`"
+
+
+def test_every_axis_and_capability_is_in_the_concepts() -> None:
+    from morphogen.core import capability, discover
+
+    text = (ROOT / "docs" / "concepts.md").read_text()
+    names = [
+        *discover.AXES,
+        *(n for n in vars(capability) if n.startswith(("Can", "Has")) and n[3:4].isupper()),
+    ]
+    for name in names:
+        assert name in text, f"concepts.md does not speak of {name}"
+
+
+def test_every_public_name_of_the_package_is_documented() -> None:
+    import morphogen
+
+    for name in morphogen.__all__:
+        assert (getattr(morphogen, name).__doc__ or "").strip(), f"mg.{name} has no docstring"
+
+
+def test_every_cited_paper_is_in_the_references() -> None:
+    from morphogen.cli.cite import papers_of, references
+    from morphogen.core import discover
+
+    entries = references()
+    assert "morphogen" in entries
+    for axis in ("family", "sampler", "backbone", "wrapper"):
+        for name in discover.names(axis):
+            keys = papers_of(discover.find(axis, name), entries)
+            assert keys, f"{axis} {name} cites nothing that references.bib holds"
+            assert set(keys) <= entries.keys(), f"{axis} {name}: {set(keys) - entries.keys()}"
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    files = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    assert [int(file.name[:4]) for file in files] == list(range(1, len(files) + 1))
