@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -10,8 +12,9 @@ from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
 from morphogen.core.capability import CanReconstruct, CanSample, missing
 from morphogen.core.errors import RecipeError, RefusedPair
-from morphogen.core.random import generator, rand, randint
+from morphogen.core.random import generator, rand, randint, randn
 from morphogen.core.spec import TensorSpec
+from morphogen.families._rbm_layer import RBMLayer
 from morphogen.families.dbn import DBN
 from morphogen.training.distributed import Processes
 from morphogen.training.optimizer import PhaseUpdate
@@ -67,6 +70,23 @@ def test_layers_learn_in_turn():
             assert changed == {str(turn)}
     model.progress = 1.0
     assert model.turn == 2
+
+
+def test_upside_down_a_layer_is_the_same_model():
+    # p(h) of the lower machine is p(v) of the upper one: free energies differ by a constant.
+    below, above, draw = RBMLayer(4, 5), RBMLayer(5, 4), generator(0)
+    with torch.no_grad():
+        for parameter in below.parameters():
+            parameter.copy_(randn(parameter.shape, draw))
+    above.start_upside_down(below)
+    v = torch.tensor(list(itertools.product([0.0, 1.0], repeat=4)))
+    h = torch.tensor(list(itertools.product([0.0, 1.0], repeat=5)))
+    energy = -(v @ below.visible_bias)[:, None] - h @ below.hidden_bias - v @ below.weight @ h.T
+    torch.testing.assert_close(above.free_energy(h), -torch.logsumexp(-energy, dim=0))
+    narrow = RBMLayer(5, 3)
+    before = narrow.weight.clone()
+    narrow.start_upside_down(below)
+    assert torch.equal(narrow.weight, before)
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.9])

@@ -1,4 +1,4 @@
-"""Documentation is held to the code: commands run, examples work, links resolve, pages are current."""
+"""Docs are held to the code: commands run, examples work, links resolve, pages are current."""
 
 from __future__ import annotations
 

@@ -26,17 +26,21 @@ class PlainProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.last_log is not None:
-            self._print(self.last_log)
+        self._print_last()
 
     def __call__(self, log: Log) -> None:
         """Show one log."""
         if log.event:
+            self._print_last()  # an event is read with the numbers that it happened at
             print(log.event, flush=True)
         elif log.values:
             self.last_log = log
             if time.monotonic() - self.last_line >= PLAIN_EVERY:
                 self._print(log)
+
+    def _print_last(self) -> None:
+        if self.last_log is not None:
+            self._print(self.last_log)
 
     def _print(self, log: Log) -> None:
         of = f"/{log.num_steps}" if log.num_steps else ""

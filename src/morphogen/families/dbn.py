@@ -5,8 +5,9 @@ r"""Deep belief network: restricted Boltzmann machines stacked, each learning th
 The top two layers are an RBM; those below are directed, downwards. Training is greedy (Hinton,
 Osindero & Teh 2006): layer 1 is an RBM on the data; then it is frozen, and layer 2 is an RBM on
 draws of p(h1 | v); and so on. A layer starts as the one below upside down, where it is wide enough
-to hold its units: the stack is then the model that it was, and learning raises a bound on log p(v). Each layer learns by contrastive divergence (see `rbm`), without
-backpropagation. The layers share the run evenly: `progress` says whose turn it is.
+to hold its units: the stack is then the model that it was, and learning raises a bound on log p(v).
+Each layer learns by contrastive divergence (see `rbm`), without backpropagation. The layers share
+the run evenly: `progress` says whose turn it is.
 
     data --W1--> h1 --W2--> h2 <--Gibbs--> (h1, label)    up: draws to learn, means to encode
     data <--W1-- h1 <--W2-- h2                            down: draws to generate
@@ -38,8 +39,8 @@ class DBN(Boltzmann):
     """Deep belief network, trained layer by layer by contrastive divergence."""
 
     papers = ("hinton2006fast", "bengio2007greedy")
-    # A rate that falls over the run would leave the upper layers nothing.
-    train_defaults = {"lr": 1e-3, "batch_size": 128, "grad_clip": 0.0, "decay": 0.1}
+    # The rate falls while the top layer learns; wide layers of noisy units bear no higher one.
+    train_defaults = {"lr": 1e-3, "batch_size": 128, "grad_clip": 0.0, "decay": 0.5}
 
     def __init__(
         self,
