@@ -4,14 +4,13 @@
 # make docs      the pages of docs/reference, written from the code
 #
 # PYTHON=python3.12 make install     another interpreter
-# make install TORCH_INDEX=          torch from the default index, such as its CUDA build
+# TORCH_INDEX=URL make install       torch from another index, such as PyTorch's own of CPU builds
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
-# Without an NVIDIA driver the CPU build is enough, and a tenth of the size.
-TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
+TORCH_INDEX ?=
 # Two test processes on two cores: one thread each.
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
@@ -21,7 +20,7 @@ install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --retries 1 --no-deps -c constraints.txt torch==2.13.0 \
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 \
 		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,data]'
 	touch $(STAMP)

@@ -35,16 +35,24 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(photos: Path) -> Path:
     """A flow-matching bundle after four steps, trained by the command itself."""
     out = photos.parent / "models" / "tiny"
-    main(["train", str(photos), "--family", "flow_matching", "--out", str(out), *TINY])
+    assert not run("train", str(photos), "--family", "flow_matching", "--out", str(out), *TINY)
     return out
+
+
+def run(*arguments: str) -> object:
+    """Run a command; return its exit code."""
+    try:
+        main(list(arguments))
+    except SystemExit as stop:
+        return stop.code
+    return 0
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """Run a command that must fail with exit code 1 and one plain message; return the message."""
-    with pytest.raises(SystemExit) as stop:
-        main(list(arguments))
+    code = run(*arguments)
     error = capsys.readouterr().err
-    assert stop.value.code == 1
+    assert code == 1
     assert error.startswith("error: ")
     assert "Traceback" not in error
     return error
@@ -52,11 +60,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """Run a command that must succeed; return what it printed."""
-    code: object = 0
-    try:
-        main(list(arguments))
-    except SystemExit as stop:
-        code = stop.code
+    code = run(*arguments)
     printed = capsys.readouterr()
     assert not code, printed.err
     return printed.out
@@ -94,9 +98,7 @@ def test_every_verb_and_option_has_help(verb: str, capsys: pytest.CaptureFixture
 
 def test_a_misspelt_verb_or_option_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, suggestion in ((["trian"], "'train'"), (["list", "--jsn"], "--json")):
-        with pytest.raises(SystemExit) as stop:
-            main(arguments)
-        assert stop.value.code == 2
+        assert run(*arguments) == 2
         assert suggestion in capsys.readouterr().err
 
 

@@ -203,6 +203,18 @@ def test_chains_go_on_across_steps_and_survive_the_state():
     assert torch.equal(first, copy.sample(9, generator=generator(2), num_steps=3))
 
 
+def test_chains_of_the_wanted_label_are_chosen_first():
+    model = random_rbm(conditions=LABEL, num_chains=6)
+    states = 2 * all_states(4)[:6] - 1
+    label = torch.tensor([0, 0, 1, 1, 1, 0])  # no chain of class 2
+    model.prepare(Batch(states, cond={"label": label}), generator(0))
+    chosen = model.chains.choose(50, generator(1), torch.eye(3)[torch.arange(50) % 3])
+    found = chosen[:, -3:].argmax(1)
+    wanted = torch.arange(50) % 3
+    assert torch.equal(found[wanted < 2], wanted[wanted < 2])
+    assert len(model.chains.choose(50, generator(2)).unique(dim=0)) == 6
+
+
 def test_capabilities_follow_the_conditions():
     plain, labelled = random_rbm(), random_rbm(conditions={**LABEL, "size": TensorSpec.vector(1)})
     for capability in (CanReconstruct, CanFill):

@@ -58,16 +58,6 @@ def print_facts(facts: Mapping[str, object], indent: str = "") -> None:
             print_facts(fact, indent + "  ")
 
 
-def duration(seconds: float) -> str:
-    """75 -> "1m 15s"."""
-    whole = int(seconds + 0.5)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m {whole % 60:02d}s"
-    return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
-
-
 def number(value: float) -> str:
     """Four significant digits, without an exponent where a person reads it more easily."""
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"

@@ -7,7 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from morphogen.cli._parts import duration, number
+from morphogen.cli._parts import number
+from morphogen.training.forecast import duration
 
 if TYPE_CHECKING:
     from morphogen.training.loop import Log

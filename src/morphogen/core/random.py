@@ -63,12 +63,12 @@ def randint(high: int, shape: Sequence[int], generator: torch.Generator) -> Tens
 
 def bernoulli(probs: Tensor, generator: torch.Generator) -> Tensor:
     """Zeros and ones, one with probability `probs`; the first axis is the batch."""
-    return (rand(probs.shape, generator) < probs).to(probs.dtype)
+    return (rand(probs.shape, generator).to(probs) < probs).to(probs.dtype)
 
 
 def categorical(logits: Tensor, generator: torch.Generator) -> Tensor:
     """Indices drawn from softmax(logits) over the last axis: argmax(logits + Gumbel noise)."""
-    uniform = rand(logits.shape, generator).clamp_(1e-10, 1 - 1e-7)
+    uniform = rand(logits.shape, generator).to(logits).clamp_(1e-10, 1 - 1e-7)
     return (logits - torch.log(-torch.log(uniform))).argmax(-1)
 
 

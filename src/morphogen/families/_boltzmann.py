@@ -134,10 +134,13 @@ class Chains(torch.nn.Module):
         shared = torch.Generator(device=generator.device).manual_seed(seed)
         return layer.gibbs(self.state, num_steps, shared)
 
-    def choose(self, num: int, generator: torch.Generator) -> Tensor:
-        """`num` of the chains in random order, repeating only when there are too few: (num, V)."""
-        order = rand((1, len(self)), generator)[0].argsort().to(self.bits.device)
-        return self.state[order.repeat(-(-num // len(self)))[:num]]
+    def choose(self, num: int, generator: torch.Generator, labels: Tensor | None = None) -> Tensor:
+        """`num` of the chains at random, of those with the same label (num, K) where there are any:
+        a chain of another class would have to travel first. (num, V)."""
+        score = rand((num, len(self)), generator).to(self.bits.device)
+        if labels is not None:
+            score = score + labels @ self.state[:, -labels.shape[1] :].T
+        return self.state[score.argmax(1)]
 
 
 @torch.no_grad()

@@ -148,7 +148,7 @@ class DBN(Boltzmann):
         """Gibbs chains in the top machine, then down by sampling. (num, *shape)."""
         top = self._layer(-1)
         if (chains := self._chains(-1)) is not None:
-            v = chains.choose(num, generator)
+            v = chains.choose(num, generator, self.one_hot(cond) if cond else None)
         else:
             units = self._up(self.starting_units(num, generator), len(self.layers) - 1)
             v = torch.cat([units, units.new_zeros(num, self.num_labels)], dim=1)

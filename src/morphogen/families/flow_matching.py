@@ -45,7 +45,7 @@ class FlowMatching(Denoiser):
         cond_dim: int = 128,  # width of the embedded time and conditions
         baseline: Baseline = "auto",  # start from the best linear denoiser (auto: if it is small)
         sampler: str = "adams_bashforth",  # default sampler
-        num_steps: int = 15,  # default number of sampling steps
+        num_steps: int = 12,  # default number of sampling steps
         time_shift: float = 1.0,  # > 1 spends more sampling steps at high noise
     ) -> None:
         super().__init__(

@@ -142,7 +142,7 @@ class RBM(Boltzmann):
     ) -> Tensor:
         """Gibbs chains, from the persistent ones or from independent units. (num, *shape)."""
         if self.chains is not None:
-            v = self.chains.choose(num, generator)
+            v = self.chains.choose(num, generator, self.one_hot(cond) if cond else None)
         else:
             units = self.starting_units(num, generator)
             even = torch.full((num, self.num_labels), 1.0 / max(self.num_labels, 1)).to(units)
