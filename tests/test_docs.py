@@ -168,7 +168,7 @@ def test_every_cited_paper_is_in_the_references() -> None:
     for axis in ("family", "sampler", "backbone", "wrapper"):
         for name in discover.names(axis):
             keys = papers_of(discover.find(axis, name), entries)
-            assert keys, f"{axis} {name} cites nothing that references.bib holds"
+            assert keys or axis != "family", f"the family {name} cites nothing"
             assert set(keys) <= entries.keys(), f"{axis} {name}: {set(keys) - entries.keys()}"
 
 

@@ -1,6 +1,9 @@
 """A residual multilayer perceptron, from any item to any item.
 
-    h = W_in x,   h <- h + W_2 silu(shift + (1 + scale) W_1 norm(h)),   out = W_out norm(h)
+    h = W_in x,   h <- h + W_2 silu(shift + (1 + scale) W_1 norm(h)),   out = W_out h
+
+The trunk is not normalised at its end: an output can grow with its input, as a critic's or a
+regression's must.
 
 He et al. 2016 (residual branches before activation), Ba et al. 2016 (layer
 normalisation).
@@ -38,7 +41,6 @@ class MLP(Backbone):
         self.blocks = nn.ModuleList(
             Block(model_dim, cond_dim, dropout_prob) for _ in range(num_layers)
         )
-        self.norm = nn.LayerNorm(model_dim)
         self.head = VectorHead(model_dim, out_spec)
 
     @classmethod
@@ -53,7 +55,7 @@ class MLP(Backbone):
         h = self.stem(x)  # (B, D)
         for block in self.blocks:
             h = block(h, cond)
-        return self.head(self.norm(h))
+        return self.head(h)
 
 
 class Block(nn.Module):

@@ -79,6 +79,7 @@ def component_facts(axis: str, name: str) -> dict[str, Any]:
             "meaning": option.comment,
         }
         for option in options(component).values()
+        if option.name != "cond"  # --cond gives a task its conditions
     ]
     module = inspect.getdoc(inspect.getmodule(component)) or ""
     own = inspect.getdoc(component) or ""
@@ -103,6 +104,7 @@ def _print_component(facts: dict[str, Any]) -> None:
     if facts["options"]:
         print("\noptions")
         rows = [
-            (f"{o['option']} = {o['default']}", o["type"], o["meaning"]) for o in facts["options"]
+            (f"{o['option']} = {o['default']}", f"{o['meaning']} ({o['type']})")
+            for o in facts["options"]
         ]
         print_table(rows, indent="  ")
