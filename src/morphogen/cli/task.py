@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,12 +48,12 @@ def task(
 class _ListsTasks(typer.core.TyperCommand):
     """`morphogen task --help` ends with the tasks there are."""
 
-    def format_epilog(self, ctx: typer.Context, formatter: object) -> None:  # type: ignore[override]
+    def format_epilog(self, ctx: typer.Context, formatter: Any) -> None:
         """Name each task in a word or two; nothing heavy is imported."""
         from morphogen.core import discover
 
-        formatter.write(f"\nTasks:\n  {', '.join(discover.names('task'))}\n")  # type: ignore[attr-defined]
-        formatter.write("  `morphogen show task NAME` lists a task's options.\n")  # type: ignore[attr-defined]
+        formatter.write(f"\nTasks:\n  {', '.join(discover.names('task'))}\n")
+        formatter.write("  `morphogen show task NAME` lists a task's options.\n")
 
 
 COMMAND = {"cls": _ListsTasks}
