@@ -48,7 +48,7 @@ def task(
 class _ListsTasks(typer.core.TyperCommand):
     """`morphogen task --help` ends with the tasks there are."""
 
-    def format_epilog(self, ctx: typer.Context, formatter: Any) -> None:
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Name each task in a word or two; nothing heavy is imported."""
         from morphogen.core import discover
 

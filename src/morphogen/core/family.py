@@ -39,7 +39,7 @@ class Family(nn.Module):
     default_backbone: ClassVar[str] = "mlp"
     # What this family trains best with, as options of `train.TrainOptions`; a recipe overrides it.
     train_defaults: ClassVar[dict[str, Any]] = {}
-    # BibTeX keys of docs/references.bib, for `morphogen cite`.
+    # BibTeX keys of references.bib, for `morphogen cite`.
     papers: ClassVar[tuple[str, ...]] = ()
     # Share of the training done, 0 to 1: set by the trainer before each step.
     progress: float = 0.0
