@@ -86,7 +86,7 @@ def evaluate(
     bundle.metrics = {**bundle.metrics, "evaluation": record}
     if bundle.path is not None:
         write_text(bundle.path / "metrics.json", json.dumps(bundle.metrics, indent=2) + "\n")
-        real = loaded.test.batch(torch.arange(min(SHOWN, len(loaded.test)))).x
+        real = loaded.test.batch(_some(loaded, seed)[:SHOWN]).x
         write_page(bundle, record, loaded.codec, shown, real)
     return record
 
