@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -262,3 +263,45 @@ def test_a_time_budget_lands_its_schedule_on_the_deadline() -> None:
 
 def test_mixed_seeds_do_not_clash() -> None:
     assert len({mix_seed(a, b) for a in range(50) for b in range(50)}) == 2500
+
+
+@pytest.mark.parametrize(
+    ("coder", "family", "settings"),
+    [
+        ("vae", "flow_matching", ["backbone.name=mlp"]),
+        ("vq_vae", "autoregressive", ["backbone.name=rnn"]),
+    ],
+)
+def test_a_model_in_the_latents_of_another_trains_resumes_and_samples(
+    digits: Path, tmp_path: Path, coder: str, family: str, settings: list[str]
+) -> None:
+    small = ["backbone.model_dim=16", "train.batch_size=16", "train.num_previews=0"]
+    mg.train(
+        str(digits), coder, budget="30steps", out=tmp_path / "coder",
+        settings=[*small, "backbone.name=conv"],
+    )  # fmt: skip
+    options = {"settings": [*small, *settings], "budget": "60steps"}
+    through = tmp_path / "coder"
+    whole = mg.train(str(digits), family, through=through, out=tmp_path / "whole", **options)
+    held = prepare(str(digits), family, through=through, out=tmp_path / "held", **options)
+    for log in train_steps(held.run):
+        if log.snapshot is not None and log.step == 50:
+            held._checkpoint(log.snapshot)
+            break
+    # The bundle it was trained through is no longer needed: the codec carries its weights.
+    (tmp_path / "coder").rename(tmp_path / "elsewhere")
+    resumed = mg.train(None, out=tmp_path / "held", resume=True)
+    for name, tensor in whole.family.state_dict().items():
+        assert torch.equal(resumed.family.state_dict()[name], tensor), name
+    drawn = mg.open(str(tmp_path / "held")).sample(3, seed=1)
+    assert [item.size for item in drawn.items] == [(8, 8)] * 3
+
+
+def test_a_full_disk_is_noticed_before_training(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = session(digits, tmp_path / "a", "train.budget=10steps")
+    usage = type(shutil.disk_usage(tmp_path))(10**9, 10**9 - 1000, 1000)
+    monkeypatch.setattr("morphogen.training.session.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(TrainingError, match="not enough disk space"):
+        held.train(lambda log: None)

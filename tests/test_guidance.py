@@ -1,0 +1,43 @@
+"""Guidance: linear in its scale, the model itself at 1, and a sampler like what it wraps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from morphogen.backbones.mlp import MLP
+from morphogen.core.backbone import BuildBackbone
+from morphogen.core.random import generator
+from morphogen.core.spec import TensorSpec
+from morphogen.families.flow_matching import FlowMatching
+from morphogen.wrappers.guidance import Guidance
+
+
+@pytest.fixture
+def model() -> FlowMatching:
+    torch.manual_seed(0)
+    spec, conditions = TensorSpec.vector(2), {"label": TensorSpec.label(3)}
+    model = FlowMatching(spec, conditions, BuildBackbone(MLP, model_dim=16, num_layers=1))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def test_guidance_moves_along_what_the_condition_changes(model: FlowMatching) -> None:
+    x_t, t = torch.randn(4, 2, generator=generator(0)), torch.full((4,), 0.6)
+    cond = {"label": torch.tensor([0, 1, 2, 1])}
+    free, held = model.denoise(x_t, t), model.denoise(x_t, t, cond)
+    assert not torch.allclose(free, held)
+    for scale in (0.0, 1.0, 2.5):
+        found = Guidance(model, scale).denoise(x_t, t, cond)
+        torch.testing.assert_close(found, free + scale * (held - free))
+    assert torch.equal(Guidance(model, 3.0).denoise(x_t, t), free)
+
+
+def test_a_guided_model_samples_like_a_model(model: FlowMatching) -> None:
+    cond = {"label": torch.tensor([2, 2, 2])}
+    plain = model.sample(3, cond=cond, generator=generator(1))
+    same = Guidance(model, 1.0).sample(3, cond=cond, generator=generator(1))
+    more = Guidance(model, 4.0).sample(3, cond=cond, generator=generator(1))
+    assert torch.equal(plain, same)
+    assert not torch.allclose(plain, more)
