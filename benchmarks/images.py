@@ -84,7 +84,8 @@ def main() -> None:
                 record, samples = run_peer(name, given.minutes, given.peer_python)
             else:
                 record, samples = run_family(name, given.minutes)
-            record |= judge.score(samples) | machine()
+            command = f"python benchmarks/images.py --only {name} --minutes {given.minutes:g}"
+            record |= judge.score(samples) | {"command": command, **machine()}
             RESULTS.mkdir(parents=True, exist_ok=True)
             judge.picture(samples, file.with_suffix(".png"))
             file.write_text(json.dumps({"entrant": name, **record}, indent=2) + "\n")
@@ -184,7 +185,6 @@ def machine() -> dict[str, Any]:
     return {
         "date": datetime.date.today().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
-        "command": "python " + " ".join(["benchmarks/images.py", *sys.argv[1:]]),
     }
 
 
