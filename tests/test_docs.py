@@ -23,7 +23,7 @@ def blocks(page: str, mark: str, language: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def workdir(tmp_path: Path) -> Path:
     """A folder with `photos/`: twelve digits of each class."""
     export = [sys.executable, str(ROOT / "scripts" / "export_digits.py"), "photos", "12"]
     subprocess.run(export, cwd=tmp_path, check=True, capture_output=True)
@@ -42,7 +42,7 @@ def run(folder: Path, *command: str, **environment: str) -> str:
     return done.stdout
 
 
-def test_readme_commands_run(place: Path) -> None:
+def test_readme_commands_run(workdir: Path) -> None:
     shells = blocks("README.md", "run", "sh")
     assert len(shells) >= 6
     script = "set -eu\n" + "".join(code for _, code in shells)
@@ -54,9 +54,9 @@ def test_readme_commands_run(place: Path) -> None:
     }.items():
         assert slow in script
         script = script.replace(slow, quick)
-    said = run(place, "sh", "-c", script)
+    said = run(workdir, "sh", "-c", script)
     for made in ("grid.png", "threes.png", "steps.png", "models/digits/evaluation.html"):
-        assert (place / made).stat().st_size > 0
+        assert (workdir / made).stat().st_size > 0
     for word in (
         "Nothing is wrong with it",
         "forecast:",
@@ -67,11 +67,11 @@ def test_readme_commands_run(place: Path) -> None:
         assert word in said
 
 
-def test_readme_python_runs(place: Path) -> None:
+def test_readme_python_runs(workdir: Path) -> None:
     (example,) = (code for _, code in blocks("README.md", "python", "python"))
     assert 'budget="10m"' in example
-    run(place, sys.executable, "-c", example.replace('"10m"', '"3steps"'))
-    assert (place / "grid.png").is_file()
+    run(workdir, sys.executable, "-c", example.replace('"10m"', '"3steps"'))
+    assert (workdir / "grid.png").is_file()
 
 
 def test_readme_names_every_component() -> None:
@@ -86,23 +86,23 @@ def test_readme_names_every_component() -> None:
         assert not missing, f"README's table of {axis} lacks {missing}"
 
 
-def test_extend_example_works(place: Path) -> None:
+def test_extend_example_works(workdir: Path) -> None:
     for place, code in blocks("docs/extend.md", "file", "python"):
-        file = place / "plugins" / place
+        file = workdir / "plugins" / place
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(code)
-    plugins = str(place / "plugins")
+    plugins = str(workdir / "plugins")
     ((_, check),) = blocks("docs/extend.md", "python", "python")
     check += (
         "\nfrom morphogen.testing import check_task\ncheck_task(discover.find('task', 'surprise'))"
     )
-    run(place, sys.executable, "-c", check, MORPHOGEN_PLUGINS=plugins)
+    run(workdir, sys.executable, "-c", check, MORPHOGEN_PLUGINS=plugins)
     ((_, shell),) = blocks("docs/extend.md", "sh", "sh")
-    said = run(place, "sh", "-c", "set -eu\n" + shell)
+    said = run(workdir, "sh", "-c", "set -eu\n" + shell)
     assert "independent" in said
     assert "cond_dim" in said
     assert re.search(r"applies\n(  .*\n)*  surprise ", said)
-    assert (place / "independent.png").is_file()
+    assert (workdir / "independent.png").is_file()
 
 
 def test_reference_pages_are_current() -> None:
