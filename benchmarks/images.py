@@ -35,6 +35,8 @@ import torch
 from torch import Tensor
 
 import morphogen as mg
+from morphogen.core.capability import HasLogProb, missing
+from morphogen.core.likelihood import bits_per_dim
 from morphogen.evaluation.features import feature_extractor
 from morphogen.metrics.frechet import frechet
 
@@ -145,6 +147,7 @@ def run_family(name: str, minutes: float) -> tuple[dict[str, Any], Tensor]:
     else:
         x = bundle.family.spec.quantise(x)
     record = {
+        **likelihood(bundle),
         "seconds": seconds,
         "steps": steps,
         "sampling_seconds": sampling,
@@ -153,6 +156,22 @@ def run_family(name: str, minutes: float) -> tuple[dict[str, Any], Tensor]:
     }
     shutil.rmtree(work)
     return record, x
+
+
+def likelihood(bundle: mg.Bundle) -> dict[str, float]:
+    """Bits per dimension of 2,000 test images, where the model has a likelihood of pictures."""
+    if missing(bundle.family, HasLogProb) or bundle.family.spec.levels is None:
+        return {}
+    model: Any = bundle.family
+    draw = torch.Generator().manual_seed(0)
+    found = []
+    test = mg.load(DATA, codec=bundle.codec).test
+    for index in torch.arange(2000).split(250):
+        batch = test.batch(index)
+        cond = {name: value for name, value in batch.cond.items() if name in model.conditions}
+        with torch.no_grad():
+            found.append(model.log_prob(batch.x, cond=cond, generator=draw))
+    return {"bits_per_dim": float(bits_per_dim(torch.cat(found), model.spec).mean())}
 
 
 def as_levels(picture: Any) -> Tensor:
@@ -193,15 +212,16 @@ def table() -> str:
     records = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
     peers = [r["ratio"] for r in records if r["entrant"] in PEERS]
     lines = [
-        "| entrant | training | steps | times the floor | of the best peer | 10,000 samples |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| entrant | training | steps | times the floor | of the best peer | bits/dim | sampling |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in sorted(records, key=lambda record: record["ratio"]):
         sampling = f"{r['sampling_seconds']:.0f} s" if "sampling_seconds" in r else ""
         against = f"{r['ratio'] / min(peers):.3f}" if peers else ""
+        bits = f"{r['bits_per_dim']:.2f}" if "bits_per_dim" in r else ""
         lines.append(
             f"| {r['entrant']} | {r['seconds']:.0f} s | {r['steps']:,} | {r['ratio']:.1f} "
-            f"| {against} | {sampling} |"
+            f"| {against} | {bits} | {sampling} |"
         )
     return "\n".join(lines)
 
