@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-MOST_VALUES = 4096  # of an item: beyond, the basis (D, D) costs more than the network
+MOST_VALUES = 3072  # of an item: beyond, the basis (D, D) costs more than the network
 LEAST_VARIANCE = 0.01  # keeps c small where the data never varies
 
 

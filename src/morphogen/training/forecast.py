@@ -44,7 +44,9 @@ class Forecast:
 
 
 def forecast(run: Run) -> Forecast:
-    """Take up to `TRIAL_STEPS` steps of `run`, measure, and put everything back."""
+    """Prepare `run`, take up to `TRIAL_STEPS` steps of it, measure, and put the steps back."""
+    if run.state.step == 0:
+        run.prepare()
     before = run.snapshot()
     budget = run.schedule.budget.seconds
     limit = TRIAL_SECONDS if budget is None else min(TRIAL_SECONDS, 0.03 * budget)
@@ -75,8 +77,11 @@ def forecast(run: Run) -> Forecast:
         num_steps=num_steps,
         seconds=pace * num_steps if seconds is None else seconds,
         seconds_per_step=pace,
-        # A checkpoint is gathered in memory while the last snapshot is still held.
-        memory_bytes=peak.bytes + (disk if run.device.type == "cpu" else 0),
+        # A checkpoint is gathered in memory while the last snapshot is still held. Loading the data
+        # and preparing the family may have taken more already.
+        memory_bytes=max(peak.bytes + disk, process_peak_bytes())
+        if run.device.type == "cpu"
+        else peak.bytes,
         disk_bytes=2 * disk + disk // 3,  # two checkpoints for a moment, and the bundle
         num_parameters=sum(p.numel() for p in run.family.parameters()),
     )

@@ -81,6 +81,7 @@ class Run:
         self.schedule = Schedule(options, len(split))
         self.order = DataOrder(len(split), options.batch_size, options.seed)
         self.state = TrainState()
+        self.is_prepared = False
         self.stop = False  # set to end the training after the step under way
         names = {id(p): name for name, p in family.named_parameters()}
         self.updates = {
@@ -147,7 +148,10 @@ class Run:
         return generator.shard(self.processes.rank, self.processes.world_size)
 
     def prepare(self) -> None:
-        """Let the family see one large batch; every process sees the same."""
+        """Let the family see one large batch, once; every process sees the same."""
+        if self.is_prepared:
+            return
+        self.is_prepared = True
         num = min(len(self.split), PREPARE_ITEMS, PREPARE_VALUES // self.split.spec.num_values + 1)
         rows = DataOrder(len(self.split), num, self.options.seed).rows(0)
         generator = torch.Generator().manual_seed(mix_seed(self.options.seed, -1))
