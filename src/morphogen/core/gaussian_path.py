@@ -54,12 +54,12 @@ class GaussianPath:
 
     def noised(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t."""
-        return _wide(self.alpha(t), x) * x + _wide(self.sigma(t), x) * eps
+        return wide(self.alpha(t), x) * x + wide(self.sigma(t), x) * eps
 
     def velocity(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """v = alpha' x + sigma' eps."""
         d_alpha, d_sigma = self.slopes(t)
-        return _wide(d_alpha, x) * x + _wide(d_sigma, x) * eps
+        return wide(d_alpha, x) * x + wide(d_sigma, x) * eps
 
     def x_from_velocity(self, v: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Solve x_t and v for x: (sigma' x_t - sigma v) / (alpha sigma' - alpha' sigma).
@@ -69,11 +69,11 @@ class GaussianPath:
         alpha, sigma = self.alpha(t), self.sigma(t)
         d_alpha, d_sigma = self.slopes(t)
         determinant = alpha * d_sigma - d_alpha * sigma
-        return (_wide(d_sigma, v) * x_t - _wide(sigma, v) * v) / _wide(determinant, v)
+        return (wide(d_sigma, v) * x_t - wide(sigma, v) * v) / wide(determinant, v)
 
     def eps_from_x(self, x: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The noise that x_t would hold if the data were x (t > 0)."""
-        return (x_t - _wide(self.alpha(t), x) * x) / _wide(self.sigma(t).clamp(min=1e-5), x)
+        return (x_t - wide(self.alpha(t), x) * x) / wide(self.sigma(t).clamp(min=1e-5), x)
 
     def time_of_sigma(self, sigma_over_alpha: float) -> float:
         """The t at which noise stands to data as `sigma_over_alpha`."""
@@ -149,6 +149,6 @@ class DenoiserSampling:
         return x.clamp(-1, 1) if self.spec.levels else x
 
 
-def _wide(scalar: Tensor, like: Tensor) -> Tensor:
-    """(B,) or () -> broadcastable against (B, *)."""
-    return scalar.view(-1, *(1,) * (like.dim() - 1)).to(like.dtype)
+def wide(scalar: Tensor, like: Tensor) -> Tensor:
+    """One number per item (B,), or one for all (), broadcastable against `like` (B, *)."""
+    return scalar.view(-1, *(1,) * (like.dim() - 1)).to(like)

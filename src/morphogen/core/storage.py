@@ -69,6 +69,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise BundleError(f"the file is damaged: {error}", where=str(path)) from error
 
 
+def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names start with `prefix`, under the rest of their names."""
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
 def sha256(path: Path) -> str:
     """Hex digest of a file."""
     with path.open("rb") as file:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
-from morphogen.core.gaussian_path import GaussianPath
+from morphogen.core.gaussian_path import GaussianPath, wide
 from morphogen.core.random import randn, stratified
 from morphogen.core.spec import TensorSpec
 from morphogen.families._denoiser import Baseline, Denoiser
@@ -68,7 +68,7 @@ class Diffusion(Denoiser):
         x = batch.x
         eps = randn(x.shape, generator).to(x)
         t = LOWEST_TIME + (1 - 2 * LOWEST_TIME) * stratified(len(x), generator).to(x)
-        a, b = (self._wide(weight, x) for weight in self.target_weights(t))
+        a, b = (wide(weight, x) for weight in self.target_weights(t))
         wanted = a * x + b * eps
         predicted = self.predict_target(self.path.noised(x, eps, t), t, batch.cond, generator)
         error = (predicted - wanted).square().flatten(1).mean(1)
@@ -84,7 +84,7 @@ class Diffusion(Denoiser):
     def denoise(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """E[x | x_t], from whatever the network predicts."""
         predicted = self.predict_target(x_t, t, cond)
-        alpha, sigma = self._wide(self.path.alpha(t), x_t), self._wide(self.path.sigma(t), x_t)
+        alpha, sigma = wide(self.path.alpha(t), x_t), wide(self.path.sigma(t), x_t)
         if self.target == "v":
             return alpha * x_t - sigma * predicted
         if self.target == "eps":
@@ -99,7 +99,3 @@ class Diffusion(Denoiser):
         # A unit weight on each target is this weight on the error of x.
         implied = {"v": snr + 1, "eps": snr, "x": torch.ones_like(snr)}[self.target]
         return snr.clamp(max=5.0) / implied
-
-    @staticmethod
-    def _wide(scalar: Tensor, like: Tensor) -> Tensor:
-        return scalar.view(-1, *(1,) * (like.dim() - 1))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from morphogen.core.capability import CanEncode
+from morphogen.core.gaussian_path import wide
 from morphogen.core.random import rand, randint, randn
 
 
@@ -43,10 +44,10 @@ def mix(model: CanEncode, a: Tensor, b: Tensor, weight: Tensor, turn: Tensor) ->
     `turn` (Z,) in [0, 1) orders the positions of token latents: each changes when weight passes it.
     """
     if model.latent_spec.kind == "token":
-        return torch.where(_wide(weight, a) > turn.to(a.device), b, a)
+        return torch.where(wide(weight, a.to(turn.dtype)) > turn.to(a.device), b, a)
     if is_gaussian(model):
         return slerp(a, b, weight)
-    w = _wide(weight, a).to(a)
+    w = wide(weight, a)
     return (1 - w) * a + w * b
 
 
@@ -65,9 +66,4 @@ def disturb(model: CanEncode, z: Tensor, strength: float, generator: torch.Gener
     if is_gaussian(model):
         return (1 - strength**2) ** 0.5 * z + strength * eps
     spread = z.flatten(1).std(dim=1, correction=0)
-    return z + strength * _wide(spread, z) * eps
-
-
-def _wide(scalar: Tensor, like: Tensor) -> Tensor:
-    """(B,) -> broadcastable against (B, *)."""
-    return scalar.to(like.device).view(-1, *(1,) * (like.dim() - 1))
+    return z + strength * wide(spread, z) * eps

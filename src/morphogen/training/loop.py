@@ -21,6 +21,7 @@ from morphogen.core.batch import Batch
 from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family
 from morphogen.core.random import ShardedGenerator, mix_seed
+from morphogen.core.storage import below
 from morphogen.data.split import Split
 from morphogen.training.distributed import Processes
 from morphogen.training.optimizer import NonFinite, PhaseUpdate
@@ -187,14 +188,14 @@ class Run:
         """Go back to a snapshot."""
         self.state = replace(snapshot.state)
         tensors = snapshot.tensors
-        self.family.load_state_dict(_below("model/", tensors))
+        self.family.load_state_dict(below("model/", tensors))
         if self.ema is not None:
             self.ema.average = {
-                k: v.clone().to(self.device) for k, v in _below("ema/", tensors).items()
+                k: v.clone().to(self.device) for k, v in below("ema/", tensors).items()
             }
             self.ema.num_updates = int(tensors["ema_updates"])
         for phase, update in self.updates.items():
-            update.load_state(_below(f"optimizer/{phase}/", tensors))
+            update.load_state(below(f"optimizer/{phase}/", tensors))
 
 
 def train_steps(run: Run) -> Iterator[Log]:
@@ -279,7 +280,3 @@ def _log(
         values=dict(values or {}),
         snapshot=snapshot,
     )
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

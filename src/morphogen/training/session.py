@@ -21,6 +21,7 @@ import torch
 
 from morphogen.core import discover
 from morphogen.core.bundle import Bundle, describe, rebuild
+from morphogen.core.capability import why_not
 from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family
 from morphogen.core.recipe import Recipe, build_family, resolve
@@ -169,12 +170,14 @@ class Session:
         """A sheet of samples from the averaged weights; None for families that do not sample."""
         if not self.first:
             return None
-        path = self.out / "samples" / f"{self.run.state.step:06d}{self.data.codec.suffix}"
         with self.run.averaged():
-            bundle = self._bundle()
-            if bundle.tasks()["generate"] is not None:
-                return None
-            return bundle.sample(PREVIEW_ITEMS, seed=0).save(path)
+            return self._sheet(self._bundle(), f"{self.run.state.step:06d}")
+
+    def _sheet(self, bundle: Bundle, name: str) -> Path | None:
+        if why_not(bundle.family, discover.find("task", "generate")):
+            return None
+        path = self.out / "samples" / f"{name}{self.data.codec.suffix}"
+        return bundle.sample(PREVIEW_ITEMS, seed=0).save(path)
 
     def _finish(self) -> Bundle:
         """Put the averaged weights in place and write the bundle, its curves and last samples."""
@@ -185,9 +188,7 @@ class Session:
         if self.first:
             bundle.save(self.out)
             draw_curves(self.out / "log.jsonl", self.out / "curves.png")
-            if bundle.tasks()["generate"] is None:
-                name = f"final{self.data.codec.suffix}"
-                bundle.sample(PREVIEW_ITEMS, seed=0).save(self.out / "samples" / name)
+            self._sheet(bundle, "final")
         self.run.processes.wait()
         return bundle
 

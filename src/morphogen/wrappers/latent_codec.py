@@ -27,6 +27,7 @@ from morphogen.core.errors import DataError, RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.recipe import Recipe
 from morphogen.core.spec import TensorSpec
+from morphogen.core.storage import below
 
 LEAST_STD = 1e-4  # of a channel: below it the model does not use the channel, and noise would grow
 
@@ -177,16 +178,12 @@ class LatentCodec(Codec):
     @classmethod
     def from_state(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LatentCodec:
         """Inverse of `state` and `tensors`. Never imports what the state names by a dotted path."""
-        model, inner, recipe = rebuild(state, _below("inner.", tensors), trust=False)
-        model.load_state_dict(_below("model.", tensors))
+        model, inner, recipe = rebuild(state, below("inner.", tensors), trust=False)
+        model.load_state_dict(below("model.", tensors))
         codec = cls(inner, model, recipe)
         codec.mean, codec.std = tensors["mean"], tensors["std"]
         codec.is_fitted = True
         return codec
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
 def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
