@@ -49,6 +49,10 @@ class TrainingError(MorphogenError):
     """Training cannot start or go on."""
 
 
+class MeasurementError(MorphogenError):
+    """Two numbers do not compare, or there is too little to measure."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `" Did you mean 'x'?"` when a known name is close to `name`, else an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

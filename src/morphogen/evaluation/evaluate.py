@@ -161,10 +161,14 @@ def _distances(
     generated: Tensor, train: Tensor, reference: Tensor, n: int, seed: int
 ) -> dict[str, Any]:
     """Distance, floor, ratio and its interval, and two disjoint halves of real data."""
-    frechet: Any = discover.find("metric", "frechet")
+    metric = discover.find("metric", "frechet")
+
+    def frechet(features: Tensor, against: Tensor) -> float:
+        return float(metric(features, against)["frechet"])
+
     distance, floor = frechet(generated, reference), frechet(train[:n], reference)
     half = len(train) // 2
-    record = {
+    record: dict[str, Any] = {
         "distance": distance,
         "floor": floor,
         "ratio": distance / floor if floor > 0 else None,

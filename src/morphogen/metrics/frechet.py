@@ -14,14 +14,24 @@ Legend: N items, D features.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-from morphogen.core.errors import DataError
+from morphogen.core.metric import check_features, scores
 
 
-def frechet(features: Tensor, reference: Tensor) -> float:
+@scores(frechet=False)
+def frechet(
+    features: Tensor, reference: Tensor, *, generator: torch.Generator | None = None
+) -> Mapping[str, float]:
     """Frechet distance (squared) between two sets of features (N, D) and (M, D); 0 is best."""
+    return {"frechet": frechet_distance(features, reference)}
+
+
+def frechet_distance(features: Tensor, reference: Tensor) -> float:
+    """The distance as a number, for those who want nothing else. Raises `MeasurementError`."""
     check_features(features, reference)
     mu_1, root_1, trace_1 = _moments(features)
     mu_2, root_2, trace_2 = _moments(reference)
@@ -30,28 +40,6 @@ def frechet(features: Tensor, reference: Tensor) -> float:
     overlap = torch.linalg.svdvals(root_1 @ root_2).sum()
     distance = (mu_1 - mu_2).square().sum() + trace_1 + trace_2 - 2 * overlap
     return max(float(distance), 0.0)
-
-
-def check_features(*sets: Tensor) -> None:
-    """Raise `DataError` unless all are (N >= 2, D), of one D, and finite."""
-    for name, features in zip(("features", "reference"), sets, strict=False):
-        if features.dim() != 2 or features.shape[1] != sets[0].shape[1]:
-            raise DataError(
-                f"the {name} do not fit", found=tuple(features.shape), expected="(N, D), equal D"
-            )
-        if len(features) < 2:
-            raise DataError(
-                f"a covariance needs at least two items of {name}",
-                found=len(features),
-                expected=">= 2",
-            )
-        bad = int((~torch.isfinite(features)).any(1).sum())
-        if bad:
-            raise DataError(
-                f"the {name} are not finite",
-                found=f"{bad} of {len(features)} items with NaN or infinity",
-                hint="the model may have diverged: look at its samples",
-            )
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
