@@ -11,7 +11,8 @@ training images. Nothing is chosen by that number: recipes were chosen on held-o
 
 The peers live in an environment of their own (`--peer-python`, made with `pip install torch numpy
 scipy scikit-learn imageio pydantic tqdm cloudpickle` and `pip install --no-deps pythae torchcfm
-pot`). Results are kept in benchmarks/results/images, one JSON file and one picture each.
+pot`). Results are kept in benchmarks/results/images, one JSON file and one picture each; `--keep`
+keeps the bundles too.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ import morphogen as mg
 from morphogen.core.capability import HasLogProb, missing
 from morphogen.core.likelihood import bits_per_dim
 from morphogen.evaluation.features import feature_extractor
-from morphogen.metrics.frechet import frechet
+from morphogen.metrics.frechet import frechet_distance
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "images"
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[*FAMILIES, *PEERS], help="these entrants")
     parser.add_argument("--minutes", type=float, default=10.0, help="training of each")
     parser.add_argument("--peer-python", default="peer-env/bin/python")
+    parser.add_argument("--keep", type=Path, help="folder for the trained bundles")
     parser.add_argument("--redo", action="store_true", help="measure again what is there")
     parser.add_argument("--table", action="store_true", help="only print the table")
     given = parser.parse_args()
@@ -85,7 +87,7 @@ def main() -> None:
             if name in PEERS:
                 record, samples = run_peer(name, given.minutes, given.peer_python)
             else:
-                record, samples = run_family(name, given.minutes)
+                record, samples = run_family(name, given.minutes, given.keep)
             command = f"python benchmarks/images.py --only {name} --minutes {given.minutes:g}"
             record |= judge.score(samples) | {"command": command, **machine()}
             RESULTS.mkdir(parents=True, exist_ok=True)
@@ -103,12 +105,12 @@ class Judge:
         shuffled = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
         self.reference = self.extractor.features_of(data.test, torch.arange(len(data.test)))
         real = self.extractor.features_of(data.train, shuffled[:NUM])
-        self.floor = frechet(real, self.reference)
+        self.floor = frechet_distance(real, self.reference)
 
     def score(self, samples: Tensor) -> dict[str, Any]:
         """Level indices (N, C, H, W) -> distance and ratio."""
         features = self.extractor.features(self.data.spec.dequantise(samples))
-        distance = frechet(features, self.reference)
+        distance = frechet_distance(features, self.reference)
         return {
             "distance": distance,
             "floor": self.floor,
@@ -124,9 +126,9 @@ class Judge:
         self.data.codec.write(values, path, 10)
 
 
-def run_family(name: str, minutes: float) -> tuple[dict[str, Any], Tensor]:
+def run_family(name: str, minutes: float, keep: Path | None) -> tuple[dict[str, Any], Tensor]:
     """Train with the command line, as a user would, and sample."""
-    work = Path(tempfile.mkdtemp(prefix="morphogen-images-"))
+    work = keep / name if keep else Path(tempfile.mkdtemp(prefix="morphogen-images-"))
     bundle_path, seconds = None, 0.0
     for index, (share, arguments) in enumerate(FAMILIES[name]):
         through = ["--through", str(bundle_path)] if bundle_path else []
@@ -154,7 +156,8 @@ def run_family(name: str, minutes: float) -> tuple[dict[str, Any], Tensor]:
         "num_parameters": sum(p.numel() for p in bundle.family.parameters()),
         "recipe": bundle.recipe.to_json(),
     }
-    shutil.rmtree(work)
+    if not keep:
+        shutil.rmtree(work)
     return record, x
 
 

@@ -47,7 +47,7 @@ class Conv(Backbone):
         cond_dim: int = 0,
         causal: bool = False,
         *,
-        model_dim: int = 64,  # width at the finest resolution; doubles at each halving, up to 4x
+        model_dim: int = 32,  # width at the finest resolution; doubles at each halving, up to 4x
         num_levels: int | None = None,  # resolutions; none halves until the longer side is <= 8
         num_blocks: int = 1,  # residual blocks at each resolution
         patch_size: int | None = None,  # side of the blocks that the stem stacks; none: by size

@@ -61,6 +61,11 @@ class Family(nn.Module):
         return None
 
     @classmethod
+    def train_defaults_for(cls, spec: TensorSpec) -> dict[str, Any]:
+        """`train_defaults`, or what data of `spec` calls for instead."""
+        return cls.train_defaults
+
+    @classmethod
     def backbone_for(cls, spec: TensorSpec) -> str:
         """The backbone taken when the recipe names none."""
         has_positions = bool(spec.space) and spec.layout != "vector"

@@ -43,7 +43,7 @@ class Autoencoder(Family):
     """Autoencoder, plain or denoising, with a mixture fitted to its codes to sample from."""
 
     default_backbone: ClassVar[str] = "conv"
-    train_defaults: ClassVar[dict[str, Any]] = {"lr": 1e-3, "batch_size": 128}
+    train_defaults: ClassVar[dict[str, Any]] = {"optimizer": "muon", "lr": 3e-3}
     papers: ClassVar[tuple[str, ...]] = ("vincent2008extracting", "ghosh2020variational")
 
     def __init__(

@@ -36,6 +36,7 @@ from morphogen.core.spec import TensorSpec
 
 LONGEST = 4096  # positions: attention over more does not fit small machines
 MOST_LEVELS = 256
+MOST_POSITIONS = 16_384  # per step: what steps of long sequences cost, fewer of them make up for
 ORDERED_FROM = 32  # levels from which an ordered output is worth more than a free one
 
 
@@ -43,7 +44,7 @@ class Autoregressive(Family):
     """One token, or one pixel's channel value, at a time, with exact likelihood."""
 
     default_backbone = "transformer"
-    train_defaults = {"lr": 1e-3, "batch_size": 64}
+    train_defaults = {"optimizer": "muon", "lr": 3e-3, "batch_size": 64}
     papers = ("bengio2003neural", "oord2016pixel", "chen2020generative", "salimans2017pixelcnn",
               "holtzman2020curious")  # fmt: skip
     log_prob_is = "exact"
@@ -99,6 +100,12 @@ class Autoregressive(Family):
                 hint=advice,
             )
         return None
+
+    @classmethod
+    def train_defaults_for(cls, spec: TensorSpec) -> dict[str, Any]:
+        """Long items in smaller batches: a batch of them has as many predictions to learn from."""
+        fitting = max(MOST_POSITIONS // spec.num_values, 8)
+        return {**cls.train_defaults, "batch_size": min(cls.train_defaults["batch_size"], fitting)}
 
     @classmethod
     def backbone_for(cls, spec: TensorSpec) -> str:

@@ -47,7 +47,7 @@ class GAN(Family):
     phases = ("critic", "generator")
     default_backbone = "conv"
     # Momentum would chase where the opponent was.
-    train_defaults = {"lr": 1e-3, "beta1": 0.0, "beta2": 0.99, "batch_size": 64, "grad_clip": 0.0}
+    train_defaults = {"lr": 1e-3, "beta1": 0.0, "beta2": 0.99, "batch_size": 32, "grad_clip": 0.0}
     papers = ("goodfellow2014generative", "jolicoeur2019relativistic", "mescheder2018which",
               "miyato2018cgans", "huang2024gan", "zhao2020differentiable")  # fmt: skip
     compiles = False
@@ -60,7 +60,7 @@ class GAN(Family):
         backbone: BuildBackbone,
         *,
         latent_dim: int = 64,  # dimension of the noise that the generator starts from
-        gamma: float = 0.1,  # weight of the gradient penalties
+        gamma: float = 1.0,  # weight of the gradient penalties
         augment_prob: float = 0.0,  # share of items augmented; 0.3 to 0.8 for a few thousand items
         flip: bool = False,  # augment by mirroring too, where a mirrored item is still an item
         drop_prob: float = 0.1,  # share of items trained without their conditions

@@ -1,10 +1,15 @@
 r"""Variational autoencoder: maximise a lower bound on log p(x) = log E_{z ~ p(z)} p(x | z).
 
-    ELBO(x) = E_{q(z | x)} log p(x | z) - KL(q(z | x) || p(z)),   p(z) = N(0, I)
+    ELBO(x) = E_{q(z | x)} log p(x | z) - KL(q(z | x) || p(z))
     q(z | x) = N(mu(x), diag sigma^2(x)),   z = mu + sigma eps    (reparametrisation)
-    KL = 1/2 sum_d (mu_d^2 + sigma_d^2 - 1 - log sigma_d^2)
 
-    loss = -(E log p(x | z) - beta sum_d max(KL_d, free_bits)) / (D ln 2)     (bits per value)
+    loss = -(E log p(x | z) - beta max(KL, Z free_bits)) / (D ln 2)           (bits per value)
+
+The prior is learned by the same bound: p(z) is the density of z = f(u), u ~ N(0, I), f an
+invertible flow that sees the conditions (Chen et al. 2017, "Variational lossy autoencoder"). With
+p(z) = N(0, I) fixed, most draws fall where no item is encoded to (Tomczak & Welling 2018), and what
+is decoded there is like no item. KL is estimated at z, log q(z | x) - log p(z); for the fixed prior
+it is known, 1/2 sum_d (mu_d^2 + sigma_d^2 - 1 - log sigma_d^2).
 
 (Kingma & Welling 2014; beta: Higgins et al. 2017; free bits: Kingma et al. 2016.) The number that
 `log_prob` reports is the importance-weighted bound of Burda et al. 2016, which is tighter:
@@ -12,7 +17,8 @@ r"""Variational autoencoder: maximise a lower bound on log p(x) = log E_{z ~ p(z
     log p(x) >= E log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x),   z_k ~ q(z | x)
 
     x ---> encoder ---> mu, log sigma^2 ---> z ---> decoder ---> parameters of p(x | z)
-    conditions ----^                               ^--- conditions
+    conditions ----^                         ^         ^--- conditions
+                         u ~ N(0, I) ---> f -+
 
 Legend: B batch, D values in an item, Z latent dimension, K importance samples.
 """
@@ -21,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -33,14 +39,20 @@ from morphogen.core.family import Family
 from morphogen.core.likelihood import LikelihoodName, bits_per_dim, build_likelihood
 from morphogen.core.random import randn
 from morphogen.core.spec import TensorSpec
+from morphogen.families._coupling import CouplingFlow
 
 
 class VAE(Family):
     """Variational autoencoder: a Gaussian latent, a likelihood by the kind of data."""
 
     default_backbone: ClassVar[str] = "conv"
-    train_defaults: ClassVar[dict[str, Any]] = {"lr": 1e-3, "batch_size": 128}
-    papers: ClassVar[tuple[str, ...]] = ("kingma2014auto", "burda2016importance")
+    train_defaults: ClassVar[dict[str, Any]] = {"optimizer": "muon", "lr": 3e-3}
+    papers: ClassVar[tuple[str, ...]] = (
+        "kingma2014auto",
+        "chen2017lossy",
+        "dinh2017density",
+        "burda2016importance",
+    )
     log_prob_is = "lower bound"
     latent_prior = "gaussian"
 
@@ -51,8 +63,9 @@ class VAE(Family):
         backbone: BuildBackbone,
         *,
         latent_dim: int = 32,  # size of the latent vector
+        prior: Literal["flow", "normal"] = "flow",  # p(z): learned with the model, or N(0, I)
         beta: float = 1.0,  # weight of the KL term; 1 is the bound on log p(x)
-        free_bits: float = 0.0,  # nats per latent dimension that the KL term leaves unpunished
+        free_bits: float = 0.0,  # nats per latent dimension that go unpunished
         likelihood: LikelihoodName = "auto",  # p(x | z); auto chooses by the kind of data
         num_importance_samples: int = 64,  # draws of z per item in log_prob
         drop_prob: float = 0.2,  # share of items trained without their conditions
@@ -67,6 +80,7 @@ class VAE(Family):
         width = self.conditioner.dim
         self.encoder = backbone(spec, TensorSpec.vector(2 * latent_dim), width)
         self.decoder = backbone(self.latent_spec, self.likelihood.param_spec, width)
+        self.flow = CouplingFlow(latent_dim, width) if prior == "flow" else None
 
     def loss(
         self, batch: Batch, phase: str, generator: torch.Generator
@@ -74,26 +88,35 @@ class VAE(Family):
         drop_prob = self.drop_prob if self.training else 0.0
         embedded = self._embedded(batch.cond, len(batch), drop_prob, generator)
         mu, logvar = self._posterior(batch.x, embedded)
-        z = mu + torch.exp(0.5 * logvar) * randn(mu.shape, generator).to(mu)
+        eps = randn(mu.shape, generator).to(mu)
+        z = mu + torch.exp(0.5 * logvar) * eps
         params = self.decoder(z, embedded)
         log_p = self.likelihood.item_log_prob(params, batch.x, batch.mask)
-        kl = kl_to_standard_normal(mu, logvar)  # (B, Z)
+        if self.flow is None:
+            kl = kl_to_standard_normal(mu, logvar).sum(1)  # (B,)
+        else:
+            kl = self._log_ratio(z, eps, logvar, embedded)
         # The floor is per item, not over the batch: then a batch may be split among processes.
-        penalty = self.beta * (kl.clamp(min=self.free_bits) if self.free_bits > 0 else kl).sum(1)
+        floor = self.free_bits * mu.shape[1]
+        penalty = self.beta * (kl.clamp(min=floor) if floor > 0 else kl)
         parts = {
             "reconstruction": -log_p,
-            "kl": kl.sum(1),
-            "bits_per_dim": bits_per_dim(log_p - kl.sum(1), self.spec),
+            "kl": kl,
+            "bits_per_dim": bits_per_dim(log_p - kl, self.spec),
         }
         return bits_per_dim(log_p - penalty, self.spec), parts
 
     def encode(self, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
-        """(B, *shape) -> (B, Z): the mean of q(z | x)."""
-        return self._posterior(x, self._embedded(cond, len(x)))[0]
+        """(B, *shape) -> (B, Z): u = f^-1(mu), what the prior's Gaussian holds the item to be."""
+        embedded = self._embedded(cond, len(x))
+        mu = self._posterior(x, embedded)[0]
+        return mu if self.flow is None else self.flow.inverse(mu, embedded)[0]
 
     def decode(self, z: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
-        """(B, Z) -> (B, *shape): the mean of p(x | z)."""
-        return self.likelihood.mean(self.decoder(z, self._embedded(cond, len(z))))
+        """u (B, Z) -> (B, *shape): the mean of p(x | z = f(u))."""
+        embedded = self._embedded(cond, len(z))
+        z = z if self.flow is None else self.flow(z, embedded)
+        return self.likelihood.mean(self.decoder(z, embedded))
 
     @torch.no_grad()
     def sample(
@@ -103,7 +126,7 @@ class VAE(Family):
         cond: Mapping[str, Tensor] | None = None,
         generator: torch.Generator,
     ) -> Tensor:
-        """Decode z ~ N(0, I): (num, *shape)."""
+        """Decode u ~ N(0, I): (num, *shape)."""
         z = randn((num, *self.latent_spec.shape), generator)
         return self.decode(z.to(self.device), cond)
 
@@ -125,15 +148,18 @@ class VAE(Family):
             eps = randn(mu.shape, generator).to(mu)
             z = mu + torch.exp(0.5 * logvar) * eps
             log_p = self.likelihood.item_log_prob(self.decoder(z, embedded), x)
-            # log p(z) - log q(z | x); the 2 pi cancel.
-            log_ratio = 0.5 * (eps.square() + logvar - z.square()).sum(1)
-            total = torch.logaddexp(total, log_p + log_ratio)
+            total = torch.logaddexp(total, log_p - self._log_ratio(z, eps, logvar, embedded))
         return total - math.log(num)
 
     def _posterior(self, x: Tensor, embedded: Tensor | None) -> tuple[Tensor, Tensor]:
         """mu and log sigma^2 of q(z | x), (B, Z) each; the latter within (-10, 10), smoothly."""
         mu, logvar = self.encoder(x, embedded).chunk(2, dim=1)
         return mu, 10 * torch.tanh(logvar / 10)
+
+    def _log_ratio(self, z: Tensor, eps: Tensor, logvar: Tensor, embedded: Tensor | None) -> Tensor:
+        """log q(z | x) - log p(z) at z = mu + sigma eps: (B,); the 2 pi cancel."""
+        u, log_det = (z, 0.0) if self.flow is None else self.flow.inverse(z, embedded)
+        return 0.5 * (u.square() - eps.square() - logvar).sum(1) - log_det
 
     def _embedded(
         self,

@@ -44,7 +44,7 @@ class VQVAE(Family):
     """Autoencoder with tokens for a code: finite scalar or vector quantisation."""
 
     default_backbone: ClassVar[str] = "conv"
-    train_defaults: ClassVar[dict[str, Any]] = {"lr": 1e-3, "batch_size": 128}
+    train_defaults: ClassVar[dict[str, Any]] = {"optimizer": "muon", "lr": 3e-3}
     instead: ClassVar[dict[str, str]] = {
         "CanSample": "a vq_vae has no prior: learn its tokens with another family, "
         "morphogen train DATA --family autoregressive --through BUNDLE"

@@ -55,7 +55,8 @@ class Session:
         """A new run."""
         resolved = resolve(recipe, data.spec)
         family_class = discover.find("family", resolved.family["name"])
-        options = TrainOptions.resolve(resolved.train, family_class.train_defaults)
+        defaults = family_class.train_defaults_for(data.spec)
+        options = TrainOptions.resolve(resolved.train, defaults)
         resolved = replace(resolved, train=options.to_json(), modality=dict(recipe.modality))
         torch.manual_seed(options.seed)
         family = build_family(resolved, data.spec, data.conditions)
