@@ -25,6 +25,7 @@ from morphogen.testing import (
     check_backbone,
     check_codec,
     check_family,
+    check_metric,
     check_sampler,
     check_task,
 )
@@ -74,6 +75,11 @@ def test_sampler(name: str) -> None:
 @pytest.mark.parametrize("name", discover.names("task"))
 def test_task(name: str) -> None:
     check_task(discover.find("task", name))
+
+
+@pytest.mark.parametrize("name", discover.names("metric"))
+def test_metric(name: str) -> None:
+    check_metric(discover.find("metric", name))
 
 
 @pytest.mark.parametrize("name", discover.names("modality"))
@@ -516,3 +522,39 @@ def too_noisy(denoise, x, times, path, generator):
 def test_broken_sampler_is_caught(sampler, order, sentence: str) -> None:
     with pytest.raises(AssertionError, match=sentence):
         check_sampler(sampler, order)
+
+
+BROKEN_METRICS = load(HERE / "broken_metrics.py")
+
+
+def test_toy_metric_passes() -> None:
+    check_metric(BROKEN_METRICS.distance_of_means)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("no_scores", "declares no scores"),
+        ("no_direction", "True, False or None"),
+        ("no_generator", "'generator'"),
+        ("swapped", "takes"),
+        ("no_comment", "no trailing comment"),
+        ("no_mapping", "not a mapping"),
+        ("one_more", "but declares"),
+        ("tensors", "is a Tensor"),
+        ("not_finite", "is not finite"),
+        ("changes_input", "changes its input"),
+        ("global_draw", "global generator"),
+        ("never_the_same", "two results for one generator seed"),
+        ("first_items", "order of the items"),
+        ("wrong_way", "says that higher is better"),
+        ("blind", "for equal distributions"),
+        ("best_when_moved", "for equal distributions"),
+        ("best_when_far", "moved by three"),
+        ("skips_nan", "does not refuse features with NaN"),
+        ("other_error", "with a ValueError"),
+    ],
+)
+def test_broken_metric_is_caught(name: str, sentence: str) -> None:
+    with pytest.raises(AssertionError, match=sentence):
+        check_metric(getattr(BROKEN_METRICS, name))

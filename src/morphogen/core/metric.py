@@ -26,6 +26,7 @@ class Metric(Protocol):
     """A function that `scores` has marked."""
 
     higher_is_better: Mapping[str, bool | None]
+    standard_error: Callable[[float, int], float] | None  # of a score from n items, where known
 
     def __call__(
         self, features: Tensor, reference: Tensor, *, generator: torch.Generator
@@ -37,11 +38,18 @@ class Metric(Protocol):
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def scores(**higher_is_better: bool | None) -> Callable[[F], F]:
-    """Mark a function as a metric, with the direction of each of its scores."""
+def scores(
+    *, standard_error: Callable[[float, int], float] | None = None, **higher_is_better: bool | None
+) -> Callable[[F], F]:
+    """Mark a function as a metric, with the direction of each of its scores.
+
+    A metric that knows the `standard_error` of a value from n items is not run again and again to
+    find it.
+    """
 
     def mark(function: F) -> F:
         function.higher_is_better = higher_is_better  # type: ignore[attr-defined]
+        function.standard_error = standard_error  # type: ignore[attr-defined]
         return function
 
     return mark

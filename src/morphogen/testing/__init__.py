@@ -13,6 +13,7 @@ from __future__ import annotations
 from morphogen.testing import oracles
 from morphogen.testing.backbones import check_backbone
 from morphogen.testing.families import check_family
+from morphogen.testing.metrics import check_metric
 from morphogen.testing.modalities import check_codec
 from morphogen.testing.samplers import check_sampler
 from morphogen.testing.tasks import check_task
@@ -21,6 +22,7 @@ __all__ = [
     "check_backbone",
     "check_codec",
     "check_family",
+    "check_metric",
     "check_sampler",
     "check_task",
     "oracles",

@@ -43,7 +43,11 @@ SPECS = (
     TensorSpec.tokens(8, 5),
 )
 # Few enough values to sum p(x) over all of them.
-ENUMERABLE = (TensorSpec.tokens(3, 3), TensorSpec("real", (1, 2, 2), levels=2))
+ENUMERABLE = (
+    TensorSpec.tokens(3, 3),
+    TensorSpec("real", (1, 2, 2), levels=2),
+    TensorSpec("real", (2,), levels=3, layout="vector"),
+)
 CONDITIONS: tuple[dict[str, TensorSpec], ...] = ({}, {"label": TensorSpec.label(3)})
 BATCH_SIZE = 6
 
