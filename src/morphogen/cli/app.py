@@ -34,6 +34,9 @@ def build_app() -> typer.Typer:
         module = importlib.import_module(f"morphogen.cli.{name}")
         # list.py holds list_: a trailing underscore keeps the builtin's name free.
         function = getattr(module, name, None) or getattr(module, f"{name}_")
+        if isinstance(function, typer.Typer):  # a verb with verbs of its own
+            app.add_typer(function, name=name)
+            continue
         app.command(name, **getattr(module, "COMMAND", {}))(function)
     return app
 

@@ -162,7 +162,9 @@ class Bundle:
         arguments["cond"] = {key: value.to(device) for key, value in arguments["cond"].items()}
         with torch.no_grad():
             result: Result = run(self.family, generator=draw, **arguments)
-        result.codec = self.codec
+        result.codec, result.inputs = self.codec, arguments.get("x")
+        model = f"{discover.name_of(type(self.family))} {self.path or 'in memory'}"
+        result.made_by = f"{model}, {name}, seed {seed}"
         self._name_classes(result)
         return result
 

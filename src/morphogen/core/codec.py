@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from morphogen.core.errors import DataError
 from morphogen.core.spec import TensorSpec
+
+SPLITS_FILE = "splits.csv"  # in a folder of data: which split each item belongs to
 
 
 @dataclass
@@ -23,6 +25,7 @@ class Item:
     name: str = ""  # where it came from: a path, or `file#row`
     cond: dict[str, Any] = field(default_factory=dict)  # raw conditions: a class name, a caption
     split: str | None = None  # "train" or "test" when the source says so
+    tags: dict[str, str] = field(default_factory=dict)  # licence, consent, source, synthetic
 
 
 @dataclass
@@ -33,6 +36,7 @@ class Problem:
     reason: str
     fix: str
     fatal: bool = False  # the item cannot be used
+    field: str = ""  # the column or property that is wrong, where one is
 
 
 @dataclass
@@ -43,11 +47,62 @@ class Report:
     num_read: int = 0
     problems: list[Problem] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    marks: dict[str, dict[str, str]] = field(default_factory=dict)  # tags inside files, by item
 
     @property
     def skipped(self) -> list[Problem]:
         """The problems that cost an item."""
         return [problem for problem in self.problems if problem.fatal]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What an item shows, short enough to keep for every item.
+
+    `keys`, bit strings of one length: the first of the item as it is, the others of what it would
+    be after a change that leaves what it shows (a crop, a mirror). `detail`: bytes to compare two
+    items by, when their keys say that they may show the same.
+    """
+
+    keys: tuple[bytes, ...]
+    detail: bytes
+
+
+@runtime_checkable
+class CanFingerprint(Protocol):
+    """Optional for a codec: it recognises an item that was re-encoded, resized, cropped.
+
+    Two items are worth comparing when a key of one lies within `key_radius` bits of the first key
+    of the other; they show the same from a likeness of `same_from` on.
+    """
+
+    key_radius: ClassVar[int]
+    same_from: ClassVar[float]
+
+    def fingerprint(self, item: Item) -> Fingerprint | None:
+        """The item's fingerprint, or None when it shows nothing (a blank picture)."""
+
+    def likeness(self, first: Tensor, second: Tensor, key: Tensor) -> Tensor:
+        """Details (N, D) and (N, D), uint8, pair by pair -> how alike they are, (N,), at most 1.
+
+        `key` (N,) says which key of the first lies near the first key of the second.
+        """
+
+
+@runtime_checkable
+class CanFindDefects(Protocol):
+    """Optional for a codec: it finds what reading puts up with in silence."""
+
+    def defects(self, source: Path | str) -> Iterator[Problem]:
+        """What is odd in the files of `source`, file by file."""
+
+
+@runtime_checkable
+class CanMark(Protocol):
+    """Optional for a codec: files that it wrote can carry a few words about themselves."""
+
+    def mark(self, path: Path, facts: Mapping[str, str], numbers: Sequence[int]) -> None:
+        """Put `facts`, which hold for the items `numbers`, into the files that `write` made."""
 
 
 class Codec(ABC):

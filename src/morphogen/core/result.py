@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from morphogen.core.codec import Codec
+from morphogen.core.ledger import record
 from morphogen.core.storage import write_text
 
 
@@ -21,7 +23,8 @@ class Result:
     `x` (N, *shape) or None: results, often with the inputs among them; `values` one list per name,
     as long as the inputs, or scalars; `route` says which of a task's ways ran; `columns` how many
     items stand in a row; `positions` (N, 2) lays items out as a map. The bundle that ran the task
-    attaches its codec, so that a result can decode itself.
+    attaches its codec, so that a result can decode itself. What `save` writes is marked and
+    recorded as made by a model, see `core.ledger`.
     """
 
     x: Tensor | None = None
@@ -30,6 +33,8 @@ class Result:
     columns: int | None = None
     positions: Tensor | None = None
     codec: Codec | None = None
+    inputs: Tensor | None = None  # the items that the task worked on
+    made_by: str = ""  # the model, task and seed
 
     def __len__(self) -> int:
         return 0 if self.x is None else len(self.x)
@@ -48,6 +53,16 @@ class Result:
             facts = {"route": self.route, **self.values}
             return write_text(path, json.dumps(facts, indent=2) + "\n")
         path.parent.mkdir(parents=True, exist_ok=True)
+        items, began = self.items, time.time()
         if self.positions is not None:
-            return self.codec.write_map(self.items, self.positions, path)
-        return self.codec.write(self.items, path, self.columns)
+            path = self.codec.write_map(items, self.positions, path)
+        else:
+            path = self.codec.write(items, path, self.columns)
+        if self.made_by:
+            record(self.codec, items, self._input_items(), self.made_by, path, time=began)
+        return path
+
+    def _input_items(self) -> Sequence[Any]:
+        if self.inputs is None or self.codec is None:
+            return []
+        return self.codec.decode_many(self.inputs)

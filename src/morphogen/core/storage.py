@@ -78,3 +78,9 @@ def sha256(path: Path) -> str:
     """Hex digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where what can be made again, and the ledgers, are kept: MORPHOGEN_CACHE or ~/.cache."""
+    default = Path.home() / ".cache" / "morphogen"
+    return Path(os.environ.get("MORPHOGEN_CACHE") or default).expanduser()

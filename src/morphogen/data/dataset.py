@@ -8,10 +8,10 @@ long as it is small; else it is read again.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,14 +22,10 @@ from morphogen.core.codec import Codec, Item, Problem, Report
 from morphogen.core.errors import DataError, MorphogenError, missing_path
 from morphogen.core.schema import check_options
 from morphogen.core.spec import TensorSpec
-from morphogen.data.split import (
-    Split,
-    assign,
-    compact,
-    digest_of,
-    digest_splits,
-    storage_dtype,
-)
+from morphogen.data.provenance import entries_for, hold_out
+from morphogen.data.scan import Scan
+from morphogen.data.split import Split, compact, digest_splits, storage_dtype
+from morphogen.data.splits import entities_of, follow_splits_file
 
 CHUNK = 512  # items encoded at once
 KEEP_BYTES = 1 << 30  # raw items kept in memory between the readings, at most
@@ -82,7 +78,7 @@ class Data:
             return codec.read_arrays(parts, report)  # type: ignore[attr-defined]
 
         fitted = codec is not None
-        return _load(codec or _build_codec("image", options), read, Report("array"), Scan(), fitted)
+        return _load(codec or build_codec("image", options), read, Report("array"), Scan(), fitted)
 
     def about(self) -> dict[str, Any]:
         """What a bundle records of the data it was trained on, as JSON."""
@@ -145,26 +141,35 @@ class Data:
 
 
 def load(
-    source: Any, modality: str | None = None, *, codec: Codec | None = None, **codec_options: Any
+    source: Any,
+    modality: str | None = None,
+    *,
+    codec: Codec | None = None,
+    group_by: str | None = None,
+    synthetic: Literal["hold_out", "include"] = "hold_out",
+    **codec_options: Any,
 ) -> Data:
     """Read a folder, file, dataset name, array or tensor into encoded train and test splits.
 
     The modality is found by asking each codec; a fitted `codec` (a bundle's) is used as it is.
     Items that cannot be used are listed in `Data.report.problems`; raises `DataError` when fewer
-    than two, or less than half, can be used.
+    than two, or less than half, can be used. What `group_by` (a column of the table, or a regular
+    expression on file names) calls the same stays on one side of the split. Items that a model made
+    are held out, unless `synthetic` is "include".
     """
+    if synthetic not in ("hold_out", "include"):
+        raise DataError("no such choice", found=synthetic, expected="hold_out or include")
     if isinstance(source, (np.ndarray, Tensor)):
         return Data.from_tensors(source, codec=codec, **codec_options)
     inner = getattr(codec, "inner", None)
     if inner is not None:  # a latent codec: read with the codec inside, then encode
-        return load(source, codec=inner).through(codec)
+        return load(source, codec=inner, group_by=group_by, synthetic=synthetic).through(codec)
+    scan = Scan(group_by=group_by, synthetic=synthetic)
     if codec is not None:
         find_modality(source)  # raises when there is nothing to read
         report = Report(str(source))
-        return _load(
-            codec, lambda own, report: iter(own.read(source, report)), report, Scan(), True
-        )
-    return load_into(source, modality, codec_options, Report(str(source)), Scan())
+        return _load(codec, lambda own, report: iter(own.read(source, report)), report, scan, True)
+    return load_into(source, modality, codec_options, Report(str(source)), scan)
 
 
 def load_into(
@@ -175,7 +180,7 @@ def load_into(
     scan: Scan,
 ) -> Data:
     """`load`, leaving in `report` and `scan` what was found even when it raises."""
-    codec = _build_codec(modality or find_modality(source), options)
+    codec = build_codec(modality or find_modality(source), options)
     return _load(codec, lambda codec, report: iter(codec.read(source, report)), report, scan)
 
 
@@ -197,35 +202,31 @@ def find_modality(source: Path | str) -> str:
     )
 
 
-@dataclass
-class Scan:
-    """The source seen once: every readable item's name, split, content hash and label."""
+def read_scan(
+    source: Path | str,
+    modality: str | None,
+    options: Mapping[str, Any],
+    report: Report,
+    scan: Scan,
+) -> Codec:
+    """See a source whole, without encoding it; returns the codec that read it, not fitted."""
+    codec = build_codec(modality or find_modality(source), options)
+    _see(codec, lambda codec, report: iter(codec.read(source, report)), report, scan)
+    return codec
 
-    names: list[str] = field(default_factory=list)
-    own: list[str | None] = field(default_factory=list)  # the splits that the source names
-    digests: list[bytes] = field(default_factory=list)
-    labels: list[Any] = field(default_factory=list)
-    splits: list[str] = field(default_factory=list)
-    items: list[Item] | None = field(default_factory=list)  # None when they are too large to keep
 
-    def see(self, items: Iterable[Item]) -> None:
-        """Record every item."""
-        kept = 0
-        for item in items:
-            self.names.append(item.name)
-            self.own.append(item.split)
-            self.digests.append(digest_of(item.value))
-            self.labels.append(item.cond.get("label"))
-            kept += num_bytes(item.value)
-            if self.items is not None:
-                self.items.append(item)
-                self.items = self.items if kept <= KEEP_BYTES else None
-        self.splits = assign(self.own, self.digests, self.labels)
+def _see(codec: Codec, read: Read, report: Report, scan: Scan) -> None:
+    scan.see(read(codec, report), codec, KEEP_BYTES)
+    _check_enough(len(scan.names), report)
+    follow_splits_file(scan, report)
 
 
 def _load(codec: Codec, read: Read, report: Report, scan: Scan, fitted: bool = False) -> Data:
-    scan.see(read(codec, report))
-    _check_enough(len(scan.names), report)
+    scan.fingerprints = bool(entries_for(codec, report.source))
+    _see(codec, read, report, scan)
+    scan.assign(entities_of(scan, report.source))
+    hold_out(scan, report)
+    report.problems += scan.leaks()
 
     def items(split: str | None = None) -> Iterator[Item]:
         again = scan.items if scan.items is not None else read(codec, Report(report.source))
@@ -355,16 +356,8 @@ def class_counts(split: Split, name: str, spec: TensorSpec) -> list[int]:
     return counts
 
 
-def num_bytes(value: Any) -> int:
-    """About how much memory a raw item takes."""
-    if hasattr(value, "nbytes"):
-        return int(value.nbytes)
-    if hasattr(value, "getbands"):
-        return 1000 + value.width * value.height * len(value.getbands())
-    return 100 + len(str(value))
-
-
-def _build_codec(modality: str, options: Mapping[str, Any]) -> Codec:
+def build_codec(modality: str, options: Mapping[str, Any]) -> Codec:
+    """The codec of that name with these options."""
     codec_class = discover.find("modality", modality)
     codec: Codec = codec_class(**check_options(codec_class, options, "modality"))
     return codec

@@ -66,18 +66,18 @@ def to_array(value: Any, height: int, width: int, mode: str, resize: str) -> np.
     form = Form.of(value)
     fits = (form.height, form.width) == (height, width)
     if form.depth == "uint8" and not (fits and form.mode == mode):
-        picture = value if isinstance(value, Pillow.Image) else Pillow.fromarray(_squeezed(value))
-        array = np.asarray(_resized(_in_mode(picture, mode), height, width, resize))
+        picture = value if isinstance(value, Pillow.Image) else Pillow.fromarray(squeezed(value))
+        array = np.asarray(_resized(in_mode(picture, mode), height, width, resize))
     else:
         array = np.asarray(value)
         if not fits:
             array = _resized_deep(array, height, width, resize)
         if form.mode != mode:  # 16-bit or float, whose modes Pillow does not convert
-            array = _deep_in_mode(array, mode)
+            array = deep_in_mode(array, mode)
     return array[..., None] if array.ndim == 2 else array  # (H, W, C)
 
 
-def _in_mode(picture: Pillow.Image, mode: str) -> Pillow.Image:
+def in_mode(picture: Pillow.Image, mode: str) -> Pillow.Image:
     """Change the mode; transparent pixels are laid on white where the new mode has no alpha."""
     if picture.mode == "RGBA" and mode != "RGBA":
         white = Pillow.new("RGBA", picture.size, "white")
@@ -108,10 +108,10 @@ def _resized_deep(array: np.ndarray, height: int, width: int, resize: str) -> np
     ]
     values = np.clip(np.stack(scaled, axis=2), 0, 1) * top
     values = np.rint(values) if top > 1 else values
-    return _squeezed(values.astype(array.dtype))
+    return squeezed(values.astype(array.dtype))
 
 
-def _deep_in_mode(array: np.ndarray, mode: str) -> np.ndarray:
+def deep_in_mode(array: np.ndarray, mode: str) -> np.ndarray:
     """Change the channels of a 16-bit or float array."""
     top = TOP[array.dtype]
     colour = array[..., None] if array.ndim == 2 else array
@@ -129,7 +129,8 @@ def _deep_in_mode(array: np.ndarray, mode: str) -> np.ndarray:
     return colour
 
 
-def _squeezed(array: np.ndarray) -> np.ndarray:
+def squeezed(array: np.ndarray) -> np.ndarray:
+    """(H, W, 1) -> (H, W); colour as it is."""
     return array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
 
 
@@ -147,8 +148,8 @@ def to_levels(array: np.ndarray, levels: int | None) -> np.ndarray:
 def from_levels(index: np.ndarray, levels: int | None) -> Pillow.Image:
     """(H, W, C) level indices, or float in [0, 1] -> a Pillow picture of 8 bits, or 16 if grey."""
     if levels is not None and levels > 256 and index.shape[2] == 1:
-        return Pillow.fromarray(_squeezed(index).astype(np.uint16))
+        return Pillow.fromarray(squeezed(index).astype(np.uint16))
     top = 1.0 if levels is None else levels - 1.0
     if top != 255:
         index = np.rint(np.clip(index, 0, top) * (255.0 / top))
-    return Pillow.fromarray(_squeezed(index.astype(np.uint8)))
+    return Pillow.fromarray(squeezed(index.astype(np.uint8)))

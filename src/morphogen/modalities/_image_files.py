@@ -24,6 +24,7 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from morphogen.core.codec import Problem, Report
 from morphogen.core.errors import DataError
+from morphogen.modalities._image_marks import read_mark
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 UNREADABLE_PICTURES = {".heic", ".heif", ".svg", ".psd", ".avif", ".raw", ".cr2", ".nef", ".dng"}
@@ -173,6 +174,8 @@ def open_picture(data: bytes, name: str, report: Report, limit: int = 0) -> Any:
         if width * height > MAX_PIXELS:
             raise Pillow.DecompressionBombError(f"{width}x{height} pixels")
         _note_header(picture, data, name, report)
+        if found := read_mark(picture):
+            report.marks[name] = found
         if limit and min(width, height) > 8 * limit:
             picture.draft(None, (4 * limit, 4 * limit))  # JPEG only: decodes at a fraction
         picture.load()

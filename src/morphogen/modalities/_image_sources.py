@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from morphogen.core.codec import Item, Report
+from morphogen.core.codec import SPLITS_FILE, Item, Report
 from morphogen.core.errors import DataError, missing_path
 from morphogen.modalities._image_arrays import (
     array_shapes,
@@ -130,16 +130,16 @@ def _read_tree(path: Path, report: Report, limit: int) -> Iterator[Item]:
     """Pictures in a folder or archive, with what folder names and a captions.csv say of them."""
     pictures: list[str] = []
     others: list[str] = []
-    table: tuple[str, bytes] | None = None
+    tables: list[tuple[str, bytes]] = []
     for file in walk(path, report):  # first the names: they say what the folders mean
         if is_picture(file.path):
             pictures.append(file.path)
-        elif PurePosixPath(file.path).name.lower() in SIDECARS and table is None:
-            table = (file.path, file.read())
-        else:
+        elif PurePosixPath(file.path).name.lower() in SIDECARS:
+            tables.append((file.path, file.read()))
+        elif file.path != SPLITS_FILE:
             others.append(file.path)
     layout = Layout.of(pictures)
-    sidecar = Sidecar.read(table[1], table[0], pictures, report) if table else None
+    sidecars = [Sidecar.read(data, name, pictures, report) for name, data in tables]
     note_other_files(others, report)
     for file in walk(path, Report(report.source)):
         if not is_picture(file.path):
@@ -149,7 +149,10 @@ def _read_tree(path: Path, report: Report, limit: int) -> Iterator[Item]:
             continue
         split, label = layout.read(file.path)
         cond = {} if label is None else {"label": label}
-        if sidecar and (row := sidecar.by_path.get(file.path)):
-            cond |= sidecar.columns.conditions(row)
-            split = sidecar.columns.split_in(row) or split
-        yield Item(value, file.path, cond, split)
+        tags: dict[str, str] = {}
+        for sidecar in sidecars:
+            if row := sidecar.by_path.get(file.path):
+                cond |= sidecar.columns.conditions(row)
+                split = sidecar.columns.split_in(row) or split
+                tags |= sidecar.columns.tags(row)
+        yield Item(value, file.path, cond, split, tags)

@@ -18,7 +18,8 @@ PATH_COLUMNS = ("file", "path", "image", "img", "filename", "file_name", "filepa
 LABEL_COLUMNS = ("label", "class", "category", "target")
 CAPTION_COLUMNS = ("caption", "text", "description")
 SPLIT_COLUMNS = ("split", "subset", "fold")
-SIDECARS = ("captions.csv", "metadata.csv", "labels.csv")
+SIDECARS = ("captions.csv", "metadata.csv", "labels.csv", "tags.csv")
+TAGS = ("licence", "license", "consent", "source", "synthetic")  # read from every kind of table
 
 
 @dataclass
@@ -48,6 +49,16 @@ class Columns:
         named = {"label": self.label, "caption": self.caption}
         found = {name: row.get(column) for name, column in named.items() if column}
         return {name: value for name, value in found.items() if value not in (None, "")}
+
+    def tags(self, row: Mapping[str, Any]) -> dict[str, str]:
+        """What the other columns say: licence, consent, source, synthetic, whose item it is."""
+        own = {self.path, self.label, self.caption, self.split, None}
+        named = {"license": "licence"}
+        return {
+            named.get(key := column.strip().lower(), key): str(value).strip()
+            for column, value in row.items()
+            if column not in own and value not in (None, "") and not isinstance(value, list)
+        }
 
     def split_in(self, row: Mapping[str, Any]) -> str | None:
         """The split that a row names."""
@@ -107,7 +118,8 @@ def read_csv(path: Path, report: Report, limit: int) -> Iterator[Item]:
         name = f"{path.name}#row {number}"
         value = _open_path(path.parent, row.get(columns.path) or "", name, report, limit)
         if value is not None:
-            yield Item(value, name, columns.conditions(row), columns.split_in(row))
+            cond, own = columns.conditions(row), columns.split_in(row)
+            yield Item(value, name, cond, own, columns.tags(row))
 
 
 def _open_path(folder: Path, file: str, name: str, report: Report, limit: int) -> Any:
@@ -121,7 +133,10 @@ def _open_path(folder: Path, file: str, name: str, report: Report, limit: int) -
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise OSError(f"{path.stat().st_size:,} bytes are too many for a picture")
-        return open_picture(path.read_bytes(), f"{name} ({file})", report, limit)
+        full = f"{name} ({file})"
+        value = open_picture(path.read_bytes(), full, report, limit)
+        report.marks |= {name: report.marks.pop(full)} if full in report.marks else {}
+        return value
     except OSError as error:
         reason = f"{file} cannot be read: {error.strerror or error}"
         report.problems.append(Problem(name, reason, "check its permissions", fatal=True))
@@ -194,13 +209,15 @@ def read_parquet(path: Path, report: Report, limit: int) -> Iterator[Item]:
                 where=str(path),
             )
         wanted = [columns.path, columns.label, columns.caption, columns.split]
+        wanted += [each for each in file.schema_arrow.names if each.strip().lower() in TAGS]
         for batch in file.iter_batches(256, columns=[name for name in wanted if name]):
             for row in batch.to_pylist():
                 number += 1
                 name = f"{path.name}#row {number}"
                 value = _open_cell(row[columns.path], path.parent, name, report, limit)
                 if value is not None:
-                    yield Item(value, name, columns.conditions(row), columns.split_in(row))
+                    cond, own = columns.conditions(row), columns.split_in(row)
+                    yield Item(value, name, cond, own, columns.tags(row))
     except (ArrowException, OSError) as error:
         raise DataError(f"the Parquet file is damaged: {error}", where=str(path)) from error
 

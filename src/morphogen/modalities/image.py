@@ -19,9 +19,10 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
-from morphogen.core.codec import Codec, Item, Report
+from morphogen.core.codec import Codec, Fingerprint, Item, Problem, Report
 from morphogen.core.errors import DataError, RefusedPair, did_you_mean
 from morphogen.core.spec import TensorSpec
+from morphogen.modalities import _image_fingerprint
 from morphogen.modalities._image_arrays import Part, checked_labels, items_of
 from morphogen.modalities._image_convert import (
     CHANNELS,
@@ -31,7 +32,9 @@ from morphogen.modalities._image_convert import (
     to_array,
     to_levels,
 )
+from morphogen.modalities._image_defects import find_defects
 from morphogen.modalities._image_grid import draw_map, write_pictures
+from morphogen.modalities._image_marks import mark
 from morphogen.modalities._image_sources import read_source, recognise
 
 LARGEST = 64  # the short side taken when the user names none: what CPUs train in minutes
@@ -43,6 +46,8 @@ class Image(Codec):
     """Pictures from folders, archives, idx, .npz, .npy, CSV, Parquet and Hugging Face datasets."""
 
     suffix: ClassVar[str] = ".png"
+    key_radius: ClassVar[int] = _image_fingerprint.KEY_RADIUS
+    same_from: ClassVar[float] = _image_fingerprint.SAME_FROM
 
     def __init__(
         self,
@@ -236,6 +241,20 @@ class Image(Codec):
             cached = self.__dict__["_index_of_class"] = {n: i for i, n in enumerate(self.classes)}
         return cached
 
+    def defects(self, source: Path | str) -> Iterator[Problem]:
+        """Odd files and rows; see `_image_defects`."""
+        yield from find_defects(source)
+
+    # -- recognising -----------------------------------------------------------------------------
+
+    def fingerprint(self, item: Item) -> Fingerprint | None:
+        """A perceptual hash; see `_image_fingerprint`."""
+        return _image_fingerprint.fingerprint(item.value)
+
+    def likeness(self, first: Tensor, second: Tensor, key: Tensor) -> Tensor:
+        """The best correlation of details over small crops."""
+        return _image_fingerprint.likeness(first, second, key)
+
     # -- writing ---------------------------------------------------------------------------------
 
     def write(self, values: Sequence[Any], path: Path, columns: int | None = None) -> Path:
@@ -243,6 +262,10 @@ class Image(Codec):
 
     def write_map(self, values: Sequence[Any], positions: Tensor, path: Path) -> Path:
         return draw_map([_picture(value) for value in values], positions, Path(path))
+
+    def mark(self, path: Path, facts: Mapping[str, str], numbers: Sequence[int]) -> None:
+        """Put `facts` into PNG and JPEG files."""
+        mark(Path(path), facts, numbers)
 
     # -- state -----------------------------------------------------------------------------------
 
@@ -294,6 +317,8 @@ def _counted(items: Iterator[Item], report: Report) -> Iterator[Item]:
     depths: Counter[str] = Counter()
     captions = 0
     for item in items:
+        # What a table says of an item overrules what its file says of itself.
+        item.tags = {**report.marks.pop(item.name, {}), **item.tags}
         form = Form.of(item.value)
         modes[form.mode] += 1
         depths[form.depth] += 1

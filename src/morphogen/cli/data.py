@@ -1,0 +1,132 @@
+"""`morphogen data check photos/`, `dedupe`, `split`, `snapshot`, `restore`, `diff`: clean data."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+data = typer.Typer(help="Check, clean, divide and version data.", no_args_is_help=True)
+Source = Annotated[str, typer.Argument(help="a folder or a file")]
+Modality = Annotated[str | None, typer.Option(help="read it as this; default: found out")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+Store = Annotated[str | None, typer.Option(help="where versions are kept; default: beside it")]
+
+
+@data.command()
+def check(source: Source, *, modality: Modality = None, as_json: AsJson = False) -> None:
+    """List every defect with its file, its reason and what to do; exit code 1 if any is grave."""
+    from morphogen.cli._parts import print_json
+    from morphogen.data.check import check as check_source
+
+    found = check_source(source, modality)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print(found.text())
+    if found.error is not None:
+        raise typer.Exit(1)
+
+
+@data.command()
+def dedupe(
+    source: Source,
+    *,
+    modality: Modality = None,
+    exact: Annotated[bool, typer.Option("--exact", help="exact copies only")] = False,
+    out: Annotated[str | None, typer.Option(help="write the items to leave out here")] = None,
+    move_to: Annotated[str | None, typer.Option(help="move those files to this folder")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find copies and near-duplicates; say which to keep. Nothing is changed unless asked."""
+    from morphogen.cli._parts import print_json
+    from morphogen.data.duplicates import find_duplicates
+
+    found = find_duplicates(source, modality, near=not exact)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print(found.text())
+    if out is not None:
+        found.write_list(out)
+    if move_to is not None:
+        number = found.move_to(move_to)
+        if not as_json:
+            print(f"{number:,} files moved to {move_to}")
+
+
+@data.command()
+def split(
+    source: Source,
+    *,
+    modality: Modality = None,
+    by: Annotated[
+        str | None, typer.Option(help="keep together: a column, or a pattern of file names")
+    ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="move training twins of test items to the test split")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="write nothing")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Divide into train and test so that no copy, twin or entity is on both sides."""
+    from morphogen.cli._parts import print_json
+    from morphogen.data.splits import split as split_source
+
+    plan = split_source(source, modality, by=by, repair=repair, write=not dry_run)
+    if as_json:
+        print_json(plan.to_json())
+    else:
+        print(plan.text())
+
+
+@data.command()
+def snapshot(
+    source: Source,
+    *,
+    store: Store = None,
+    note: Annotated[str, typer.Option(help="a few words to remember it by")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Keep a version of a folder; files that did not change take no space again."""
+    from morphogen.cli._parts import print_json
+    from morphogen.data.snapshot import Store as Versions
+
+    version = Versions.beside(source, store).snapshot(source, note=note)
+    if as_json:
+        print_json(version.to_json())
+    else:
+        print(version.text())
+
+
+@data.command()
+def diff(
+    a: Annotated[str, typer.Argument(help="a version, or a folder")],
+    b: Annotated[str, typer.Argument(help="a version, or a folder")],
+    *,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what was added, removed, changed and renamed between two versions or folders."""
+    from morphogen.cli._parts import print_json
+    from morphogen.data.snapshot import diff as compare
+
+    found = compare(a, b, store=store)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print(found.text())
+
+
+@data.command()
+def restore(
+    version: Annotated[str, typer.Argument(help="a version")],
+    folder: Annotated[str, typer.Argument(help="an empty or new folder")],
+    *,
+    store: Annotated[str, typer.Option(help="where versions are kept")],
+) -> None:
+    """Write a version's files into a folder."""
+    from morphogen.data.snapshot import Store as Versions
+
+    number = Versions.at(store).restore(version, folder)
+    print(f"{number:,} files of version {version} in {folder}")

@@ -1,0 +1,163 @@
+"""What was generated on this machine: the fingerprints of every item that a result saved.
+
+One file per modality in the cache folder, appended to record by record:
+
+    magic, length, checksum (4 bytes each), then about, keys and detail with their sizes
+
+Records are appended under a lock, so that processes may write at the same time; a record that was
+cut short by a kill is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from morphogen.core import discover
+from morphogen.core.codec import CanFingerprint, CanMark, Codec, Fingerprint, Item
+from morphogen.core.errors import MorphogenError
+from morphogen.core.storage import cache_folder
+
+HEAD = struct.Struct("<4sII")  # magic, length, checksum
+SIZES = struct.Struct("<dHHHI")  # time, bytes of about, number of keys, bytes of a key, of detail
+MAGIC = b"MGL1"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One generated item, and what generated it."""
+
+    fingerprint: Fingerprint
+    about: str
+    time: float = 0.0  # seconds since 1970: files last changed before do not hold the item
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The fingerprints of generated items of one modality."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, modality: str) -> Ledger:
+        """The ledger of a modality in the cache folder."""
+        plain = "".join(each if each.isalnum() else "_" for each in modality)
+        return cls(cache_folder() / f"generated-{plain}.ledger")
+
+    def exists(self) -> bool:
+        """Whether anything was recorded."""
+        return self.path.is_file() and self.path.stat().st_size > 0
+
+    def record(self, entries: Iterable[Entry]) -> int:
+        """Append entries; return how many. What is there already is recorded again."""
+        packed = [_packed(entry) for entry in entries]
+        if packed:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                _lock(handle)
+                data = memoryview(b"".join(packed))
+                while data:
+                    data = data[os.write(handle, data) :]
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        return len(packed)
+
+    def read(self) -> list[Entry]:
+        """Every whole record, each fingerprint once."""
+        if not self.exists():
+            return []
+        data, start = self.path.read_bytes(), 0
+        found: dict[Fingerprint, Entry] = {}
+        while (start := data.find(MAGIC, start)) >= 0 and start + HEAD.size <= len(data):
+            _, length, checksum = HEAD.unpack_from(data, start)
+            body = data[start + HEAD.size : start + HEAD.size + length]
+            if len(body) < length or zlib.crc32(body) != checksum:
+                start += 1  # cut short: look for the next one
+                continue
+            entry = _unpacked(body)
+            found.setdefault(entry.fingerprint, entry)
+            start += HEAD.size + length
+        return list(found.values())
+
+
+def record(
+    codec: Codec,
+    items: Sequence[Any],
+    inputs: Sequence[Any],
+    made_by: str,
+    path: Path,
+    *,
+    time: float,
+) -> None:
+    """Mark what was written at `path` from `time` on, and record the items in their ledger.
+
+    Items that show the same as one of the `inputs` of a task are the user's own: they are neither
+    marked nor recorded, or the originals would be taken for generated ones later on.
+    """
+    codec = getattr(codec, "inner", codec)
+    if not isinstance(codec, CanFingerprint):
+        return
+    own = [print_ for value in inputs if (print_ := codec.fingerprint(Item(value)))]
+    prints = {number: codec.fingerprint(Item(value)) for number, value in enumerate(items)}
+    new = {n: found for n, found in prints.items() if found and not _is_one_of(found, own, codec)}
+    try:
+        if isinstance(codec, CanMark):
+            codec.mark(path, {"synthetic": "yes", "generator": made_by}, list(new))
+        ledger = Ledger.of(discover.name_of(type(codec)))
+        ledger.record(Entry(fingerprint, made_by, time) for fingerprint in new.values())
+    except (OSError, MorphogenError) as error:
+        message = f"{path} is written, but not recorded as generated: {error}"
+        warnings.warn(message, stacklevel=3)
+
+
+def _is_one_of(one: Fingerprint, others: Sequence[Fingerprint], codec: CanFingerprint) -> bool:
+    key = int.from_bytes(one.keys[0])
+    near = [
+        each for each in others
+        if each.detail == one.detail
+        or (int.from_bytes(each.keys[0]) ^ key).bit_count() <= codec.key_radius
+    ]  # fmt: skip
+    if not near or any(each.detail == one.detail for each in near):
+        return bool(near)
+    first = torch.frombuffer(bytearray(one.detail), dtype=torch.uint8).expand(len(near), -1)
+    second = torch.stack(
+        [torch.frombuffer(bytearray(each.detail), dtype=torch.uint8) for each in near]
+    )
+    likeness = codec.likeness(first, second, torch.zeros(len(near), dtype=torch.long))
+    return bool((likeness >= codec.same_from).any())
+
+
+def _packed(entry: Entry) -> bytes:
+    keys, detail = entry.fingerprint.keys, entry.fingerprint.detail
+    about = entry.about.encode()[:1000]
+    body = SIZES.pack(entry.time, len(about), len(keys), len(keys[0]), len(detail))
+    body += about + b"".join(keys) + detail
+    return HEAD.pack(MAGIC, len(body), zlib.crc32(body)) + body
+
+
+def _unpacked(body: bytes) -> Entry:
+    seconds, num_about, num_keys, width, num_detail = SIZES.unpack_from(body)
+    start = SIZES.size + num_about
+    keys = tuple(body[start + i * width : start + (i + 1) * width] for i in range(num_keys))
+    detail = body[start + num_keys * width :][:num_detail]
+    about = body[SIZES.size : start].decode(errors="replace")
+    return Entry(Fingerprint(keys, detail), about, seconds)
+
+
+def _lock(handle: int) -> None:
+    """Hold the file alone until it is closed, where the system can."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: single appends do not mix there
+        return
+    fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,0 +1,125 @@
+"""Every defect of a source: what reading, splitting and comparing its items finds wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from morphogen.core.codec import CanFindDefects, CanFingerprint, Problem
+from morphogen.core.errors import DataError
+from morphogen.data.dataset import build_codec, find_modality
+from morphogen.data.duplicates import groups_of
+from morphogen.data.inspect import Inspection, inspect_with
+from morphogen.data.scan import Scan
+from morphogen.data.splits import check_leaks
+
+MOST_COMPARED = 20_000  # items among which a check looks for near-duplicates
+CLOSE = 0.8  # ratio of two class names from which one may be the other misspelt
+RARE = 5  # a misspelt class has this many items at most, and a tenth of the other's
+SAME_CAPTION = 3  # items with one caption, from which it is worth saying
+
+
+def check(
+    source: Path | str,
+    modality: str | None = None,
+    *,
+    group_by: str | None = None,
+    **codec_options: Any,
+) -> Inspection:
+    """Inspect `source`, compare its items with one another, and look into its files.
+
+    The answer's `error` is set when nothing can be trained on it, or when a test item has a twin,
+    or one of the same entity (`group_by`), in the training split: numbers from it would be wrong.
+    """
+    modality = modality or find_modality(source)
+    scan = Scan(near=True, most_compared=MOST_COMPARED, group_by=group_by)
+    found = inspect_with(scan, source, modality, codec_options)
+    codec = build_codec(modality, codec_options)
+    problems = list(found.problems)
+    if scan.splits:  # it could be read to the end
+        problems += _near_copies(scan)
+        problems += _labels(scan)
+        problems += _captions(scan)
+        if len(scan.names) > MOST_COMPARED and isinstance(codec, CanFingerprint):
+            reason = f"near-duplicates are not looked for among more than {MOST_COMPARED:,} items"
+            problems.append(Problem(str(source), reason, f"morphogen data dedupe {source}"))
+    problems += _mixtures(found)
+    if isinstance(codec, CanFindDefects):
+        problems += codec.defects(source)
+    found.problems = list({(each.name, each.reason): each for each in problems}.values())
+    if found.error is None and scan.splits:
+        try:
+            check_leaks(scan, str(source))
+        except DataError as error:
+            found.error = str(error)
+            found.next_command = str(error.hint)
+    return found
+
+
+def _near_copies(scan: Scan) -> Iterator[Problem]:
+    """Near-duplicates on one side of the split, and copies whose labels contradict."""
+    number = {name: i for i, name in enumerate(scan.names)}
+    for group in groups_of(scan):
+        listed = ", ".join(group.leave_out[:3]) + (", ..." if len(group.leave_out) > 3 else "")
+        sides = {scan.splits[number[name]] for name in (group.keep, *group.leave_out)}
+        if group.kind == "near" and len(sides) == 1:
+            reason = f"nearly the same as {listed} (likeness {group.likeness:.3f})"
+            yield Problem(group.keep, reason, "keep one: morphogen data dedupe")
+        if group.labels:
+            reason = f"copies of it have other labels ({', '.join(group.labels)}): {listed}"
+            yield Problem(group.keep, reason, "correct the labels", field="label")
+
+
+def _labels(scan: Scan) -> Iterator[Problem]:
+    """Class names that look like another one misspelt."""
+    counts = Counter(str(label) for label in scan.labels if label is not None)
+    for name, count in counts.items():
+        for other, many in counts.items():
+            same = name.strip().casefold() == other.strip().casefold()
+            alike = (
+                difflib.SequenceMatcher(None, name.casefold(), other.casefold()).ratio() >= CLOSE
+            )
+            words = not name.isdecimal() and len(name) > 3
+            rare = count <= min(RARE, many / 10)
+            first = (many, other) > (count, name)
+            if name != other and first and (same or (words and alike and rare)):
+                item = scan.names[[str(label) for label in scan.labels].index(name)]
+                reason = (
+                    f"the class {name!r} ({count:,} items) may be {other!r} ({many:,}) misspelt"
+                )
+                yield Problem(item, reason, f"rename it to {other!r}, if it is", field="label")
+                break
+
+
+def _captions(scan: Scan) -> Iterator[Problem]:
+    """One caption for several items, which teaches a model to ignore captions."""
+    same: defaultdict[str, list[str]] = defaultdict(list)
+    for name, caption in zip(scan.names, scan.captions, strict=True):
+        if caption is not None:
+            same[" ".join(str(caption).casefold().split())].append(name)
+    for caption, names in same.items():
+        if len(names) >= SAME_CAPTION and len(same) > 1:
+            reason = f"{len(names):,} items have the caption {caption!r}: {', '.join(names[1:4])}"
+            yield Problem(names[0], reason, "describe what tells them apart", field="caption")
+
+
+def _mixtures(found: Inspection) -> Iterator[Problem]:
+    """Sizes, modes and depths that differ between the items of one source."""
+    meaning = {
+        "sizes": ("size", "they are resized to one: see `resized` in morphogen inspect"),
+        "modes": ("mode", "convert them to one, or say --set modality.mode=RGB"),
+        "depths": ("depth", "save them with one depth"),
+    }
+    for fact, (field, fix) in meaning.items():
+        counts = found.facts.get(fact)
+        if isinstance(counts, dict) and len(counts) > 1:
+            common = sorted(counts.items(), key=lambda pair: -pair[1])
+            listed = ", ".join(f"{number:,} {name}" for name, number in common[:4])
+            more = f" and {len(common) - 4:,} more" if len(common) > 4 else ""
+            yield Problem(found.source, f"mixed {fact}: {listed}{more}", fix, field=field)
+    if "range" in found.facts:
+        fix = "save values in [0, 1] or [-1, 1], or whole numbers in 0..255"
+        yield Problem(found.source, f"unusual {found.facts['range']}", fix, field="values")

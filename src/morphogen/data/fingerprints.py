@@ -1,0 +1,117 @@
+"""The fingerprints of many items, and the pairs among them that show the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from morphogen.core.codec import CanFingerprint, Fingerprint, Item
+from morphogen.data.neighbours import near, pack_keys
+
+CHUNK = 4096  # pairs compared at once
+Pair = tuple[int, int, float]  # two item numbers, and their likeness
+
+
+class Fingerprints:
+    """Fingerprints by item number. Items that show nothing have none."""
+
+    def __init__(self, codec: Any) -> None:
+        self.codec: CanFingerprint | None = codec if isinstance(codec, CanFingerprint) else None
+        self.numbers: list[int] = []
+        self.prints: list[Fingerprint] = []
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def see(self, number: int, item: Item) -> None:
+        """Take the fingerprint of an item, if its codec has such and it shows anything."""
+        found = self.codec.fingerprint(item) if self.codec else None
+        if found is not None:
+            self.add(number, found)
+
+    def add(self, number: int, fingerprint: Fingerprint) -> None:
+        """Add one that was taken before."""
+        self.numbers.append(number)
+        self.prints.append(fingerprint)
+
+    def pairs(self) -> list[Pair]:
+        """Enough pairs of items that show the same to connect all that do: a pair that others
+        connect already is not compared."""
+        keys = pack_keys([each.keys for each in self.prints])
+        linked = _Links(len(self))
+        found = []
+        for i, j, likeness in self._compared(self, keys, keys, linked):
+            linked.join(i, j)
+            found.append((self.numbers[i], self.numbers[j], likeness))
+        return found
+
+    def pairs_with(self, others: Fingerprints, same_from: float | None = None) -> list[Pair]:
+        """Every (own number, other's number) whose items show the same."""
+        ours, theirs = (pack_keys([p.keys for p in each.prints]) for each in (self, others))
+        found: dict[tuple[int, int], float] = {}
+        for turn, (first, second) in enumerate(((self, others), (others, self))):
+            one, two = (ours, theirs) if turn == 0 else (theirs, ours)
+            for i, j, likeness in first._compared(second, one, two, None, same_from):
+                pair = (first.numbers[i], second.numbers[j])
+                pair = pair if turn == 0 else pair[::-1]
+                found[pair] = max(likeness, found.get(pair, -1.0))
+        return [(i, j, likeness) for (i, j), likeness in found.items()]
+
+    def details(self, index: np.ndarray) -> Tensor:
+        """The details of the fingerprints at `index`, (N, D) uint8."""
+        joined = b"".join(self.prints[i].detail for i in index.tolist())
+        return torch.frombuffer(bytearray(joined), dtype=torch.uint8).view(len(index), -1)
+
+    def _compared(
+        self,
+        others: Fingerprints,
+        own_keys: np.ndarray,
+        other_keys: np.ndarray,
+        links: _Links | None,
+        same_from: float | None = None,
+    ) -> Iterator[Pair]:
+        """(i, j, likeness) of the candidates that are alike, by place in the lists."""
+        codec = self.codec or others.codec
+        if codec is None or not len(self) or not len(others):
+            return
+        same_from = codec.same_from if same_from is None else same_from
+        i, j, key = near(own_keys, other_keys, codec.key_radius)
+        if links is not None:
+            other = i != j
+            i, j, key = i[other], j[other], key[other]
+        for start in range(0, len(i), CHUNK):
+            part = np.arange(start, min(start + CHUNK, len(i)))
+            if links is not None:
+                part = part[[links.are_apart(i[each], j[each]) for each in part]]
+            if not len(part):
+                continue
+            first, second = self.details(i[part]), others.details(j[part])
+            likeness = codec.likeness(first, second, torch.from_numpy(key[part]))
+            for each in (likeness >= same_from).nonzero().flatten().tolist():
+                yield int(i[part[each]]), int(j[part[each]]), float(likeness[each])
+
+
+class _Links:
+    """Union-find over places, so that a cluster of a thousand is not compared a million times."""
+
+    def __init__(self, num: int) -> None:
+        self.parent = list(range(num))
+
+    def root(self, i: int) -> int:
+        """The representative of i's cluster."""
+        while self.parent[i] != i:
+            self.parent[i] = self.parent[self.parent[i]]
+            i = self.parent[i]
+        return i
+
+    def are_apart(self, i: int, j: int) -> bool:
+        """True while nothing connects the two."""
+        return self.root(int(i)) != self.root(int(j))
+
+    def join(self, i: int, j: int) -> None:
+        """Connect two."""
+        self.parent[self.root(j)] = self.root(i)

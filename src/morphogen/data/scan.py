@@ -1,0 +1,133 @@
+"""A source seen once: what every readable item is called, what it is like, where it belongs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from morphogen.core.codec import Item, Problem
+from morphogen.data.fingerprints import Fingerprints
+from morphogen.data.neighbours import clusters, members
+from morphogen.data.split import assign, digest_of
+
+MOST_COMPARED = 10_000  # items among which near-duplicates are looked for at every load
+EVERY = 1 << 40  # as `most_compared`: whatever it takes
+
+
+@dataclass
+class Scan:
+    """Every readable item's name, split, content hash, label and tags, in reading order."""
+
+    names: list[str] = field(default_factory=list)
+    own: list[str | None] = field(default_factory=list)  # the splits that the source names
+    digests: list[bytes] = field(default_factory=list)
+    labels: list[Any] = field(default_factory=list)
+    captions: list[Any] = field(default_factory=list)
+    tags: list[dict[str, str]] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)  # about the bytes of each raw item
+    prints: Fingerprints | None = None  # of the first of each set of exact copies
+    splits: list[str] = field(default_factory=list)
+    items: list[Item] | None = field(default_factory=list)  # None when they are too large to keep
+    near: bool | None = None  # look for near-duplicates; None: where the source has no splits
+    most_compared: int = MOST_COMPARED
+    fingerprints: bool = False  # take every item's fingerprint, whatever `near` says
+    group_by: str | None = None  # a column, or a pattern of names: what must not be divided
+    synthetic: Literal["hold_out", "include"] = "hold_out"
+
+    def see(self, items: Iterable[Item], codec: Any = None, keep_bytes: int = 0) -> None:
+        """Record every item; keep them in memory up to `keep_bytes`."""
+        kept = 0
+        seen: set[bytes] = set()
+        self.prints = Fingerprints(codec)
+        for number, item in enumerate(items):
+            digest = digest_of(item.value)
+            self.names.append(item.name)
+            self.own.append(item.split)
+            self.digests.append(digest)
+            self.labels.append(item.cond.get("label"))
+            self.captions.append(item.cond.get("caption"))
+            self.tags.append(item.tags)
+            self.sizes.append(num_bytes(item.value))
+            if self._compares(number, item) and digest not in seen:
+                self.prints.see(number, item)
+            seen.add(digest)
+            kept += self.sizes[-1]
+            if self.items is not None:
+                self.items.append(item)
+                self.items = self.items if kept <= keep_bytes else None
+
+    def _compares(self, number: int, item: Item) -> bool:
+        """Whether to take this fingerprint. Without being asked, near-duplicates are not looked for
+        where the source has its own splits; with too many items, never."""
+        unasked = self.near is None and item.split is not None
+        if self.near is not False and (unasked or number >= self.most_compared):
+            self.near = False
+            if not self.fingerprints:
+                self.prints = Fingerprints(None)
+        return self.fingerprints or self.near is not False
+
+    def assign(self, entities: Sequence[str | None] | None = None) -> None:
+        """Give every item its split. Items of one entity, such as the pictures of one person, stay
+        together; so do exact copies and, where they are looked for, near-duplicates."""
+        digests = list(self.digests)
+        for number, entity in enumerate(entities or []):
+            if entity is not None:  # an entity stays on its side when items are added to it
+                digests[number] = entity_digest(entity)
+        self.splits = assign(self.own, digests, self.labels, self.groups(entities))
+
+    def groups(self, entities: Sequence[str | None] | None = None) -> list[int]:
+        """The cluster of each item: exact copies, near-duplicates, and items of one entity."""
+        pairs = [*_chained(self.digests), *((i, j) for i, j, _ in self.near_pairs())]
+        return clusters(len(self.names), [*pairs, *_chained(entities or [])])
+
+    def near_pairs(self) -> list[tuple[int, int, float]]:
+        """Pairs that show the same, other than exact copies; found once."""
+        if "_pairs" not in self.__dict__:
+            wanted = self.prints is not None and self.near is not False
+            self.__dict__["_pairs"] = self.prints.pairs() if self.prints and wanted else []
+        pairs: list[tuple[int, int, float]] = self.__dict__["_pairs"]
+        return pairs
+
+    def leaks(self, most: int | None = None) -> list[Problem]:
+        """Items of the test split that show the same as one of the training split."""
+        near = [(i, j) for i, j, _ in self.near_pairs()]
+        exact = clusters(len(self.names), _chained(self.digests))
+        problems = []
+        for group in members(clusters(len(self.names), [*_chained(self.digests), *near])):
+            train = [number for number in group if self.splits[number] == "train"]
+            test = [number for number in group if self.splits[number] == "test"]
+            if not train or not test:
+                continue
+            same = len({exact[number] for number in group}) == 1
+            names = ", ".join(self.names[number] for number in train[:3])
+            kind = "the same item is" if same else "nearly the same item is"
+            reason = f"{kind} in the training and the test split: {names}"
+            fix = "remove it from the training split, or let `morphogen data split` do it"
+            problems.append(Problem(self.names[test[0]], reason, fix))
+        return problems[:most]
+
+
+def entity_digest(name: str) -> bytes:
+    """16 bytes that decide the split of an entity, whatever else there is."""
+    return hashlib.blake2b(name.encode(), digest_size=16).digest()
+
+
+def num_bytes(value: Any) -> int:
+    """About how much memory a raw item takes."""
+    if hasattr(value, "nbytes"):
+        return int(value.nbytes)
+    if hasattr(value, "getbands"):
+        return 1000 + value.width * value.height * len(value.getbands())
+    return 100 + len(str(value))
+
+
+def _chained(keys: Sequence[Any]) -> list[tuple[int, int]]:
+    """Pairs that connect the items with the same key; None is no key."""
+    places: defaultdict[Any, list[int]] = defaultdict(list)
+    for number, key in enumerate(keys):
+        if key is not None:
+            places[key].append(number)
+    return [(each[0], other) for each in places.values() for other in each[1:]]

@@ -1,0 +1,218 @@
+"""Copies and near-duplicates: what is recognised, what is not merged, what is kept."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+
+from morphogen.core.codec import CanFingerprint, Item
+from morphogen.core.errors import DataError
+from morphogen.data.duplicates import find_duplicates
+from morphogen.data.fingerprints import Fingerprints
+from morphogen.data.minhash import SHINGLE, near_texts, signature
+from morphogen.data.neighbours import clusters, members, near, pack_keys
+from morphogen.modalities.image import Image
+
+SHARED = Path(os.environ.get("MORPHOGEN_SHARED", Path(__file__).parents[2] / "shared"))
+LEFT_RIGHT = Pillow.Transpose.FLIP_LEFT_RIGHT
+
+
+def picture(seed: int, side: int = 64) -> Pillow.Image:
+    """Detail at several scales, different for every seed."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((side, side, 3))
+    for size in (4, 9, 18):
+        small = Pillow.fromarray(rng.integers(0, 256, (size, size, 3)).astype(np.uint8))
+        total += np.asarray(small.resize((side, side), Pillow.Resampling.BICUBIC), float) / size
+    return Pillow.fromarray(np.uint8(255 * (total - total.min()) / np.ptp(total)))
+
+
+def jpeg(image: Pillow.Image, quality: int) -> Pillow.Image:
+    stream = io.BytesIO()
+    image.convert("RGB").save(stream, "JPEG", quality=quality)
+    return Pillow.open(stream).convert(image.mode)
+
+
+def cropped(image: Pillow.Image, left: int, top: int, right: int, bottom: int) -> Pillow.Image:
+    return image.crop((left, top, image.width - right, image.height - bottom))
+
+
+TWINS: dict[str, Callable[[Pillow.Image], Pillow.Image]] = {
+    "jpeg": lambda image: jpeg(image, 60),
+    "larger": lambda image: image.resize((image.width * 2, image.height * 2)),
+    "smaller": lambda image: image.resize((image.width * 3 // 4, image.height * 3 // 4)),
+    "other aspect": lambda image: image.resize((image.width, image.height * 5 // 4)),
+    "cropped": lambda image: cropped(image, *[image.width // 28] * 4),
+    "cut on one side": lambda image: cropped(image, image.width // 14, 0, 0, 0),
+    "mirrored": lambda image: image.transpose(LEFT_RIGHT),
+    "mirrored, cropped, jpeg": lambda image: jpeg(
+        cropped(image.transpose(LEFT_RIGHT), *[image.width // 28] * 4), 75
+    ),
+}
+
+
+def prints(images: list[Pillow.Image]) -> Fingerprints:
+    found = Fingerprints(Image())
+    for number, image in enumerate(images):
+        found.see(number, Item(image))
+    return found
+
+
+@pytest.mark.parametrize("kind", TWINS)
+def test_a_twin_is_recognised_and_nothing_else(kind: str) -> None:
+    originals = [picture(seed) for seed in range(40)]
+    twins = prints([TWINS[kind](image) for image in originals[:20]])
+    found = {(i, j) for i, j, _ in prints(originals).pairs_with(twins)}
+    assert {(i, i) for i in range(20)} - found == set()
+    assert all(i == j for i, j in found)
+
+
+def test_different_pictures_are_apart() -> None:
+    assert prints([picture(seed) for seed in range(60)]).pairs() == []
+    rng = np.random.default_rng(0)
+    noise = [Pillow.fromarray(rng.integers(0, 256, (8, 8)).astype(np.uint8)) for _ in range(60)]
+    assert prints(noise).pairs() == []
+
+
+def test_blank_pictures_show_nothing() -> None:
+    assert len(prints([Pillow.new("L", (9, 9), grey) for grey in (0, 90, 255)])) == 0
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_the_fingerprint_does_not_depend_on_depth_or_form(dtype: str) -> None:
+    grey = np.asarray(picture(0).convert("L"))
+    top = {"uint8": 255, "uint16": 65535, "float32": 1.0}[dtype]
+    deep = (grey * (top / 255)).astype(dtype)
+    codec = Image()
+    assert isinstance(codec, CanFingerprint)
+    one, two = (codec.fingerprint(Item(value)) for value in (Pillow.fromarray(grey), deep))
+    assert one is not None
+    assert two is not None
+    difference = int.from_bytes(one.keys[0]) ^ int.from_bytes(two.keys[0])
+    assert difference.bit_count() <= 4
+    assert one == codec.fingerprint(Item(Pillow.fromarray(grey)))
+
+
+def test_near_is_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    keys = [[rng.bytes(16) for _ in range(3)] for _ in range(300)]
+    for each in range(0, 300, 3):  # neighbours at known places
+        flipped = bytearray(keys[each][0])
+        flipped[each % 16] ^= 0b101
+        keys[(each + 7) % 300][2] = bytes(flipped)
+    packed = pack_keys(keys)
+    assert packed.shape == (300, 3, 2)
+
+    def bits(key: bytes) -> int:
+        return int.from_bytes(key)
+
+    for radius in (0, 2, 45):
+        expected = {
+            (i, j)
+            for i in range(300)
+            for j in range(300)
+            if min((bits(key) ^ bits(keys[j][0])).bit_count() for key in keys[i]) <= radius
+        }
+        i, j, key = near(packed, packed, radius)
+        assert set(zip(i.tolist(), j.tolist(), strict=True)) == expected
+        nearest = [
+            int(np.argmin([(bits(k) ^ bits(keys[b][0])).bit_count() for k in keys[a]]))
+            for a, b in zip(i, j, strict=True)
+        ]
+        assert key.tolist() == nearest
+    assert len(near(packed[:0], packed, 5)[0]) == 0
+
+
+def test_clusters_are_connected_components() -> None:
+    roots = clusters(8, [(5, 2), (7, 5), (0, 1), (1, 0)])
+    assert roots == [0, 0, 2, 3, 4, 2, 6, 2]
+    assert list(members(roots)) == [[0, 1], [2, 5, 7]]
+
+
+def test_of_a_group_the_largest_then_the_earliest_is_kept(tmp_path: Path) -> None:
+    for number in range(6):
+        picture(number).save(tmp_path / f"{number}.png")
+    picture(2).resize((128, 128)).save(tmp_path / "z.png")
+    (tmp_path / "copy.png").write_bytes((tmp_path / "4.png").read_bytes())
+    found = find_duplicates(tmp_path)
+    told = {group.keep: (group.kind, group.leave_out) for group in found.groups}
+    assert told == {"4.png": ("exact", ["copy.png"]), "z.png": ("near", ["2.png"])}
+    assert json.loads(json.dumps(found.to_json()))["num_items"] == 8
+    assert "keep      z.png" in found.text()
+    assert [g.kind for g in find_duplicates(tmp_path, near=False).groups] == ["exact"]
+    assert found.write_list(tmp_path / "out.txt").read_text() == "2.png\ncopy.png\n"
+    with pytest.raises(DataError, match="would stay in the data"):
+        found.move_to(tmp_path / "away")
+    assert found.move_to(tmp_path.parent / "away") == 2
+    assert (tmp_path.parent / "away" / "2.png").is_file()
+    assert find_duplicates(tmp_path).groups == []
+
+
+def test_copies_with_other_labels_and_across_splits_say_so(tmp_path: Path) -> None:
+    for number in range(8):
+        place = tmp_path / ("train", "test")[number % 2] / ("boot", "hat")[number // 4]
+        place.mkdir(parents=True, exist_ok=True)
+        picture(number).save(place / f"{number}.png")
+    picture(0).save(tmp_path / "test" / "hat" / "same.png")
+    (group,) = find_duplicates(tmp_path).groups
+    assert group.across_splits
+    assert group.labels == ["boot", "hat"]
+    assert (group.keep, group.leave_out) == ("test/hat/same.png", ["train/boot/0.png"])
+
+
+def test_minhash_estimates_the_jaccard_similarity() -> None:
+    base = "the quick brown fox jumps over the lazy dog and runs far away from here " * 3
+    base += " ".join(f"w{n}" for n in range(60))
+
+    def shingles(text: str) -> set[str]:
+        return {text[i : i + SHINGLE] for i in range(len(text) - SHINGLE + 1)}
+
+    for cut in (0, 20, 60, 120, 200):
+        other = base[cut:] + " tail" * (cut // 40)
+        a, b = shingles(base), shingles(other)
+        exact = len(a & b) / len(a | b)
+        estimate = float((signature(base) == signature(other)).mean())
+        assert estimate == pytest.approx(exact, abs=4 * (exact * (1 - exact) / 128) ** 0.5 + 1e-9)
+
+
+def test_near_texts_finds_planted_twins() -> None:
+    rng = np.random.default_rng(0)
+    vocabulary = ["".join(chr(97 + c) for c in rng.integers(0, 26, 6)) for _ in range(500)]
+    texts = [" ".join(rng.choice(vocabulary, 60)) for _ in range(80)]
+    twins = [text.upper().replace(" ", "  ", 5) + " end" for text in texts[:20]]
+    found = near_texts([*texts, *twins])
+    assert {(i, j) for i, j, _ in found} == {(i, 80 + i) for i in range(20)}
+    assert near_texts([]) == []
+    assert near_texts(["", "a"]) == []
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs Fashion-MNIST in MORPHOGEN_SHARED")
+def test_distinct_items_of_fashion_mnist_are_not_merged() -> None:
+    file = SHARED / "data" / "fashion-mnist" / "t10k-images-idx3-ubyte.gz"
+    with gzip.open(file) as stream:
+        pixels = np.frombuffer(stream.read(16 + 784 * 400)[16:], np.uint8).reshape(-1, 28, 28)
+    originals = prints([Pillow.fromarray(image) for image in pixels])
+    assert len(originals.pairs()) <= 2
+    for kind in ("jpeg", "cropped", "mirrored"):
+        twins = prints([TWINS[kind](Pillow.fromarray(image)) for image in pixels[:60]])
+        found = {(i, j) for i, j, _ in originals.pairs_with(twins)}
+        assert sum((i, i) in found for i in range(60)) >= 55
+        assert sum(i != j for i, j in found) <= 1
+
+
+def test_likeness_is_one_for_the_same_and_symmetric_under_mirroring() -> None:
+    codec = Image()
+    found = [codec.fingerprint(Item(picture(0))), codec.fingerprint(Item(picture(1)))]
+    one, two = (torch.frombuffer(bytearray(f.detail), dtype=torch.uint8)[None] for f in found if f)
+    key = torch.zeros(1, dtype=torch.long)
+    assert float(codec.likeness(one, one, key)) == pytest.approx(1, abs=1e-5)
+    assert float(codec.likeness(one, two, key)) < 0.9
