@@ -69,7 +69,7 @@ def test_layers_learn_in_turn():
             }
             assert changed == {str(turn)}
     model.progress = 1.0
-    assert model.turn == 2
+    assert model.stage == 2
 
 
 def test_upside_down_a_layer_is_the_same_model():

@@ -22,6 +22,11 @@ from morphogen.core.spec import TensorSpec
 Conditions = Mapping[str, Tensor]
 
 
+LOG_PROB_KINDS = (
+    "exact", "lower bound", "estimate", "estimate of a lower bound", "up to a constant",
+)  # fmt: skip
+
+
 @runtime_checkable
 class CanSample(Protocol):
     """Draws new items from the learned distribution."""
@@ -67,15 +72,24 @@ class CanReconstruct(CanEncode, CanDecode, Protocol):
 
 @runtime_checkable
 class HasLogProb(Protocol):
-    """Gives log p(x) in nats per item; `log_prob_is` says how it is to be read."""
+    """Gives log p(x) in nats per item; `log_prob_is` says how it is to be read.
 
-    log_prob_is: str  # "exact" | "lower bound" | "up to a constant" | "estimate"
+    For data with levels it is the log probability of the levels, not a density, so that bits per
+    dimension compare between families.
+    """
+
+    log_prob_is: str  # one of LOG_PROB_KINDS, and where there is more to say " (by which method)"
 
     def log_prob(
         self, x: Tensor, *, cond: Conditions | None = None, generator: torch.Generator
     ) -> Tensor:
         """(B, *) -> (B,)."""
         ...
+
+
+def log_prob_kind(model: HasLogProb) -> str:
+    """Which of LOG_PROB_KINDS a likelihood claims to be: `log_prob_is` without its method."""
+    return model.log_prob_is.partition(" (")[0]
 
 
 @runtime_checkable

@@ -81,6 +81,13 @@ class GaussianPath:
             return sigma_over_alpha / (1 + sigma_over_alpha)
         return math.atan(sigma_over_alpha) * 2 / math.pi
 
+    def time_of_log_snr(self, log_snr: Tensor) -> Tensor:
+        """The t at which 2 log(alpha / sigma) is `log_snr`."""
+        ratio = torch.exp(-0.5 * log_snr)
+        if self.kind == "straight":
+            return ratio / (1 + ratio)
+        return torch.atan(ratio) * (2 / math.pi)
+
     def times(self, num_steps: int, start: float = 1.0, shift: float = 1.0) -> Tensor:
         """num_steps + 1 times from `start` down to 0.
 

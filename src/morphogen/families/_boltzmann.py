@@ -12,7 +12,7 @@ from torch import Tensor
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.conditioning import check_conditions
 from morphogen.core.errors import RefusedPair
-from morphogen.core.family import Family
+from morphogen.core.family import Family, HealthyRange
 from morphogen.core.random import rand, randn
 from morphogen.core.spec import TensorSpec
 from morphogen.families._rbm_layer import RBMLayer, draw
@@ -27,6 +27,15 @@ class Boltzmann(Family):
     """
 
     default_backbone = "mlp"
+    objective = "reconstruction"  # the loss is a contrast, whose value says little
+    watched = {
+        "hidden_spread": HealthyRange(
+            "dead hidden units",
+            "hidden units say the same of every item",
+            "--set train.lr=0.0003, or fewer family.num_hidden",
+            low=0.001,
+        )
+    }
 
     def __init__(
         self,
@@ -44,6 +53,8 @@ class Boltzmann(Family):
         self.gaussian = visible == "gaussian" or (visible == "auto" and continuous)
         if self.gaussian and spec.kind == "token":
             raise RefusedPair("Gaussian units hold real values, not tokens", found=str(spec))
+        # Of Gaussian units that hold levels; a density narrower than it exceeds a probability.
+        self.level_width = 2.0 / (spec.levels - 1) if self.gaussian and spec.levels else 0.0
         # Where chains start when there are none: independent units with the means of the data.
         self.unit_mean: Tensor
         start = torch.full((spec.num_values,), 0.0 if self.gaussian else 0.5)
@@ -141,6 +152,18 @@ class Chains(torch.nn.Module):
         if labels is not None:
             score = score + labels @ self.state[:, -labels.shape[1] :].T
         return self.state[score.argmax(1)]
+
+
+@torch.no_grad()
+def round_trip(layer: RBMLayer, positive: Tensor) -> dict[str, Tensor]:
+    """Figures to watch, not the aim: how well one round trip by means gives the data back, (B,),
+    and by how much a hidden unit differs between items."""
+    hidden = layer.hidden_probs(positive)
+    back = layer.visible_mean(hidden)
+    return {
+        "reconstruction": (back - positive).square().mean(1),
+        "hidden_spread": hidden.var(0, correction=0).mean().sqrt(),
+    }
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Literal
 
 import torch
@@ -11,13 +12,19 @@ from torch import Tensor
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
 from morphogen.core.conditioning import Conditioner, TimeEmbedding
-from morphogen.core.errors import RefusedPair
+from morphogen.core.errors import RecipeError, RefusedPair, did_you_mean
 from morphogen.core.family import Family
 from morphogen.core.gaussian_path import DenoiserSampling
 from morphogen.core.spec import TensorSpec
+from morphogen.families import _path_likelihood as likelihood
 from morphogen.families._gaussian_baseline import MOST_VALUES, GaussianBaseline
 
 Baseline = Literal["auto", "gaussian", "none"]
+# For log_prob: Runge-Kutta steps of the ODE, four evaluations and their derivatives each, or noise
+# levels of the bound. Levels need fewer steps: with them the path begins where it turns less.
+STEPS_WITH_LEVELS = {"ode": 6, "bound": 32}
+STEPS = {"ode": 20, "bound": 64}
+LIKELIHOOD_BATCH = 128  # items whose derivatives are held in memory at once
 
 
 class Denoiser(Family, DenoiserSampling):
@@ -72,6 +79,43 @@ class Denoiser(Family, DenoiserSampling):
         """Fit the linear part to the data."""
         if self.baseline is not None:
             self.baseline.fit(batch.x)
+
+    @property
+    def log_prob_is(self) -> str:
+        """How `log_prob` is to be read: that of the ODE, which the default samplers follow."""
+        return likelihood.log_prob_is("ode", self.spec)
+
+    @torch.no_grad()
+    def log_prob(
+        self,
+        x: Tensor,
+        *,
+        cond: Mapping[str, Tensor] | None = None,
+        generator: torch.Generator,
+        method: likelihood.Method = "ode",
+        num_steps: int | None = None,
+    ) -> Tensor:
+        """log p(x | cond) in nats, (B,): by the ODE, or its variational `bound` (cheaper, lower).
+
+        `num_steps` is the number of Runge-Kutta steps, or of noise levels.
+        """
+        if method not in STEPS:
+            raise RecipeError(
+                f"log_prob has no method {method!r}.{did_you_mean(method, STEPS)}",
+                expected=" or ".join(STEPS),
+            )
+        steps = num_steps or (STEPS_WITH_LEVELS if self.spec.levels else STEPS)[method]
+        estimate = likelihood.ode_log_prob if method == "ode" else likelihood.variational_bound
+        found = []
+        for rows in torch.split(torch.arange(len(x), device=x.device), LIKELIHOOD_BATCH):
+            own = None if cond is None else {name: value[rows] for name, value in cond.items()}
+            denoise = partial(self.denoise, cond=own)
+            found.append(
+                estimate(
+                    denoise, self.path, self.spec, x[rows], generator=generator, num_steps=steps
+                )
+            )
+        return torch.cat(found)
 
     def target_weights(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """a(t), b(t) of what is predicted, a x + b eps: (B,) -> (B,), (B,)."""

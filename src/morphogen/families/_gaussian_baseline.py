@@ -45,7 +45,6 @@ class GaussianBaseline(nn.Module):
         self.basis.copy_(basis)
         self.variance.copy_(variance.clamp(min=LEAST_VARIANCE))
 
-    @torch.no_grad()
     def forward(self, x_t: Tensor, alpha: Tensor, sigma: Tensor, a: Tensor, b: Tensor) -> Tensor:
         """E[a x + b eps | x_t]: (B, *), then (B,) four times -> (B, *)."""
         alpha, sigma, a, b = (scalar[:, None] for scalar in (alpha, sigma, a, b))

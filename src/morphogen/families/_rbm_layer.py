@@ -24,25 +24,33 @@ Legend: B batch, N visible units, K label units, V = N + K, H hidden units.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from morphogen.core.random import categorical, rand, randn
 
-LOG_VARIANCE_RANGE = (
-    -8.0,
-    4.0,
-)  # of Gaussian units; without a floor a constant value drives it down
+# Of Gaussian units; without a floor a constant value drives it down.
+LOG_VARIANCE_RANGE = (-8.0, 4.0)
 
 
 class RBMLayer(nn.Module):
     """Visible units (Bernoulli or Gaussian), an optional label block, and hidden units."""
 
     def __init__(
-        self, num_units: int, num_hidden: int, num_labels: int = 0, gaussian: bool = False
+        self,
+        num_units: int,
+        num_hidden: int,
+        num_labels: int = 0,
+        gaussian: bool = False,
+        least_deviation: float = 0.0,
     ) -> None:
         super().__init__()
+        low, high = LOG_VARIANCE_RANGE
+        floor = 2 * math.log(least_deviation) if least_deviation > 0 else low
+        self.log_variance_range = (max(low, floor), high)
         self.num_units, self.num_labels, self.gaussian = num_units, num_labels, gaussian
         self.weight = nn.Parameter(torch.empty(num_units + num_labels, num_hidden))
         # Small enough that every hidden unit starts undecided, large enough that no two are equal.
@@ -141,7 +149,7 @@ class RBMLayer(nn.Module):
             means["visible_bias"][: self.num_units] = -(centred * precision).mean(0)
             pull = scaled_units * (h @ self.weight[: self.num_units].T)
             slope = pull - 0.5 * centred.square() * precision
-            low, high = LOG_VARIANCE_RANGE
+            low, high = self.log_variance_range
             inside = (self.log_variance >= low) & (self.log_variance <= high)
             means["log_variance"] = slope.mean(0) * inside
         return means
@@ -172,13 +180,18 @@ class RBMLayer(nn.Module):
         self.visible_bias[: self.num_units] = below.hidden_bias
         self.hidden_bias[:size] = below.visible_bias[:size]
 
+    @property
+    def variance(self) -> Tensor:
+        """sigma^2 of Gaussian units (N,); 1 for others."""
+        return self._log_variance().exp()
+
     # -- parts -------------------------------------------------------------------------------------
 
     def _log_variance(self) -> Tensor:
         """log sigma^2 of Gaussian units, within bounds; 0 for others."""
         if self.log_variance is None:
             return self.visible_bias.new_zeros(())
-        return self.log_variance.clamp(*LOG_VARIANCE_RANGE)
+        return self.log_variance.clamp(*self.log_variance_range)
 
     def _scaled(self, v: Tensor) -> Tensor:
         """v / sigma^2 for Gaussian units, v for the others."""

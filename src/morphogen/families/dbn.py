@@ -31,7 +31,7 @@ from morphogen.core.batch import Batch
 from morphogen.core.errors import RecipeError
 from morphogen.core.family import Update
 from morphogen.core.spec import TensorSpec
-from morphogen.families._boltzmann import Boltzmann, Chains, contrastive_negative
+from morphogen.families._boltzmann import Boltzmann, Chains, contrastive_negative, round_trip
 from morphogen.families._rbm_layer import RBMLayer
 
 
@@ -85,7 +85,7 @@ class DBN(Boltzmann):
         self._start(0, batch, generator)
 
     @property
-    def turn(self) -> int:
+    def stage(self) -> int:
         """The layer that is being trained."""
         return min(int(self.progress * len(self.layers)), len(self.layers) - 1)
 
@@ -93,16 +93,17 @@ class DBN(Boltzmann):
         self, batch: Batch, phase: str, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """F(data) - F(samples) of the layer in turn, samples held fixed: its gradient is CD."""
-        layer = self._layer(self.turn)
-        positive = self._below(self.turn, batch, generator)
-        negative = self._negative(self.turn, positive, generator)
-        return layer.free_energy(positive) - layer.free_energy(negative).mean(), {}
+        layer = self._layer(self.stage)
+        positive = self._below(self.stage, batch, generator)
+        negative = self._negative(self.stage, positive, generator)
+        contrast = layer.free_energy(positive) - layer.free_energy(negative).mean()
+        return contrast, round_trip(layer, positive)
 
     def step(
         self, batch: Batch, updates: Mapping[str, Update], generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Contrastive divergence on the layer in turn; the others have no gradient."""
-        turn = self.turn
+        turn = self.stage
         with torch.no_grad():
             for index in range(int(self.num_started), turn + 1):
                 self._start(index, batch, generator)
@@ -113,12 +114,11 @@ class DBN(Boltzmann):
             negative = self._negative(turn, positive, generator)
             layer.set_gradients(positive, negative)
             contrast = layer.free_energy(positive).mean() - layer.free_energy(negative).mean()
-            back = layer.visible_mean(layer.hidden_probs(positive))
+            parts = {k: part.mean() for k, part in round_trip(layer, positive).items()}
             if (chains := self._chains(turn)) is not None:
                 chains.keep(negative)
         updates["all"].apply()
-        error = (back - positive).square().mean()
-        return {"loss": contrast, "reconstruction": error, "layer": error.new_tensor(turn + 1.0)}
+        return {"loss": contrast, **parts, "layer": contrast.new_tensor(turn + 1.0)}
 
     # -- capabilities ------------------------------------------------------------------------------
 

@@ -37,7 +37,8 @@ LOWEST_TIME = 1e-3  # below it the "eps" and "x" conversions divide by almost no
 class Diffusion(Denoiser):
     """Denoising diffusion on the cosine path, conditional where the data has conditions."""
 
-    papers = ("sohl2015deep", "ho2020denoising", "nichol2021improved", "salimans2022progressive")
+    papers = ("sohl2015deep", "ho2020denoising", "nichol2021improved", "salimans2022progressive",
+              "song2021score", "kingma2021variational")  # fmt: skip
     path = GaussianPath("cosine")
 
     def __init__(

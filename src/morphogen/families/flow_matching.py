@@ -31,7 +31,8 @@ from morphogen.families._denoiser import Baseline, Denoiser
 class FlowMatching(Denoiser):
     """Flow matching on the straight Gaussian path, conditional where the data has conditions."""
 
-    papers = ("lipman2023flow", "liu2023flow", "esser2024scaling", "ho2022classifier")
+    papers = ("lipman2023flow", "liu2023flow", "esser2024scaling", "ho2022classifier",
+              "grathwohl2019ffjord", "kingma2021variational")  # fmt: skip
     path = GaussianPath("straight")
 
     def __init__(

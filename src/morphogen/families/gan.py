@@ -32,7 +32,7 @@ from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
 from morphogen.core.conditioning import Conditioner
 from morphogen.core.errors import RefusedPair
-from morphogen.core.family import Family
+from morphogen.core.family import Family, HealthyRange
 from morphogen.core.random import rand, randn
 from morphogen.core.spec import TensorSpec
 
@@ -50,6 +50,16 @@ class GAN(Family):
     train_defaults = {"lr": 1e-3, "beta1": 0.0, "beta2": 0.99, "batch_size": 32, "grad_clip": 0.0}
     papers = ("goodfellow2014generative", "jolicoeur2019relativistic", "mescheder2018which",
               "miyato2018cgans", "huang2024gan", "zhao2020differentiable")  # fmt: skip
+    objective = None  # neither side's loss falls while both learn
+    watched = {
+        "critic/gap": HealthyRange(
+            "critic domination",
+            "the critic is all but certain, which leaves little to learn from",
+            "--set family.gamma=10, or --set family.augment_prob=0.5",
+            low=-5.0,
+            high=5.0,  # one pair in 150 is taken for the other
+        )
+    }
     compiles = False
     latent_prior = "gaussian"
 

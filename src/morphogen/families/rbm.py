@@ -12,17 +12,24 @@ held fixed, has the same gradient by automatic differentiation, which is how it 
 
     v --(sigmoid W)--> h --(sigmoid W^T)--> v --> ...                           block Gibbs sampling
 
+log Z is estimated by annealed importance sampling (see `_partition.py`) for what units can hold:
+two values or real ones. A Gaussian unit on levels counts a level's width times its density.
+Greys read as probabilities have no probability of their own: their log_prob lacks its constant.
+
 A class label takes part as units of its own, so that the same machine generates by class, fills in,
 and classifies exactly: p(y | v) ~ exp(-F(v, y)). It has one matrix and no network: the backbone of
 the recipe is taken, and not used.
 
 Smolensky 1986 (harmony), Hinton 2002 (contrastive divergence), Tieleman 2008 (persistent CD),
-Larochelle & Bengio 2008 (labels), Hinton 2012 (practice), Cho et al. 2011 (learned variances).
+Larochelle & Bengio 2008 (labels), Hinton 2012 (practice), Cho et al. 2011 (learned variances),
+Salakhutdinov & Murray 2008 (log Z).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import torch
@@ -32,17 +39,20 @@ from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
 from morphogen.core.family import Update
 from morphogen.core.spec import TensorSpec
-from morphogen.families._boltzmann import Boltzmann, Chains, contrastive_negative
+from morphogen.families._boltzmann import Boltzmann, Chains, contrastive_negative, round_trip
+from morphogen.families._partition import Partition, log_partition
 from morphogen.families._rbm_layer import RBMLayer
+
+PARTITION_SEED = 0  # of the draws for log Z: with the weights, they decide it
 
 
 class RBM(Boltzmann):
     """Restricted Boltzmann machine, trained by contrastive divergence without backpropagation."""
 
     papers = ("smolensky1986harmony", "hinton2002training", "tieleman2008training",
-              "larochelle2008classification", "cho2011improved")  # fmt: skip
+              "larochelle2008classification", "cho2011improved",
+              "salakhutdinov2008quantitative", "neal2001annealed")  # fmt: skip
     train_defaults = {"lr": 1e-3, "batch_size": 128, "grad_clip": 0.0}
-    log_prob_is = "up to a constant"
 
     def __init__(
         self,
@@ -57,10 +67,13 @@ class RBM(Boltzmann):
         num_steps: int = 500,  # default number of Gibbs rounds to sample and fill
     ) -> None:
         super().__init__(spec, conditions, backbone, visible)
-        self.layer = RBMLayer(spec.num_values, num_hidden, self.num_labels, self.gaussian)
+        self.layer = RBMLayer(
+            spec.num_values, num_hidden, self.num_labels, self.gaussian, self.level_width
+        )
         self.chains = Chains(num_chains, spec.num_values + self.num_labels) if num_chains else None
         self.cd_steps, self.num_steps = cd_steps, num_steps
         self.latent_spec = TensorSpec.vector(num_hidden)
+        self._known: tuple[str, Partition] | None = None  # log Z, and of which weights
         if self.label is not None:
             self.target, self.target_spec = self.label, self.conditions[self.label]
 
@@ -82,7 +95,7 @@ class RBM(Boltzmann):
         positive = self._visible(batch.x, batch.cond)
         negative = self._negative(positive, generator)
         contrast = self.layer.free_energy(positive) - self.layer.free_energy(negative).mean()
-        return contrast, self._parts(positive)
+        return contrast, round_trip(self.layer, positive)
 
     def step(
         self, batch: Batch, updates: Mapping[str, Update], generator: torch.Generator
@@ -94,7 +107,7 @@ class RBM(Boltzmann):
             self.layer.set_gradients(positive, negative)
             contrast = self.layer.free_energy(positive).mean()
             contrast = contrast - self.layer.free_energy(negative).mean()
-            parts = {name: part.mean() for name, part in self._parts(positive).items()}
+            parts = {k: part.mean() for k, part in round_trip(self.layer, positive).items()}
             if self.chains is not None:
                 self.chains.keep(negative)
         updates["all"].apply()
@@ -109,13 +122,35 @@ class RBM(Boltzmann):
             return self.layer.free_energy(units)
         return -torch.logsumexp(-self.layer.label_free_energy(units), dim=1)
 
+    @property
+    def log_prob_is(self) -> str:
+        """How `log_prob` is to be read."""
+        return "up to a constant" if self.shows_mean else "estimate (annealed importance sampling)"
+
+    @torch.no_grad()
     def log_prob(
         self, x: Tensor, *, cond: Mapping[str, Tensor] | None = None, generator: torch.Generator
     ) -> Tensor:
-        """log p(x) + log Z, or with the label log p(x, label) + log Z, in nats. (B,)."""
-        if not cond:
-            return -self.energy(x)
-        return -self.layer.free_energy(self._visible(x, cond))
+        """log p(x), or log p(x | label), in nats: (B,). Without log Z_label where greys are units.
+
+        log Z is estimated with draws of its own, the same at every call.
+        """
+        log_p = -self.layer.free_energy(self._visible(x, cond)) if cond else -self.energy(x)
+        if self.shows_mean:
+            return log_p
+        log_p = log_p + self.spec.num_values * math.log(self.level_width or 1.0)
+        partition = self.partition()
+        if cond and self.label is not None:
+            return log_p - partition.per_class.to(log_p)[cond[self.label]]
+        return log_p - partition.log_z.to(log_p)
+
+    def partition(self) -> Partition:
+        """log Z and its standard error; estimated once for the weights as they stand."""
+        weights = _digest([*self.layer.parameters(), self.unit_mean])
+        if self._known is None or self._known[0] != weights:
+            draws = torch.Generator().manual_seed(PARTITION_SEED)
+            self._known = weights, log_partition(self.layer, self.unit_mean, draws)
+        return self._known[1]
 
     def predict(self, x: Tensor) -> Tensor:
         """p(label | x), exactly: (B, K)."""
@@ -203,8 +238,10 @@ class RBM(Boltzmann):
     def _negative(self, positive: Tensor, generator: torch.Generator) -> Tensor:
         return contrastive_negative(self.layer, positive, self.chains, self.cd_steps, generator)
 
-    def _parts(self, positive: Tensor) -> dict[str, Tensor]:
-        """How well one round trip by means gives the data back: a figure to watch, not the aim."""
-        with torch.no_grad():
-            back = self.layer.visible_mean(self.layer.hidden_probs(positive))
-            return {"reconstruction": (back - positive).square().mean(1)}
+
+def _digest(tensors: Iterable[Tensor]) -> str:
+    """Tells weights from other weights."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

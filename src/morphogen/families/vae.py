@@ -35,7 +35,7 @@ from torch import Tensor
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
 from morphogen.core.conditioning import Conditioner, check_conditions
-from morphogen.core.family import Family
+from morphogen.core.family import Family, HealthyRange
 from morphogen.core.likelihood import LikelihoodName, bits_per_dim, build_likelihood
 from morphogen.core.random import randn
 from morphogen.core.spec import TensorSpec
@@ -53,7 +53,15 @@ class VAE(Family):
         "dinh2017density",
         "burda2016importance",
     )
-    log_prob_is = "lower bound"
+    watched: ClassVar[dict[str, HealthyRange]] = {
+        "kl": HealthyRange(
+            "posterior collapse",
+            "the latent says nothing of the item",
+            "--set family.beta=1 --set family.free_bits=0.1",
+            low=0.2,  # nats: telling two kinds of items apart takes log 2
+        )
+    }
+    log_prob_is = "lower bound (importance-weighted)"
     latent_prior = "gaussian"
 
     def __init__(

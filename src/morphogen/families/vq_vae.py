@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
 from morphogen.core.errors import RecipeError, RefusedPair
-from morphogen.core.family import Family
+from morphogen.core.family import Family, HealthyRange
 from morphogen.core.likelihood import LikelihoodName, bits_per_dim, build_likelihood
 from morphogen.core.random import randn
 from morphogen.core.spec import TensorSpec
@@ -45,6 +45,14 @@ class VQVAE(Family):
 
     default_backbone: ClassVar[str] = "conv"
     train_defaults: ClassVar[dict[str, Any]] = {"optimizer": "muon", "lr": 3e-3}
+    watched: ClassVar[dict[str, HealthyRange]] = {
+        "code_entropy": HealthyRange(
+            "dead codes",
+            "few entries of the vocabulary are ever used",
+            "--set family.quantiser=fsq, or a smaller family.codebook_size",
+            low=0.15,
+        )
+    }
     instead: ClassVar[dict[str, str]] = {
         "CanSample": "a vq_vae has no prior: learn its tokens with another family, "
         "morphogen train DATA --family autoregressive --through BUNDLE"
@@ -115,9 +123,12 @@ class VQVAE(Family):
         log_p = self.likelihood.item_log_prob(self._params(q), batch.x, batch.mask)
         usage = torch.bincount(tokens.flatten(), minlength=self.quantiser.vocab_size).to(q.dtype)
         usage = usage / usage.sum()
+        entropy = torch.special.entr(usage).sum()
+        most = math.log(max(2, min(self.quantiser.vocab_size, tokens.numel())))
         parts = {
             "reconstruction": -log_p,
-            "perplexity": torch.exp(torch.special.entr(usage).sum()),
+            "perplexity": torch.exp(entropy),
+            "code_entropy": entropy / most,  # 1 where the batch uses codes as evenly as it can
             "share_used": (usage > 0).float().mean(),  # of the vocabulary, in this batch
             "commitment": commitment,
         }

@@ -1,13 +1,14 @@
 r"""Score how strange items are to the model: higher is stranger.
 
-    log_prob      -log p(x) / (D ln 2), bits per dimension: the model's surprise. Smooth items can
-                  be more probable than typical ones (Nalisnick et al. 2019): compare with `denoise`
     denoise       1/2 integral ||eps - eps_hat||^2 dlambda, bits per dimension up to a constant: the
                   noise that the model fails to tell from the item, with the same noises for all
                   (Graham et al. 2023)
+    log_prob      -log p(x) / (D ln 2), bits per dimension: the model's surprise. Smooth items can
+                  be more probable than typical ones (Nalisnick et al. 2019)
     reconstruct   mean squared error of decode(encode(x)): what does not pass the bottleneck
     energy        E(x) / D, -log p(x) up to a constant
 
+A denoiser has a log_prob too, at several times the cost and without a map: ask for it by `route`.
 For `denoise` and `reconstruct` the items returned are maps of where: the same quantity at every
 position, from -1 (none) to 1 (the largest of the batch). The other two do not come apart, and the
 items are returned as they are.
@@ -36,7 +37,7 @@ def anomaly(
     cond: Conditions | None = None,  # conditions by name, each (N, ...)
     generator: torch.Generator,
     num_draws: int = 16,  # denoising route: noises that the error is averaged over
-    route: Literal["log_prob", "denoise", "reconstruct", "energy"] | None = None,  # force a way
+    route: Literal["denoise", "log_prob", "reconstruct", "energy"] | None = None,  # force a way
 ) -> Result:
     """Score how strange each item is (higher is stranger), and show where."""
     spec = getattr(model, "spec")  # noqa: B009
@@ -60,7 +61,7 @@ def anomaly(
         return energy / spec.num_values, None
 
     routes: dict[str, Callable[..., Any]] = {
-        "log_prob": by_log_prob, "denoise": by_denoising,
+        "denoise": by_denoising, "log_prob": by_log_prob,
         "reconstruct": by_autoencoder, "energy": by_energy,
     }  # fmt: skip
     name, run = choose(model, routes, route)

@@ -1,9 +1,10 @@
 r"""Say which class an item belongs to, or which value it has.
 
     predict    the model's own p(y | x), or its estimate of a continuous target
-    log_prob   p(y | x) = p(x | y) p(y) / sum_y' p(x | y') p(y'), from a conditional likelihood
-    denoise    the same with log p(x | y) from how well the noise on x is predicted given y, with
-               the same noises for every class (diffusion classifier, Li et al. 2023)
+    denoise    p(y | x) = p(x | y) p(y) / sum_y' p(x | y') p(y'), log p(x | y) from how well the
+               noise on x is predicted given y, with the same noises for every class (diffusion
+               classifier, Li et al. 2023)
+    log_prob   the same from a conditional likelihood
 
 A model whose likelihood is a bound or an estimate gives the probabilities that these imply.
 """
@@ -36,7 +37,7 @@ def classify(
     target: str | None = None,  # the label to find; none takes the model's only one
     prior: list[float] | None = None,  # class frequencies for the generative routes; none: equal
     num_draws: int = 32,  # denoising route: noises that the error is averaged over
-    route: Literal["predict", "log_prob", "denoise"] | None = None,  # force a way
+    route: Literal["predict", "denoise", "log_prob"] | None = None,  # force a way
 ) -> Result:
     """Say which class each item belongs to, with the probability of every class."""
 
@@ -72,7 +73,7 @@ def classify(
         return label, spec, torch.stack(logits, dim=1).softmax(1)
 
     routes: dict[str, Callable[..., Any]] = {
-        "predict": by_prediction, "log_prob": by_likelihood, "denoise": by_denoising
+        "predict": by_prediction, "denoise": by_denoising, "log_prob": by_likelihood
     }  # fmt: skip
     name, run = choose(model, routes, route)
     found, spec, output = run()
