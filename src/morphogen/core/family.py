@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -27,6 +29,21 @@ class Update(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class HealthyRange:
+    """Where a logged part of the loss stays while training goes well.
+
+    Outside of it for long, the trainer raises an alarm: its `kind`, what it `means`, and a `hint`,
+    what to type.
+    """
+
+    kind: str
+    means: str
+    hint: str
+    low: float = -math.inf
+    high: float = math.inf
+
+
 class Family(nn.Module):
     """A learning principle over any spec, with any backbone that fits.
 
@@ -39,6 +56,10 @@ class Family(nn.Module):
     default_backbone: ClassVar[str] = "mlp"
     # What this family trains best with, as options of `train.TrainOptions`; a recipe overrides it.
     train_defaults: ClassVar[dict[str, Any]] = {}
+    # The loss, or the part of it, that falls as the family learns; None where no number says so.
+    objective: ClassVar[str | None] = "loss"
+    # Healthy ranges of logged parts, by name: the watch over training sounds an alarm outside them.
+    watched: ClassVar[Mapping[str, HealthyRange]] = {}
     # BibTeX keys of references.bib, for `morphogen cite`.
     papers: ClassVar[tuple[str, ...]] = ()
     # Share of the training done, 0 to 1: set by the trainer before each step.
@@ -77,7 +98,10 @@ class Family(nn.Module):
     def loss(
         self, batch: Batch, phase: str, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss per item (B,), and its named parts, each (B,) or a scalar, for the log."""
+        """The loss per item (B,), and its named parts, each (B,) or a scalar, for the log.
+
+        In evaluation mode it leaves the family as it is: training is watched by calling it.
+        """
         raise NotImplementedError
 
     def parameters_of(self, phase: str) -> Iterable[nn.Parameter]:
@@ -97,6 +121,11 @@ class Family(nn.Module):
             logs[f"{prefix}loss"] = mean.detach()
             logs |= {f"{prefix}{name}": part.detach().mean() for name, part in parts.items()}
         return logs
+
+    @property
+    def stage(self) -> int:
+        """Which of several trainings, one after the other, is under way: losses compare within."""
+        return 0
 
     @property
     def device(self) -> torch.device:

@@ -18,15 +18,27 @@ def read_log(path: Path) -> list[dict[str, float]]:
     return [line for line in lines if "event" not in line and len(line) > 2]
 
 
+def read_alarms(path: Path) -> list[int]:
+    """The steps at which the watch raised an alarm."""
+    lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    return [line["step"] for line in lines if "alarm" in line]
+
+
 def draw_curves(log: Path, picture: Path) -> Path | None:
-    """One panel per logged value over the steps; None when the log holds fewer than two lines."""
+    """One panel per logged value over the steps, alarms as dotted lines.
+
+    None when the log holds fewer than two lines.
+    """
     lines = read_log(log)
     if len(lines) < 2:
         return None
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    names = [name for name in lines[-1] if name not in ("step", "seconds")][:MOST_PANELS]
+    # Some values stand in some lines only; what the last line has comes first.
+    logged = dict.fromkeys(name for line in reversed(lines) for name in line)
+    names = [name for name in logged if name not in ("step", "seconds")][:MOST_PANELS]
+    alarms = read_alarms(log)
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(4 * columns, 2.6 * rows), layout="constrained")
@@ -39,6 +51,8 @@ def draw_curves(log: Path, picture: Path) -> Path | None:
         axes.plot(steps, _smoothed(list(values)), linewidth=1.4, color="#1f5fa8")
         if min(values) > 0 and max(values) > 20 * min(values):
             axes.set_yscale("log")
+        for step in alarms:
+            axes.axvline(step, color="#b03020", linewidth=0.8, linestyle=":")
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.25)

@@ -31,6 +31,7 @@ from morphogen.training.schedule import Schedule, TrainState
 
 SNAPSHOT_EVERY = 50  # steps; rollbacks and checkpoints happen at multiples of it only
 LOG_EVERY = 0.5  # seconds
+LOGS_PER_RUN = 200  # at least, where the budget fixes the number of steps
 MOST_ROLLBACKS = 5
 PREPARE_ITEMS, PREPARE_VALUES = 10_000, 1 << 24  # seen at once before training, at most
 
@@ -53,6 +54,7 @@ class Log:
     num_steps: int | None = None
     values: dict[str, float] = field(default_factory=dict)
     event: str | None = None
+    alarm: Mapping[str, object] | None = None  # the facts of an event that is one
     snapshot: Snapshot | None = None
 
     def to_json(self) -> dict[str, object]:
@@ -62,7 +64,8 @@ class Log:
             "seconds": round(self.seconds, 3),
             **self.values,
         }
-        return line if self.event is None else {**line, "event": self.event}
+        facts = {"event": self.event, "alarm": self.alarm}
+        return line | {name: fact for name, fact in facts.items() if fact is not None}
 
 
 class Run:
@@ -83,6 +86,7 @@ class Run:
         self.order = DataOrder(len(split), options.batch_size, options.seed)
         self.state = TrainState()
         self.is_prepared = False
+        self.waited = 0.0  # seconds that the latest batch took to be there
         self.stop = False  # set to end the training after the step under way
         names = {id(p): name for name, p in family.named_parameters()}
         self.updates = {
@@ -115,6 +119,7 @@ class Run:
         state, options = self.state, self.options
         seed = mix_seed(options.seed, state.step, state.rollbacks)
         torch.manual_seed(seed)  # dropout inside networks draws from the global generator
+        begun = time.perf_counter()
         batch = self.batch(state.step)
         rate = self.schedule.rate(state)
         for update in self.updates.values():
@@ -127,9 +132,13 @@ class Run:
             self.ema.update(self.family)
         values["lr"] = torch.tensor(rate * options.lr)
         for phase, update in self.updates.items():
-            values["grad_norm" if len(self.updates) == 1 else f"{phase}/grad_norm"] = torch.tensor(
-                update.grad_norm
-            )
+            prefix = "" if len(self.updates) == 1 else f"{phase}/"
+            values[f"{prefix}grad_norm"] = torch.tensor(update.grad_norm)
+            if options.grad_clip:
+                clipped = float(update.grad_norm > options.grad_clip)
+                values[f"{prefix}clipped"] = torch.tensor(clipped)
+        # Steps read the gradient's norm back, so that the clock sees what a GPU has done.
+        values["data_wait"] = torch.tensor(self.waited / (time.perf_counter() - begun))
         return values
 
     def batch(self, step: int) -> Batch:
@@ -139,7 +148,10 @@ class Run:
         rows = self.order.rows(offset)
         own = len(rows) // self.processes.world_size
         start = self.processes.rank * own
-        return self.split.batch(rows[start : start + own]).to(self.device)
+        begun = time.perf_counter()
+        batch = self.split.batch(rows[start : start + own])
+        self.waited = time.perf_counter() - begun
+        return batch.to(self.device)
 
     def generator(self, seed: int) -> torch.Generator:
         """This process's share of the randomness of a step."""
@@ -218,6 +230,7 @@ def _steps(run: Run) -> Iterator[Log]:
     last_log, seconds_per_step = time.perf_counter(), 0.0
     sums: dict[str, Tensor] = {}
     count = 0
+    log_steps = max(1, (run.schedule.num_steps or SNAPSHOT_EVERY * LOGS_PER_RUN) // LOGS_PER_RUN)
     good = run.snapshot()
     yield _log(run, seconds_per_step, snapshot=good)
     while not (run.stop or run.schedule.is_over(run.state)):
@@ -239,7 +252,8 @@ def _steps(run: Run) -> Iterator[Log]:
         at_snapshot = run.state.step % SNAPSHOT_EVERY == 0 or over
         if at_snapshot:
             good = run.snapshot()
-        if at_snapshot or time.perf_counter() - last_log > LOG_EVERY:
+        regular = run.state.step % log_steps == 0
+        if at_snapshot or regular or time.perf_counter() - last_log > LOG_EVERY:
             means = {name: float(total) / count for name, total in sums.items()}
             yield _log(run, seconds_per_step, means, good if at_snapshot else None)
             last_log, sums, count = time.perf_counter(), {}, 0
@@ -263,7 +277,7 @@ def _roll_back(run: Run, good: Snapshot, error: NonFinite, seconds: float) -> Lo
         f"{error.what} became NaN or infinite at step {failed.step}: rolled back to step "
         f"{run.state.step}, learning rate halved to {run.options.lr * run.state.rate:g}"
     )
-    return replace(_log(run, 0.0), event=event)
+    return replace(_log(run, 0.0, {"rollbacks": run.state.rollbacks}), event=event)
 
 
 def _log(

@@ -25,6 +25,7 @@ from morphogen.core.capability import why_not
 from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family
 from morphogen.core.recipe import Recipe, build_family, resolve
+from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
 from morphogen.training.checkpoint import read_checkpoint, remove_checkpoints, write_checkpoint
 from morphogen.training.curves import draw_curves
@@ -32,6 +33,8 @@ from morphogen.training.device import choose_device, compile_if_it_pays
 from morphogen.training.forecast import Forecast, forecast, size
 from morphogen.training.loop import Log, Run, Snapshot, train_steps
 from morphogen.training.options import TrainOptions
+from morphogen.training.probe import Probe
+from morphogen.training.watch import Watch, numbers_of
 
 PREVIEW_ITEMS = 36
 
@@ -49,6 +52,8 @@ class Session:
         self.run = Run(family, data.train, options, device)
         self.first = self.run.processes.is_first
         compile_if_it_pays(family, options, device)
+        self.watch, self.probe = Watch.over(family, options), Probe(self.run, data.test)
+        self.unlogged: dict[str, float] = {}  # measured between two logs
 
     @classmethod
     def started(cls, data: Data, recipe: Recipe, out: Path) -> Session:
@@ -111,16 +116,19 @@ class Session:
                 assert log_file is not None
                 log_file.append(log)
                 on_log(log)
+                for alarm in self.watch.see(log):
+                    tell(replace(self._event(alarm.text()), alarm=alarm.to_json()))
 
         if self.run.state.step == 0:
             tell(self._event(self.forecast().text()))
         else:
+            self._replay()
             tell(self._event(f"resumed at step {self.run.state.step}"))
         with stop_on_signals(self.run):
             self._train(tell)
         if self.run.stop:
             self._checkpoint(self.run.snapshot())
-        bundle = self._finish()
+        bundle = self._finish(tell)
         if self.run.stop:
             tell(self._event(f"stopped: a usable bundle is in {self.out}; go on with --resume"))
         elif self.first:
@@ -133,6 +141,9 @@ class Session:
         options, previews = self.run.options, self._preview_points()
         last_checkpoint = -float("inf")
         for log in train_steps(self.run):
+            if self.first:
+                log.values |= self.unlogged | self.probe.measure(log)
+                self.unlogged = {}
             tell(log)
             if log.snapshot is None:
                 continue
@@ -178,9 +189,12 @@ class Session:
         if why_not(bundle.family, discover.find("task", "generate")):
             return None
         path = self.out / "samples" / f"{name}{self.data.codec.suffix}"
-        return bundle.sample(PREVIEW_ITEMS, seed=0).save(path)
+        samples = bundle.sample(PREVIEW_ITEMS, seed=0)
+        if samples.x is not None and (found := self.probe.sample_diversity(samples.x)) is not None:
+            self.unlogged["sample_diversity"] = found
+        return samples.save(path)
 
-    def _finish(self) -> Bundle:
+    def _finish(self, tell: OnLog) -> Bundle:
         """Put the averaged weights in place and write the bundle, its curves and last samples."""
         if self.run.ema is not None:
             self.run.family.load_state_dict(self.run.ema.average)
@@ -188,12 +202,26 @@ class Session:
         bundle = self._bundle()
         if self.first:
             bundle.save(self.out)
-            draw_curves(self.out / "log.jsonl", self.out / "curves.png")
             self._sheet(bundle, "final")
+            if self.unlogged:
+                tell(replace(self._event(None), values=self.unlogged))
+            bundle.metrics["alarms"] = [alarm.to_json() for alarm in self.watch.alarms]
+            write_text(self.out / "metrics.json", json.dumps(bundle.metrics, indent=2) + "\n")
+            draw_curves(self.out / "log.jsonl", self.out / "curves.png")
         self.run.processes.wait()
         return bundle
 
-    def _event(self, text: str) -> Log:
+    def _replay(self) -> None:
+        """Show the watch what was logged before the run was interrupted."""
+        path, schedule = self.out / "log.jsonl", self.run.schedule
+        for line in path.read_text().splitlines() if path.is_file() else []:
+            if _step_of(line) <= self.run.state.step:
+                facts = json.loads(line)
+                left = (schedule.budget.seconds or 0.0) - facts["seconds"]
+                log = Log(facts["step"], facts["seconds"], left, schedule.num_steps)
+                list(self.watch.see(replace(log, values=numbers_of(facts))))
+
+    def _event(self, text: str | None) -> Log:
         state = self.run.state
         remaining = self.run.schedule.remaining(state, 0.0)
         return Log(state.step, state.seconds, remaining, self.run.schedule.num_steps, event=text)

@@ -1,0 +1,217 @@
+"""Looks at a run from outside: losses of fixed items, movement of the weights, use of the labels.
+
+The items and the draws are the same every time, networks are in evaluation mode, and nothing of
+the run changes: not its weights, not its generators, so that a run that is probed ends with the
+same weights as one that is not. What probing costs is measured and kept below `share` of the run.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from morphogen.core.batch import Batch
+from morphogen.core.random import mix_seed
+from morphogen.data.split import Split
+from morphogen.training.loop import Log, Run
+from morphogen.training.watch import progress_of
+
+MOST_PROBES = 40
+SEEN_ITEMS, HELD_OUT_ITEMS = 64, 192
+MOST_VALUES = 1 << 23  # of the items of each kind
+WEIGHTS = 4096  # looked at for movement
+SHARE = 0.015  # of the run's time
+LABELS_FROM, LABELS_TO = 0.08, 0.3  # share of the run in which the use of labels is tried
+PAIRS = 36  # items whose distances stand for the diversity of all
+
+
+class Probe:
+    """Measures a run now and then; `measure` gives values for the log.
+
+    weight_change   relative change, root mean square, of a sample of the weights since last time
+    seen_loss       loss of some training items; this and the next three need an objective
+    held_out_loss   loss of items that are not trained on
+    loss_spread     standard deviation of the loss between training items
+    label_effect    mean change of an item's loss under another's labels, over that deviation
+    data_diversity  root of the mean squared difference between training items, once
+    """
+
+    def __init__(self, run: Run, held_out: Split, share: float = SHARE) -> None:
+        self.run, self.share = run, share
+        # An item costs about a third of its training; in a short run that allows for fewer items.
+        trained_on = (run.schedule.num_steps or 10**9) * run.options.batch_size
+        fitting = min(
+            1.0, 3 * share * trained_on / (MOST_PROBES / 2) / (SEEN_ITEMS + HELD_OUT_ITEMS)
+        )
+        fitting = min(
+            max(0.25, fitting), MOST_VALUES / (HELD_OUT_ITEMS * run.split.spec.num_values)
+        )
+        num_seen, num_held_out = (max(4, int(fitting * n)) for n in (SEEN_ITEMS, HELD_OUT_ITEMS))
+        self.seen = run.split.take(_spaced(len(run.split), num_seen))
+        self.held_out = held_out.take(_spaced(len(held_out), num_held_out))
+        both = (self._batch(self.seen), self._batch(self.held_out))
+        cond = {name: torch.cat([part.cond[name] for part in both]) for name in both[0].cond}
+        self.items = Batch(torch.cat([part.x for part in both]), cond=cond)  # in one go: cheaper
+        self.has_loss = run.family.objective is not None
+        self.costs: list[float] = []  # seconds that losses took, each time but the first
+        self.next_at = 0.0  # progress
+        self.stage = run.family.stage
+        self.weights: Tensor | None = None
+
+    def is_due(self, log: Log) -> bool:
+        """Whether it is time to measure."""
+        if self.weights is None:
+            return True
+        new_stage = self.run.family.stage != self.stage
+        return bool(log.values) and (progress_of(log) >= self.next_at or new_stage)
+
+    def is_affordable(self, log: Log) -> bool:
+        """Whether time is left to compute losses."""
+        progress = progress_of(log)
+        if not progress or self.weights is None:
+            return True
+        # A little ahead of time at the start, where most goes wrong.
+        allowed = self.share * log.seconds / progress * (progress + 0.1)
+        return self.spent * (1 + 1 / max(1, len(self.costs))) <= allowed
+
+    @property
+    def spent(self) -> float:
+        """Seconds in all, by the median: a machine that was busy for a moment counts once."""
+        return median(self.costs) * len(self.costs) if self.costs else 0.0
+
+    def measure(self, log: Log) -> dict[str, float]:
+        """What there is to measure now; nothing when it is not time."""
+        if not self.is_due(log):
+            return {}
+        affordable, begun = self.is_affordable(log), time.perf_counter()
+        progress, first = progress_of(log), self.weights is None
+        with torch.no_grad(), untouched(self.run):
+            values = self._weight_change()
+            if first:
+                values["data_diversity"] = differences(self.items.x[: len(self.seen)])
+            if self.has_loss and affordable:
+                # A part that stands in for the loss need not see the labels.
+                tries_labels = self.run.family.objective == "loss"
+                values |= self._losses(tries_labels and LABELS_FROM <= progress <= LABELS_TO)
+        if self.run.family.stage:
+            values["stage"] = float(self.run.family.stage)
+        self.stage = self.run.family.stage
+        self.next_at = (int(progress * MOST_PROBES) + 1) / MOST_PROBES
+        if affordable and not first:  # the first one pays for warming up
+            self.costs.append(time.perf_counter() - begun)
+        return values
+
+    def sample_diversity(self, x: Tensor) -> float | None:
+        """How far samples (N, *) lie from each other, relative to as many training items.
+
+        Medians of the distance to the nearest other: small also when samples fall into a few heaps,
+        or into one per class. None when the items have no distance to compare with.
+        """
+        num = min(len(x), PAIRS, len(self.run.split))
+        if num < 4:
+            return None
+        items = self.run.split.take(_spaced(len(self.run.split), num))
+        real, own = nearest(self._batch(items).x), nearest(x[_spaced(len(x), num)])
+        return own / real if real > 0 and math.isfinite(own) else None
+
+    # -- parts -------------------------------------------------------------------------------------
+
+    def _losses(self, with_labels: bool) -> dict[str, float]:
+        try:
+            losses = self._item_losses(self.items)
+        except NotImplementedError:  # learns by `step` alone
+            self.has_loss = False
+            return {}
+        seen, held_out = losses[: len(self.seen)], losses[len(self.seen) :]
+        values = {"seen_loss": float(seen.mean()), "loss_spread": float(seen.std(correction=0))}
+        if len(held_out):
+            values["held_out_loss"] = float(held_out.mean())
+        if with_labels and (shuffled := self._shuffled()) is not None and values["loss_spread"] > 0:
+            change = (self._item_losses(shuffled) - losses).abs().mean()
+            values["label_effect"] = float(change) / values["loss_spread"]
+        return values
+
+    def _item_losses(self, batch: Batch) -> Tensor:
+        """The objective of each item, on the CPU: (B,)."""
+        family, options = self.run.family, self.run.options
+        device = self.run.device if self.run.device.type == "cuda" else torch.device("cpu")
+        draw = torch.Generator(device=device).manual_seed(mix_seed(options.seed, -2))
+        found = []
+        # Without gradients four times the batch fits where the batch itself fitted with them.
+        for rows in torch.split(torch.arange(len(batch)), 4 * options.batch_size):
+            cond = {name: value[rows] for name, value in batch.cond.items()}
+            part = Batch(batch.x[rows], cond=cond).to(self.run.device)
+            with self.run.autocast():
+                loss, parts = family.loss(part, family.phases[-1], draw)
+            value = loss if family.objective == "loss" else parts[str(family.objective)]
+            found.append(value.float().expand(len(part)).cpu())
+        return torch.cat(found)
+
+    def _shuffled(self) -> Batch | None:
+        """The items with each other's conditions; None when that changes nothing."""
+        batch = self.items
+        own = {name: batch.cond[name] for name in self.run.family.conditions}
+        order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(0))
+        other = {name: value[order] for name, value in own.items()}
+        if all(torch.equal(own[name], other[name]) for name in own):
+            return None
+        return Batch(batch.x, cond={**batch.cond, **other})
+
+    def _weight_change(self) -> dict[str, float]:
+        parameters = list(self.run.family.parameters())
+        each = max(1, WEIGHTS // max(1, len(parameters)))
+        picked = [p.detach().flatten()[_spaced(p.numel(), each)] for p in parameters]
+        now = torch.cat([p.float().cpu() for p in picked])
+        before, self.weights = self.weights, now
+        if before is None:
+            return {}
+        return {"weight_change": float((now - before).norm() / before.norm().clamp(min=1e-30))}
+
+    def _batch(self, split: Split) -> Batch:
+        return split.batch(torch.arange(len(split)))
+
+
+@contextmanager
+def untouched(run: Run) -> Iterator[None]:
+    """Evaluation mode, uncompiled, inside; the modes and the global generator as before, after."""
+    modes = {module: module.training for module in run.family.modules()}
+    state = torch.get_rng_state()
+    run.family.eval()
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        torch.set_rng_state(state)
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def nearest(x: Tensor) -> float:
+    """The median over items (N, *) of the distance to the nearest other one, per value.
+
+    Euclidean for real values; for tokens the root of the share that differs.
+    """
+    flat = x.flatten(1).cpu()
+    if flat.is_floating_point():
+        squared = torch.cdist(flat.float(), flat.float()).square() / flat.shape[1]
+    else:
+        squared = torch.stack([(flat != row).float().mean(1) for row in flat])
+    squared.fill_diagonal_(torch.inf)
+    return float(squared.min(1).values.sqrt().median())
+
+
+def differences(x: Tensor) -> float:
+    """The root of the mean squared difference of items (N, *) from the first of them."""
+    flat = x.flatten(1)
+    return float((flat - flat[:1]).float().square().mean().sqrt()) if len(x) > 1 else 1.0
+
+
+def _spaced(num: int, wanted: int) -> Tensor:
+    """`wanted` indices spread evenly over `num`, or all of them."""
+    return torch.arange(min(num, wanted)) * num // max(1, min(num, wanted))
