@@ -84,7 +84,9 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_verbs_are_the_files() -> None:
     assert {"train", "sample", "task", "tasks", "inspect", "list", "show"} <= set(verbs())
-    assert [command.name for command in build_app().registered_commands] == verbs()
+    app = build_app()
+    found = [*app.registered_commands, *app.registered_groups]
+    assert sorted(command.name or "" for command in found) == verbs()
 
 
 @pytest.mark.parametrize("verb", verbs())
@@ -188,10 +190,16 @@ def test_task_and_tasks(
 
 
 def test_evaluate(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = said(capsys, "evaluate", str(bundle), "--num", "8")
-    for word in ("frechet distance", "floor", "n = 8", "evaluation.html"):
+    text = said(capsys, "evaluate", str(bundle), "--num", "40")
+    for word in ("frechet", "real data", "n = 40", "evaluation.html"):
         assert word in text
     assert (bundle / "evaluation.html").is_file()
+    gate = bundle.parent / "gate.toml"
+    gate.write_text("[frechet_ratio]\nat_most = 0.001\n")
+    with pytest.raises(SystemExit) as left:
+        main(["evaluate", str(bundle), "--num", "40", "--gate", str(gate)])
+    assert left.value.code == 1
+    assert "gate: frechet_ratio" in capsys.readouterr().out
 
 
 def test_list_and_show(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from morphogen.core.batch import Batch
 from morphogen.core.bundle import Bundle
-from morphogen.core.errors import DataError
+from morphogen.core.errors import DataError, MeasurementError
 from morphogen.core.random import generator, randint, randn
 from morphogen.core.recipe import Recipe
 from morphogen.data.dataset import Data
-from morphogen.evaluation.evaluate import evaluate
+from morphogen.evaluation.evaluate import evaluate, read_scores
 from morphogen.evaluation.features import feature_extractor, hash_tensors
 
 
@@ -84,14 +84,19 @@ def make_bundle(data: Data, gain: float = 1.0, path: Path | None = None) -> Bund
 
 def test_the_law_of_the_data_reaches_the_floor_and_another_does_not() -> None:
     data = make_data()
-    good = evaluate(make_bundle(data), data)["frechet"]
-    bad = evaluate(make_bundle(data, gain=0.7), data)["frechet"]
-    assert 0.3 < good["ratio"] < 3
-    assert bad["ratio"] > 3 * good["ratio"]
-    assert bad["floor"] == good["floor"]
-    low, high = good["ratio_interval"]
-    assert low < 1 < high
-    assert bad["ratio_interval"][0] > 1
+    good = read_scores(evaluate(make_bundle(data), data))
+    bad = read_scores(evaluate(make_bundle(data, gain=0.4), data))
+    ratio, other = good["frechet_ratio"], bad["frechet_ratio"]
+    assert 0.3 < ratio.value < 3
+    assert other.value > 3 * ratio.value
+    assert bad["frechet"].floor == good["frechet"].floor
+    assert ratio.low is not None
+    assert ratio.high is not None
+    assert other.low is not None
+    assert ratio.low < 1 < ratio.high
+    assert other.low > 1
+    assert ratio.better_than(other) is True
+    assert good["frechet"].ratio == pytest.approx(ratio.value)
 
 
 def test_an_evaluation_is_written_with_its_protocol_and_repeats_itself(tmp_path: Path) -> None:
@@ -106,12 +111,18 @@ def test_an_evaluation_is_written_with_its_protocol_and_repeats_itself(tmp_path:
     assert protocol["num_reference"] == 200
     assert protocol["data_digest"] == data.digest
     assert protocol["features_sha256"] == record["features"]["weights_sha256"]
-    assert "n is small: 150 items" in record["warnings"][0]
+    assert "frechet: n is small: 150 items" in record["warnings"][0]
     page = (folder / "evaluation.html").read_text()
-    assert page.count("data:image/png;base64,") == 2
+    assert page.count("data:image/png;base64,") == 3  # samples, real items, suspicious pairs
+    assert record["copying"]["verdict"] == "no sign of copying"
+    assert "Copying: no sign of copying" in page
     assert "http" not in page.replace("http-equiv", "")
     again = evaluate(make_bundle(data), data, num=150, seed=3)
-    assert again["frechet"] == record["frechet"]
+    assert again["scores"] == record["scores"]
+    smaller = read_scores(evaluate(make_bundle(data), data, num=100, seed=3))
+    with pytest.raises(MeasurementError, match="num_floor: 100") as refused:
+        smaller["frechet"].better_than(read_scores(record)["frechet"])
+    assert "num_generated" in str(refused.value)
 
 
 def test_features_are_of_a_classifier_that_works_and_come_from_the_cache(cache: Path) -> None:
@@ -144,9 +155,10 @@ def test_a_classifier_is_scored_by_its_accuracy_and_nothing_is_sampled() -> None
     data = make_data()
     model = feature_extractor(data).family
     record = evaluate(Bundle(model, data.codec, Recipe()), data)
-    assert record["accuracy"]["value"] > 0.95
-    assert record["accuracy"]["n"] == len(data.test)
-    assert "frechet" not in record
+    accuracy = record["scores"]["accuracy"]
+    assert accuracy["value"] > 0.95
+    assert accuracy["n"] == len(data.test)
+    assert "frechet" not in record["scores"]
 
 
 def test_reconstruction_and_likelihood_are_measured_on_held_out_items() -> None:
@@ -170,9 +182,22 @@ def test_reconstruction_and_likelihood_are_measured_on_held_out_items() -> None:
     model: Any = Halves()
     record = evaluate(Bundle(model, data.codec, Recipe()), data)
     batch: Batch = data.test.batch(torch.arange(len(data.test)))
-    assert record["bits_per_dim"]["value"] == pytest.approx(8)
+    scores = record["scores"]
+    assert scores["bits_per_dim"]["value"] == pytest.approx(8)
     expected = 0.25 * batch.x.square().mean().item()
-    assert record["reconstruction_error"]["value"] == pytest.approx(expected, rel=1e-5)
+    assert scores["reconstruction_error"]["value"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_too_few_samples_are_not_scored_and_few_are_scored_with_a_note() -> None:
+    data = make_data()
+    with pytest.raises(MeasurementError, match="too few items to score"):
+        evaluate(make_bundle(data), data, num=3)
+    few = evaluate(make_bundle(data), data, num=10)
+    assert few["scores"]["frechet"]["n"] == 10
+    assert "n is small" in few["scores"]["frechet"]["note"]
+    # What cannot be measured on so few says so, and does not take the rest with it.
+    assert any("classifier_two_sample was not measured" in line for line in few["warnings"])
+    assert few["copying"]["verdict"] == "too few items to tell"
 
 
 def test_data_with_nothing_held_out_is_refused() -> None:
@@ -180,3 +205,21 @@ def test_data_with_nothing_held_out_is_refused() -> None:
     data = Data.from_tensors(x, labels)
     with pytest.raises(DataError, match="held-out"):
         evaluate(make_bundle(data), data)
+
+
+def test_a_model_that_replays_training_items_is_found_out() -> None:
+    data = make_data()
+
+    class Copycat(Generator):
+        def sample(self, num: int, *, cond: Any = None, generator: Any) -> Tensor:
+            x = self.kept[torch.randint(len(self.kept), (num,), generator=generator)]
+            return (x + 0.02 * torch.randn(x.shape, generator=generator)).clamp(-1, 1)
+
+    bundle = make_bundle(data)
+    copycat: Any = Copycat(data, 1.0)
+    copycat.kept = data.train.batch(torch.arange(len(data.train))).x
+    bundle.family = copycat
+    record = evaluate(bundle, data)
+    assert record["copying"]["verdict"] == "copies"
+    # Its distance to held-out items is as good as real data's: only the copying test tells.
+    assert record["scores"]["frechet_ratio"]["value"] < 2

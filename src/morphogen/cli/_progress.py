@@ -92,7 +92,8 @@ def training_progress() -> PlainProgress | BarProgress:
 
 def describe(log: Log) -> str:
     """The losses of all phases, and the pace."""
-    losses = {name: value for name, value in log.values.items() if name.endswith("loss")}
+    shown = ("/loss", "held_out_loss")  # and not the probes' other losses
+    losses = {k: v for k, v in log.values.items() if k == "loss" or k.endswith(shown)}
     parts = [f"{name} {number(value)}" for name, value in losses.items()]
     if log.seconds > 0 and log.step:
         parts.append(f"{number(log.step / log.seconds)} steps/s")

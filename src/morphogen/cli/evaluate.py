@@ -15,6 +15,9 @@ def evaluate(
     num: Annotated[int, typer.Option(min=2, help="how many samples, at most")] = 10_000,
     seed: Annotated[int, typer.Option(help="same seed, same score")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
+    gate: Annotated[
+        str | None, typer.Option(help="TOML file of demands; exit code 1 if one is not met")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     trust: Annotated[bool, typer.Option("--trust", help="import components it names")] = False,
 ) -> None:
@@ -22,16 +25,25 @@ def evaluate(
     from morphogen.cli._parts import print_json, print_table
     from morphogen.core.bundle import Bundle
     from morphogen.evaluation.evaluate import evaluate as score
+    from morphogen.evaluation.gate import failures, read_gate
 
+    demands = read_gate(gate) if gate else {}
     opened = Bundle.open(bundle, trust=trust, device=device)
     record = score(opened, data, num=num, seed=seed)
+    missed = failures(record, demands)
     if as_json:
-        print_json(record)
-        return
-    print_table(list(_rows(record)))
-    for warning in record.get("warnings", []):
-        print(f"note: {warning}")
-    print(f"page: {opened.path}/evaluation.html")
+        print_json({**record, "gate": missed} if gate else record)
+    else:
+        print_table(list(_rows(record)))
+        if copying := record.get("copying"):
+            print(f"copying: {copying['verdict']}: {copying['reason']}")
+        for warning in record.get("warnings", []):
+            print(f"note: {warning}")
+        print(f"page: {opened.path}/evaluation.html")
+        for line in missed:
+            print(f"gate: {line}")
+    if missed:
+        raise typer.Exit(1)
 
 
 def _rows(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -39,23 +51,10 @@ def _rows(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     from morphogen.cli._parts import number
 
     rows = []
-    if scores := record.get("frechet"):
-        protocol = record["protocol"]
-        num, held_out = protocol["num_generated"], protocol["num_reference"]
-        against = f"n = {num:,} against {held_out:,} held-out items"
-        rows.append(("frechet distance", number(scores["distance"]), against))
-        rows.append(("floor", number(scores["floor"]), "training items in place of samples"))
-        if scores["ratio"] is not None:
-            low, high = (number(value) for value in scores.get("ratio_interval", (0, 0)))
-            interval = f", 95 % interval {low} to {high}" if "ratio_interval" in scores else ""
-            rows.append(("ratio", number(scores["ratio"]), f"1 is the floor{interval}"))
-    for name, extra in {
-        "bits_per_dim": "log_prob_is",
-        "reconstruction_error": "unit",
-        "accuracy": "target",
-        "absolute_error": "target",
-    }.items():
-        if score := record.get(name):
-            note = f"{score[extra]}, n = {score['n']:,}"
-            rows.append((name.replace("_", " "), number(score["value"]), note))
+    for name, score in record["scores"].items():
+        said = [f"{number(score['low'])} to {number(score['high'])}"] if "low" in score else []
+        said += [f"real data {number(score['floor'])}"] if "floor" in score else []
+        said += [f"n = {score['n']:,}"]
+        said += [score["note"]] if score.get("note") else []
+        rows.append((name.replace("_", " "), number(score["value"]), ", ".join(said)))
     return rows

@@ -1,11 +1,13 @@
-r"""How good is a bundle? Numbers with the floor that real data reaches, and the protocol.
+"""How good is a bundle? Every score that applies, with interval, floor and protocol.
 
-    distance   Frechet, n generated items against the held-out split
-    floor      the same with n training items in place of the generated ones
-    ratio      distance / floor: 1 is as close as real data comes
+    samples          every metric of the metric axis, over features of this data (see `scores`)
+    copying          whether samples replay training items (see `copying`)
+    likelihood       bits per dimension of held-out items, where the model has one
+    reconstruction   error of rebuilding held-out items
+    prediction       accuracy or absolute error on held-out items
 
-Both distances use the same reference, features and n, so the bias of small samples is in both.
-The interval of the ratio is from a bootstrap over items, the reference resampled for both at once.
+The reference is the held-out split and never the training split, which a model may copy. All
+scores are `core.measurement.Measurement`s: two evaluations compare when their protocols agree.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +30,25 @@ from morphogen.core.capability import (
     CanReconstruct,
     CanSample,
     HasLogProb,
+    log_prob_kind,
     missing,
 )
 from morphogen.core.codec import Item
-from morphogen.core.errors import DataError, RefusedPair
+from morphogen.core.errors import DataError, MeasurementError, RefusedPair
 from morphogen.core.likelihood import bits_per_dim
+from morphogen.core.measurement import Measurement
 from morphogen.core.random import generator, mix_seed
 from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
-from morphogen.evaluation.features import feature_extractor, parts
+from morphogen.evaluation.copying import copying
+from morphogen.evaluation.features import FeatureExtractor, feature_extractor, parts
 from morphogen.evaluation.page import write_page
+from morphogen.evaluation.scores import FeatureSets, check_enough, measure
 
 MOST_ITEMS = 10_000  # generated and reference items, unless told
 MOST_SCORED = 2_000  # held-out items whose likelihood and reconstruction are measured
-REPEATS = 20  # bootstrap repeats
+USUAL_VALUES = 784  # of an item: the likelihood of fewer is measured where they have more
+MOST_COMPARED = 2_000  # generated items that are searched for copies of training items
 SHOWN = 64  # items on the page
 
 
@@ -68,17 +76,28 @@ def evaluate(
     if device is not None:
         bundle.family.to(device)
     bundle.family.eval()
-    record: dict[str, Any] = {"protocol": _protocol(bundle, loaded, seed)}
-    same_spec = bundle.family.spec == loaded.spec
+    record: dict[str, Any] = {"protocol": _protocol(bundle, loaded, seed), "warnings": []}
+    found: list[Measurement] = []
     shown: Tensor | None = None
+    pairs: Tensor | None = None
     if not missing(bundle.family, CanSample):
-        shown = _judge_samples(record, bundle, loaded, num, seed)
-    if same_spec:
+        samples = _draw(record, bundle, loaded, num, seed)
+        extractor = feature_extractor(loaded, device=str(bundle.family.device))
+        found += _judge_samples(record, samples, loaded, extractor, seed)
+        pairs = _search_copies(record, samples, loaded, extractor, seed)
+        shown = samples[:SHOWN]
+    if bundle.family.spec == loaded.spec:
         with torch.no_grad():
-            record |= _likelihood(bundle, loaded, seed)
-            record |= _reconstruction(bundle, loaded, seed)
-            record |= _prediction(bundle, loaded)
-    if not record.keys() - {"protocol"}:
+            found += _likelihood(bundle, loaded, seed)
+            found += _reconstruction(bundle, loaded, seed)
+            found += _prediction(bundle, loaded)
+    record["scores"] = {each.name: _score(each) for each in found}
+    record["warnings"] += [
+        f"{each.name}: {each.note}" for each in found if each.note.startswith("n is small")
+    ]
+    if not found and record["warnings"]:
+        raise MeasurementError("nothing could be measured", found="; ".join(record["warnings"]))
+    if not found:
         raise RefusedPair(
             "there is nothing to score: the model neither samples, predicts nor rebuilds items",
             found=type(bundle.family).__name__,
@@ -87,7 +106,7 @@ def evaluate(
     if bundle.path is not None:
         write_text(bundle.path / "metrics.json", json.dumps(bundle.metrics, indent=2) + "\n")
         real = loaded.test.batch(_some(loaded, seed)[:SHOWN]).x
-        write_page(bundle, record, loaded.codec, shown, real)
+        write_page(bundle, record, loaded.codec, real, generated=shown, pairs=pairs)
     return record
 
 
@@ -102,6 +121,7 @@ def _protocol(bundle: Bundle, data: Data, seed: int) -> dict[str, Any]:
         "num_test": len(data.test),
         "spec": str(data.spec),
         "preprocessing": f"items as the codec encodes them; generated items {levels}",
+        "device": str(bundle.family.device),
         "seed": seed,
         "code_version": morphogen.__version__,
         "torch_version": torch.__version__,
@@ -111,36 +131,70 @@ def _protocol(bundle: Bundle, data: Data, seed: int) -> dict[str, Any]:
 # -- samples -------------------------------------------------------------------------------------
 
 
-def _judge_samples(
-    record: dict[str, Any], bundle: Bundle, data: Data, num: int | None, seed: int
-) -> Tensor:
-    """Fill in distance, floor and ratio; return the items to show."""
+def _draw(record: dict[str, Any], bundle: Bundle, data: Data, num: int | None, seed: int) -> Tensor:
+    """Generated items, encoded as the data is."""
     n = min(num or MOST_ITEMS, len(data.train))
-    if n < 2:
-        raise DataError("too few items to compare", found=f"{n} items", expected="at least two")
-    extractor = feature_extractor(data, device=str(bundle.family.device))
     start = time.perf_counter()
     result = bundle.sample(n, seed=seed)
-    seconds = time.perf_counter() - start
-    x = _as_data(bundle, data, result.x)
+    record["sampling_seconds_per_1000"] = round(1000 * (time.perf_counter() - start) / n, 3)
+    return _as_data(bundle, data, result.x)
+
+
+def _judge_samples(
+    record: dict[str, Any],
+    samples: Tensor,
+    data: Data,
+    extractor: FeatureExtractor,
+    seed: int,
+) -> list[Measurement]:
+    """Every metric over the features of this data."""
     draw = generator(mix_seed(seed, 1))
-    order = torch.randperm(len(data.train), generator=draw)
-    reference_index = torch.randperm(len(data.test), generator=draw)[:MOST_ITEMS]
-    reference = extractor.features_of(data.test, reference_index)
-    generated, train = extractor.features(x), extractor.features_of(data.train, order[: 2 * n])
-    record["frechet"] = _distances(generated, train, reference, n, seed)
+    order = torch.randperm(len(data.train), generator=draw)[: len(samples)]
+    held_out = torch.randperm(len(data.test), generator=draw)[:MOST_ITEMS]
+    sets = FeatureSets(
+        extractor.features(samples),
+        extractor.features_of(data.train, order),
+        extractor.features_of(data.test, held_out),
+    )
     record["features"] = extractor.facts()
-    record["protocol"] |= {
-        "num_generated": n,
-        "num_floor": n,
-        "num_reference": len(reference),
+    protocol = record["protocol"] | {
+        "num_generated": len(samples),
+        "num_floor": len(order),
+        "num_reference": len(held_out),
+        "features": extractor.name,
         "features_sha256": extractor.weights_hash,
     }
-    record["sampling_seconds_per_1000"] = round(1000 * seconds / n, 3)
-    warning = _small_sample(n, len(reference), generated.shape[1])
-    if warning:
-        record["warnings"] = [warning]
-    return x[:SHOWN]
+    record["protocol"] = protocol
+    found = []
+    for name in discover.names("metric"):
+        try:
+            check_enough(sets)
+            found += measure(name, sets, protocol, seed)
+        except MeasurementError as error:  # the other scores are worth having
+            record["warnings"].append(f"{name} was not measured: {error.message}, {error.found}")
+    return found
+
+
+def _search_copies(
+    record: dict[str, Any],
+    samples: Tensor,
+    data: Data,
+    extractor: FeatureExtractor,
+    seed: int,
+) -> Tensor | None:
+    """Fill in the verdict on copying; return (2 K, *shape), generated items each followed by the
+    nearest training item."""
+    some = samples[:MOST_COMPARED]
+    try:
+        found = copying(some, data.train, data.test, extractor.features, seed=seed)
+    except MeasurementError as error:
+        record["warnings"].append(f"copying was not judged: {error.message}, {error.found}")
+        return None
+    record["copying"] = found.to_json()
+    if not len(found.pairs):
+        return None
+    nearest = data.train.batch(found.pairs[:, 1]).x
+    return torch.stack([some[found.pairs[:, 0]], nearest], 1).flatten(0, 1)
 
 
 def _as_data(bundle: Bundle, data: Data, x: Tensor | None) -> Tensor:
@@ -157,58 +211,6 @@ def _as_data(bundle: Bundle, data: Data, x: Tensor | None) -> Tensor:
     return data.spec.dequantise(data.spec.quantise(x)) if data.spec.levels else x
 
 
-def _distances(
-    generated: Tensor, train: Tensor, reference: Tensor, n: int, seed: int
-) -> dict[str, Any]:
-    """Distance, floor, ratio and its interval, and two disjoint halves of real data."""
-    metric = discover.find("metric", "frechet")
-
-    def frechet(features: Tensor, against: Tensor) -> float:
-        return float(metric(features, against)["frechet"])
-
-    distance, floor = frechet(generated, reference), frechet(train[:n], reference)
-    half = len(train) // 2
-    record: dict[str, Any] = {
-        "distance": distance,
-        "floor": floor,
-        "ratio": distance / floor if floor > 0 else None,
-        "halves": frechet(train[:half], train[half : 2 * half]) if half >= 2 else None,
-        "num_halves": half,
-        "higher_is_better": False,
-    }
-    draw = generator(mix_seed(seed, 2))
-
-    def resampled(features: Tensor) -> Tensor:
-        return features[torch.randint(len(features), (len(features),), generator=draw)]
-
-    pairs = []
-    for _ in range(REPEATS):
-        against = resampled(reference)
-        pairs.append([
-            frechet(resampled(generated), against), frechet(resampled(train[:n]), against)
-        ])  # fmt: skip
-    if distance > 0 and floor > 0:
-        # Resampling shifts both distances upwards and scales their spread with them: the spread of
-        # the logarithm stays what it is, and is put around the ratio that was measured.
-        spread = torch.tensor(pairs, dtype=torch.float64).clamp(min=1e-12).log()
-        factor = math.exp(1.96 * float((spread[:, 0] - spread[:, 1]).std()))
-        ratio = distance / floor
-        record["ratio_interval"] = [ratio / factor, ratio * factor]
-        record["interval"] = f"95 %, bootstrap over items, {REPEATS} repeats"
-    return record
-
-
-def _small_sample(n: int, num_reference: int, feature_dim: int) -> str | None:
-    """A sentence when there are too few items for the covariances that are fitted to them."""
-    fewest = min(n, num_reference)
-    if fewest >= 2 * feature_dim:
-        return None
-    return (
-        f"n is small: {n} items against {num_reference} for {feature_dim} features. The distance "
-        "is biased upwards; read the ratio to the floor, and do not compare it with other n."
-    )
-
-
 # -- what else the model can do ------------------------------------------------------------------
 
 
@@ -217,23 +219,24 @@ def _some(data: Data, seed: int) -> Tensor:
     return torch.randperm(len(data.test), generator=generator(mix_seed(seed, 3)))[:MOST_SCORED]
 
 
-def _likelihood(bundle: Bundle, data: Data, seed: int) -> dict[str, Any]:
+def _likelihood(bundle: Bundle, data: Data, seed: int) -> list[Measurement]:
     model: Any = bundle.family
-    if missing(model, HasLogProb):
-        return {}
-    draw, found, some = generator(mix_seed(seed, 4)), [], _some(data, seed)
+    if missing(model, HasLogProb) or log_prob_kind(model) == "up to a constant":
+        return []
+    num = max(SHOWN, MOST_SCORED * USUAL_VALUES // data.spec.num_values)  # large items take longer
+    draw, found, some = generator(mix_seed(seed, 4)), [], _some(data, seed)[:num]
     for index in parts(len(some)):
         batch = data.test.batch(some[index]).to(model.device)
         cond = {name: v for name, v in batch.cond.items() if name in model.conditions}
         found.append(model.log_prob(batch.x, cond=cond, generator=draw).cpu())
     bits = bits_per_dim(torch.cat(found), data.spec)
-    return {"bits_per_dim": {**_mean_and_error(bits), "log_prob_is": model.log_prob_is}}
+    return [_mean("bits_per_dim", bits, False, model.log_prob_is)]
 
 
-def _reconstruction(bundle: Bundle, data: Data, seed: int) -> dict[str, Any]:
+def _reconstruction(bundle: Bundle, data: Data, seed: int) -> list[Measurement]:
     model: Any = bundle.family
     if missing(model, CanReconstruct):
-        return {}
+        return []
     found, some = [], _some(data, seed)
     for index in parts(len(some)):
         x = data.test.batch(some[index]).x.to(model.device)
@@ -241,13 +244,13 @@ def _reconstruction(bundle: Bundle, data: Data, seed: int) -> dict[str, Any]:
         error = (again != x) if data.spec.kind == "token" else (again - x).square()
         found.append(error.float().flatten(1).mean(1).cpu())
     name = "share of tokens" if data.spec.kind == "token" else "mean squared error in [-1, 1]"
-    return {"reconstruction_error": {**_mean_and_error(torch.cat(found)), "unit": name}}
+    return [_mean("reconstruction_error", torch.cat(found), False, name)]
 
 
-def _prediction(bundle: Bundle, data: Data) -> dict[str, Any]:
+def _prediction(bundle: Bundle, data: Data) -> list[Measurement]:
     model: Any = bundle.family
     if missing(model, CanPredict) or model.target not in data.test.cond:
-        return {}
+        return []
     found = []
     for index in parts(len(data.test)):
         batch = data.test.batch(index).to(model.device)
@@ -256,11 +259,30 @@ def _prediction(bundle: Bundle, data: Data) -> dict[str, Any]:
             found.append((output.argmax(1) == target).float().cpu())
         else:
             found.append((output - target.flatten(1)).abs().mean(1).cpu())
-    name = "accuracy" if model.target_spec.kind == "token" else "absolute_error"
-    return {name: {**_mean_and_error(torch.cat(found)), "target": model.target}}
+    is_label = model.target_spec.kind == "token"
+    name = "accuracy" if is_label else "absolute_error"
+    return [_mean(name, torch.cat(found), is_label, f"of {model.target}")]
 
 
-def _mean_and_error(values: Tensor) -> dict[str, Any]:
-    """Mean over items with its standard error."""
-    error = float(values.double().std() / math.sqrt(len(values))) if len(values) > 1 else None
-    return {"value": float(values.double().mean()), "standard_error": error, "n": len(values)}
+def _mean(name: str, values: Tensor, higher_is_better: bool, note: str) -> Measurement:
+    """The mean over held-out items, with the interval of a mean."""
+    values = values.double()
+    mean, n = float(values.mean()), len(values)
+    error = 1.96 * float(values.std()) / math.sqrt(n) if n > 1 else math.inf
+    return Measurement(
+        name, mean, n, higher_is_better, mean - error, mean + error,
+        interval="95 %, normal, over items", note=note,
+    )  # fmt: skip
+
+
+def _score(measurement: Measurement) -> dict[str, Any]:
+    """As JSON, without the protocol, which the record holds once."""
+    return {k: v for k, v in measurement.to_json().items() if k not in ("protocol", "name")}
+
+
+def read_scores(record: Mapping[str, Any]) -> dict[str, Measurement]:
+    """The measurements of an evaluation's record, each with its protocol."""
+    return {
+        name: Measurement(name=name, protocol=record["protocol"], **score)
+        for name, score in record["scores"].items()
+    }

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from morphogen.core.family import Family
 from morphogen.core.random import generator, mix_seed
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.spec import TensorSpec
-from morphogen.core.storage import read_tensors, write_tensors, write_text
+from morphogen.core.storage import cache_folder, read_tensors, write_tensors, write_text
 from morphogen.data.dataset import Data
 from morphogen.data.split import Split
 
@@ -112,12 +111,6 @@ def parts(num: int, size: int = CHUNK) -> Iterator[Tensor]:
     """0 .. num - 1 in pieces."""
     for start in range(0, num, size):
         yield torch.arange(start, min(start + size, num))
-
-
-def cache_folder() -> Path:
-    """Where trained extractors are kept."""
-    default = Path.home() / ".cache" / "morphogen"
-    return Path(os.environ.get("MORPHOGEN_CACHE") or default).expanduser()
 
 
 def hash_tensors(tensors: dict[str, Tensor]) -> str:

@@ -6,7 +6,7 @@ import base64
 import html
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,87 +39,89 @@ def write_page(
     bundle: Bundle,
     record: Mapping[str, Any],
     codec: Codec,
-    generated: Tensor | None,
     real: Tensor,
+    *,
+    generated: Tensor | None = None,
+    pairs: Tensor | None = None,
 ) -> Path:
-    """Write evaluation.html into the bundle's folder."""
+    """Write evaluation.html into the bundle's folder.
+
+    `pairs` are generated items, each followed by the training item that it may be a copy of.
+    """
     if bundle.path is None:
         raise ValueError("the bundle has no folder to write to")
     name = record["protocol"]["model"]
-    parts = [f"<h1>{_text(name)}: evaluation</h1>", f'<p class="lead">{_text(_lead(record))}</p>']
-    parts += [f'<p class="warning">{_text(w)}</p>' for w in record.get("warnings", [])]
+    parts = [
+        f"<h1>{escaped(name)}: evaluation</h1>",
+        f'<p class="lead">{escaped(_lead(record))}</p>',
+    ]
+    parts += [f'<p class="warning">{escaped(w)}</p>' for w in record.get("warnings", [])]
     figures = [_figure("Held-out data", codec, real)]
     if generated is not None:
         figures.insert(0, _figure("Generated", codec, generated))
     parts.append(f'<div class="pair">{"".join(figures)}</div>')
     parts.append(f"<h2>Numbers</h2>{_numbers(record)}")
+    if copying := record.get("copying"):
+        parts.append(f"<h2>Copying: {escaped(copying['verdict'])}</h2>")
+        parts.append(f"<p>{escaped(copying['reason'])}.</p>")
+        if pairs is not None:
+            caption = "The most suspicious samples, each left of its nearest training item"
+            parts.append(_figure(caption, codec, pairs, columns=8))
     curves = bundle.path / "curves.png"
     if curves.is_file():
-        picture = _picture(curves, "curves", "Curves of the training")
+        picture = embedded(curves, "Curves of the training", "curves")
         parts.append(f"<h2>Training</h2>{picture}")
     parts.append(f"<h2>Protocol</h2>{_facts(record['protocol'])}")
     if "features" in record:
         parts.append(f"<h2>Features</h2>{_facts(record['features'])}")
-    page = (
+    return write_text(bundle.path / "evaluation.html", document(f"{name}: evaluation", parts))
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """A page that needs nothing but itself."""
+    return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(name)}: evaluation</title><style>{STYLE}</style></head>\n<body>\n"
+        f"<title>{escaped(title)}</title><style>{STYLE}</style></head>\n<body>\n"
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
-    return write_text(bundle.path / "evaluation.html", page)
 
 
 def _lead(record: Mapping[str, Any]) -> str:
     """One sentence that says how good it is."""
-    scores = record.get("frechet")
-    if scores is None:
-        return "A model that draws no items: scored by what it predicts or rebuilds."
-    if scores["ratio"] is None:
-        return "The floor is zero: the training items have the features of the held-out ones."
+    ratio = record["scores"].get("frechet_ratio")
+    if ratio is None:
+        return "Scored by what it predicts, rebuilds or finds likely."
     return (
-        f"Generated items are {_number(scores['ratio'])} times as far from held-out data as "
+        f"Generated items are {number(ratio['value'])} times as far from held-out data as "
         "training items are (Frechet distance over features of this data; 1 is the floor)."
     )
 
 
 def _numbers(record: Mapping[str, Any]) -> str:
-    rows: list[tuple[str, str, str]] = []
-    if scores := record.get("frechet"):
-        protocol = record["protocol"]
-        n, m = protocol["num_generated"], protocol["num_reference"]
-        low_high = scores.get("ratio_interval")
-        interval = ""
-        if low_high:
-            interval = f"{_number(low_high[0])} to {_number(low_high[1])} ({scores['interval']})"
-        ratio = "undefined" if scores["ratio"] is None else _number(scores["ratio"])
-        rows = [
-            ("Distance / floor", ratio, interval),
-            ("Frechet distance", _number(scores["distance"]), f"{n} generated, {m} held out"),
-            ("Floor", _number(scores["floor"]), f"{n} training items, the same {m} held out"),
-        ]
-        if scores["halves"] is not None:
-            note = f"two disjoint sets of {scores['num_halves']} training items"
-            rows.append(("Halves", _number(scores["halves"]), note))
-        seconds = record["sampling_seconds_per_1000"]
-        rows.append(("Sampling", f"{_number(seconds)} s", "per 1,000 items, on the machine used"))
-    for key, label, extra in (
-        ("bits_per_dim", "Bits per dimension", "log_prob_is"),
-        ("reconstruction_error", "Reconstruction error", "unit"),
-        ("accuracy", "Accuracy", "target"),
-        ("absolute_error", "Absolute error", "target"),
-    ):
-        if score := record.get(key):
-            error = score["standard_error"]
-            spread = f", standard error {_number(error)}" if error is not None else ""
-            note = f"{score[extra]}; {score['n']} held-out items{spread}"
-            rows.append((label, _number(score["value"]), note))
+    rows = []
+    for name, score in record["scores"].items():
+        interval = f"{number(score['low'])} to {number(score['high'])}" if "low" in score else ""
+        floor = number(score["floor"]) if "floor" in score else ""
+        better = {True: "high", False: "low"}.get(score.get("higher_is_better"), "")
+        note = "; ".join(filter(None, [f"n = {score['n']:,}", score.get("note", "")]))
+        rows.append((name.replace("_", " "), number(score["value"]), interval, floor, better, note))
+    if "sampling_seconds_per_1000" in record:
+        seconds = f"{number(record['sampling_seconds_per_1000'])} s"
+        rows.append(("sampling", seconds, "", "", "", "per 1,000 items, on the machine used"))
+    head = "".join(
+        f"<th>{each}</th>"
+        for each in ("score", "value", "95 % interval", "of real data", "better", "")
+    )
     cells = [
-        f'<tr><td>{_text(a)}</td><td class="number">{_text(b)}</td>'
-        f'<td class="note">{_text(c)}</td></tr>'
-        for a, b, c in rows
+        f"<tr><td>{escaped(row[0])}</td>"
+        + "".join(f'<td class="number">{escaped(cell)}</td>' for cell in row[1:4])
+        + "".join(f'<td class="note">{escaped(cell)}</td>' for cell in row[4:])
+        + "</tr>"
+        for row in rows
     ]
-    return f"<table>{''.join(cells)}</table>"
+    return f"<table><tr>{head}</tr>{''.join(cells)}</table>"
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
@@ -129,36 +131,37 @@ def _facts(facts: Mapping[str, Any]) -> str:
         return value
 
     rows = [
-        f"<tr><td>{_text(key.replace('_', ' '))}</td>"
-        f"<td><code>{_text(shown(value))}</code></td></tr>"
+        f"<tr><td>{escaped(key.replace('_', ' '))}</td>"
+        f"<td><code>{escaped(shown(value))}</code></td></tr>"
         for key, value in facts.items()
     ]
     return f"<table>{''.join(rows)}</table>"
 
 
-def _figure(caption: str, codec: Codec, x: Tensor) -> str:
-    """Items as their codec writes them: a picture, or else text."""
+def _figure(caption: str, codec: Codec, x: Tensor, columns: int | None = None) -> str:
+    """Items as their codec writes them, in a square unless told."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / f"items{codec.suffix}"
-        columns = math.ceil(math.sqrt(len(x)))
-        written = codec.write(codec.decode_many(x), target, columns)
-        if written.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp", ".gif"):
-            body = _picture(written, "items", caption)
-        else:
-            body = f"<pre>{_text(written.read_text(errors='replace')[:4000])}</pre>"
-    return f"<figure><figcaption>{_text(caption)}</figcaption>{body}</figure>"
+        written = codec.write(codec.decode_many(x), target, columns or math.ceil(math.sqrt(len(x))))
+        body = embedded(written, caption)
+    return f"<figure><figcaption>{escaped(caption)}</figcaption>{body}</figure>"
 
 
-def _picture(path: Path, kind: str, caption: str) -> str:
-    encoded = base64.b64encode(path.read_bytes()).decode()
+def embedded(path: Path, caption: str, kind: str = "items") -> str:
+    """A file as a part of a page: a picture, or else its text."""
     media = path.suffix.lower().lstrip(".").replace("jpg", "jpeg")
+    if media not in ("png", "jpeg", "webp", "gif"):
+        return f"<pre>{escaped(path.read_text(errors='replace')[:4000])}</pre>"
+    encoded = base64.b64encode(path.read_bytes()).decode()
     source = f"data:image/{media};base64,{encoded}"
-    return f'<img class="{kind}" alt="{_text(caption)}" src="{source}">'
+    return f'<img class="{kind}" alt="{escaped(caption)}" src="{source}">'
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Four significant digits."""
     return f"{value:.4g}"
 
 
-def _text(value: object) -> str:
+def escaped(value: object) -> str:
+    """As text of a page."""
     return html.escape(str(value))

@@ -1,0 +1,170 @@
+"""Every family that fits the data, at equal wall-clock, over several seeds: which one is best here?
+
+    runs/<family>-<seed>/     one bundle each, with run.json when it is done
+    comparison.json           leaderboard and protocol
+    comparison.html           the same with sample sheets side by side
+
+Each run is a process of its own, so that memory and processor time are its own, and trains with the
+family's default recipe. What is done is not done again: the same command goes on where an
+interrupted comparison stopped, in the middle of a run too. With `early_stop`, a first round of a
+quarter of the budget and one seed sends home the families that are hopelessly behind (successive
+halving, Jamieson & Talwalkar 2016).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import morphogen
+from morphogen.core import discover
+from morphogen.core.capability import CanSample, missing
+from morphogen.core.errors import DataError, RecipeError
+from morphogen.core.storage import write_text
+from morphogen.data.dataset import Data, load
+from morphogen.evaluation.comparison_page import write_comparison
+from morphogen.evaluation.leaderboard import Leaderboard, leaderboard
+from morphogen.evaluation.runs import WATTS_PER_CORE, Job, Runs, run_all
+from morphogen.training.options import Budget
+
+SCORE = "frechet_ratio"
+FIRST_ROUND, HOPELESS = 0.25, 4.0  # share of the budget; times the best ratio of that round
+
+
+def compare(
+    source: Path | str,
+    *,
+    families: Sequence[str] | None = None,
+    budget: str = "5m",
+    seeds: int = 3,
+    out: Path | str = "comparison",
+    num: int = 10_000,
+    settings: Sequence[str] = (),
+    early_stop: bool = False,
+    workers: int = 1,
+    on: str = "local",
+    on_run: Callable[[str], None] = lambda line: None,
+) -> Leaderboard:
+    """Train every family that fits, `seeds` times each, and rank them by their distance to
+    held-out data in multiples of the floor.
+
+    `workers` runs at once share this machine's cores evenly; `on` is "local", "ray" (a Ray on this
+    machine) or the address of a Ray cluster whose machines can read `source`. A run that fails is
+    listed with its reason; the others stand. Raises `DataError` when there is nothing to compare
+    on, `RecipeError` for a family that does not exist or does not fit.
+    """
+    if not Path(source).exists():
+        raise DataError(
+            "a comparison reads its data from disk, in every run anew", found=str(source),
+            hint="save arrays with numpy.savez and give the file",
+        )  # fmt: skip
+    data, out = load(source), Path(out)
+    entrants, absent = suitable(data, families)
+    jobs = [
+        Job(str(Path(source).absolute()), family, seed, budget, num, tuple(settings),
+            str(out.absolute() / "runs" / f"{family}-{seed}"))
+        for seed in range(seeds) for family in entrants
+    ]  # fmt: skip
+    _check_same(out, data, budget, settings, num)
+    execute = partial(run_all, workers=workers, on=on, on_run=on_run)
+    if early_stop and len(entrants) > 1:
+        hopeless = _first_round([job for job in jobs if job.seed == 0], out, execute)
+        absent |= hopeless
+        jobs = [job for job in jobs if job.family not in hopeless]
+    runs = []
+    for job, run in execute(jobs):
+        if "error" in run:
+            absent[job.family] = f"seed {job.seed}: {run['error']}"
+        else:
+            runs.append(run)
+    board = leaderboard(runs, SCORE, absent)
+    write_comparison(out, board, runs)
+    about = {"energy": f"processor seconds at {WATTS_PER_CORE:g} W a core (an estimate)"}
+    write_text(
+        out / "comparison.json",
+        json.dumps({**board.to_json(), **about, "runs": runs}, indent=2) + "\n",
+    )
+    return board
+
+
+def suitable(data: Data, families: Sequence[str] | None = None) -> tuple[list[str], dict[str, str]]:
+    """Families that can learn the data and sample it; why the others are absent."""
+    found, absent = [], {}
+    for name in families or discover.names("family"):
+        family = discover.find("family", name)
+        refusal = family.refuses(data.spec, data.conditions)
+        if lacking := missing(family, CanSample):
+            absent[name] = f"it draws no items (no {', '.join(lacking)})"
+        elif refusal is not None:
+            absent[name] = refusal.message
+        else:
+            found.append(name)
+    if families and absent:
+        name, reason = next(iter(absent.items()))
+        raise RecipeError(
+            f"{name} cannot be compared on this data: {reason}",
+            expected=", ".join(suitable(data)[0]),
+            hint="leave --families out to take all that fit",
+        )
+    return found, absent
+
+
+def _check_same(out: Path, data: Data, budget: str, settings: Sequence[str], num: int) -> None:
+    """Keep what makes runs comparable beside them; raise when the folder holds another's."""
+    Budget.parse(budget)
+    protocol = {
+        "data_digest": data.digest,
+        "budget": budget,
+        "settings": list(settings),
+        "num": num,
+        "code_version": morphogen.__version__,
+    }
+    file = out / "protocol.json"
+    if file.exists():
+        before = json.loads(file.read_text())
+        for name, wanted in protocol.items():
+            if before.get(name) != wanted:
+                raise RecipeError(
+                    "the folder holds a comparison under other conditions",
+                    found=f"{name}: {before.get(name)}",
+                    expected=f"{name}: {wanted}",
+                    where=out,
+                    hint=f"another --out, such as {out}-2, or the same options to go on with it",
+                )
+        return
+    write_text(file, json.dumps(protocol, indent=2) + "\n")
+
+
+def _first_round(
+    jobs: Sequence[Job], out: Path, execute: Callable[[Sequence[Job]], Runs]
+) -> dict[str, str]:
+    """Families that are hopelessly behind after a part of the budget, with the reason."""
+    part = _part_of(Budget.parse(jobs[0].budget))
+    folder = out.absolute() / "first_round"
+    first = [
+        replace(job, budget=part, num=min(job.num, 2000), out=str(folder / job.name))
+        for job in jobs
+    ]
+    ratios = {
+        job.family: float(run["evaluation"]["scores"][SCORE]["value"])
+        for job, run in execute(first)
+        if SCORE in run.get("evaluation", {}).get("scores", {})
+    }
+    best = min(ratios.values(), default=0.0)
+    return {
+        family: f"stopped early: {ratio:.3g} after {part}, where the best had {best:.3g}"
+        for family, ratio in ratios.items()
+        if ratio > HOPELESS * best
+    }
+
+
+def _part_of(budget: Budget) -> str:
+    """`FIRST_ROUND` of a budget, as it is typed."""
+    if budget.seconds is not None:
+        return f"{budget.seconds * FIRST_ROUND:g}s"
+    if budget.steps is not None:
+        return f"{max(1, int(budget.steps * FIRST_ROUND))}steps"
+    return f"{(budget.epochs or 1) * FIRST_ROUND:g}epochs"

@@ -1,0 +1,189 @@
+r"""From the runs of a comparison to an order, with ties called ties, and advice that says why.
+
+Each family's place is by the mean over its seeds of one score, with
+
+    mean -+ t_{k-1} s / sqrt(k)         k seeds of standard deviation s
+
+or, with one seed, the interval of that run. A family ties with the best when their intervals
+overlap. The leaderboard's stability is Kendall's tau between the orders of two sets of seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import fmean, stdev
+from typing import Any
+
+# 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom.
+STUDENT_T = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+SHOWN = ("precision", "recall", "bits_per_dim")  # beside the score that decides
+FLOOR_REACHED = 1.5  # times the floor: below, samples are about as close as real data comes
+
+
+@dataclass(frozen=True)
+class Place:
+    """One family's place: the score that decides, what else was measured, and what it cost."""
+
+    family: str
+    value: float
+    low: float
+    high: float
+    num_seeds: int
+    tie: bool  # its interval overlaps that of the best
+    seconds: float  # of training, mean over seeds
+    sampling_seconds_per_1000: float
+    memory_bytes: int
+    num_parameters: int
+    watt_hours: float
+    others: Mapping[str, float] = field(default_factory=dict)
+    copies: bool = False  # a copying test found that it replays training items
+    alarms: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Places, best first; who is not among them and why; the advice."""
+
+    score: str
+    higher_is_better: bool
+    places: Sequence[Place]
+    absent: Mapping[str, str]  # family -> reason
+    advice: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "score": self.score,
+            "higher_is_better": self.higher_is_better,
+            "places": [place.to_json() for place in self.places],
+            "absent": dict(self.absent),
+            "advice": self.advice,
+        }
+
+
+def leaderboard(
+    runs: Sequence[Mapping[str, Any]], score: str, absent: Mapping[str, str]
+) -> Leaderboard:
+    """Rank the families of finished runs (see `compare.run_one`) by `score`."""
+    families: dict[str, list[Mapping[str, Any]]] = {}
+    missing = dict(absent)
+    for run in runs:
+        if score in run["evaluation"]["scores"]:
+            families.setdefault(run["family"], []).append(run)
+        else:
+            missing[run["family"]] = f"{score} could not be measured"
+    if not families:
+        return Leaderboard(score, False, [], missing, "No run could be scored: see the reasons.")
+    any_run = next(iter(families.values()))[0]
+    higher = bool(any_run["evaluation"]["scores"][score].get("higher_is_better"))
+    sign = -1 if higher else 1
+    found = sorted(
+        (_place(family, own, score) for family, own in families.items()),
+        key=lambda place: sign * place.value,
+    )
+    best = found[0]
+    places = [
+        Place(**{**vars(place), "tie": place is not best and _overlap(place, best)})
+        for place in found
+    ]
+    return Leaderboard(score, higher, places, missing, _advice(score, places))
+
+
+def kendall_tau(first: Sequence[str], second: Sequence[str]) -> float:
+    """Agreement of two orders of the same names: 1 the same, -1 reversed.
+
+    (pairs in the same order - pairs in the other) / pairs.
+    """
+    place = {name: i for i, name in enumerate(second)}
+    pairs = [(a, b) for i, a in enumerate(first) for b in first[i + 1 :]]
+    if not pairs:
+        return 1.0
+    return sum(1 if place[a] < place[b] else -1 for a, b in pairs) / len(pairs)
+
+
+def _place(family: str, runs: Sequence[Mapping[str, Any]], score: str) -> Place:
+    scores = [run["evaluation"]["scores"] for run in runs]
+    values = [each[score]["value"] for each in scores]
+    low, high = _interval(values, scores[0][score])
+    others = {
+        name: fmean(each[name]["value"] for each in scores)
+        for name in SHOWN
+        if all(name in each for each in scores)
+    }
+    copying = [run["evaluation"].get("copying") or {} for run in runs]
+    return Place(
+        family=family,
+        value=fmean(values),
+        low=low,
+        high=high,
+        num_seeds=len(runs),
+        tie=False,
+        seconds=fmean(run["seconds"] for run in runs),
+        sampling_seconds_per_1000=fmean(
+            run["evaluation"]["sampling_seconds_per_1000"] for run in runs
+        ),
+        memory_bytes=max(run["memory_bytes"] for run in runs),
+        num_parameters=runs[0]["num_parameters"],
+        watt_hours=fmean(run["watt_hours"] for run in runs),
+        others=others,
+        copies=any(each.get("verdict") == "copies" for each in copying),
+        alarms=tuple(sorted({alarm for run in runs for alarm in run.get("alarms", ())})),
+    )
+
+
+def _interval(values: Sequence[float], only: Mapping[str, Any]) -> tuple[float, float]:
+    """Over seeds where there are several, else of the one run."""
+    if len(values) == 1:
+        return only.get("low", values[0]), only.get("high", values[0])
+    quantile = STUDENT_T[min(len(values) - 1, len(STUDENT_T)) - 1]
+    half = quantile * stdev(values) / math.sqrt(len(values))
+    return fmean(values) - half, fmean(values) + half
+
+
+def _overlap(first: Place, second: Place) -> bool:
+    return first.low <= second.high and second.low <= first.high
+
+
+def _advice(score: str, places: Sequence[Place]) -> str:
+    """What to take, and why, in a few sentences that say nothing but what was measured."""
+    honest = [place for place in places if not place.copies]
+    said = []
+    for place in places:
+        if place.copies:
+            said.append(f"{place.family} replays training items and is left out of the advice.")
+    if not honest:
+        return " ".join([*said, "No family is to be recommended: every one copies."])
+    best = honest[0]
+    spread = f"{best.low:.3g} to {best.high:.3g}"
+    over = f"{best.num_seeds} seeds" if best.num_seeds > 1 else "one seed"
+    said.append(
+        f"Take {best.family}: its {score.replace('_', ' ')} of {best.value:.3g} ({spread}, {over}) "
+        "is the best."
+    )
+    ties = [place for place in honest[1:] if _overlap(place, best)]
+    if ties:
+        names = ", ".join(place.family for place in ties)
+        said.append(f"The difference to {names} is within the intervals: a tie.")
+        quick = min([best, *ties], key=lambda place: place.sampling_seconds_per_1000)
+        if quick is not best:
+            said.append(
+                f"Of these {quick.family} samples fastest "
+                f"({quick.sampling_seconds_per_1000:.3g} s per 1,000 items)."
+            )
+    if best.num_seeds == 1:
+        said.append("One seed says little of luck: --seeds 3 would.")
+    if score.endswith("_ratio"):
+        said.append(
+            "It is about as close to held-out data as training data is."
+            if best.value <= FLOOR_REACHED
+            else "Real data would score 1, so there is room: a longer --budget, or more data."
+        )
+    if best.alarms:
+        said.append(f"While it trained, the watch saw: {', '.join(best.alarms)}.")
+    return " ".join(said)
