@@ -110,3 +110,18 @@ def test_a_comparison_trains_scores_writes_and_goes_on(
     assert ["rbm" in line for line in said] == [True]
     with pytest.raises(RecipeError, match="other conditions"):
         compare(pictures, **{**options, "budget": "30steps"})
+
+
+def test_runs_on_a_local_ray_come_back_as_they_would_have_been_here(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setenv("MORPHOGEN_CACHE", str(tmp_path / "cache"))
+    options: dict[str, Any] = {"families": ["rbm"], "budget": "10steps", "seeds": 1, "num": 40}
+    try:
+        there = compare(pictures, on="ray", out=tmp_path / "there", **options)
+    finally:
+        ray.shutdown()
+    here = compare(pictures, out=tmp_path / "here", **options)
+    assert (tmp_path / "there" / "runs" / "rbm-0" / "model.safetensors").is_file()
+    assert there.places[0].value == pytest.approx(here.places[0].value, rel=1e-4)

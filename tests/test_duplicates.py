@@ -16,6 +16,8 @@ from PIL import Image as Pillow
 
 from morphogen.core.codec import CanFingerprint, Item
 from morphogen.core.errors import DataError
+from morphogen.core.random import generator, rand
+from morphogen.data.dataset import Data
 from morphogen.data.duplicates import find_duplicates
 from morphogen.data.fingerprints import Fingerprints
 from morphogen.data.minhash import SHINGLE, near_texts, signature
@@ -216,3 +218,17 @@ def test_likeness_is_one_for_the_same_and_symmetric_under_mirroring() -> None:
     key = torch.zeros(1, dtype=torch.long)
     assert float(codec.likeness(one, one, key)) == pytest.approx(1, abs=1e-5)
     assert float(codec.likeness(one, two, key)) < 0.9
+
+
+def test_alike_items_do_not_make_loading_slow() -> None:
+    """Blurred rings are alike by the thousand: comparing all pairs would take minutes."""
+    draw = generator(0)
+    y, x = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    size, centre = 1 + 2 * rand((600, 1, 1), draw), 3.5 + rand((600, 2), draw)
+    away = ((y - centre[:, 0, None, None]) ** 2 + (x - centre[:, 1, None, None]) ** 2).sqrt()
+    rings = (torch.exp(-((away - size) ** 2)) * 255).byte()
+    prints = Fingerprints(Image())
+    for number, ring in enumerate(rings):
+        prints.see(number, Item(ring[..., None].numpy()))
+    assert prints.pairs(most=100) is None
+    assert len(Data.from_tensors(rings).train) > 400

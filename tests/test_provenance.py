@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from PIL import Image as Pillow
 import morphogen as mg
 from morphogen.core.codec import Fingerprint
 from morphogen.core.errors import DataError
-from morphogen.core.ledger import Entry, Ledger
+from morphogen.core.ledger import HEAD, MAGIC, Entry, Ledger
 from morphogen.core.result import Result
 from morphogen.data.dataset import Data
+from morphogen.data.provenance import entries_for
 from morphogen.modalities.image import Image
 
 
@@ -181,3 +183,15 @@ def test_a_bundle_names_itself_in_what_it_saves(tmp_path):
     assert made.made_by == f"autoencoder {bundle.path}, reconstruct, seed 0"
     assert made.inputs is not None
     assert made.inputs.shape == (2, 1, 8, 8)
+
+
+def test_records_of_another_version_and_arrays_in_memory_are_passed_over(tmp_path, own_cache):
+    ledger = Ledger.of("image")
+    body = b"\xff" * 64  # whole by its checksum, and nothing that can be read
+    ledger.path.parent.mkdir(parents=True, exist_ok=True)
+    ledger.path.write_bytes(HEAD.pack(MAGIC, len(body), zlib.crc32(body)) + body)
+    assert ledger.read() == []
+    ledger.record([Entry(Fingerprint((b"k" * 16,), b"d"), "a model")])
+    assert [entry.about for entry in ledger.read()] == ["a model"]
+    assert entries_for(Image(), "array") == []
+    assert len(entries_for(Image(), str(real(tmp_path / "photos")))) == 1

@@ -92,17 +92,14 @@ def test_kl_agrees_with_monte_carlo():
     torch.testing.assert_close(kl_to_standard_normal(mu, logvar), estimate, atol=0.01, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("prior", "lr", "num_steps"), [("flow", 5e-3, 2000), ("normal", 0.02, 600)]
-)
-def test_training_approaches_the_exact_likelihood_of_linear_data(prior, lr, num_steps):
+def test_training_approaches_the_exact_likelihood_of_linear_data():
     _, exact = pca_model()
     x = exact.sample((512,))
     torch.manual_seed(0)
-    model = VAE(TensorSpec.vector(5), {}, BuildBackbone(Affine), latent_dim=2, prior=prior)
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    model = VAE(TensorSpec.vector(5), {}, BuildBackbone(Affine), latent_dim=2, prior="normal")
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     draw = generator(0)
-    for _ in range(num_steps):
+    for _ in range(600):
         optimizer.zero_grad()
         model.loss(Batch(x), "all", draw)[0].mean().backward()
         optimizer.step()

@@ -360,7 +360,7 @@ def test_a_healthy_run_is_left_alone(digits: Path, tmp_path: Path) -> None:
 def test_a_slow_loader_is_noticed(digits: Path, tmp_path: Path) -> None:
     class Slow(Split):
         def batch(self, index: torch.Tensor) -> Batch:
-            torch.randn(400, 400, 20).sort()  # busy, for longer than a step takes
+            torch.randn(400, 400, 4).sort()  # busy, for longer than a step takes
             return super().batch(index)
 
     held = session(digits, tmp_path / "a", "autoencoder", "train.budget=40steps")

@@ -84,8 +84,8 @@ class Ledger:
             if len(body) < length or zlib.crc32(body) != checksum:
                 start += 1  # cut short: look for the next one
                 continue
-            entry = _unpacked(body)
-            found.setdefault(entry.fingerprint, entry)
+            if (entry := _unpacked(body)) is not None:
+                found.setdefault(entry.fingerprint, entry)
             start += HEAD.size + length
         return list(found.values())
 
@@ -145,9 +145,14 @@ def _packed(entry: Entry) -> bytes:
     return HEAD.pack(MAGIC, len(body), zlib.crc32(body)) + body
 
 
-def _unpacked(body: bytes) -> Entry:
+def _unpacked(body: bytes) -> Entry | None:
+    """The entry, or None for a record of another version."""
+    if len(body) < SIZES.size:
+        return None
     seconds, num_about, num_keys, width, num_detail = SIZES.unpack_from(body)
     start = SIZES.size + num_about
+    if len(body) != start + num_keys * width + num_detail:
+        return None
     keys = tuple(body[start + i * width : start + (i + 1) * width] for i in range(num_keys))
     detail = body[start + num_keys * width :][:num_detail]
     about = body[SIZES.size : start].decode(errors="replace")

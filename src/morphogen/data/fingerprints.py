@@ -13,6 +13,7 @@ from morphogen.core.codec import CanFingerprint, Fingerprint, Item
 from morphogen.data.neighbours import near, pack_keys
 
 CHUNK = 4096  # pairs compared at once
+SAMPLE = 200  # items by which the number of pairs is estimated
 Pair = tuple[int, int, float]  # two item numbers, and their likeness
 
 
@@ -38,11 +39,17 @@ class Fingerprints:
         self.numbers.append(number)
         self.prints.append(fingerprint)
 
-    def pairs(self) -> list[Pair]:
+    def pairs(self, most: int | None = None) -> list[Pair] | None:
         """Enough pairs of items that show the same to connect all that do: a pair that others
-        connect already is not compared."""
+        connect already is not compared. None when more than `most` would have to be."""
         keys = pack_keys([each.keys for each in self.prints])
         linked = _Links(len(self))
+        if most is not None and self.codec is not None and len(self):
+            # Alike items are alike in a sample: a few rows tell what all would cost.
+            rows = np.linspace(0, len(keys) - 1, min(len(keys), SAMPLE)).astype(int)
+            proposed = len(near(keys[rows], keys, self.codec.key_radius)[0]) - len(rows)
+            if proposed * len(keys) / len(rows) > most:
+                return None
         found = []
         for i, j, likeness in self._compared(self, keys, keys, linked):
             linked.join(i, j)

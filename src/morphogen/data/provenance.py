@@ -91,15 +91,20 @@ def _recognised(scan: Scan, source: str) -> dict[int, str]:
     entries = entries_for(prints.codec, source)
     if not entries:
         return {}
+    changed = _times(scan, source)
+    since = min(entry.time for entry in entries) - CLOCK
+    recent = Fingerprints(prints.codec)  # older files hold nothing that was generated
+    for number, print_ in zip(prints.numbers, prints.prints, strict=True):
+        if changed[number] >= since:
+            recent.add(number, print_)
     made = Fingerprints(prints.codec)
     for number, entry in enumerate(entries):
         made.add(number, entry.fingerprint)
     same_from = prints.codec.same_from
     surer = same_from + SURER * (1 - same_from)
-    changed = _times(scan, source)
     of_first = {
         i: entries[j].about
-        for i, j, _ in prints.pairs_with(made, same_from=surer)
+        for i, j, _ in recent.pairs_with(made, same_from=surer)
         if changed[i] >= entries[j].time - CLOCK
     }
     if not of_first:

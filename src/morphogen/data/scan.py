@@ -13,7 +13,9 @@ from morphogen.data.fingerprints import Fingerprints
 from morphogen.data.neighbours import clusters, members
 from morphogen.data.split import assign, digest_of
 
-MOST_COMPARED = 10_000  # items among which near-duplicates are looked for at every load
+# At every load near-duplicates are looked for among so many items, if so few pairs are proposed: a
+# few seconds at most. The verbs that are there for it take what time it needs.
+MOST_COMPARED, MOST_PAIRS = 5_000, 10_000
 EVERY = 1 << 40  # as `most_compared`: whatever it takes
 
 
@@ -87,7 +89,11 @@ class Scan:
         """Pairs that show the same, other than exact copies; found once."""
         if "_pairs" not in self.__dict__:
             wanted = self.prints is not None and self.near is not False
-            self.__dict__["_pairs"] = self.prints.pairs() if self.prints and wanted else []
+            most = MOST_PAIRS if self.near is None else None
+            found = self.prints.pairs(most) if self.prints and wanted else []
+            if found is None:
+                self.near = False
+            self.__dict__["_pairs"] = found or []
         pairs: list[tuple[int, int, float]] = self.__dict__["_pairs"]
         return pairs
 

@@ -9,6 +9,7 @@ goes on from its checkpoint.
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -146,7 +147,7 @@ def _on_ray(address: str) -> Execute:
     """Jobs as tasks of a Ray cluster, each on all cores of a machine; folders travel back."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        import ray  # type: ignore[import-not-found]
+        ray: Any = importlib.import_module("ray")
     except ImportError as error:
         raise RecipeError(
             "comparing on a cluster needs Ray, which is not installed",
