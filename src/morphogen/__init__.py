@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from morphogen.core.bundle import Bundle
     from morphogen.core.recipe import Recipe
     from morphogen.data.dataset import Data, load
+    from morphogen.evaluation.compare import compare
     from morphogen.evaluation.evaluate import evaluate
     from morphogen.training.run import train
 
@@ -26,11 +27,12 @@ _HOMES = {
     "Bundle": "morphogen.core.bundle",
     "Data": "morphogen.data.dataset",
     "Recipe": "morphogen.core.recipe",
+    "compare": "morphogen.evaluation.compare",
     "evaluate": "morphogen.evaluation.evaluate",
     "load": "morphogen.data.dataset",
     "train": "morphogen.training.run",
 }
-__all__ = ["Bundle", "Data", "Recipe", "evaluate", "load", "open", "train"]
+__all__ = ["Bundle", "Data", "Recipe", "compare", "evaluate", "load", "open", "train"]
 
 
 def open(path: str, *, trust: bool = False, device: str = "cpu") -> Bundle:
