@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from morphogen.core.codec import CanFingerprint, Fingerprint, Item
-from morphogen.data.neighbours import near, pack_keys
+from morphogen.data.neighbours import Links, near, pack_keys
 
 CHUNK = 4096  # pairs compared at once
 SAMPLE = 200  # items by which the number of pairs is estimated
@@ -43,7 +43,7 @@ class Fingerprints:
         """Enough pairs of items that show the same to connect all that do: a pair that others
         connect already is not compared. None when more than `most` would have to be."""
         keys = pack_keys([each.keys for each in self.prints])
-        linked = _Links(len(self))
+        linked = Links(len(self))
         if most is not None and self.codec is not None and len(self):
             # Alike items are alike in a sample: a few rows tell what all would cost.
             rows = np.linspace(0, len(keys) - 1, min(len(keys), SAMPLE)).astype(int)
@@ -78,7 +78,7 @@ class Fingerprints:
         others: Fingerprints,
         own_keys: np.ndarray,
         other_keys: np.ndarray,
-        links: _Links | None,
+        links: Links | None,
         same_from: float | None = None,
     ) -> Iterator[Pair]:
         """(i, j, likeness) of the candidates that are alike, by place in the lists."""
@@ -100,25 +100,3 @@ class Fingerprints:
             likeness = codec.likeness(first, second, torch.from_numpy(key[part]))
             for each in (likeness >= same_from).nonzero().flatten().tolist():
                 yield int(i[part[each]]), int(j[part[each]]), float(likeness[each])
-
-
-class _Links:
-    """Union-find over places, so that a cluster of a thousand is not compared a million times."""
-
-    def __init__(self, num: int) -> None:
-        self.parent = list(range(num))
-
-    def root(self, i: int) -> int:
-        """The representative of i's cluster."""
-        while self.parent[i] != i:
-            self.parent[i] = self.parent[self.parent[i]]
-            i = self.parent[i]
-        return i
-
-    def are_apart(self, i: int, j: int) -> bool:
-        """True while nothing connects the two."""
-        return self.root(int(i)) != self.root(int(j))
-
-    def join(self, i: int, j: int) -> None:
-        """Connect two."""
-        self.parent[self.root(j)] = self.root(i)

@@ -61,20 +61,35 @@ def _near_block(
     return i[firsts], j[firsts], key[firsts]
 
 
-def clusters(num: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """Union-find: the smallest member of each item's cluster."""
-    parent = list(range(num))
+class Links:
+    """Union-find over 0 .. num - 1: what is connected, without comparing everything with all."""
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
+    def __init__(self, num: int) -> None:
+        self.parent = list(range(num))
+
+    def root(self, i: int) -> int:
+        """The smallest member of i's cluster."""
+        while self.parent[i] != i:
+            self.parent[i] = self.parent[self.parent[i]]
+            i = self.parent[i]
         return i
 
+    def are_apart(self, i: int, j: int) -> bool:
+        """True while nothing connects the two."""
+        return self.root(int(i)) != self.root(int(j))
+
+    def join(self, i: int, j: int) -> None:
+        """Connect two."""
+        first, second = sorted((self.root(int(i)), self.root(int(j))))
+        self.parent[second] = first
+
+
+def clusters(num: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
+    """The smallest member of each item's cluster."""
+    links = Links(num)
     for i, j in pairs:
-        a, b = sorted((root(int(i)), root(int(j))))
-        parent[b] = a
-    return [root(i) for i in range(num)]
+        links.join(i, j)
+    return [links.root(i) for i in range(num)]
 
 
 def members(roots: Sequence[int]) -> Iterator[list[int]]:
