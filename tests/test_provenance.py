@@ -76,7 +76,8 @@ def test_tags_come_with_the_items(tmp_path):
     names = {*data.train.names, *data.test.names}
     assert {"00.png", "03.png"} <= names
     assert not {"01.png", "02.png"} & names
-    assert data.report.facts["licence"] == {"CC-BY-4.0": 2}
+    assert data.about()["tags"]["licence"] == {"CC-BY-4.0": 2}
+    assert data.facts()["source"] == str(folder)  # where it was read from, not the tag
     told = {p.name: p for p in data.report.problems}
     assert told["01.png"].field == "consent"
     assert "its tags say so" in told["02.png"].reason

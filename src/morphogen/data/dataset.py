@@ -89,6 +89,7 @@ class Data:
             "num_train": len(self.train),
             "num_test": len(self.test),
             "num_skipped": len(self.report.skipped),
+            "tags": self.report.facts.get("tags", {}),
         }
 
     def through(self, codec: Any) -> Data:

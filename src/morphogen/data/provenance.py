@@ -31,9 +31,9 @@ FIX = (
 
 def hold_out(scan: Scan, report: Report) -> None:
     """Leave synthetic items out of both splits, each with a problem; or say that they are in."""
-    for tag in TAGS:
-        if counts := Counter(tags[tag] for tags in scan.tags if tags.get(tag)):
-            report.facts[tag] = dict(counts.most_common())
+    counts = {tag: Counter(tags[tag] for tags in scan.tags if tags.get(tag)) for tag in TAGS}
+    if tagged := {tag: dict(each.most_common()) for tag, each in counts.items() if each}:
+        report.facts["tags"] = tagged
     for number, tags in enumerate(scan.tags):
         if tags.get("consent", "").lower() in REFUSED:
             scan.splits[number] = "held out"

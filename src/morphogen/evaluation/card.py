@@ -1,0 +1,142 @@
+"""A bundle's card: what is known of a model, from its own records and nothing else.
+
+The layout is that of Hugging Face model cards (Mitchell et al. 2019, "Model cards for model
+reporting"): YAML front matter, then Markdown. Nothing in it is an opinion or a date, so the same
+bundle gives the same bytes; what was not measured is said to be not measured, with what to type.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from morphogen.core import discover
+from morphogen.core.bundle import read_config
+from morphogen.core.spec import TensorSpec
+from morphogen.core.storage import write_text
+
+
+def write_card(path: Path | str) -> Path:
+    """Write README.md into a bundle's folder, from config.json, metrics.json and log.jsonl.
+
+    Raises `BundleError` when the folder holds no bundle.
+    """
+    path = Path(path)
+    return write_text(path / "README.md", card(path))
+
+
+def card(path: Path) -> str:
+    """The text of the card."""
+    config = read_config(path)
+    metrics = _json(path / "metrics.json")
+    family = config["recipe"]["family"]["name"]
+    sections = [
+        _front_matter(config),
+        f"# {_words(family)} of {config['codec']['name']} data",
+        _first_line(family),
+        "## Data\n\n" + _data(config),
+        "## Training\n\n" + _training(config, path),
+        "## Evaluation\n\n" + _evaluation(metrics),
+        "## Use\n\n```sh\nmorphogen sample . -n 16 --seed 0\nmorphogen tasks .\n"
+        "morphogen cite .\n```",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _front_matter(config: Mapping[str, Any]) -> str:
+    tags = (config["recipe"]["family"]["name"], config["codec"]["name"])
+    return "\n".join(["---", "library_name: morphogen", "tags:", *(f"- {t}" for t in tags), "---"])
+
+
+def _first_line(family: str) -> str:
+    component = discover.find("family", family)
+    text = (component.__doc__ or "").strip().splitlines()
+    return text[0] if text else ""
+
+
+def _data(config: Mapping[str, Any]) -> str:
+    data = config["data"]
+    spec = TensorSpec.from_json(config["spec"])
+    conditions = ", ".join(config["conditions"]) or "none"
+    tags = [
+        (tag, ", ".join(f"{value} ({count:,})" for value, count in counts.items()))
+        for tag, counts in data.get("tags", {}).items()
+    ]
+    return _table(
+        ("", ""),
+        [
+            ("source", Path(str(data.get("source", "not recorded"))).name),
+            ("training items", f"{data.get('num_train', 0):,}"),
+            ("held-out items", f"{data.get('num_test', 0):,}"),
+            ("items that could not be used", f"{data.get('num_skipped', 0):,}"),
+            ("one item", str(spec)),
+            ("conditions", conditions),
+            *((f"{tag} of items", counts) for tag, counts in tags),
+            ("digest", f"`{data.get('digest', 'not recorded')}`"),
+        ],
+    )
+
+
+def _training(config: Mapping[str, Any], path: Path) -> str:
+    rows = [
+        (f"{table}.{option}", f"`{value}`")
+        for table in ("family", "backbone", "train")
+        for option, value in sorted(config["recipe"][table].items())
+    ]
+    said = [_table(("option", "value"), rows)]
+    log = path / "log.jsonl"
+    if log.is_file() and (lines := log.read_text().splitlines()):
+        last = json.loads(lines[-1])
+        said.insert(0, f"{last['step']:,} steps in {last['seconds']:,.0f} seconds.")
+    alarms = _json(path / "metrics.json").get("alarms", [])
+    said += [f"- Alarm at step {a['step']:,}: {a['kind']}: {a['message']}" for a in alarms]
+    return "\n\n".join(said)
+
+
+def _evaluation(metrics: Mapping[str, Any]) -> str:
+    record = metrics.get("evaluation")
+    if not record:
+        return "Not evaluated: `morphogen evaluate .` would."
+    rows = [
+        (
+            _words(name),
+            f"{score['value']:.4g}",
+            f"{score['low']:.4g} to {score['high']:.4g}" if "low" in score else "",
+            f"{score['floor']:.4g}" if "floor" in score else "",
+            {True: "high", False: "low"}.get(score.get("higher_is_better"), ""),
+            f"{score['n']:,}",
+            score.get("note", ""),
+        )
+        for name, score in sorted(record["scores"].items())
+    ]
+    head = ("score", "value", "95 % interval", "real data", "better", "n", "")
+    said = [_table(head, rows)]
+    copying = record.get("copying")
+    said.append(
+        f"Copying: **{copying['verdict']}**. {copying['reason']}."
+        if copying
+        else "Copying was not judged."
+    )
+    said += [f"- {warning}" for warning in record.get("warnings", [])]
+    facts = [(_words(name), f"`{value}`") for name, value in sorted(record["protocol"].items())]
+    said += ["How it was measured:", _table(("", ""), facts)]
+    return "\n\n".join(said)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |"
+        for line in lines
+    )
+
+
+def _json(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    return found
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
