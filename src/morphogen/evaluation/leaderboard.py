@@ -143,7 +143,8 @@ def _interval(values: Sequence[float], only: Mapping[str, Any]) -> tuple[float, 
         return only.get("low", values[0]), only.get("high", values[0])
     quantile = STUDENT_T[min(len(values) - 1, len(STUDENT_T)) - 1]
     half = quantile * stdev(values) / math.sqrt(len(values))
-    return fmean(values) - half, fmean(values) + half
+    low = fmean(values) - half
+    return max(low, 0.0) if min(values) >= 0 else low, fmean(values) + half  # no ratio is below 0
 
 
 def _overlap(first: Place, second: Place) -> bool:

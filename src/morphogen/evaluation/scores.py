@@ -108,7 +108,7 @@ def measure(
         if halves:
             half = shrink * STUDENT_T * _deviation([part[score] for part, _ in halves])
         else:
-            half = 1.96 * metric.standard_error(value, n)
+            half = 1.96 * metric.standard_error(value, sets.smallest)
         measured.append(
             Measurement(
                 score, value, low=value - half, high=value + half, note=_note(name, sets),
