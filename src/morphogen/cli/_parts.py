@@ -27,6 +27,14 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, default=str))
 
 
+def print_found(found: Any, as_json: bool) -> None:
+    """What a verb found: as text for people, or as JSON for programs."""
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print(found.text())
+
+
 def print_table(rows: Sequence[Sequence[object]], indent: str = "") -> None:
     """Columns as wide as their widest cell; the last one wraps at the terminal's edge."""
     import shutil

@@ -16,14 +16,11 @@ Store = Annotated[str | None, typer.Option(help="where versions are kept; defaul
 @data.command()
 def check(source: Source, *, modality: Modality = None, as_json: AsJson = False) -> None:
     """List every defect with its file, its reason and what to do; exit code 1 if any is grave."""
-    from morphogen.cli._parts import print_json
+    from morphogen.cli._parts import print_found
     from morphogen.data.check import check as check_source
 
     found = check_source(source, modality)
-    if as_json:
-        print_json(found.to_json())
-    else:
-        print(found.text())
+    print_found(found, as_json)
     if found.error is not None:
         raise typer.Exit(1)
 
@@ -39,14 +36,11 @@ def dedupe(
     as_json: AsJson = False,
 ) -> None:
     """Find copies and near-duplicates; say which to keep. Nothing is changed unless asked."""
-    from morphogen.cli._parts import print_json
+    from morphogen.cli._parts import print_found
     from morphogen.data.duplicates import find_duplicates
 
     found = find_duplicates(source, modality, near=not exact)
-    if as_json:
-        print_json(found.to_json())
-    else:
-        print(found.text())
+    print_found(found, as_json)
     if out is not None:
         found.write_list(out)
     if move_to is not None:
@@ -70,14 +64,11 @@ def split(
     as_json: AsJson = False,
 ) -> None:
     """Divide into train and test so that no copy, twin or entity is on both sides."""
-    from morphogen.cli._parts import print_json
+    from morphogen.cli._parts import print_found
     from morphogen.data.splits import split as split_source
 
     plan = split_source(source, modality, by=by, repair=repair, write=not dry_run)
-    if as_json:
-        print_json(plan.to_json())
-    else:
-        print(plan.text())
+    print_found(plan, as_json)
 
 
 @data.command()
@@ -89,14 +80,11 @@ def snapshot(
     as_json: AsJson = False,
 ) -> None:
     """Keep a version of a folder; files that did not change take no space again."""
-    from morphogen.cli._parts import print_json
+    from morphogen.cli._parts import print_found
     from morphogen.data.snapshot import Store as Versions
 
     version = Versions.beside(source, store).snapshot(source, note=note)
-    if as_json:
-        print_json(version.to_json())
-    else:
-        print(version.text())
+    print_found(version, as_json)
 
 
 @data.command()
@@ -108,14 +96,11 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Say what was added, removed, changed and renamed between two versions or folders."""
-    from morphogen.cli._parts import print_json
+    from morphogen.cli._parts import print_found
     from morphogen.data.snapshot import diff as compare
 
     found = compare(a, b, store=store)
-    if as_json:
-        print_json(found.to_json())
-    else:
-        print(found.text())
+    print_found(found, as_json)
 
 
 @data.command()

@@ -16,13 +16,10 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Say what is in the data, and what is wrong."""
-    from morphogen.cli._parts import print_json
+    from morphogen.cli._parts import print_found
     from morphogen.data.inspect import inspect as inspect_source
 
     found = inspect_source(source, modality)
-    if as_json:
-        print_json(found.to_json())
-    else:
-        print(found.text())
+    print_found(found, as_json)
     if found.error is not None:
         raise typer.Exit(1)

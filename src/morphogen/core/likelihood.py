@@ -71,7 +71,7 @@ class Gaussian(Likelihood):
 
     def __init__(self, spec: TensorSpec) -> None:
         super().__init__(spec)
-        self.log_width = math.log(2.0 / (spec.levels - 1)) if spec.levels else 0.0
+        self.log_width = math.log(spec.level_width) if spec.levels else 0.0
         self.floor = self.log_width if spec.levels else -7.0
         # log sigma = floor + softplus(raw): bounded below and never without a gradient.
         self.raw_log_sigma = nn.Parameter(_softplus_inverse(max(-1.0 - self.floor, 1.0)))
@@ -162,7 +162,7 @@ class DiscretisedLogistic(Likelihood):
         if spec.levels is None:
             raise RecipeError("a discretised likelihood needs data with levels", found=str(spec))
         self.params_per_value = 3 * self.num_components
-        self.width = 2.0 / (spec.levels - 1)
+        self.width = spec.level_width
         # Means start spread over the range: components that start equal stay equal.
         self.centres: Tensor
         self.register_buffer("centres", torch.linspace(-0.9, 0.9, self.num_components))

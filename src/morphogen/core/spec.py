@@ -72,6 +72,11 @@ class TensorSpec:
         """Values in one item: the D of bits per dimension."""
         return math.prod(self.shape)
 
+    @property
+    def level_width(self) -> float:
+        """The distance between two neighbouring levels; 0 for continuous data."""
+        return 2.0 / (self.levels - 1) if self.levels else 0.0
+
     def with_channels(self, channels: int) -> TensorSpec:
         """The continuous spec of `channels` features at each position: (channels, *space)."""
         return TensorSpec("real", (channels, *self.space), layout=self.layout)
@@ -86,7 +91,7 @@ class TensorSpec:
         """Inverse of `quantise`: level indices to values in [-1, 1]."""
         if self.levels is None:
             raise ValueError(f"{self} is continuous: it has no levels")
-        return index.to(torch.get_default_dtype()) * (2.0 / (self.levels - 1)) - 1.0
+        return index.to(torch.get_default_dtype()) * self.level_width - 1.0
 
     def check(self, x: Tensor, what: str = "batch") -> None:
         """Raise `RefusedPair` unless `x` is a batch (B, *shape) of this spec."""

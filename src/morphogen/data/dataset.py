@@ -223,7 +223,7 @@ def _see(codec: Codec, read: Read, report: Report, scan: Scan) -> None:
 
 
 def _load(codec: Codec, read: Read, report: Report, scan: Scan, fitted: bool = False) -> Data:
-    scan.fingerprints = bool(entries_for(codec, report.source))
+    scan.generated = entries_for(codec, report.source)
     _see(codec, read, report, scan)
     scan.assign(entities_of(scan, report.source))
     hold_out(scan, report)

@@ -85,11 +85,8 @@ def _recognised(scan: Scan, source: str) -> dict[int, str]:
     stays as it is stays as it is read, whatever is generated from it, and an original is not taken
     for the copy that a model made of it.
     """
-    prints = scan.prints
-    if prints is None or prints.codec is None or not len(prints):
-        return {}
-    entries = entries_for(prints.codec, source)
-    if not entries:
+    prints, entries = scan.prints, scan.generated
+    if not entries or prints is None or prints.codec is None or not len(prints):
         return {}
     changed = _times(scan, source)
     since = min(entry.time for entry in entries) - CLOCK

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from morphogen.core.codec import Item, Problem
+from morphogen.core.ledger import Entry
 from morphogen.data.fingerprints import Fingerprints
 from morphogen.data.neighbours import clusters, members
 from morphogen.data.split import assign, digest_of
@@ -35,7 +36,7 @@ class Scan:
     items: list[Item] | None = field(default_factory=list)  # None when they are too large to keep
     near: bool | None = None  # look for near-duplicates; None: where the source has no splits
     most_compared: int = MOST_COMPARED
-    fingerprints: bool = False  # take every item's fingerprint, whatever `near` says
+    generated: list[Entry] = field(default_factory=list)  # what a model made that may be in here
     group_by: str | None = None  # a column, or a pattern of names: what must not be divided
     synthetic: Literal["hold_out", "include"] = "hold_out"
 
@@ -67,9 +68,9 @@ class Scan:
         unasked = self.near is None and item.split is not None
         if self.near is not False and (unasked or number >= self.most_compared):
             self.near = False
-            if not self.fingerprints:
+            if not self.generated:
                 self.prints = Fingerprints(None)
-        return self.fingerprints or self.near is not False
+        return bool(self.generated) or self.near is not False
 
     def assign(self, entities: Sequence[str | None] | None = None) -> None:
         """Give every item its split. Items of one entity, such as the pictures of one person, stay

@@ -107,7 +107,7 @@ def suitable(data: Data, families: Sequence[str] | None = None) -> tuple[list[st
         raise RecipeError(
             f"{name} cannot be compared on this data: {reason}",
             expected=", ".join(suitable(data)[0]),
-            hint="leave --families out to take all that fit",
+            hint="leave --family out to take all that fit",
         )
     return found, absent
 

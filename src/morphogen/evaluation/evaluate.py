@@ -165,10 +165,14 @@ def _judge_samples(
         "features_sha256": extractor.weights_hash,
     }
     record["protocol"] = protocol
+    try:
+        check_enough(sets)
+    except MeasurementError as error:
+        record["warnings"].append(f"samples were not scored: {error.message}, {error.found}")
+        return []
     found = []
     for name in discover.names("metric"):
         try:
-            check_enough(sets)
             found += measure(name, sets, protocol, seed)
         except MeasurementError as error:  # the other scores are worth having
             record["warnings"].append(f"{name} was not measured: {error.message}, {error.found}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean, stdev
 from typing import Any
 
@@ -88,10 +88,7 @@ def leaderboard(
         key=lambda place: sign * place.value,
     )
     best = found[0]
-    places = [
-        Place(**{**vars(place), "tie": place is not best and _overlap(place, best)})
-        for place in found
-    ]
+    places = [replace(each, tie=each is not best and _overlap(each, best)) for each in found]
     return Leaderboard(score, higher, places, missing, _advice(score, places))
 
 

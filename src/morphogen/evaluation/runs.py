@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,10 @@ def run_one(job: Job) -> dict[str, Any]:
             out=out, resume=resumable,
         )  # fmt: skip
     trained = time.process_time() - started
-    record = evaluate(out, job.source, num=job.num, seed=job.seed)
-    last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
-    metrics = json.loads((out / "metrics.json").read_text())
-    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there
     bundle = Bundle.open(out)
+    record = evaluate(bundle, job.source, num=job.num, seed=job.seed)
+    last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
+    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there
     run = {
         "family": job.family,
         "seed": job.seed,
@@ -83,7 +82,7 @@ def run_one(job: Job) -> dict[str, Any]:
         "num_parameters": sum(p.numel() for p in bundle.family.parameters()),
         "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale,
         "watt_hours": trained * WATTS_PER_CORE / 3600,
-        "alarms": sorted({alarm["kind"] for alarm in metrics.get("alarms", [])}),
+        "alarms": sorted({alarm["kind"] for alarm in bundle.metrics.get("alarms", [])}),
         "evaluation": record,
         "sheet": next(
             (str(p.relative_to(out)) for p in sorted((out / "samples").glob("final.*"))), None
@@ -156,7 +155,7 @@ def _on_ray(address: str) -> Execute:
 
     def remote(job: Job, threads: int) -> tuple[dict[str, Any], bytes]:
         with tempfile.TemporaryDirectory() as folder:
-            here = Job(**{**asdict(job), "out": str(Path(folder, job.name))})
+            here = replace(job, out=str(Path(folder, job.name)))
             run, packed = _in_a_process(here, threads), io.BytesIO()
             if Path(here.out).exists():
                 with tarfile.open(fileobj=packed, mode="w") as archive:

@@ -31,6 +31,7 @@ from torch import Tensor
 from morphogen.core import discover
 from morphogen.core.errors import MeasurementError
 from morphogen.core.measurement import Measurement
+from morphogen.core.metric import Metric
 from morphogen.core.random import generator, mix_seed
 
 REPEATS = 20
@@ -82,7 +83,7 @@ def measure(
     name: str, sets: FeatureSets, protocol: Mapping[str, Any], seed: int
 ) -> list[Measurement]:
     """The scores of one metric, as it declares them, and ratios to the floor."""
-    metric: Any = discover.find("metric", name)
+    metric: Metric = discover.find("metric", name)
 
     def both(part: FeatureSets) -> tuple[Mapping[str, float], Mapping[str, float]]:
         """Scores of the generated items, and of training items in their place."""
@@ -94,7 +95,8 @@ def measure(
 
     values, floors = both(sets)
     n = len(sets.generated)
-    if metric.standard_error is None:
+    known_error = metric.standard_error
+    if known_error is None:
         some, how = sets.thinned(MOST_REPEATED), HOW
         draw = generator(mix_seed(seed, 8))
         halves = [both(some.half(draw)) for _ in range(REPEATS)]
@@ -105,10 +107,10 @@ def measure(
     measured = []
     for score, higher_is_better in metric.higher_is_better.items():
         value, floor = float(values[score]), float(floors[score])
-        if halves:
+        if known_error is None:
             half = shrink * STUDENT_T * _deviation([part[score] for part, _ in halves])
         else:
-            half = 1.96 * metric.standard_error(value, sets.smallest)
+            half = 1.96 * known_error(value, sets.smallest)
         measured.append(
             Measurement(
                 score, value, low=value - half, high=value + half, note=_note(name, sets),

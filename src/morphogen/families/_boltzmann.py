@@ -54,7 +54,7 @@ class Boltzmann(Family):
         if self.gaussian and spec.kind == "token":
             raise RefusedPair("Gaussian units hold real values, not tokens", found=str(spec))
         # Of Gaussian units that hold levels; a density narrower than it exceeds a probability.
-        self.level_width = 2.0 / (spec.levels - 1) if self.gaussian and spec.levels else 0.0
+        self.level_width = spec.level_width if self.gaussian else 0.0
         # Where chains start when there are none: independent units with the means of the data.
         self.unit_mean: Tensor
         start = torch.full((spec.num_values,), 0.0 if self.gaussian else 0.5)

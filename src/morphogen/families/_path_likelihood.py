@@ -132,11 +132,7 @@ def _least_noise(spec: TensorSpec) -> float:
     """sigma / alpha where the path begins."""
     if spec.levels is None:
         return LEAST_NOISE
-    return max(LEAST_LEVEL_NOISE, LEAST_SHARE_OF_LEVEL * _width(spec))
-
-
-def _width(spec: TensorSpec) -> float:
-    return 2.0 / (spec.levels - 1) if spec.levels else 0.0
+    return max(LEAST_LEVEL_NOISE, LEAST_SHARE_OF_LEVEL * spec.level_width)
 
 
 def _first_step(
@@ -176,7 +172,7 @@ def _reconstruction(
     if spec.levels is None:
         log_p = -0.5 * (centred.square() + math.log(2 * math.pi)) - math.log(noise)
     else:
-        half = 0.5 * _width(spec)
+        half = 0.5 * spec.level_width
         infinity = torch.full_like(x, math.inf)
         lower = torch.where(x < half - 1, -infinity, centred - half / noise)
         upper = torch.where(x > 1 - half, infinity, centred + half / noise)
