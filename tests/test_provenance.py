@@ -140,8 +140,26 @@ def test_files_from_before_are_not_taken_for_generated(tmp_path):
         os.utime(path, (past, past))
     result([0, 1, 2]).save(tmp_path / "made")
     assert mg.load(folder).digest == before.digest
-    os.utime(folder / "01.png")  # written again after the model had made it
+    # Another file in its place, from after the model had made the item.
+    Pillow.fromarray(picture(1) ^ 1).save(folder / "01.png")
     assert set(held_out(mg.load(folder))) == {"01.png"}
+
+
+def test_what_was_read_before_is_an_original_however_new_its_files_are(tmp_path):
+    folder = real(tmp_path / "data")
+    before = mg.load(folder)
+    time.sleep(0.01)
+    result([4, 33]).save(tmp_path / "made.png")  # number 4 is a copy that a model made
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for file in folder.iterdir():
+        (moved / file.name).write_bytes(file.read_bytes())  # newer than the copy
+    again = mg.load(moved)
+    assert not held_out(again)
+    assert again.digest == before.digest
+    Pillow.fromarray(picture(33)).save(moved / "new.png")
+    assert list(held_out(mg.load(moved))) == ["new.png"]
+    assert list(held_out(mg.load(moved))) == ["new.png"]  # held out, so not read as an original
 
 
 def test_results_that_no_model_made_are_not_recorded(tmp_path, own_cache):

@@ -24,7 +24,7 @@ import torch
 from morphogen.core import discover
 from morphogen.core.codec import CanFingerprint, CanMark, Codec, Fingerprint, Item
 from morphogen.core.errors import MorphogenError
-from morphogen.core.storage import cache_folder
+from morphogen.core.storage import cache_file, lock
 
 HEAD = struct.Struct("<4sII")  # magic, length, checksum
 SIZES = struct.Struct("<dHHHI")  # time, bytes of about, number of keys, bytes of a key, of detail
@@ -49,8 +49,7 @@ class Ledger:
     @classmethod
     def of(cls, modality: str) -> Ledger:
         """The ledger of a modality in the cache folder."""
-        plain = "".join(each if each.isalnum() else "_" for each in modality)
-        return cls(cache_folder() / f"generated-{plain}.ledger")
+        return cls(cache_file(f"generated-{modality}.ledger"))
 
     def exists(self) -> bool:
         """Whether anything was recorded."""
@@ -63,7 +62,7 @@ class Ledger:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             try:
-                _lock(handle)
+                lock(handle)
                 data = memoryview(b"".join(packed))
                 while data:
                     data = data[os.write(handle, data) :]
@@ -157,12 +156,3 @@ def _unpacked(body: bytes) -> Entry | None:
     detail = body[start + num_keys * width :][:num_detail]
     about = body[SIZES.size : start].decode(errors="replace")
     return Entry(Fingerprint(keys, detail), about, seconds)
-
-
-def _lock(handle: int) -> None:
-    """Hold the file alone until it is closed, where the system can."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: single appends do not mix there
-        return
-    fcntl.flock(handle, fcntl.LOCK_EX)

@@ -84,3 +84,17 @@ def cache_folder() -> Path:
     """Where what can be made again, and the ledgers, are kept: MORPHOGEN_CACHE or ~/.cache."""
     default = Path.home() / ".cache" / "morphogen"
     return Path(os.environ.get("MORPHOGEN_CACHE") or default).expanduser()
+
+
+def cache_file(name: str) -> Path:
+    """A file in the cache folder; what a file's name may not hold becomes "_"."""
+    return cache_folder() / "".join(c if c.isalnum() or c in "-." else "_" for c in name)
+
+
+def lock(handle: int) -> None:
+    """Hold an open file alone until it is closed, where the system can."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: single appends do not mix there
+        return
+    fcntl.flock(handle, fcntl.LOCK_EX)

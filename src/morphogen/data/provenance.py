@@ -2,8 +2,9 @@
 
 An item counts as synthetic when its tags say so (a column `synthetic` of the table beside the
 data, or a mark inside the file), or when its fingerprint is in the ledger of what was generated
-here, even after it was re-encoded or slightly cropped. Models trained on the output of models lose
-the tails of the distribution (Shumailov et al. 2024), and scores against such data mean little.
+here, even after it was re-encoded or slightly cropped, and it was not read here before. Models
+trained on the output of models lose the tails of the distribution (Shumailov et al. 2024), and
+scores against such data mean little.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from morphogen.core import discover
 from morphogen.core.codec import CanFingerprint, Problem, Report
 from morphogen.core.ledger import Entry, Ledger
 from morphogen.data.fingerprints import Fingerprints
+from morphogen.data.originals import Originals
 from morphogen.data.scan import Scan
 
 TAGS = ("licence", "consent", "source")
@@ -29,7 +31,7 @@ FIX = (
 )
 
 
-def hold_out(scan: Scan, report: Report) -> None:
+def hold_out(scan: Scan, report: Report, codec: object) -> None:
     """Leave synthetic items out of both splits, each with a problem; or say that they are in."""
     counts = {tag: Counter(tags[tag] for tags in scan.tags if tags.get(tag)) for tag in TAGS}
     if tagged := {tag: dict(each.most_common()) for tag, each in counts.items() if each}:
@@ -50,6 +52,9 @@ def hold_out(scan: Scan, report: Report) -> None:
     for number, reason in _recognised(scan, report.source).items():
         if number not in said:  # a table that says "no" has the last word
             found[number] = reason
+    if isinstance(codec, CanFingerprint) and Path(report.source).exists():
+        kept = (each for number, each in enumerate(scan.digests) if number not in found)
+        Originals.of(discover.name_of(type(codec))).note(kept)
     if not found:
         return
     if scan.synthetic == "include":
@@ -81,18 +86,22 @@ def entries_for(codec: object, source: str) -> list[Entry]:
 def _recognised(scan: Scan, source: str) -> dict[int, str]:
     """Items whose fingerprint, or that of the item they are exact copies of, is in the ledger.
 
-    A file that was last changed before an item was generated does not hold that item: so data that
-    stays as it is stays as it is read, whatever is generated from it, and an original is not taken
-    for the copy that a model made of it.
+    A file that was last changed before an item was generated does not hold that item, nor is what
+    was read before then that item: so data that stays as it is stays as it is read, whatever is
+    generated from it, and an original is not taken for the copy that a model made of it.
     """
     prints, entries = scan.prints, scan.generated
     if not entries or prints is None or prints.codec is None or not len(prints):
         return {}
-    changed = _times(scan, source)
-    since = min(entry.time for entry in entries) - CLOCK
-    recent = Fingerprints(prints.codec)  # older files hold nothing that was generated
+    read = Originals.of(discover.name_of(type(prints.codec))).read()
+    made_until = [  # when each item was made, at the latest
+        min(changed + CLOCK, read.get(digest, math.inf))
+        for changed, digest in zip(_times(scan, source), scan.digests, strict=True)
+    ]
+    since = min(entry.time for entry in entries)
+    recent = Fingerprints(prints.codec)
     for number, print_ in zip(prints.numbers, prints.prints, strict=True):
-        if changed[number] >= since:
+        if made_until[number] >= since:
             recent.add(number, print_)
     made = Fingerprints(prints.codec)
     for number, entry in enumerate(entries):
@@ -102,7 +111,7 @@ def _recognised(scan: Scan, source: str) -> dict[int, str]:
     of_first = {
         i: entries[j].about
         for i, j, _ in recent.pairs_with(made, same_from=surer)
-        if changed[i] >= entries[j].time - CLOCK
+        if made_until[i] >= entries[j].time
     }
     if not of_first:
         return {}
