@@ -74,6 +74,25 @@ def test_the_baseline_predicts_any_combination_of_data_and_noise() -> None:
     torch.testing.assert_close(baseline(x_t, 1 - t, t, -one, one), eps - x)
 
 
+@pytest.mark.parametrize(("family", "options"), FAMILIES)
+def test_sampling_goes_beyond_the_network_away_from_the_linear_answer(family, options) -> None:
+    torch.manual_seed(0)
+    model = build(family, **options)
+    model.prepare(Batch(gaussian_items(5000)), generator(0))
+    x_t, t = gaussian_items(20), torch.linspace(0.1, 0.9, 20)
+    one, zero = torch.ones(20), torch.zeros(20)
+    linear = model.baseline(x_t, model.path.alpha(t), model.path.sigma(t), one, zero)
+    found = model.denoise(x_t, t)
+    assert not torch.allclose(found, linear, atol=1e-2)
+    for sharpness in (1.0, 1.5):
+        model.sharpness = sharpness
+        expected = linear + sharpness * (found - linear)
+        torch.testing.assert_close(model.steer(x_t, t), expected, atol=1e-4, rtol=1e-4)
+    for parameter in model.network.parameters():  # all that is left to say is linear
+        torch.nn.init.zeros_(parameter)
+    torch.testing.assert_close(model.steer(x_t, t), model.denoise(x_t, t), atol=1e-4, rtol=1e-4)
+
+
 def test_shrinkage_vanishes_with_many_items_and_is_total_with_none_to_speak_of() -> None:
     wide = torch.diag(torch.tensor([4.0, 1.0, 0.1]).double())
     torch.testing.assert_close(shrunk(wide, 10**7), wide, atol=1e-4, rtol=0)

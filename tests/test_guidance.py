@@ -31,6 +31,8 @@ def test_guidance_moves_along_what_the_condition_changes(model: FlowMatching) ->
     for scale in (0.0, 1.0, 2.5):
         found = Guidance(model, scale).denoise(x_t, t, cond)
         torch.testing.assert_close(found, free + scale * (held - free))
+        drawn_to = model.steer(x_t, t) + scale * (model.steer(x_t, t, cond) - model.steer(x_t, t))
+        torch.testing.assert_close(Guidance(model, scale).steer(x_t, t, cond), drawn_to)
     assert torch.equal(Guidance(model, 3.0).denoise(x_t, t), free)
 
 

@@ -20,7 +20,7 @@ from morphogen.core.random import generator, randn
 from morphogen.core.spec import TensorSpec
 from morphogen.families import _path_likelihood
 from morphogen.families._partition import log_partition
-from morphogen.families._path_likelihood import ode_log_prob, variational_bound
+from morphogen.families._path_likelihood import PathLikelihood
 from morphogen.families._rbm_layer import RBMLayer
 from morphogen.families.diffusion import Diffusion
 from morphogen.families.flow_matching import FlowMatching
@@ -53,13 +53,17 @@ def rounded(spec: TensorSpec, deviation: float, num: int) -> tuple[Tensor, Tenso
 # -- the ODE and the bound, with the exact denoiser ----------------------------------------------
 
 
+def likelihood_of(oracle: GaussianOracle, seed: int) -> PathLikelihood:
+    return PathLikelihood(oracle.denoise, oracle.path, oracle.spec, generator(seed))
+
+
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.kind)
 @pytest.mark.parametrize("dim", [2, 5, 16])
 def test_ode_gives_the_density_of_each_item(dim: int, path: GaussianPath) -> None:
     oracle = gaussian(dim, path)
     x = oracle.sample(40, generator=generator(1))
     exact = oracle.log_prob(x, generator=generator(0))
-    found = ode_log_prob(oracle.denoise, path, oracle.spec, x, generator=generator(2), num_steps=20)
+    found = likelihood_of(oracle, 2).ode(x, num_steps=20)
     assert (found - exact).abs().mean() < 0.01 * exact.abs().mean()
 
 
@@ -70,9 +74,7 @@ def test_variational_bound_is_tight_for_an_exact_denoiser(dim: int, path: Gaussi
     x = oracle.sample(50, generator=generator(1))
     exact = oracle.log_prob(x, generator=generator(0))
     many = x.repeat(800, 1)  # a mean over many draws of the noise
-    found = variational_bound(
-        oracle.denoise, path, oracle.spec, many, generator=generator(2), num_steps=32
-    )
+    found = likelihood_of(oracle, 2).bound(many, num_steps=32)
     error = found.view(800, -1).mean(1).std() / math.sqrt(800)
     assert error < 0.015 * exact.abs().mean()
     assert (found.mean() - exact.mean()).abs() < 0.01 * exact.abs().mean() + 2 * error
@@ -85,9 +87,7 @@ def test_stratified_levels_and_control_variate_leave_the_mean_as_it_is(
     x = oracle.sample(1, generator=generator(1)).expand(20_000, -1)
 
     def bound(num_steps: int) -> Tensor:
-        return variational_bound(
-            oracle.denoise, oracle.path, oracle.spec, x, generator=generator(0), num_steps=num_steps
-        )
+        return likelihood_of(oracle, 0).bound(x, num_steps)
 
     coarse, fine = bound(2), bound(16)
     monkeypatch.setattr(_path_likelihood, "TYPICAL_LOG_VARIANCE", -math.inf)  # no control variate
@@ -104,8 +104,7 @@ def test_hutchinson_estimates_the_trace_without_bias() -> None:
     exact = oracle.log_prob(x[:1], generator=generator(0))[0]
 
     def estimate(num_probes: int) -> Tensor:
-        options = {"generator": generator(3), "num_steps": 6, "num_probes": num_probes}
-        return ode_log_prob(oracle.denoise, oracle.path, oracle.spec, x, **options)
+        return likelihood_of(oracle, 3).ode(x, num_steps=6, num_probes=num_probes)
 
     one, eight = estimate(1), estimate(8)
     assert (one.mean() - exact).abs() < 4 * one.std() / math.sqrt(600) + 0.05
@@ -113,12 +112,12 @@ def test_hutchinson_estimates_the_trace_without_bias() -> None:
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.kind)
-@pytest.mark.parametrize("method", [ode_log_prob, variational_bound])
+@pytest.mark.parametrize("method", [PathLikelihood.ode, PathLikelihood.bound])
 def test_with_levels_it_is_the_log_probability_of_the_levels(method, path: GaussianPath) -> None:
     spec = TensorSpec("real", (1, 4, 4), levels=256)
     oracle = GaussianOracle(torch.zeros(16), 0.0625 * torch.eye(16), spec, path)
     x, exact = rounded(spec, 0.25, 2000)
-    found = method(oracle.denoise, path, spec, x, generator=generator(1), num_steps=8)
+    found = method(likelihood_of(oracle, 1), x, num_steps=8)
     assert (found.mean() - exact.mean()).abs() < 0.01 * exact.mean().abs()
 
 

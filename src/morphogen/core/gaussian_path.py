@@ -147,13 +147,17 @@ class DenoiserSampling:
         solve: Any = discover.find("sampler", sampler or self.sampler)
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
-            estimate = self.denoise(x, t, cond)
+            estimate = self.steer(x, t, cond)
             return estimate if correct is None else correct(estimate, t)
 
         steps = max(1, math.ceil((num_steps or self.num_steps) * min(1.0, start)))
         times = self.path.times(steps, start, self.time_shift).to(x_t.dtype).to(x_t.device)
         x: Tensor = solve(denoise, x_t, times, self.path, generator)
         return x.clamp(-1, 1) if self.spec.levels else x
+
+    def steer(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The estimate that sampling follows: E[x | x_t], unless a model has a reason."""
+        return self.denoise(x_t, t, cond)
 
 
 def wide(scalar: Tensor, like: Tensor) -> Tensor:

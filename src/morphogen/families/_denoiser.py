@@ -31,7 +31,14 @@ class Denoiser(Family, DenoiserSampling):
     """A network along a Gaussian path. Subclasses set `path`, write `loss` and `denoise`.
 
     The network predicts E[a x + b eps | x_t], with a(t) and b(t) from `target_weights`, on top of
-    the same expectation for Gaussian data, which it also sees.
+    the same expectation for Gaussian data, which it also sees. Sampling goes further away from that
+    linear answer than the network does,
+
+        x_hat = x_linear + sharpness (x_hat - x_linear)
+
+    which is autoguidance (Karras et al. 2024) with the best linear denoiser as the weak model: a
+    network that has not been trained to the end commits itself too little, and items come out
+    with too little contrast. It costs nothing, and changes nothing where data is Gaussian.
     """
 
     default_backbone = "unet"
@@ -53,6 +60,7 @@ class Denoiser(Family, DenoiserSampling):
         cond_dim: int,
         drop_prob: float,
         baseline: Baseline,
+        sharpness: float,
     ) -> None:
         super().__init__(spec, conditions, backbone)
         wanted = baseline == "gaussian" or (baseline == "auto" and spec.num_values <= MOST_VALUES)
@@ -61,7 +69,7 @@ class Denoiser(Family, DenoiserSampling):
         self.network = backbone(seen, spec.with_channels(spec.channels), cond_dim)
         self.time = TimeEmbedding(cond_dim)
         self.conditioner = Conditioner(conditions, cond_dim)
-        self.drop_prob = drop_prob
+        self.drop_prob, self.sharpness = drop_prob, sharpness
 
     @classmethod
     def refuses(cls, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
@@ -105,17 +113,24 @@ class Denoiser(Family, DenoiserSampling):
                 expected=" or ".join(STEPS),
             )
         steps = num_steps or (STEPS_WITH_LEVELS if self.spec.levels else STEPS)[method]
-        estimate = likelihood.ode_log_prob if method == "ode" else likelihood.variational_bound
         found = []
         for rows in torch.split(torch.arange(len(x), device=x.device), LIKELIHOOD_BATCH):
             own = None if cond is None else {name: value[rows] for name, value in cond.items()}
-            denoise = partial(self.denoise, cond=own)
-            found.append(
-                estimate(
-                    denoise, self.path, self.spec, x[rows], generator=generator, num_steps=steps
-                )
+            of = likelihood.PathLikelihood(
+                partial(self.denoise, cond=own), self.path, self.spec, generator
             )
+            estimate = of.ode if method == "ode" else of.bound
+            found.append(estimate(x[rows], steps))
         return torch.cat(found)
+
+    def steer(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+        """E[x | x_t], further away from the linear estimate by `sharpness`."""
+        x_hat = self.denoise(x_t, t, cond)
+        if self.baseline is None or self.sharpness == 1:
+            return x_hat
+        one, zero = torch.ones_like(t), torch.zeros_like(t)
+        linear = self.baseline(x_t, self.path.alpha(t), self.path.sigma(t), one, zero)
+        return linear + self.sharpness * (x_hat - linear)
 
     def target_weights(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """a(t), b(t) of what is predicted, a x + b eps: (B,) -> (B,), (B,)."""

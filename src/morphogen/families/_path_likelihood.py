@@ -35,7 +35,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -71,113 +72,128 @@ def log_prob_is(method: Method, spec: TensorSpec) -> str:
     return "estimate (probability-flow ODE)"
 
 
-def ode_log_prob(
-    denoise: Denoise,
-    path: GaussianPath,
-    spec: TensorSpec,
-    x: Tensor,
-    *,
-    generator: torch.Generator,
-    num_steps: int,
-    num_probes: int = 1,
-) -> Tensor:
-    """log p(x) in nats, by the change of variables along the ODE: (B, *) -> (B,)."""
-    steps: dict[str, Any] = {"num_steps": num_steps, "probes": _probes(x, num_probes, generator)}
-    if spec.levels is None:
-        # Without noise in it, x moves by alpha' x alone: from p_0 to the density at x is alpha^D.
-        start = path.time_of_sigma(LEAST_DENSITY_NOISE)
-        alpha = path.alpha(x.new_tensor(start))
-        log_p = _change_of_variables(denoise, path, alpha * x, start=start, **steps)
-        return log_p + spec.num_values * alpha.log()
-    noise = _least_noise(spec)
-    start = path.time_of_sigma(noise)
-    x_0, extra = _first_step(denoise, path, spec, x, noise=noise, generator=generator)
-    return _change_of_variables(denoise, path, x_0, start=start, **steps) + extra
+@dataclass(frozen=True)
+class PathLikelihood:
+    """A denoiser on its path, over items of a spec, with the generator of every draw."""
 
+    denoise: Denoise
+    path: GaussianPath
+    spec: TensorSpec
+    generator: torch.Generator
 
-def variational_bound(
-    denoise: Denoise,
-    path: GaussianPath,
-    spec: TensorSpec,
-    x: Tensor,
-    *,
-    generator: torch.Generator,
-    num_steps: int,
-) -> Tensor:
-    """The variational bound on log p(x), in nats, from `num_steps` noise levels: (B, *) -> (B,)."""
-    noise = _least_noise(spec)
-    low, high = LEAST_LOG_SNR, -2 * math.log(noise)
-    # KL(N(alpha x, sigma^2) || N(0, sigma^2)) where the noise is most.
-    prior = 0.5 * math.exp(low) * x.flatten(1).square().sum(1)
-    error = x.new_zeros(len(x))
-    for level in range(num_steps):
-        part = (level + rand((len(x),), generator).to(x)) / num_steps
-        log_snr = low + (high - low) * part
-        eps, t = randn(x.shape, generator).to(x), path.time_of_log_snr(log_snr)
-        x_t = path.noised(x, eps, t)
-        eps_hat = path.eps_from_x(denoise(x_t, t), x_t, t)
-        weight = torch.sigmoid(log_snr + TYPICAL_LOG_VARIANCE).square()
-        surplus = eps.flatten(1).square().sum(1) - spec.num_values
-        error = error + (eps - eps_hat).flatten(1).square().sum(1) - weight * surplus
-    diffusion = 0.5 * (high - low) / num_steps * error
-    # The entropy of q(x_0 | x) in the first step is the one that the KL terms have taken off.
-    log_p, *_ = _reconstruction(denoise, path, spec, x, noise=noise, generator=generator)
-    return log_p - prior - diffusion
+    def ode(self, x: Tensor, num_steps: int, num_probes: int = 1) -> Tensor:
+        """log p(x) in nats, by the change of variables along the ODE: (B, *) -> (B,)."""
+        probes = _probes(x, num_probes, self.generator)
+        if self.spec.levels is None:
+            # Without noise in it, x moves by alpha' x alone: from p_0 to the density at x is
+            # alpha^D.
+            start = self.path.time_of_sigma(LEAST_DENSITY_NOISE)
+            alpha = self.path.alpha(x.new_tensor(start))
+            log_p = self._change_of_variables(alpha * x, start, num_steps, probes)
+            return log_p + self.spec.num_values * alpha.log()
+        start = self.path.time_of_sigma(self._least_noise)
+        log_p, x_0, eps = self._reconstruction(x)
+        sigma = self.path.sigma(x.new_tensor(start))
+        log_q = -(0.5 * eps.square() + 0.5 * math.log(2 * math.pi) + sigma.log()).flatten(1).sum(1)
+        return self._change_of_variables(x_0, start, num_steps, probes) + log_p - log_q
 
+    def bound(self, x: Tensor, num_steps: int) -> Tensor:
+        """The variational bound on log p(x), in nats, from `num_steps` noise levels: (B,)."""
+        low, high = LEAST_LOG_SNR, -2 * math.log(self._least_noise)
+        # KL(N(alpha x, sigma^2) || N(0, sigma^2)) where the noise is most.
+        prior = 0.5 * math.exp(low) * x.flatten(1).square().sum(1)
+        error = x.new_zeros(len(x))
+        for level in range(num_steps):
+            part = (level + rand((len(x),), self.generator).to(x)) / num_steps
+            log_snr = low + (high - low) * part
+            eps, t = randn(x.shape, self.generator).to(x), self.path.time_of_log_snr(log_snr)
+            x_t = self.path.noised(x, eps, t)
+            eps_hat = self.path.eps_from_x(self.denoise(x_t, t), x_t, t)
+            weight = torch.sigmoid(log_snr + TYPICAL_LOG_VARIANCE).square()
+            surplus = eps.flatten(1).square().sum(1) - self.spec.num_values
+            error = error + (eps - eps_hat).flatten(1).square().sum(1) - weight * surplus
+        diffusion = 0.5 * (high - low) / num_steps * error
+        # The entropy of q(x_0 | x) in the first step is the one that the KL terms have taken off.
+        log_p, *_ = self._reconstruction(x)
+        return log_p - prior - diffusion
 
-# -- the item, given it with the least noise -----------------------------------------------------
+    # -- the item, given it with the least noise -------------------------------------------------
 
+    @property
+    def _least_noise(self) -> float:
+        """sigma / alpha where the path begins, but for the ODE on continuous data."""
+        if self.spec.levels is None:
+            return LEAST_NOISE
+        return max(LEAST_LEVEL_NOISE, LEAST_SHARE_OF_LEVEL * self.spec.level_width)
 
-def _least_noise(spec: TensorSpec) -> float:
-    """sigma / alpha where the path begins."""
-    if spec.levels is None:
-        return LEAST_NOISE
-    return max(LEAST_LEVEL_NOISE, LEAST_SHARE_OF_LEVEL * spec.level_width)
+    def _reconstruction(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log p(x | x_0) (B,) for one draw of x_0 (B, *), and its eps.
 
+        p(x | x_0) = N(x; x_hat(x_0), noise^2), over x's level where there are levels; the first
+        level reaches to -inf and the last to inf.
+        """
+        noise = self._least_noise
+        eps = randn(x.shape, self.generator).to(x)
+        t = x.new_full((len(x),), self.path.time_of_sigma(noise))
+        x_0 = self.path.noised(x, eps, t)
+        centred = (x - self.denoise(x_0, t)) / noise
+        if self.spec.levels is None:
+            log_p = -0.5 * (centred.square() + math.log(2 * math.pi)) - math.log(noise)
+        else:
+            half = 0.5 * self.spec.level_width
+            infinity = torch.full_like(x, math.inf)
+            lower = torch.where(x < half - 1, -infinity, centred - half / noise)
+            upper = torch.where(x > 1 - half, infinity, centred + half / noise)
+            log_p = _log_normal_mass(lower, upper)
+        return log_p.flatten(1).sum(1), x_0, eps
 
-def _first_step(
-    denoise: Denoise,
-    path: GaussianPath,
-    spec: TensorSpec,
-    x: Tensor,
-    *,
-    noise: float,
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """A draw of x_0 (B, *), and log p(x | x_0) - log q(x_0 | x) (B,)."""
-    log_p, x_0, eps = _reconstruction(denoise, path, spec, x, noise=noise, generator=generator)
-    sigma = path.sigma(x.new_tensor(path.time_of_sigma(noise)))
-    log_q = -(0.5 * eps.square() + 0.5 * math.log(2 * math.pi) + sigma.log()).flatten(1).sum(1)
-    return x_0, log_p - log_q
+    # -- the ODE ---------------------------------------------------------------------------------
 
+    def _change_of_variables(
+        self, x_t: Tensor, start: float, num_steps: int, probes: list[Tensor]
+    ) -> Tensor:
+        """log p of x_t at time `start`: carried to where only noise is left, whose law is known."""
+        end = float(self.path.time_of_log_snr(torch.tensor(LAST_LOG_SNR)))
+        # Closer together where there is little noise, and the velocity turns most.
+        grid = torch.linspace(0, 1, num_steps + 1, dtype=torch.float64).square()
+        times = (start + (end - start) * grid).to(x_t)
+        integral = x_t.new_zeros(len(x_t))
+        for t, s in itertools.pairwise(times):
+            step, at, ahead = s - t, x_t, x_t
+            for where, share, reach in RUNGE_KUTTA:
+                time = (t + where * step).expand(len(x_t))
+                velocity, divergence = self._velocity(at, time, probes)
+                ahead = ahead + share * step * velocity
+                integral = integral + share * step * divergence
+                at = x_t + reach * step * velocity
+            x_t = ahead
+        # There p(x_t) = E_x N(x_t; alpha x, sigma^2), whose logarithm to first order in alpha is
+        # that with x_hat for x: the prior at eps_hat.
+        t = times[-1]
+        eps_hat = self.path.eps_from_x(self.denoise(x_t, t.expand(len(x_t))), x_t, t)
+        normal = -0.5 * (eps_hat.square() + math.log(2 * math.pi)) - self.path.sigma(t).log()
+        return normal.flatten(1).sum(1) + integral
 
-def _reconstruction(
-    denoise: Denoise,
-    path: GaussianPath,
-    spec: TensorSpec,
-    x: Tensor,
-    *,
-    noise: float,
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """log p(x | x_0) (B,) for one draw of x_0 (B, *), and its eps.
+    def _velocity(self, x_t: Tensor, t: Tensor, probes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """v(x_t, t) (B, *) and its divergence (B,).
 
-    p(x | x_0) = N(x; x_hat(x_0), noise^2), over x's level where there are levels; the first level
-    reaches to -inf and the last to inf.
-    """
-    eps = randn(x.shape, generator).to(x)
-    t = x.new_full((len(x),), path.time_of_sigma(noise))
-    x_0 = path.noised(x, eps, t)
-    centred = (x - denoise(x_0, t)) / noise
-    if spec.levels is None:
-        log_p = -0.5 * (centred.square() + math.log(2 * math.pi)) - math.log(noise)
-    else:
-        half = 0.5 * spec.level_width
-        infinity = torch.full_like(x, math.inf)
-        lower = torch.where(x < half - 1, -infinity, centred - half / noise)
-        upper = torch.where(x > 1 - half, infinity, centred + half / noise)
-        log_p = _log_normal_mass(lower, upper)
-    return log_p.flatten(1).sum(1), x_0, eps
+        v = alpha' x_hat + sigma' (x_t - alpha x_hat) / sigma: the trace of the part that is linear
+        in x_t is known, so that only x_hat's is estimated.
+        """
+        with torch.enable_grad():
+            x_t = x_t.detach().requires_grad_()
+            x_hat = self.denoise(x_t, t)
+            trace = x_t.new_zeros(len(x_t))
+            for i, e in enumerate(probes):
+                (pulled,) = torch.autograd.grad(x_hat, x_t, e, retain_graph=i + 1 < len(probes))
+                trace = trace + (pulled * e).flatten(1).sum(1)
+        x_t, x_hat = x_t.detach(), x_hat.detach()
+        alpha, sigma = self.path.alpha(t), self.path.sigma(t)
+        d_alpha, d_sigma = self.path.slopes(t)
+        of_x_t = d_sigma / sigma
+        of_x_hat = d_alpha - alpha * of_x_t
+        velocity = wide(of_x_t, x_t) * x_t + wide(of_x_hat, x_t) * x_hat
+        return velocity, of_x_t * x_t[0].numel() + of_x_hat * trace
 
 
 def _log_normal_mass(lower: Tensor, upper: Tensor) -> Tensor:
@@ -186,65 +202,6 @@ def _log_normal_mass(lower: Tensor, upper: Tensor) -> Tensor:
     low, high = torch.where(flip, -upper, lower), torch.where(flip, -lower, upper)
     log_low, log_high = torch.special.log_ndtr(low), torch.special.log_ndtr(high)
     return log_high + torch.log(-torch.expm1(log_low - log_high))
-
-
-# -- the ODE -------------------------------------------------------------------------------------
-
-
-def _change_of_variables(
-    denoise: Denoise,
-    path: GaussianPath,
-    x_t: Tensor,
-    *,
-    start: float,
-    num_steps: int,
-    probes: list[Tensor],
-) -> Tensor:
-    """log p of x_t at time `start`: carry it to where there is but noise, whose law is known."""
-    end = float(path.time_of_log_snr(torch.tensor(LAST_LOG_SNR)))
-    # Closer together where there is little noise, and the velocity turns most.
-    grid = torch.linspace(0, 1, num_steps + 1, dtype=torch.float64).square()
-    times = (start + (end - start) * grid).to(x_t)
-    integral = x_t.new_zeros(len(x_t))
-    for t, s in itertools.pairwise(times):
-        step, at, ahead = s - t, x_t, x_t
-        for where, share, reach in RUNGE_KUTTA:
-            time = (t + where * step).expand(len(x_t))
-            velocity, divergence = _velocity(denoise, path, at, time, probes)
-            ahead = ahead + share * step * velocity
-            integral = integral + share * step * divergence
-            at = x_t + reach * step * velocity
-        x_t = ahead
-    # There p(x_t) = E_x N(x_t; alpha x, sigma^2), whose logarithm to first order in alpha is that
-    # with x_hat for x: the prior at eps_hat.
-    t = times[-1]
-    eps_hat = path.eps_from_x(denoise(x_t, t.expand(len(x_t))), x_t, t)
-    normal = -0.5 * (eps_hat.square() + math.log(2 * math.pi)) - path.sigma(t).log()
-    return normal.flatten(1).sum(1) + integral
-
-
-def _velocity(
-    denoise: Denoise, path: GaussianPath, x_t: Tensor, t: Tensor, probes: list[Tensor]
-) -> tuple[Tensor, Tensor]:
-    """v(x_t, t) (B, *) and its divergence (B,).
-
-    v = alpha' x_hat + sigma' (x_t - alpha x_hat) / sigma: the trace of the part that is linear in
-    x_t is known, so that only x_hat's is estimated.
-    """
-    with torch.enable_grad():
-        x_t = x_t.detach().requires_grad_()
-        x_hat = denoise(x_t, t)
-        trace = x_t.new_zeros(len(x_t))
-        for i, e in enumerate(probes):
-            (pulled,) = torch.autograd.grad(x_hat, x_t, e, retain_graph=i + 1 < len(probes))
-            trace = trace + (pulled * e).flatten(1).sum(1)
-    x_t, x_hat = x_t.detach(), x_hat.detach()
-    alpha, sigma = path.alpha(t), path.sigma(t)
-    d_alpha, d_sigma = path.slopes(t)
-    of_x_t = d_sigma / sigma
-    of_x_hat = d_alpha - alpha * of_x_t
-    velocity = wide(of_x_t, x_t) * x_t + wide(of_x_hat, x_t) * x_hat
-    return velocity, of_x_t * x_t[0].numel() + of_x_hat * trace
 
 
 def _probes(x: Tensor, num_probes: int, generator: torch.Generator) -> list[Tensor]:

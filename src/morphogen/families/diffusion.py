@@ -38,7 +38,7 @@ class Diffusion(Denoiser):
     """Denoising diffusion on the cosine path, conditional where the data has conditions."""
 
     papers = ("sohl2015deep", "ho2020denoising", "nichol2021improved", "salimans2022progressive",
-              "song2021score", "kingma2021variational")  # fmt: skip
+              "song2021score", "kingma2021variational", "karras2024guiding")  # fmt: skip
     path = GaussianPath("cosine")
 
     def __init__(
@@ -55,10 +55,12 @@ class Diffusion(Denoiser):
         sampler: str = "dpm_solver",  # default sampler
         num_steps: int = 25,  # default number of sampling steps
         time_shift: float = 1.0,  # > 1 spends more sampling steps at high noise
+        sharpness: float = 1.1,  # > 1 samples further from the baseline than the network says
     ) -> None:
         super().__init__(
-            spec, conditions, backbone, cond_dim=cond_dim, drop_prob=drop_prob, baseline=baseline
-        )
+            spec, conditions, backbone,
+            cond_dim=cond_dim, drop_prob=drop_prob, baseline=baseline, sharpness=sharpness,
+        )  # fmt: skip
         self.target, self.weighting = target, weighting
         self.sampler, self.num_steps, self.time_shift = sampler, num_steps, time_shift
 

@@ -32,7 +32,7 @@ class FlowMatching(Denoiser):
     """Flow matching on the straight Gaussian path, conditional where the data has conditions."""
 
     papers = ("lipman2023flow", "liu2023flow", "esser2024scaling", "ho2022classifier",
-              "grathwohl2019ffjord", "kingma2021variational")  # fmt: skip
+              "grathwohl2019ffjord", "kingma2021variational", "karras2024guiding")  # fmt: skip
     path = GaussianPath("straight")
 
     def __init__(
@@ -47,11 +47,13 @@ class FlowMatching(Denoiser):
         baseline: Baseline = "auto",  # start from the best linear denoiser (auto: if it is small)
         sampler: str = "adams_bashforth",  # default sampler
         num_steps: int = 12,  # default number of sampling steps
-        time_shift: float = 1.0,  # > 1 spends more sampling steps at high noise
+        time_shift: float = 3.0,  # > 1 spends more sampling steps at high noise
+        sharpness: float = 1.1,  # > 1 samples further from the baseline than the network says
     ) -> None:
         super().__init__(
-            spec, conditions, backbone, cond_dim=cond_dim, drop_prob=drop_prob, baseline=baseline
-        )
+            spec, conditions, backbone,
+            cond_dim=cond_dim, drop_prob=drop_prob, baseline=baseline, sharpness=sharpness,
+        )  # fmt: skip
         self.time_sampling = time_sampling
         self.sampler, self.num_steps, self.time_shift = sampler, num_steps, time_shift
 

@@ -8,7 +8,7 @@ Ho & Salimans 2022 (arXiv:2207.12598).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -30,10 +30,22 @@ class Guidance(DenoiserSampling):
 
     def denoise(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """The guided estimate, from one pass with the condition and one without."""
+        return self._guided(self.model.denoise, x_t, t, cond)
+
+    def steer(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The same of what the wrapped model's sampling follows."""
+        return self._guided(self.model.steer, x_t, t, cond)
+
+    def _guided(
+        self,
+        estimate: Callable[..., Tensor],
+        x_t: Tensor,
+        t: Tensor,
+        cond: Mapping[str, Tensor] | None,
+    ) -> Tensor:
         if not cond or self.scale == 1:
-            return self.model.denoise(x_t, t, cond)
-        free = self.model.denoise(x_t, t, None)
-        held = self.model.denoise(x_t, t, cond)
+            return estimate(x_t, t, cond)
+        free, held = estimate(x_t, t, None), estimate(x_t, t, cond)
         return free + self.scale * (held - free)
 
     @property
