@@ -12,7 +12,7 @@ training images. Nothing is chosen by that number: recipes were chosen on held-o
 The peers live in an environment of their own (`--peer-python`, made with `pip install torch numpy
 scipy scikit-learn imageio pydantic tqdm cloudpickle` and `pip install --no-deps pythae torchcfm
 pot`). Results are kept in benchmarks/results/images, one JSON file and one picture each; `--keep`
-keeps the bundles too.
+keeps bundles and samples too.
 """
 
 from __future__ import annotations
@@ -40,30 +40,34 @@ from morphogen.core.capability import HasLogProb, missing
 from morphogen.core.likelihood import bits_per_dim
 from morphogen.evaluation.features import feature_extractor
 from morphogen.metrics.frechet import frechet_distance
+from morphogen.training.chain import stage_folders
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "images"
 DATA = Path(os.environ.get("MORPHOGEN_SHARED", HERE.parents[1] / "shared")) / "data/fashion-mnist"
 NUM = 10_000
 
-# Each entrant is one training, or two in a row: the second in the latents of the first, which gets
-# the share of the time that stands before it.
-FAMILIES: dict[str, list[tuple[float, list[str]]]] = {
-    "flow_matching": [(1.0, ["--family", "flow_matching"])],
-    "diffusion": [(1.0, ["--family", "diffusion"])],
-    "gan": [(1.0, ["--family", "gan"])],
-    "vae": [(1.0, ["--family", "vae"])],
-    "autoencoder": [(1.0, ["--family", "autoencoder"])],
-    "vq_autoregressive": [(0.3, ["--family", "vq_vae"]), (0.7, ["--family", "autoregressive"])],
-    "latent_flow": [(0.4, ["--family", "vae"]), (0.6, ["--family", "flow_matching"])],
-    "autoregressive": [(1.0, ["--family", "autoregressive"])],
-    "rbm": [(1.0, ["--family", "rbm"])],
-    "dbn": [(1.0, ["--family", "dbn"])],
-}
+# Each entrant is a training of one family, or of a chain that shares the time.
+FAMILIES: dict[str, list[str]] = {
+    "flow_matching": ["--family", "flow_matching"],
+    "flow_matching_unconditional": [
+        "--family", "flow_matching", "--set", "train.unconditional=yes",
+    ],
+    "diffusion": ["--family", "diffusion"],
+    "gan": ["--family", "gan"],
+    "vae": ["--family", "vae"],
+    "autoencoder": ["--family", "autoencoder"],
+    "vq_autoregressive": ["--family", "vq_vae+autoregressive"],
+    "latent_flow": ["--family", "vae+flow_matching"],
+    "autoregressive": ["--family", "autoregressive"],
+    "rbm": ["--family", "rbm"],
+    "dbn": ["--family", "dbn"],
+}  # fmt: skip
 PEERS = {
     "peer_pythae_vae": ["pythae_model.py", "--model", "vae"],
     "peer_pythae_rae": ["pythae_model.py", "--model", "rae"],
-    "peer_torchcfm": ["torchcfm_unet.py"],
+    # 10,000 would take its U-Net most of an hour; fewer add at most 6 to a distance of hundreds.
+    "peer_torchcfm": ["torchcfm_unet.py", "--num", "2000"],
 }
 
 
@@ -73,7 +77,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[*FAMILIES, *PEERS], help="these entrants")
     parser.add_argument("--minutes", type=float, default=10.0, help="training of each")
     parser.add_argument("--peer-python", default="peer-env/bin/python")
-    parser.add_argument("--keep", type=Path, help="folder for the trained bundles")
+    parser.add_argument("--keep", type=Path, help="folder for bundles and samples")
     parser.add_argument("--redo", action="store_true", help="measure again what is there")
     parser.add_argument("--table", action="store_true", help="only print the table")
     given = parser.parse_args()
@@ -90,8 +94,11 @@ def main() -> None:
                 record, samples = run_family(name, given.minutes, given.keep)
             command = f"python benchmarks/images.py --only {name} --minutes {given.minutes:g}"
             record |= judge.score(samples) | {"command": command, **machine()}
-            RESULTS.mkdir(parents=True, exist_ok=True)
+            for folder in filter(None, (RESULTS, given.keep)):
+                folder.mkdir(parents=True, exist_ok=True)
             judge.picture(samples, file.with_suffix(".png"))
+            if given.keep:
+                np.savez_compressed(given.keep / f"{name}.npz", x=samples.byte().numpy())
             file.write_text(json.dumps({"entrant": name, **record}, indent=2) + "\n")
             print(json.dumps(record), flush=True)
     print(table())
@@ -129,17 +136,11 @@ class Judge:
 def run_family(name: str, minutes: float, keep: Path | None) -> tuple[dict[str, Any], Tensor]:
     """Train with the command line, as a user would, and sample."""
     work = keep / name if keep else Path(tempfile.mkdtemp(prefix="morphogen-images-"))
-    bundle_path, seconds = None, 0.0
-    for index, (share, arguments) in enumerate(FAMILIES[name]):
-        through = ["--through", str(bundle_path)] if bundle_path else []
-        bundle_path = work / f"{index}"
-        budget = ["--budget", f"{60 * minutes * share:g}s", "--out", str(bundle_path)]
-        morphogen("train", str(DATA), *arguments, *through, *budget)
-        log = (bundle_path / "log.jsonl").read_text().splitlines()
-        seconds += json.loads(log[-1])["seconds"]
-    assert bundle_path is not None
-    bundle = mg.open(str(bundle_path))
-    steps = json.loads(log[-1])["step"]
+    budget = ["--budget", f"{60 * minutes:g}s", "--out", str(work)]
+    morphogen("train", str(DATA), *FAMILIES[name], *budget)
+    logs = [(stage / "log.jsonl").read_text().splitlines()[-1] for stage in stage_folders(work)]
+    stages = [json.loads(log) for log in logs]
+    bundle = mg.open(str(work))
     started = time.perf_counter()
     x = bundle.sample(NUM, seed=0).x
     sampling = time.perf_counter() - started
@@ -150,8 +151,8 @@ def run_family(name: str, minutes: float, keep: Path | None) -> tuple[dict[str, 
         x = bundle.family.spec.quantise(x)
     record = {
         **likelihood(bundle),
-        "seconds": seconds,
-        "steps": steps,
+        "seconds": sum(stage["seconds"] for stage in stages),
+        "steps": stages[-1]["step"],
         "sampling_seconds": sampling,
         "num_parameters": sum(p.numel() for p in bundle.family.parameters()),
         "recipe": bundle.recipe.to_json(),
@@ -193,8 +194,8 @@ def run_peer(name: str, minutes: float, python: str) -> tuple[dict[str, Any], Te
         out = Path(folder, "samples.npz")
         script, *options = PEERS[name]
         command: Sequence[str] = [
-            python, str(HERE / "peers" / script), *options, "--data", str(DATA),
-            "--seconds", f"{60 * minutes:g}", "--num", str(NUM), "--out", str(out),
+            python, str(HERE / "peers" / script), "--data", str(DATA),
+            "--seconds", f"{60 * minutes:g}", "--num", str(NUM), "--out", str(out), *options,
         ]  # fmt: skip
         subprocess.run(command, check=True)
         content = np.load(out)

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import kendalltau
 
+from morphogen.cli._progress import ComparisonBar, ComparisonLines
+from morphogen.core.bundle import Bundle
 from morphogen.core.errors import DataError, RecipeError
 from morphogen.core.random import generator, randint, randn
 from morphogen.data.dataset import load
-from morphogen.evaluation.compare import compare, suitable
-from morphogen.evaluation.leaderboard import kendall_tau, leaderboard
+from morphogen.evaluation.compare import _first_round, compare, suitable
+from morphogen.evaluation.leaderboard import leaderboard
+from morphogen.evaluation.pace import Pace, Standing
+from morphogen.evaluation.runs import Job, Runs, why_ended
+from morphogen.evaluation.stability import Stability, stability
+from morphogen.training.chain import has_begun
+
+CHAIN = "vq_vae+autoregressive"
 
 
 def run(family: str, seed: int, value: float, **changed: Any) -> dict[str, Any]:
@@ -55,10 +72,122 @@ def test_who_copies_is_not_recommended() -> None:
     assert "Take honest" in board.advice
 
 
-def test_an_order_agrees_with_itself_and_not_with_its_reverse() -> None:
-    assert kendall_tau("abcd", "abcd") == 1
-    assert kendall_tau("abcd", "dcba") == -1
-    assert kendall_tau("abcd", "abdc") == pytest.approx(4 / 6)
+def test_runs_that_were_not_measured_alike_are_told() -> None:
+    first, second = run("a", 0, 1.0), run("b", 0, 2.0)
+    first["evaluation"]["protocol"] = {"data_digest": "d", "features_sha256": "x", "seed": 0}
+    second["evaluation"]["protocol"] = {"data_digest": "d", "features_sha256": "y", "seed": 1}
+    board = leaderboard([first, second], "frechet_ratio", {}, {"budget": "5m"})
+    assert board.protocol == {"budget": "5m", "data_digest": "d"}
+    assert "not all runs were measured alike: features_sha256 differ" in board.advice
+
+
+def test_stability_is_kendalls_tau_over_every_way_to_halve_the_seeds() -> None:
+    draw = np.random.default_rng(0)
+    scores = np.arange(5.0)[:, None] + draw.normal(0, 1.0, (5, 4))
+    names = ["a", "b", "c", "d", "e"]
+    found = stability({n: dict(enumerate(own)) for n, own in zip(names, scores, strict=True)})
+    assert found is not None
+    pairs = list(itertools.combinations(range(5), 2))
+    taus, swaps = [], dict.fromkeys(pairs, 0)
+    for half in ([0, 1], [0, 2], [0, 3]):
+        rest = [seed for seed in range(4) if seed not in half]
+        one, other = scores[:, half].mean(1), scores[:, rest].mean(1)
+        taus.append(kendalltau(one, other).statistic)
+        for i, j in pairs:
+            swaps[i, j] += (one[i] < one[j]) != (other[i] < other[j])
+    assert (found.num_seeds, found.num_splits) == (4, 3)
+    assert found.tau == pytest.approx(np.mean(taus))
+    assert (found.low, found.high) == pytest.approx((min(taus), max(taus)))
+    wanted = {f"{names[i]} and {names[j]}": n / 3 for (i, j), n in swaps.items() if n}
+    assert found.changed == pytest.approx(wanted)
+    assert list(found.changed.values()) == sorted(found.changed.values(), reverse=True)
+
+
+def test_an_order_without_differences_is_called_chance() -> None:
+    draw = np.random.default_rng(1)
+    seeds = range(6)
+
+    def judge(spread: float) -> Stability:
+        noise = spread * draw.normal(size=(6, 6))
+        own = {n: {s: i + noise[i, s] for s in seeds} for i, n in enumerate("abcdef")}
+        found = stability(own)
+        assert found is not None
+        return found
+
+    clear = judge(0.01)
+    assert (clear.tau, clear.low, clear.p) == (1.0, 1.0, 1 / 1000)
+    assert not clear.changed
+    assert "No two families changed places" in clear.text()
+    lucky = [judge(1e6).p for _ in range(20)]
+    assert sum(p <= 0.05 for p in lucky) <= 4  # at level 0.05, more of 20 come 3 times in 1,000
+    assert "Places changed between" in judge(1e6).text()
+    # Two families agree by chance every other time.
+    two = stability({"a": {0: 1.0, 1: 1.0}, "b": {0: 2.0, 1: 2.0}})
+    assert two is not None
+    assert two.p == pytest.approx(0.5, abs=0.05)
+    assert stability({"a": {0: 1.0}, "b": {0: 2.0}}) is None
+    assert stability({"a": {0: 1.0, 1: 2.0}, "b": {0: 2.0}}) is None
+
+
+def test_the_first_round_sends_home_who_is_hopeless_after_a_quarter(tmp_path: Path) -> None:
+    ratios = {CHAIN: 2.0, "rbm": 8.1, "gan": 7.9}
+    jobs = [Job("x", name, 0, "90s", 40, (), str(tmp_path / f"{name}-0")) for name in ratios]
+
+    def execute(first: Sequence[Job]) -> Runs:
+        assert {job.budget for job in first} == {"22.5s"}
+        assert {Path(job.out).parent.name for job in first} == {"first_round"}
+        for job in first:
+            yield job, run(job.family, 0, ratios[job.family])
+
+    home = _first_round(jobs, tmp_path, execute)
+    assert list(home) == ["rbm"]
+    assert "8.1 after 22.5s, where the best had 2" in home["rbm"]
+
+
+def test_what_is_left_follows_from_the_runs_that_are_over() -> None:
+    seconds = [0.0]
+    pace = Pace(4, 60.0, now=lambda: seconds[0])
+    assert pace.see(["a"]).remaining == 240  # the budget, as long as nothing else is known
+    seconds[0] = 40.0
+    assert pace.see(["a"]).remaining == 200
+    seconds[0] = 100.0
+    over = pace.end("a", "a: done", failed=False)  # 40 s more than its budget: to evaluate it
+    assert (over.num_done, over.remaining, over.event) == (1, 300, "a: done")
+    pace.see(["b", "c"])
+    seconds[0] = 130.0
+    two = pace.see(["b", "c"])  # 70 s of each, and one to come, by two at once
+    assert (two.running, two.remaining) == (("b", "c"), 120)
+    assert pace.end("b", "b: failed", failed=True).remaining == 170  # it says nothing of the pace
+    assert math.isinf(Pace(2, None).see(["a"]).remaining)
+
+
+def test_who_waits_sees_what_runs_and_how_long_the_rest_takes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    standings = [
+        Standing(0, 3, ("vae, seed 0",), math.inf),
+        Standing(0, 3, ("vae, seed 0",), math.inf),
+        Standing(1, 3, (), 600.0, "vae, seed 0: done, 9 steps"),
+        Standing(1, 3, ("gan, seed 0",), 600.0),
+    ]
+    for progress in (ComparisonLines(), ComparisonBar()):
+        with progress:
+            for standing in standings:
+                progress(standing)
+        said = capsys.readouterr().out
+        assert said.count("vae, seed 0: done, 9 steps") == 1
+        assert "about 10m00s left" in said
+        assert "1/3" in said
+        assert "gan, seed 0" in said
+
+
+def test_the_reason_of_a_failure_is_what_went_wrong() -> None:
+    said = "Traceback\nRuntimeError: shapes\n  (3, 4)\nerror: RuntimeError: shapes\n  found: 3\n"
+    assert why_ended(1, said) == "RuntimeError: shapes"
+    assert why_ended(1, "cannot import\n\n") == "cannot import"
+    assert "memory runs out" in why_ended(-9, "")
+    assert why_ended(-15, "warning") == "it was ended by SIGTERM"
+    assert "exit code 3" in why_ended(3, "")
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +208,11 @@ def test_families_that_do_not_fit_are_absent_with_a_reason(pictures: Path) -> No
     found, absent = suitable(data)
     assert "flow_matching" in found
     assert "draws no items" in absent["supervised"]
+    assert "draws no items" in absent["vq_vae"]
+    assert {"vq_vae+autoregressive", "autoencoder+flow_matching"} <= set(found)
+    assert suitable(data, ["vae+flow_matching"]) == (["vae+flow_matching"], {})
+    with pytest.raises(RecipeError, match=r"vae.autoregressive cannot be compared.*finite set"):
+        suitable(data, ["vae+autoregressive"])
     with pytest.raises(RecipeError, match="supervised cannot be compared"):
         suitable(data, ["supervised"])
     with pytest.raises(DataError, match="from disk"):
@@ -89,27 +223,62 @@ def test_a_comparison_trains_scores_writes_and_goes_on(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MORPHOGEN_CACHE", str(tmp_path / "cache"))
-    out, said = tmp_path / "comparison", []
+    out = tmp_path / "comparison"
+    said: list[Standing] = []
     options: dict[str, Any] = {
-        "families": ["rbm", "vae"], "budget": "20steps", "seeds": 1, "out": out, "num": 40,
-        "settings": ["family.latent_dim=4", "train.num_previews=1"],
+        "families": ["rbm", CHAIN], "budget": "12steps", "seeds": 1, "out": out, "num": 40,
+        "settings": ["family.fsq_levels=3,3", "train.num_previews=1"],
     }  # fmt: skip
-    board = compare(pictures, on_run=said.append, **options)
-    assert [place.family for place in board.places] == ["vae"]
-    assert "latent_dim" in board.absent["rbm"]  # which it does not have: the other run stands
-    assert len(said) == 2
+    board = compare(pictures, on_standing=said.append, **options)
+    assert [place.family for place in board.places] == [CHAIN]
+    assert "fsq_levels" in board.absent["rbm"]  # which it does not have: the other run stands
+    assert "runs/rbm-0/stderr.txt" in board.absent["rbm"]
+    assert "expected:" in (out / "runs" / "rbm-0" / "stderr.txt").read_text()
+    assert len([each for each in said if each.event]) == 2
+    assert {each.running for each in said} == {("rbm, seed 0",), (f"{CHAIN}, seed 0",), ()}
     written = json.loads((out / "comparison.json").read_text())
     assert written["places"] == json.loads(json.dumps(board.to_json()))["places"]
-    assert (out / "runs" / "vae-0" / "evaluation.html").is_file()
+    assert written["protocol"]["budget"] == "12steps"
+    assert written["protocol"]["data_digest"] == load(pictures).digest
+    assert written["protocol"]["features_sha256"]
     page = (out / "comparison.html").read_text()
     assert board.advice.split(":")[0] in page
     assert page.count("data:image/png;base64,") == 1
+    _check_chain(out / "runs" / f"{CHAIN}-0", written["runs"][0])
     # Again: only what failed is tried again, and the numbers are those of before.
     said.clear()
-    assert compare(pictures, on_run=said.append, **options) == board
-    assert ["rbm" in line for line in said] == [True]
+    assert compare(pictures, on_standing=said.append, **options) == board
+    assert ["rbm" in each.event for each in said if each.event] == [True]
     with pytest.raises(RecipeError, match="other conditions"):
         compare(pictures, **{**options, "budget": "30steps"})
+
+
+def _check_chain(folder: Path, found: dict[str, Any]) -> None:
+    """A run of a chain is a bundle, and its numbers are those of all of its stages."""
+    assert (folder / "evaluation.html").is_file()
+    first, last = Bundle.open(folder / "1_vq_vae"), Bundle.open(folder)
+    assert (first.recipe.train["budget"], last.recipe.train["budget"]) == ("4steps", "8steps")
+    assert first.recipe.family["fsq_levels"] in ([3, 3], (3, 3))
+    assert found["steps"] == 12
+    counts = [sum(p.numel() for p in each.family.parameters()) for each in (first, last)]
+    assert found["num_parameters"] == sum(counts)
+
+
+def test_a_run_that_was_stopped_is_not_taken_for_a_whole_one(
+    pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "rbm-0"
+    settings = ("train.num_previews=0",)
+    job = Job(str(pictures), "rbm", 0, "1000000steps", 40, settings, str(out))
+    command = [sys.executable, "-m", "morphogen.evaluation.runs", json.dumps(asdict(job))]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list((out / "checkpoint").glob("step_*")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert "stopped before its budget was spent" in why_ended(process.returncode, said)
+    assert not (out / "run.json").exists()
+    assert has_begun(out)
 
 
 def test_runs_on_a_local_ray_come_back_as_they_would_have_been_here(

@@ -1,16 +1,18 @@
-"""The stream of a training run on a screen: a bar with events above it, or plain lines."""
+"""What is going on, on a screen: a bar with events above it, or plain lines. For the stream of a
+training run, and for the runs of a comparison."""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from morphogen.cli._parts import number
 from morphogen.training.forecast import duration
 
 if TYPE_CHECKING:
+    from morphogen.evaluation.pace import Standing
     from morphogen.training.loop import Log
 
 PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal to redraw
@@ -50,8 +52,8 @@ class PlainProgress:
         self.last_line, self.last_log = time.monotonic(), None
 
 
-class BarProgress:
-    """A bar that shows how much of the budget is spent; events stand above it."""
+class Bar:
+    """A bar that shows how much is done; events stand above it."""
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -59,22 +61,30 @@ class BarProgress:
         self.bar = Progress(
             BarColumn(bar_width=None),
             TaskProgressColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             expand=True,
         )
         self.task: Any = self.bar.add_task("starting", total=1.0)
 
-    def __enter__(self) -> BarProgress:
+    def __enter__(self) -> Self:
         self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
+    def say(self, event: str | None) -> None:
+        """A line above the bar."""
+        if event:
+            self.bar.console.print(event, markup=False, highlight=False)
+
+
+class BarProgress(Bar):
+    """How much of a training's budget is spent."""
+
     def __call__(self, log: Log) -> None:
         """Show one log."""
-        if log.event:
-            self.bar.console.print(log.event, markup=False, highlight=False)
+        self.say(log.event)
         if not log.values:
             return
         whole = log.seconds + log.remaining
@@ -88,6 +98,54 @@ class BarProgress:
 def training_progress() -> PlainProgress | BarProgress:
     """A bar on a terminal, lines elsewhere."""
     return BarProgress() if sys.stdout.isatty() else PlainProgress()
+
+
+class ComparisonLines:
+    """A line when a run starts, and one when it ends."""
+
+    def __init__(self) -> None:
+        self.told: set[str] = set()
+
+    def __enter__(self) -> ComparisonLines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __call__(self, standing: Standing) -> None:
+        """Show where the comparison stands."""
+        place = f"[{standing.num_done}/{standing.num_runs}]"
+        if standing.event:
+            print(f"{place} {standing.event}", flush=True)
+        for name in standing.running:
+            if name not in self.told:
+                print(f"{place} {name}: started, {time_left(standing)}", flush=True)
+        self.told = set(standing.running)
+
+
+class ComparisonBar(Bar):
+    """How many runs are done, which are going on, and how long the rest takes."""
+
+    def __call__(self, standing: Standing) -> None:
+        """Show where the comparison stands."""
+        self.say(standing.event)
+        runs = f"{standing.num_done}/{standing.num_runs} runs"
+        text = "  ".join([runs, "; ".join(standing.running), time_left(standing)])
+        self.bar.update(
+            self.task, completed=standing.num_done / standing.num_runs, description=text
+        )
+
+
+def comparison_progress() -> ComparisonLines | ComparisonBar:
+    """A bar on a terminal, lines elsewhere."""
+    return ComparisonBar() if sys.stdout.isatty() else ComparisonLines()
+
+
+def time_left(standing: Standing) -> str:
+    """ "about 1h30m left", or that nobody knows yet."""
+    if math.isfinite(standing.remaining):
+        return f"about {duration(standing.remaining)} left"
+    return "time left: known when the first is done"
 
 
 def describe(log: Log) -> str:

@@ -11,10 +11,15 @@ def compare(
     source: Annotated[str, typer.Argument(help="the data: a folder or a file")],
     *,
     families: Annotated[
-        list[str] | None, typer.Option("--family", help="only these; may be repeated")
+        list[str] | None,
+        typer.Option(
+            "--family", help="only these, such as vae or vq_vae+autoregressive; repeatable"
+        ),
     ] = None,
     budget: Annotated[str, typer.Option(help="of each run: 90s, 10m, 5000steps")] = "5m",
-    seeds: Annotated[int, typer.Option(min=1, help="runs of each family")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="runs of each family; more add to those in --out")
+    ] = 3,
     out: Annotated[str, typer.Option(help="folder of the comparison")] = "comparison",
     num: Annotated[int, typer.Option(min=20, help="how many samples are judged")] = 10_000,
     settings: Annotated[
@@ -28,14 +33,18 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Train every family that fits, evenly, and rank them."""
+    from contextlib import nullcontext
+
     from morphogen.cli._parts import number, print_json, print_table
+    from morphogen.cli._progress import comparison_progress
     from morphogen.evaluation.compare import compare as run
 
-    board = run(
-        source, families=families, budget=budget, seeds=seeds, out=out, num=num,
-        settings=settings or (), early_stop=early_stop, workers=workers, on=on,
-        on_run=(lambda line: None) if as_json else print,
-    )  # fmt: skip
+    with nullcontext() if as_json else comparison_progress() as progress:
+        board = run(
+            source, families=families, budget=budget, seeds=seeds, out=out, num=num,
+            settings=settings or (), early_stop=early_stop, workers=workers, on=on,
+            on_standing=progress or (lambda standing: None),
+        )  # fmt: skip
     if as_json:
         print_json(board.to_json())
         return
@@ -55,4 +64,6 @@ def compare(
     for family, reason in sorted(board.absent.items()):
         print(f"not compared: {family}: {reason}")
     print(board.advice)
+    if board.stability is not None:
+        print(board.stability.text())
     print(f"page: {out}/comparison.html")

@@ -15,7 +15,9 @@ def train(
         str | None, typer.Argument(help="the data: a folder, a file, hf://NAME")
     ] = None,
     *,
-    family: Annotated[str | None, typer.Option(help="morphogen list families")] = None,
+    family: Annotated[
+        str | None, typer.Option(help="morphogen list families; or a chain: vq_vae+autoregressive")
+    ] = None,
     backbone: Annotated[str | None, typer.Option(help="morphogen list backbones")] = None,
     budget: Annotated[str | None, typer.Option(help="90s, 10m, 2h, 5000steps, 20epochs")] = None,
     out: Annotated[str | None, typer.Option(help="folder of the bundle")] = None,
@@ -34,7 +36,7 @@ def train(
 ) -> None:
     """Train a model of your data; save it as a bundle."""
     from morphogen.cli._progress import training_progress
-    from morphogen.training.run import prepare
+    from morphogen.training.run import sessions
 
     chosen = {"train.device": device, "modality.name": modality}
     options: dict[str, Any] = {
@@ -49,13 +51,16 @@ def train(
     }
     if forecast:
         with _folder_beside(out) as folder:
-            print(prepare(source, out=folder, **options).forecast().text())
+            for session in sessions(source, out=folder, **options):
+                print(session.forecast().text())
         return
-    session = prepare(source, out=out, resume=resume, **options)
-    if skipped := session.data.report.skipped:
-        print(f"{len(skipped):,} items cannot be used: morphogen inspect {session.data.source}")
-    with training_progress() as progress:
-        session.train(progress)
+    for number, session in enumerate(sessions(source, out=out, resume=resume, **options)):
+        if number:
+            print(f"next stage: {session.recipe.family['name']} in {session.out}")
+        elif skipped := session.data.report.skipped:
+            print(f"{len(skipped):,} items cannot be used: morphogen inspect {session.data.source}")
+        with training_progress() as progress:
+            session.train(progress)
     print(f"next: morphogen tasks {session.out}")
 
 

@@ -60,6 +60,9 @@ class Family(nn.Module):
     objective: ClassVar[str | None] = "loss"
     # Healthy ranges of logged parts, by name: the watch over training sounds an alarm outside them.
     watched: ClassVar[Mapping[str, HealthyRange]] = {}
+    # The family to draw items from this one's latents with, in a chain (vq_vae+autoregressive);
+    # None where it has a good prior of its own, or no latents.
+    prior_family: ClassVar[str | None] = None
     # BibTeX keys of references.bib, for `morphogen cite`.
     papers: ClassVar[tuple[str, ...]] = ()
     # Share of the training done, 0 to 1: set by the trainer before each step.

@@ -4,11 +4,12 @@
     comparison.json           leaderboard and protocol
     comparison.html           the same with sample sheets side by side
 
-Each run is a process of its own, so that memory and processor time are its own, and trains with the
-family's default recipe. What is done is not done again: the same command goes on where an
-interrupted comparison stopped, in the middle of a run too. With `early_stop`, a first round of a
-quarter of the budget and one seed sends home the families that are hopelessly behind (successive
-halving, Jamieson & Talwalkar 2016).
+A chain such as `vq_vae+autoregressive` enters as a family does, its stages sharing the budget (see
+`training.chain`). Each run is a process of its own, so that memory and processor time are its own,
+and trains with the family's default recipe. What is done is not done again: the same command goes
+on where an interrupted comparison stopped, in the middle of a run too, and with more seeds it adds
+theirs. With `early_stop`, a first round of a quarter of the budget and one seed sends home the
+families that are hopelessly behind (successive halving, Jamieson & Talwalkar 2016).
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from pathlib import Path
 import morphogen
 from morphogen.core import discover
 from morphogen.core.capability import CanSample, missing
-from morphogen.core.errors import DataError, RecipeError
+from morphogen.core.errors import DataError, MorphogenError, RecipeError
+from morphogen.core.recipe import Recipe
 from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
 from morphogen.evaluation.comparison_page import write_comparison
 from morphogen.evaluation.leaderboard import Leaderboard, leaderboard
-from morphogen.evaluation.runs import WATTS_PER_CORE, Job, Runs, run_all
+from morphogen.evaluation.runs import WATTS_PER_CORE, Job, OnStanding, Runs, run_all
+from morphogen.training.chain import families_of, part_of, stage_recipes
 from morphogen.training.options import Budget
 
 SCORE = "frechet_ratio"
@@ -46,15 +49,16 @@ def compare(
     early_stop: bool = False,
     workers: int = 1,
     on: str = "local",
-    on_run: Callable[[str], None] = lambda line: None,
+    on_standing: OnStanding = lambda standing: None,
 ) -> Leaderboard:
     """Train every family that fits, `seeds` times each, and rank them by their distance to
     held-out data in multiples of the floor.
 
-    `workers` runs at once share this machine's cores evenly; `on` is "local", "ray" (a Ray on this
-    machine) or the address of a Ray cluster whose machines can read `source`. A run that fails is
-    listed with its reason; the others stand. Raises `DataError` when there is nothing to compare
-    on, `RecipeError` for a family that does not exist or does not fit.
+    `families` names those to enter, chains such as "vq_vae+autoregressive" among them. `workers`
+    runs at once share this machine's cores evenly; `on` is "local", "ray" (a Ray on this machine)
+    or the address of a Ray cluster whose machines can read `source`. `on_standing` hears how far it
+    is. A run that fails is listed with its reason; the others stand. Raises `DataError` when there
+    is nothing to compare on, `RecipeError` for a family that does not exist or does not fit.
     """
     if not Path(source).exists():
         raise DataError(
@@ -68,8 +72,8 @@ def compare(
             str(out.absolute() / "runs" / f"{family}-{seed}"))
         for seed in range(seeds) for family in entrants
     ]  # fmt: skip
-    _check_same(out, data, budget, settings, num)
-    execute = partial(run_all, workers=workers, on=on, on_run=on_run)
+    protocol = _check_same(out, data, budget, settings, num)
+    execute = partial(run_all, workers=workers, on=on, on_standing=on_standing)
     if early_stop and len(entrants) > 1:
         hopeless = _first_round([job for job in jobs if job.seed == 0], out, execute)
         absent |= hopeless
@@ -80,7 +84,7 @@ def compare(
             absent[job.family] = f"seed {job.seed}: {run['error']}"
         else:
             runs.append(run)
-    board = leaderboard(runs, SCORE, absent)
+    board = leaderboard(runs, SCORE, absent, {**protocol, "seeds": seeds})
     write_comparison(out, board, runs)
     about = {"energy": f"processor seconds at {WATTS_PER_CORE:g} W a core (an estimate)"}
     write_text(
@@ -91,17 +95,14 @@ def compare(
 
 
 def suitable(data: Data, families: Sequence[str] | None = None) -> tuple[list[str], dict[str, str]]:
-    """Families that can learn the data and sample it; why the others are absent."""
+    """Families and chains that can learn the data and sample it; why the others are absent."""
     found, absent = [], {}
-    for name in families or discover.names("family"):
-        family = discover.find("family", name)
-        refusal = family.refuses(data.spec, data.conditions)
-        if lacking := missing(family, CanSample):
-            absent[name] = f"it draws no items (no {', '.join(lacking)})"
-        elif refusal is not None:
-            absent[name] = refusal.message
-        else:
+    for name in families or default_entrants():
+        reason = _why_not(name, data)
+        if reason is None:
             found.append(name)
+        else:
+            absent[name] = reason
     if families and absent:
         name, reason = next(iter(absent.items()))
         raise RecipeError(
@@ -112,10 +113,34 @@ def suitable(data: Data, families: Sequence[str] | None = None) -> tuple[list[st
     return found, absent
 
 
-def _check_same(out: Path, data: Data, budget: str, settings: Sequence[str], num: int) -> None:
+def default_entrants() -> list[str]:
+    """Every family, and each in whose latents another is at home in a chain with that one."""
+    names = discover.names("family")
+    priors = {name: discover.find("family", name).prior_family for name in names}
+    return [*names, *(f"{name}+{prior}" for name, prior in priors.items() if prior)]
+
+
+def _why_not(name: str, data: Data) -> str | None:
+    """Why a family or a chain cannot be compared on this data; None when it can."""
+    stages = families_of(name)
+    if lacking := missing(discover.find("family", stages[-1]), CanSample):
+        return f"it draws no items (no {', '.join(lacking)})"
+    if len(stages) == 1:
+        refusal = discover.find("family", name).refuses(data.spec, data.conditions)
+        return None if refusal is None else str(refusal.message)
+    try:
+        stage_recipes(Recipe(family={"name": name}), data)
+    except MorphogenError as error:
+        return error.message
+    return None
+
+
+def _check_same(
+    out: Path, data: Data, budget: str, settings: Sequence[str], num: int
+) -> dict[str, object]:
     """Keep what makes runs comparable beside them; raise when the folder holds another's."""
     Budget.parse(budget)
-    protocol = {
+    protocol: dict[str, object] = {
         "data_digest": data.digest,
         "budget": budget,
         "settings": list(settings),
@@ -134,15 +159,16 @@ def _check_same(out: Path, data: Data, budget: str, settings: Sequence[str], num
                     where=out,
                     hint=f"another --out, such as {out}-2, or the same options to go on with it",
                 )
-        return
-    write_text(file, json.dumps(protocol, indent=2) + "\n")
+    else:
+        write_text(file, json.dumps(protocol, indent=2) + "\n")
+    return protocol
 
 
 def _first_round(
     jobs: Sequence[Job], out: Path, execute: Callable[[Sequence[Job]], Runs]
 ) -> dict[str, str]:
     """Families that are hopelessly behind after a part of the budget, with the reason."""
-    part = _part_of(Budget.parse(jobs[0].budget))
+    part = part_of(Budget.parse(jobs[0].budget), FIRST_ROUND)
     folder = out.absolute() / "first_round"
     first = [
         replace(job, budget=part, num=min(job.num, 2000), out=str(folder / job.name))
@@ -159,12 +185,3 @@ def _first_round(
         for family, ratio in ratios.items()
         if ratio > HOPELESS * best
     }
-
-
-def _part_of(budget: Budget) -> str:
-    """`FIRST_ROUND` of a budget, as it is typed."""
-    if budget.seconds is not None:
-        return f"{budget.seconds * FIRST_ROUND:g}s"
-    if budget.steps is not None:
-        return f"{max(1, int(budget.steps * FIRST_ROUND))}steps"
-    return f"{(budget.epochs or 1) * FIRST_ROUND:g}epochs"

@@ -26,14 +26,21 @@ def write_comparison(out: Path, board: Leaderboard, runs: Sequence[Mapping[str, 
         f'<p class="lead">{escaped(board.advice)}</p>',
         f"<table><tr>{head}</tr>{rows}</table>",
     ]
+    if board.stability is not None:
+        parts.append(f"<p>{escaped(board.stability.text())}</p>")
     if board.absent:
-        cells = "".join(
-            f"<tr><td>{escaped(name)}</td><td>{escaped(reason)}</td></tr>"
-            for name, reason in sorted(board.absent.items())
-        )
-        parts.append(f"<h2>Not compared</h2><table>{cells}</table>")
+        parts.append(f"<h2>Not compared</h2>{_facts(board.absent)}")
     parts.append(f'<h2>Samples</h2><div class="pair">{_sheets(out, board, runs)}</div>')
+    parts.append(f"<h2>Protocol</h2>{_facts(board.protocol)}")
     return write_text(out / "comparison.html", document(title, parts))
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    cells = "".join(
+        f"<tr><td>{escaped(name)}</td><td>{escaped(fact)}</td></tr>"
+        for name, fact in sorted(facts.items())
+    )
+    return f"<table>{cells}</table>"
 
 
 def _row(place: Place) -> str:

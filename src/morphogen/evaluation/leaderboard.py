@@ -5,7 +5,7 @@ Each family's place is by the mean over its seeds of one score, with
     mean -+ t_{k-1} s / sqrt(k)         k seeds of standard deviation s
 
 or, with one seed, the interval of that run. A family ties with the best when their intervals
-overlap. The leaderboard's stability is Kendall's tau between the orders of two sets of seeds.
+overlap. How far the order is one of seeds says `stability`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean, stdev
 from typing import Any
 
+from morphogen.core.measurement import FREE
+from morphogen.evaluation.stability import Stability, stability
+
 # 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom.
 STUDENT_T = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 SHOWN = ("precision", "recall", "bits_per_dim")  # beside the score that decides
@@ -24,7 +27,7 @@ FLOOR_REACHED = 1.5  # times the floor: below, samples are about as close as rea
 
 @dataclass(frozen=True)
 class Place:
-    """One family's place: the score that decides, what else was measured, and what it cost."""
+    """The place of a family or a chain: its score, what else was measured, and what it cost."""
 
     family: str
     value: float
@@ -55,6 +58,8 @@ class Leaderboard:
     places: Sequence[Place]
     absent: Mapping[str, str]  # family -> reason
     advice: str
+    stability: Stability | None = None  # of the order; None with one seed or one family
+    protocol: Mapping[str, Any] = field(default_factory=dict)  # what all runs have in common
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -64,13 +69,21 @@ class Leaderboard:
             "places": [place.to_json() for place in self.places],
             "absent": dict(self.absent),
             "advice": self.advice,
+            "stability": None if self.stability is None else self.stability.to_json(),
+            "protocol": dict(self.protocol),
         }
 
 
 def leaderboard(
-    runs: Sequence[Mapping[str, Any]], score: str, absent: Mapping[str, str]
+    runs: Sequence[Mapping[str, Any]],
+    score: str,
+    absent: Mapping[str, str],
+    protocol: Mapping[str, Any] | None = None,
 ) -> Leaderboard:
-    """Rank the families of finished runs (see `compare.run_one`) by `score`."""
+    """Rank the families of finished runs (see `runs.run_one`) by `score`.
+
+    `protocol` is what they were trained by; the one that they were measured by is read off them.
+    """
     families: dict[str, list[Mapping[str, Any]]] = {}
     missing = dict(absent)
     for run in runs:
@@ -89,19 +102,34 @@ def leaderboard(
     )
     best = found[0]
     places = [replace(each, tie=each is not best and _overlap(each, best)) for each in found]
-    return Leaderboard(score, higher, places, missing, _advice(score, places))
+    values = {
+        place.family: {
+            run["seed"]: run["evaluation"]["scores"][score]["value"]
+            for run in families[place.family]
+        }
+        for place in places
+    }
+    shared, differing = _protocols(runs)
+    advice = _advice(score, places)
+    if differing:
+        advice += f" Mind that not all runs were measured alike: {', '.join(differing)} differ."
+    return Leaderboard(
+        score, higher, places, missing, advice, stability(values), {**(protocol or {}), **shared}
+    )
 
 
-def kendall_tau(first: Sequence[str], second: Sequence[str]) -> float:
-    """Agreement of two orders of the same names: 1 the same, -1 reversed.
-
-    (pairs in the same order - pairs in the other) / pairs.
-    """
-    place = {name: i for i, name in enumerate(second)}
-    pairs = [(a, b) for i, a in enumerate(first) for b in first[i + 1 :]]
-    if not pairs:
-        return 1.0
-    return sum(1 if place[a] < place[b] else -1 for a, b in pairs) / len(pairs)
+def _protocols(runs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
+    """What the protocols of all evaluations have in common, and the names of what differs."""
+    protocols = [run["evaluation"].get("protocol", {}) for run in runs]
+    names = sorted({name for each in protocols for name in each} - FREE)
+    shared, differing = {}, []
+    for name in names:
+        values = [each.get(name) for each in protocols]
+        if all(value == values[0] for value in values):
+            shared[name] = values[0]
+        else:
+            differing.append(name)
+    return shared, differing
 
 
 def _place(family: str, runs: Sequence[Mapping[str, Any]], score: str) -> Place:

@@ -4,7 +4,7 @@
     run_all(jobs, ...)      every job, apart; a failure is a reason, not the end
 
 A run leaves `run.json` in its folder; one that did is not run again, and one that was interrupted
-goes on from its checkpoint.
+goes on from its checkpoint. What its process complained of is in `stderr.txt`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import io
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,14 +30,21 @@ from typing import Any
 import torch
 
 from morphogen.core.bundle import Bundle
-from morphogen.core.errors import MorphogenError, RecipeError
+from morphogen.core.errors import MorphogenError, RecipeError, TrainingError
 from morphogen.core.storage import write_text
 from morphogen.evaluation.evaluate import evaluate
+from morphogen.evaluation.pace import Pace, Standing
+from morphogen.training.chain import has_begun, is_finished, stage_folders
+from morphogen.training.options import Budget
 from morphogen.training.run import train
 
 WATTS_PER_CORE = 10.0  # of a busy core, with its share of memory and power supply
+TICK = 1.0  # seconds between two looks at what is running
+STDERR, ERROR = "stderr.txt", "error: "  # the file, and what its line with the reason starts with
 Runs = Iterator[tuple["Job", dict[str, Any]]]
-Execute = Callable[[Sequence["Job"]], Runs]
+OnStanding = Callable[[Standing], None]
+See = Callable[[Sequence["Job"]], object]
+Execute = Callable[[Sequence["Job"], See], Runs]  # tells what is running, now and then
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Job:
     """One training and its evaluation, as a process that may run elsewhere is told of it."""
 
     source: str
-    family: str
+    family: str  # or a chain of them
     seed: int
     budget: str
     num: int
@@ -55,34 +64,41 @@ class Job:
         """What its folder is called."""
         return Path(self.out).name
 
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return f"{self.family}, seed {self.seed}"
+
 
 def run_one(job: Job) -> dict[str, Any]:
     """Train, or go on with what an interruption left, and evaluate; leave run.json in the folder.
 
     Call it in a process of its own: memory and processor time are those of the whole process.
+    Raises `TrainingError` when the training was stopped before its budget was spent.
     """
     out = Path(job.out)
     started = time.process_time()
-    if not (out / "config.json").exists() or (out / "checkpoint").exists():
-        resumable = (out / "checkpoint").exists()
+    if not is_finished(out):
         train(
             job.source, job.family, budget=job.budget, seed=job.seed, settings=job.settings,
-            out=out, resume=resumable,
+            out=out, resume=has_begun(out),
         )  # fmt: skip
+    if not is_finished(out):
+        raise TrainingError("stopped before its budget was spent: the same command goes on with it")
     trained = time.process_time() - started
     bundle = Bundle.open(out)
     record = evaluate(bundle, job.source, num=job.num, seed=job.seed)
-    last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
+    stages = [_last_log(folder) for folder in stage_folders(out)]
     scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there
     run = {
         "family": job.family,
         "seed": job.seed,
-        "seconds": last["seconds"],
-        "steps": last["step"],
-        "num_parameters": sum(p.numel() for p in bundle.family.parameters()),
+        "seconds": sum(log["seconds"] for log in stages),
+        "steps": sum(log["step"] for log in stages),
+        "num_parameters": _num_parameters(bundle),
         "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale,
         "watt_hours": trained * WATTS_PER_CORE / 3600,
-        "alarms": sorted({alarm["kind"] for alarm in bundle.metrics.get("alarms", [])}),
+        "alarms": sorted({kind for folder in stage_folders(out) for kind in _alarms(folder)}),
         "evaluation": record,
         "sheet": next(
             (str(p.relative_to(out)) for p in sorted((out / "samples").glob("final.*"))), None
@@ -92,11 +108,30 @@ def run_one(job: Job) -> dict[str, Any]:
     return run
 
 
-def run_all(jobs: Sequence[Job], *, workers: int, on: str, on_run: Callable[[str], None]) -> Runs:
+def _last_log(folder: Path) -> dict[str, Any]:
+    log: dict[str, Any] = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
+    return log
+
+
+def _alarms(folder: Path) -> set[str]:
+    metrics = json.loads((folder / "metrics.json").read_text())
+    return {alarm["kind"] for alarm in metrics.get("alarms", [])}
+
+
+def _num_parameters(bundle: Bundle) -> int:
+    """Of the model and of those in whose latents it works."""
+    models, codec = [bundle.family], bundle.codec
+    while (inner := getattr(codec, "inner", None)) is not None:
+        models.append(codec.model)  # type: ignore[attr-defined]
+        codec = inner
+    return sum(p.numel() for model in models for p in model.parameters())
+
+
+def run_all(jobs: Sequence[Job], *, workers: int, on: str, on_standing: OnStanding) -> Runs:
     """Every job with its run, or with {"error": reason}; those done before come at once.
 
     `workers` processes at once share this machine's cores, where `on` is "local"; else they are
-    tasks on Ray. `on_run` hears a line for every run that ends.
+    tasks on Ray. `on_standing` hears what is running and how long the rest takes.
     """
     left = []
     for job in jobs:
@@ -105,10 +140,20 @@ def run_all(jobs: Sequence[Job], *, workers: int, on: str, on_run: Callable[[str
             yield job, json.loads(file.read_text())
         else:
             left.append(job)
+    if not left:
+        return
+    pace = Pace(len(left), Budget.parse(left[0].budget).seconds)
+
+    def see(running: Sequence[Job]) -> None:
+        on_standing(pace.see([job.title for job in running]))
+
     execute = _locally(workers) if on == "local" else _on_ray(on)
-    for number, (job, run) in enumerate(execute(left), 1):
-        said = run.get("error") or f"done, {run['steps']:,} steps"
-        on_run(f"[{number}/{len(left)}] {job.family}, seed {job.seed}: {said}")
+    for job, run in execute(left, see):
+        if failed := "error" in run:
+            folder = Path(job.out).parent.name
+            run = {"error": f"{run['error']} (see {folder}/{job.name}/{STDERR})"}
+        said = f"failed: {run['error']}" if failed else f"done, {run['steps']:,} steps"
+        on_standing(pace.end(job.title, f"{job.title}: {said}", failed=failed))
         yield job, run
 
 
@@ -116,14 +161,17 @@ def _locally(workers: int) -> Execute:
     """`workers` processes at once, the cores shared evenly."""
     threads = max(1, torch.get_num_threads() // workers)  # fewer where OMP_NUM_THREADS says so
 
-    def execute(jobs: Sequence[Job]) -> Runs:
+    def execute(jobs: Sequence[Job], see: See) -> Runs:
         with ThreadPoolExecutor(workers) as pool:
-            running = {pool.submit(_in_a_process, job, threads): job for job in jobs}
+            left = {pool.submit(_in_a_process, job, threads): job for job in jobs}
             try:
-                for done in as_completed(running):
-                    yield running[done], done.result()
+                while left:
+                    see([job for each, job in left.items() if each.running()])
+                    done, _ = wait(left, timeout=TICK, return_when=FIRST_COMPLETED)
+                    for each in done:
+                        yield left.pop(each), each.result()
             except BaseException:
-                for each in running:
+                for each in left:
                     each.cancel()
                 raise
 
@@ -134,12 +182,27 @@ def _in_a_process(job: Job, threads: int) -> dict[str, Any]:
     """Run a job apart; a failure is a reason and not the end of the comparison."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "morphogen.evaluation.runs", json.dumps(asdict(job))]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        run: dict[str, Any] = json.loads(Path(job.out, "run.json").read_text())
+    out = Path(job.out)
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / STDERR).open("w") as said:
+        code = subprocess.run(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=said, check=False
+        ).returncode
+    if code == 0:
+        run: dict[str, Any] = json.loads((out / "run.json").read_text())
         return run
-    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-    return {"error": lines[-1]}
+    return {"error": why_ended(code, (out / STDERR).read_text())}
+
+
+def why_ended(code: int, said: str) -> str:
+    """Why a process failed, in a line: the signal that ended it, else what it called its error,
+    else the last that it said."""
+    if code < 0:
+        memory = ", which is what happens when memory runs out" if code == -signal.SIGKILL else ""
+        return f"it was ended by {signal.Signals(-code).name}{memory}"
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
+    return (errors or lines or [f"it ended with exit code {code}"])[-1]
 
 
 def _on_ray(address: str) -> Execute:
@@ -162,20 +225,24 @@ def _on_ray(address: str) -> Execute:
                     archive.add(here.out, arcname=job.name)
             return run, packed.getvalue()
 
-    def execute(jobs: Sequence[Job]) -> Runs:
+    def execute(jobs: Sequence[Job], see: See) -> Runs:
         if not ray.is_initialized():
             ray.init(address=None if address == "ray" else address, log_to_driver=False)
-        cores = int(min(n["Resources"].get("CPU", 1) for n in ray.nodes() if n["Alive"]))
+        machines = [int(n["Resources"].get("CPU", 1)) for n in ray.nodes() if n["Alive"]]
+        cores = min(machines)
+        at_once = sum(each // cores for each in machines)
         task = ray.remote(num_cpus=cores)(remote)
-        running = {task.remote(job, cores): job for job in jobs}
-        while running:
-            (done,), _ = ray.wait(list(running))
-            job = running.pop(done)
-            run, packed = ray.get(done)
-            if packed:
-                with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-                    archive.extractall(Path(job.out).parent, filter="data")
-            yield job, run
+        left = {task.remote(job, cores): job for job in jobs}
+        while left:
+            see(list(left.values())[:at_once])  # they start in the order they were asked for
+            done, _ = ray.wait(list(left), timeout=TICK)
+            for each in done:
+                job = left.pop(each)
+                run, packed = ray.get(each)
+                if packed:
+                    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+                        archive.extractall(Path(job.out).parent, filter="data")
+                yield job, run
 
     return execute
 
@@ -186,7 +253,11 @@ def _main(text: str) -> None:
     try:
         run_one(Job(**{**about, "settings": tuple(about["settings"])}))
     except MorphogenError as error:
-        sys.exit(error.message)
+        sys.exit(f"{ERROR}{error}")
+    except Exception as error:
+        traceback.print_exc()
+        first = next(iter(str(error).splitlines()), "")
+        sys.exit(f"{ERROR}{type(error).__name__}: {first}")
 
 
 if __name__ == "__main__":

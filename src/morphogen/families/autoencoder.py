@@ -44,6 +44,7 @@ class Autoencoder(Family):
 
     default_backbone: ClassVar[str] = "conv"
     train_defaults: ClassVar[dict[str, Any]] = {"optimizer": "muon", "lr": 3e-3}
+    prior_family: ClassVar[str | None] = "flow_matching"
     papers: ClassVar[tuple[str, ...]] = ("vincent2008extracting", "ghosh2020variational")
 
     def __init__(

@@ -81,10 +81,7 @@ class Autoregressive(Family):
     @classmethod
     def refuses(cls, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
         """Values must be finitely many, and not too many of them in a row."""
-        advice = (
-            "train --family vq_vae first, then --family autoregressive --through its bundle; "
-            "or --family flow_matching"
-        )
+        advice = "--family vq_vae+autoregressive, which learns tokens first; or flow_matching"
         if spec.kind == "real" and (spec.levels is None or spec.levels > MOST_LEVELS):
             return RefusedPair(
                 "an autoregressive model draws from a finite set of values",

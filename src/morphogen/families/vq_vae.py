@@ -16,7 +16,7 @@ vq   The nearest of `codebook_size` entries e_k = c_k W, where the c_k are fixed
 
 Space to depth turns blocks of `patch_size` positions along each axis into channels, exactly and at
 no cost; the networks then run on the small grid. The tokens, row by row, are a sequence: to sample,
-learn them with another family (`--family autoregressive --through models/vq`).
+learn them with another family (`--family vq_vae+autoregressive`, or later `--through models/vq`).
 
 Legend: B batch, C channels, F features of a code, P values in a patch, L tokens, V vocabulary.
 """
@@ -57,6 +57,7 @@ class VQVAE(Family):
         "CanSample": "a vq_vae has no prior: learn its tokens with another family, "
         "morphogen train DATA --family autoregressive --through BUNDLE"
     }
+    prior_family: ClassVar[str | None] = "autoregressive"
     papers: ClassVar[tuple[str, ...]] = (
         "vandenoord2017neural",
         "mentzer2024finite",

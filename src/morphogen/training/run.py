@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from morphogen.core import discover
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import BundleError, TrainingError
 from morphogen.core.recipe import Recipe
 from morphogen.data.dataset import Data, load
+from morphogen.training import chain
+from morphogen.training.chain import Chain, in_latents
 from morphogen.training.session import OnLog, Session
 
 
@@ -28,7 +29,8 @@ def train(
     resume: bool = False,
     on_log: OnLog | None = None,
 ) -> Bundle:
-    """Train a family on data and return the bundle, which is also written to `out`.
+    """Train a family, or a chain of them such as "vq_vae+autoregressive" (see `training.chain`), on
+    data and return the bundle, which is also written to `out`.
 
     `through` is a trained bundle whose latents are learned in place of the data (latent diffusion,
     VQ + transformer). With `resume`, the run in `out` goes on where its last checkpoint stands, and
@@ -37,14 +39,19 @@ def train(
 
     Raises `MorphogenError`s that say what to type next.
     """
-    session = prepare(
+    stages = sessions(
         data, family, recipe=recipe, settings=settings, backbone=backbone, budget=budget,
         seed=seed, through=through, out=out, resume=resume,
     )  # fmt: skip
-    return session.train(on_log or (lambda log: None))
+    return [session.train(on_log or (lambda log: None)) for session in stages][-1]
 
 
-def prepare(
+def prepare(data: Data | Path | str | None, family: str | None = None, **arguments: Any) -> Session:
+    """All that comes before the first step of `train`, with the same arguments."""
+    return next(sessions(data, family, **arguments))
+
+
+def sessions(
     data: Data | Path | str | None,
     family: str | None = None,
     *,
@@ -56,21 +63,32 @@ def prepare(
     through: Bundle | Path | str | None = None,
     out: Path | str | None = None,
     resume: bool = False,
-) -> Session:
-    """All that comes before the first step of `train`, with the same arguments."""
-    if resume:
-        return Session.resumed(data, _existing(out))
-    if recipe is None:
-        recipe = Recipe()
-    wanted = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
-    wanted = _with_arguments(wanted, family, backbone, budget, seed).with_settings(settings)
+) -> Iterator[Session]:
+    """What `train` runs, with the same arguments: one session, or one for each stage of a chain,
+    prepared when the one before is over."""
+    begun = Chain.of(_existing(out)) if resume else None
+    if resume and begun is None:
+        yield Session.resumed(data, _existing(out))
+        return
+    if begun is not None:
+        wanted, data, through = begun.recipe, data or begun.source, through or begun.through
+    else:
+        wanted = recipe if isinstance(recipe, Recipe) else _read(recipe)
+        wanted = _with_arguments(wanted, family, backbone, budget, seed).with_settings(settings)
     if data is None:
         raise TrainingError("there is no data to train on", hint="morphogen train photos/")
     loaded = data if isinstance(data, Data) else load(data, **_codec_options(wanted))
+    source, bundle = loaded.about()["source"], None
     if through is not None:
         bundle = through if isinstance(through, Bundle) else Bundle.open(through)
-        loaded = loaded.through(discover.find("wrapper", "latent_codec").from_bundle(bundle))
-    return Session.started(loaded, wanted, _new_folder(out, wanted))
+        loaded = in_latents(loaded, bundle)
+    folder = _existing(out) if resume else _new_folder(out, wanted)
+    asked = Chain(wanted, source, str(bundle.path) if bundle and bundle.path else None)
+    yield from chain.sessions(loaded, asked, folder, resume=resume)
+
+
+def _read(recipe: Path | str | None) -> Recipe:
+    return Recipe() if recipe is None else Recipe.read(recipe)
 
 
 def _with_arguments(
@@ -108,7 +126,7 @@ def _new_folder(out: Path | str | None, recipe: Recipe) -> Path:
             number += 1
         return Path("models", f"{base}-{number}")
     out = Path(out)
-    if (out / "config.json").exists() or (out / "checkpoint").exists():
+    if (out / "config.json").exists() or chain.has_begun(out):
         raise TrainingError(
             "the folder already holds a run, which is not overwritten",
             where=out,

@@ -1,0 +1,187 @@
+r"""Chains: families trained one after the other, each in the latents of the one before.
+
+    vq_vae+autoregressive           tokens for the items, then the distribution of the tokens
+    autoencoder+flow_matching       a code for the items, then the distribution of the code
+
+Every stage has one share of the budget, and the last, which draws the items, has two: a third and
+two thirds where there are two stages. Options of [train] are for all stages, those of [family] and
+[backbone] for the stages that have them. The bundle of the last stage is the chain's:
+
+    OUT/config.json ...       it, which needs no other
+    OUT/chain.json            what was asked for: an interrupted chain goes on from it
+    OUT/1_vq_vae/             the bundle of each stage before
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from morphogen.core import discover
+from morphogen.core.bundle import Bundle
+from morphogen.core.capability import CanReconstruct, missing
+from morphogen.core.errors import RecipeError, RefusedPair, did_you_mean
+from morphogen.core.recipe import Recipe, build_family
+from morphogen.core.schema import options
+from morphogen.core.storage import write_text
+from morphogen.data.dataset import Data
+from morphogen.training.checkpoint import FOLDER
+from morphogen.training.options import Budget, TrainOptions
+from morphogen.training.session import Session, check_unchanged
+
+RECORD = "chain.json"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What was asked of a chain."""
+
+    recipe: Recipe  # its family's name is that of the chain
+    source: str  # of the data
+    through: str | None = None  # the bundle in whose latents the first stage is trained
+
+    @classmethod
+    def of(cls, out: Path) -> Chain | None:
+        """The chain that was begun in `out`; None where there is none."""
+        if not (out / RECORD).exists():
+            return None
+        about = json.loads((out / RECORD).read_text())
+        return cls(**{**about, "recipe": Recipe.from_json(about["recipe"])})
+
+    def write(self, out: Path) -> None:
+        """Leave the record in `out`."""
+        about = {**vars(self), "recipe": self.recipe.to_json()}
+        write_text(out / RECORD, json.dumps(about, indent=2) + "\n")
+
+
+def families_of(name: str) -> list[str]:
+    """The families of a chain, the first one first; of a single family, itself."""
+    return name.split("+")
+
+
+def stage_folders(out: Path) -> list[Path]:
+    """Where the stages of the run in `out` are, the first one first; of a single family, `out`."""
+    chain = Chain.of(out)
+    return [out] if chain is None else _folders(out, chain.recipe)
+
+
+def is_finished(out: Path) -> bool:
+    """Whether the run in `out` spent its budget: one that was stopped keeps its checkpoint."""
+    return (out / "config.json").exists() and not (out / FOLDER).exists()
+
+
+def has_begun(out: Path) -> bool:
+    """Whether there is a run in `out` to go on with."""
+    return (out / FOLDER).exists() or (out / RECORD).exists()
+
+
+def sessions(data: Data, chain: Chain, out: Path, *, resume: bool = False) -> Iterator[Session]:
+    """The trainings of a chain, or the one of a single family, each prepared when the one before
+    is over. With `resume`, those that are left. A stage that was stopped is the last.
+
+    Raises `MorphogenError`s before anything is trained where the stages do not fit one another.
+    """
+    recipes = stage_recipes(chain.recipe, data)
+    if len(recipes) > 1 and not resume:
+        chain.write(out)
+    before: Bundle | None = None
+    for recipe, folder in zip(recipes, _folders(out, chain.recipe), strict=True):
+        if before is not None:
+            data = in_latents(data, before)
+        if resume and folder != out and is_finished(folder):
+            before = Bundle.open(folder)
+            check_unchanged(data, before.data)
+            continue
+        begun = resume and ((folder / FOLDER).exists() or (folder / "config.json").exists())
+        session = Session.resumed(data, folder) if begun else Session.started(data, recipe, folder)
+        yield session
+        if session.run.stop:
+            return
+        data, before = session.data, session.bundle()
+
+
+def in_latents(data: Data, bundle: Bundle) -> Data:
+    """The same items as the latents of a trained model."""
+    return data.through(discover.find("wrapper", "latent_codec").from_bundle(bundle))
+
+
+def stage_recipes(recipe: Recipe, data: Data) -> list[Recipe]:
+    """The recipe of each stage, for `data`; of a single family, the recipe itself.
+
+    Every stage is built once, untrained, so that what does not fit is found before hours are spent.
+    Raises `RefusedPair` or `RecipeError`.
+    """
+    names = _names(recipe)
+    if len(names) == 1:
+        return [recipe]
+    spec, recipes = data.spec, []
+    budget = Budget.parse(str(recipe.train.get("budget", TrainOptions.budget)))
+    for number, name in enumerate(names, 1):
+        is_last = number == len(names)
+        own = _options_of(name, recipe, spec)
+        own.train["budget"] = part_of(budget, (2 if is_last else 1) / (len(names) + 1))
+        recipes.append(own)
+        with torch.random.fork_rng(devices=[]):
+            model: Any = build_family(own, spec, data.conditions)
+        if is_last:
+            break
+        if lacking := missing(model, CanReconstruct):
+            raise RefusedPair(
+                f"{name} has no latents to go on with: it has no {', '.join(lacking)}",
+                found="+".join(names),
+                expected="a family that encodes and decodes, such as vae or vq_vae, before a +",
+            )
+        spec = replace(model.latent_spec, levels=None)
+    _check_used(recipe, recipes)
+    return recipes
+
+
+def part_of(budget: Budget, share: float) -> str:
+    """A share of a budget, as it is typed."""
+    if budget.steps is not None:
+        return f"{max(1, round(budget.steps * share))}steps"
+    unit = "epochs" if budget.seconds is None else "s"
+    return f"{round((budget.seconds or budget.epochs or 1) * share, 4):.12g}{unit}"
+
+
+def _names(recipe: Recipe) -> list[str]:
+    return families_of(str(recipe.family.get("name", "")))
+
+
+def _folders(out: Path, recipe: Recipe) -> list[Path]:
+    before = [out / f"{number}_{name}" for number, name in enumerate(_names(recipe)[:-1], 1)]
+    return [*before, out]
+
+
+def _options_of(name: str, recipe: Recipe, spec: Any) -> Recipe:
+    """A stage's part of a chain's recipe: what its family and its backbone have options for."""
+    family = discover.find("family", name)
+    backbone_name = recipe.backbone.get("name") or family.backbone_for(spec)
+    known = {"family": family, "backbone": discover.find("backbone", backbone_name)}
+    own = Recipe.from_json(recipe.to_json())
+    for table, component in known.items():
+        given = getattr(own, table)
+        fitting = {key: value for key, value in given.items() if key in options(component)}
+        setattr(own, table, fitting)
+    own.family["name"], own.backbone["name"] = name, backbone_name
+    return own
+
+
+def _check_used(recipe: Recipe, recipes: Sequence[Recipe]) -> None:
+    """Raise `RecipeError` for an option that no stage has."""
+    for table in ("family", "backbone"):
+        components = [discover.find(table, getattr(own, table)["name"]) for own in recipes]
+        known = {"name"}.union(*map(options, components))
+        for key in getattr(recipe, table):
+            if key not in known:
+                raise RecipeError(
+                    f"no stage has an option {key!r}.{did_you_mean(key, known)}",
+                    found=f"{table}.{key}",
+                    expected=", ".join(sorted(known - {"name"})),
+                    where=recipe.family["name"],
+                )
