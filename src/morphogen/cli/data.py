@@ -1,4 +1,4 @@
-"""`morphogen data check photos/`, `dedupe`, `split`, `snapshot`, `restore`, `diff`: clean data."""
+"""`morphogen data check photos/`, `dedupe`, `redact`, `split`, `snapshot`, ...: clean data."""
 
 from __future__ import annotations
 
@@ -47,6 +47,21 @@ def dedupe(
         number = found.move_to(move_to)
         if not as_json:
             print(f"{number:,} files moved to {move_to}")
+
+
+@data.command()
+def redact(
+    table: Annotated[str, typer.Argument(help="a table of captions, such as captions.csv")],
+    *,
+    out: Annotated[str, typer.Option(help="the new table; it must not exist")],
+    modality: Modality = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a table with a placeholder for each e-mail address, phone number and the like."""
+    from morphogen.cli._parts import print_found
+    from morphogen.data.redact import redact as redact_table
+
+    print_found(redact_table(table, out, modality), as_json)
 
 
 @data.command()

@@ -97,6 +97,24 @@ class CanFindDefects(Protocol):
         """What is odd in the files of `source`, file by file."""
 
 
+@dataclass(frozen=True)
+class Text:
+    """A text that comes with the data: a caption, a cell of a table, the name of a file."""
+
+    name: str  # where it stands: the file, or `file#row`
+    field: str  # the column; "file name" or "folder name" for a name
+    text: str
+    is_name: bool = False  # of a file or folder, without its suffix
+
+
+@runtime_checkable
+class CanListTexts(Protocol):
+    """Optional for a codec: every text that comes with its items, for what hides in texts."""
+
+    def texts(self, source: Path | str) -> Iterator[Text]:
+        """Captions, cells and names of `source`; what cannot be read is left to `read` to tell."""
+
+
 @runtime_checkable
 class CanMark(Protocol):
     """Optional for a codec: files that it wrote can carry a few words about themselves."""

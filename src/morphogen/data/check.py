@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from morphogen.core.codec import CanFindDefects, CanFingerprint, Problem
+from morphogen.core.codec import CanFindDefects, CanFingerprint, CanListTexts, Codec, Problem
 from morphogen.core.errors import DataError
 from morphogen.data.dataset import build_codec, find_modality
 from morphogen.data.duplicates import groups_of
 from morphogen.data.inspect import Inspection, inspect_with
+from morphogen.data.personal import INSTALL, SCOPE, Finder
 from morphogen.data.scan import Scan
 from morphogen.data.splits import check_leaks
 
@@ -49,6 +50,7 @@ def check(
     problems += _mixtures(found)
     if isinstance(codec, CanFindDefects):
         problems += codec.defects(source)
+    _personal(codec, source, found, problems)
     found.problems = list({(each.name, each.reason): each for each in problems}.values())
     if found.error is None and scan.splits:
         try:
@@ -104,6 +106,34 @@ def _captions(scan: Scan) -> Iterator[Problem]:
         if len(names) >= SAME_CAPTION and len(same) > 1:
             reason = f"{len(names):,} items have the caption {caption!r}: {', '.join(names[1:4])}"
             yield Problem(names[0], reason, "describe what tells them apart", field="caption")
+
+
+def _personal(codec: Codec, source: Path | str, found: Inspection, problems: list[Problem]) -> None:
+    """Add what personal data the texts hold to `problems`, cover it where facts and problems quote
+    texts, and say in a line what was looked for."""
+    if not isinstance(codec, CanListTexts):
+        found.facts["personal_data"] = "not looked for: this modality lists no texts"
+        return
+    try:
+        finder = Finder()
+    except DataError:
+        found.facts["personal_data"] = f"not looked for; to have it done: {INSTALL}"
+        return
+    for each in problems:
+        each.reason = finder.redact(each.reason) if each.field else each.reason
+    found.facts = _covered(found.facts, finder)
+    counts: Counter[str] = Counter()
+    problems += finder.problems(codec.texts(source), counts)
+    total = counts.pop("", 0)
+    fields = ", ".join(f"{number:,} in {field}" for field, number in counts.most_common())
+    found.facts["personal_data"] = f"{fields or 'none'}, of {total:,} texts; {SCOPE}"
+
+
+def _covered(fact: Any, finder: Finder) -> Any:
+    """A fact without personal data: class names and tags are texts of the user's."""
+    if isinstance(fact, dict):
+        return {_covered(name, finder): _covered(value, finder) for name, value in fact.items()}
+    return finder.redact(fact) if isinstance(fact, str) else fact
 
 
 def _mixtures(found: Inspection) -> Iterator[Problem]:

@@ -154,6 +154,9 @@ def _shown(value: Any, most: int = 8) -> str:
     """One line for a fact; long tables are cut, saying so."""
     if not isinstance(value, dict):
         return f"{value:,}" if isinstance(value, int) else str(value)
-    pairs = [f"{name} {count:,}" for name, count in list(value.items())[:most]]
+    pairs = [
+        f"{name} ({_shown(count)})" if isinstance(count, dict) else f"{name} {_shown(count)}"
+        for name, count in list(value.items())[:most]
+    ]
     more = len(value) - len(pairs)
     return ", ".join(pairs) + (f", and {more:,} more" if more else "")

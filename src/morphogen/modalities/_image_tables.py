@@ -244,7 +244,7 @@ def is_saved_dataset(path: Path) -> bool:
 def read_hugging_face(source: str, report: Report, limit: int) -> Iterator[Item]:
     """`hf://user/name[:config]`, `hf://<local folder>`, or a folder made by `save_to_disk`."""
     name = source.removeprefix("hf://")
-    datasets, found = _load_hugging_face(name)
+    datasets, found = load_hugging_face(name)
     splits = found if isinstance(found, Mapping) else {None: found}
     for split, rows in splits.items():
         column, conditions = _hugging_face_columns(datasets, rows.features, name)
@@ -266,7 +266,8 @@ def _class_name(names: Sequence[str] | None, value: Any) -> Any:
     return names[value] if names and isinstance(value, int) else value
 
 
-def _load_hugging_face(name: str) -> tuple[Any, Any]:
+def load_hugging_face(name: str) -> tuple[Any, Any]:
+    """The package, and the dataset: of one split, or a mapping of several."""
     try:
         import datasets
     except ImportError as error:

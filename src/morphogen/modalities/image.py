@@ -19,7 +19,7 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
-from morphogen.core.codec import Codec, Fingerprint, Item, Problem, Report
+from morphogen.core.codec import Codec, Fingerprint, Item, Problem, Report, Text
 from morphogen.core.errors import DataError, RefusedPair, did_you_mean
 from morphogen.core.spec import TensorSpec
 from morphogen.modalities import _image_fingerprint
@@ -36,6 +36,7 @@ from morphogen.modalities._image_defects import find_defects
 from morphogen.modalities._image_grid import draw_map, write_pictures
 from morphogen.modalities._image_marks import mark
 from morphogen.modalities._image_sources import read_source, recognise
+from morphogen.modalities._image_texts import find_texts
 
 LARGEST = 64  # the short side taken when the user names none: what CPUs train in minutes
 STEP = 8  # sizes are multiples of this, so that networks can halve them three times
@@ -244,6 +245,10 @@ class Image(Codec):
     def defects(self, source: Path | str) -> Iterator[Problem]:
         """Odd files and rows; see `_image_defects`."""
         yield from find_defects(source)
+
+    def texts(self, source: Path | str) -> Iterator[Text]:
+        """Captions, other cells, and names of files and folders; see `_image_texts`."""
+        yield from find_texts(source)
 
     # -- recognising -----------------------------------------------------------------------------
 
