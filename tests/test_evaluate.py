@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image as Pillow
 from torch import Tensor, nn
 
 from morphogen.core.batch import Batch
@@ -16,9 +17,11 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.errors import DataError, MeasurementError
 from morphogen.core.random import generator, randint, randn
 from morphogen.core.recipe import Recipe
-from morphogen.data.dataset import Data
+from morphogen.core.storage import read_tensors, write_tensors
+from morphogen.data.dataset import Data, load
 from morphogen.evaluation.evaluate import evaluate, read_scores
 from morphogen.evaluation.features import feature_extractor, hash_tensors
+from morphogen.training.run import train
 
 
 def pictures(num: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -113,7 +116,8 @@ def test_an_evaluation_is_written_with_its_protocol_and_repeats_itself(tmp_path:
     assert protocol["features_sha256"] == record["features"]["weights_sha256"]
     assert "frechet: n is small: 150 items" in record["warnings"][0]
     page = (folder / "evaluation.html").read_text()
-    assert page.count("data:image/png;base64,") == 3  # samples, real items, suspicious pairs
+    # Samples, real items, suspicious pairs, groups.
+    assert page.count("data:image/png;base64,") == 4
     assert record["copying"]["verdict"] == "no sign of copying"
     assert "Copying: no sign of copying" in page
     assert "http" not in page.replace("http-equiv", "")
@@ -141,6 +145,25 @@ def test_features_are_of_a_classifier_that_works_and_come_from_the_cache(cache: 
     x = data.test.batch(torch.arange(10)).x
     assert first.features(x).shape == (10, 128)
     assert torch.equal(first.features(x), second.features(x))
+
+
+def test_another_machine_judges_with_the_judge_in_the_bundle(cache: Path, tmp_path: Path) -> None:
+    data, folder = make_data(200), tmp_path / "bundle"
+    folder.mkdir()
+    first = evaluate(make_bundle(data, path=folder), data)
+    own = next(folder.glob("features-*.safetensors"))
+    cached = cache / own.name
+    assert cached.read_bytes() == own.read_bytes()
+
+    # Another machine rounds otherwise: its own judge, trained on the same data, is another one.
+    weights = read_tensors(cached)
+    write_tensors(cached, {name: value + 1e-3 for name, value in weights.items()})
+    theirs = cached.read_bytes()
+    again = evaluate(make_bundle(data, path=folder), data)
+    assert (again["scores"], again["protocol"]) == (first["scores"], first["protocol"])
+    without = evaluate(make_bundle(data), data)
+    assert without["protocol"]["features_sha256"] != first["protocol"]["features_sha256"]
+    assert cached.read_bytes() == theirs  # what came with a bundle judges nothing else
 
 
 def test_without_labels_the_extractor_says_that_its_classes_are_clusters() -> None:
@@ -223,3 +246,17 @@ def test_a_model_that_replays_training_items_is_found_out() -> None:
     assert record["copying"]["verdict"] == "copies"
     # Its distance to held-out items is as good as real data's: only the copying test tells.
     assert record["scores"]["frechet_ratio"]["value"] < 2
+
+
+def test_the_data_is_split_as_it_was_for_training(tmp_path: Path) -> None:
+    x, labels = pictures(80, 0)
+    for number, (picture, label) in enumerate(zip(x, labels.tolist(), strict=True)):
+        file = tmp_path / "photos" / str(label) / f"p{number // 4:02d}-{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Pillow.fromarray(picture.numpy()).save(file)
+    settings = [r"modality.group_by=(p\d+)-", "backbone.name=mlp", "backbone.model_dim=8"]
+    out = tmp_path / "run"
+    train(tmp_path / "photos", "supervised", budget="1steps", out=out, settings=settings)
+    protocol = evaluate(out)["protocol"]
+    assert protocol["data_digest"] == protocol["trained_on_digest"]
+    assert protocol["data_digest"] != load(tmp_path / "photos").digest

@@ -15,6 +15,10 @@ def evaluate(
     num: Annotated[int, typer.Option(min=2, help="how many samples, at most")] = 10_000,
     seed: Annotated[int, typer.Option(help="same seed, same score")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="label to look for bias by, may be repeated; default: all there are"),
+    ] = None,
     gate: Annotated[
         str | None, typer.Option(help="TOML file of demands; exit code 1 if one is not met")
     ] = None,
@@ -29,7 +33,7 @@ def evaluate(
 
     demands = read_gate(gate) if gate else {}
     opened = Bundle.open(bundle, trust=trust, device=device)
-    record = score(opened, data, num=num, seed=seed)
+    record = score(opened, data, num=num, seed=seed, groups=group)
     missed = failures(record, demands)
     if as_json:
         print_json({**record, "gate": missed} if gate else record)
@@ -37,6 +41,9 @@ def evaluate(
         print_table(list(_rows(record)))
         if copying := record.get("copying"):
             print(f"copying: {copying['verdict']}: {copying['reason']}")
+        for told in record.get("groups", {}).values():
+            for finding in told["findings"]:
+                print(f"groups: {finding}")
         for warning in record.get("warnings", []):
             print(f"note: {warning}")
         print(f"page: {opened.path}/evaluation.html")

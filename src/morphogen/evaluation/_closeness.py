@@ -172,11 +172,11 @@ def authenticity(distance: Tensor, spacing: Tensor) -> tuple[float, float, float
     return value, *binomial_interval(value * len(distance), len(distance))
 
 
-def binomial_interval(hits: float, num: float) -> tuple[float, float]:
+def binomial_interval(hits: float, num: float, level: float = INTERVAL) -> tuple[float, float]:
     """Clopper & Pearson's interval for a share."""
     from scipy.stats import beta
 
-    rest = (1 - INTERVAL) / 2
+    rest = (1 - level) / 2
     low = 0.0 if hits <= 0 else float(beta.ppf(rest, hits, num - hits + 1))
     high = 1.0 if hits >= num else float(beta.ppf(1 - rest, hits + 1, num - hits))
     return low, high

@@ -16,6 +16,7 @@ from morphogen.core import discover
 from morphogen.core.bundle import read_config
 from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import write_text
+from morphogen.evaluation import _group_report
 
 
 def write_card(path: Path | str) -> Path:
@@ -120,6 +121,12 @@ def _evaluation(metrics: Mapping[str, Any]) -> str:
         else "Copying was not judged."
     )
     said += [f"- {warning}" for warning in record.get("warnings", [])]
+    for label, told in sorted(record.get("groups", {}).items()):
+        said.append(f"### Groups: {label}")
+        said += [f"- {finding}" for finding in told["findings"]]
+        said += _group_report.summary(told)
+        if told["measured"]:
+            said.append(_table(*_group_report.table(told)))
     facts = [(_words(name), f"`{value}`") for name, value in sorted(record["protocol"].items())]
     said += ["How it was measured:", _table(("", ""), facts)]
     return "\n\n".join(said)

@@ -5,6 +5,7 @@
     likelihood       bits per dimension of held-out items, where the model has one
     reconstruction   error of rebuilding held-out items
     prediction       accuracy or absolute error on held-out items
+    groups           shares in data and samples, and each of these by group (see `groups`)
 
 The reference is the held-out split and never the training split, which a model may copy. All
 scores are `core.measurement.Measurement`s: two evaluations compare when their protocols agree.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,12 @@ from morphogen.core.measurement import Measurement
 from morphogen.core.random import generator, mix_seed
 from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
+from morphogen.evaluation._judge import Samples
 from morphogen.evaluation.copying import copying
 from morphogen.evaluation.features import FeatureExtractor, feature_extractor, parts
+from morphogen.evaluation.groups import ItemScores, class_names, labels_of, measure_groups
 from morphogen.evaluation.page import write_page
-from morphogen.evaluation.scores import FeatureSets, check_enough, measure
+from morphogen.evaluation.scores import FeatureSets, as_record, check_enough, measure
 
 MOST_ITEMS = 10_000  # generated and reference items, unless told
 MOST_SCORED = 2_000  # held-out items whose likelihood and reconstruction are measured
@@ -58,14 +61,18 @@ def evaluate(
     num: int | None = None,
     seed: int = 0,
     device: str | None = None,
+    *,
+    groups: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Score a bundle against held-out data; write metrics.json and evaluation.html into it.
 
     `data` defaults to what the bundle was trained on, `num` to as many items as the training split
-    has, 10,000 at most. Raises `DataError` where there is nothing held out to compare with.
+    has, 10,000 at most, and `groups`, labels to look for bias by, to all that there are. Raises
+    `DataError` where there is nothing held out to compare with.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    loaded = data if isinstance(data, Data) else load(data or bundle.data["source"])
+    reading = bundle.data.get("options", {})  # split as in training, or a part would be known
+    loaded = data if isinstance(data, Data) else load(data or bundle.data["source"], **reading)
     if len(loaded.test) < 2:
         raise DataError(
             "an evaluation needs held-out items",
@@ -73,25 +80,32 @@ def evaluate(
             expected="at least two test items",
             hint="add items to the data, or a test folder",
         )
+    labels = labels_of(loaded, groups)
     if device is not None:
         bundle.family.to(device)
     bundle.family.eval()
     record: dict[str, Any] = {"protocol": _protocol(bundle, loaded, seed), "warnings": []}
     found: list[Measurement] = []
-    shown: Tensor | None = None
+    items: list[ItemScores] = []
+    judged: Samples | None = None
+    x: Tensor | None = None
     pairs: Tensor | None = None
     if not missing(bundle.family, CanSample):
-        samples = _draw(record, bundle, loaded, num, seed)
-        extractor = feature_extractor(loaded, device=str(bundle.family.device))
-        found += _judge_samples(record, samples, loaded, extractor, seed)
-        pairs = _search_copies(record, samples, loaded, extractor, seed)
-        shown = samples[:SHOWN]
+        x, asked = _draw(record, bundle, loaded, num, seed)
+        device, folder = str(bundle.family.device), bundle.path
+        extractor = feature_extractor(loaded, device=device, beside=folder)
+        judged = _featured(x, asked, loaded, extractor, seed)
+        found += _judge_samples(record, judged, seed)
+        pairs = _search_copies(record, x, loaded, extractor, seed)
     if bundle.family.spec == loaded.spec:
         with torch.no_grad():
-            found += _likelihood(bundle, loaded, seed)
-            found += _reconstruction(bundle, loaded, seed)
-            found += _prediction(bundle, loaded)
-    record["scores"] = {each.name: _score(each) for each in found}
+            items += _likelihood(bundle, loaded, seed)
+            items += _reconstruction(bundle, loaded, seed)
+            items += _prediction(bundle, loaded)
+    found += [_mean(each) for each in items]
+    record["scores"] = {each.name: as_record(each) for each in found}
+    if labels:
+        record["groups"] = measure_groups(loaded, labels, items, judged, seed)
     record["warnings"] += [
         f"{each.name}: {each.note}" for each in found if each.note.startswith("n is small")
     ]
@@ -106,7 +120,8 @@ def evaluate(
     if bundle.path is not None:
         write_text(bundle.path / "metrics.json", json.dumps(bundle.metrics, indent=2) + "\n")
         real = loaded.test.batch(_some(loaded, seed)[:SHOWN]).x
-        write_page(bundle, record, loaded.codec, real, generated=shown, pairs=pairs)
+        generated = None if x is None else x[:SHOWN]
+        write_page(bundle, record, loaded.codec, real, generated=generated, pairs=pairs)
     return record
 
 
@@ -131,36 +146,45 @@ def _protocol(bundle: Bundle, data: Data, seed: int) -> dict[str, Any]:
 # -- samples -------------------------------------------------------------------------------------
 
 
-def _draw(record: dict[str, Any], bundle: Bundle, data: Data, num: int | None, seed: int) -> Tensor:
-    """Generated items, encoded as the data is."""
+def _draw(
+    record: dict[str, Any], bundle: Bundle, data: Data, num: int | None, seed: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Generated items, encoded as the data is, and the labels that they were asked for with."""
     n = min(num or MOST_ITEMS, len(data.train))
     start = time.perf_counter()
     result = bundle.sample(n, seed=seed)
     record["sampling_seconds_per_1000"] = round(1000 * (time.perf_counter() - start) / n, 3)
-    return _as_data(bundle, data, result.x)
+    asked = {}
+    for label, values in result.values.items():
+        if label in data.conditions:  # by name: another reading of the data may number them anew
+            number = {name: g for g, name in enumerate(class_names(data, label))}
+            asked[label] = torch.tensor([number.get(str(value), -1) for value in values])
+    return _as_data(bundle, data, result.x), asked
 
 
-def _judge_samples(
-    record: dict[str, Any],
-    samples: Tensor,
-    data: Data,
-    extractor: FeatureExtractor,
-    seed: int,
-) -> list[Measurement]:
-    """Every metric over the features of this data."""
+def _featured(
+    x: Tensor, asked: Mapping[str, Tensor], data: Data, extractor: FeatureExtractor, seed: int
+) -> Samples:
+    """Features of the samples, of as many training items, and of held-out items."""
     draw = generator(mix_seed(seed, 1))
-    order = torch.randperm(len(data.train), generator=draw)[: len(samples)]
+    order = torch.randperm(len(data.train), generator=draw)[: len(x)]
     held_out = torch.randperm(len(data.test), generator=draw)[:MOST_ITEMS]
     sets = FeatureSets(
-        extractor.features(samples),
+        extractor.features(x),
         extractor.features_of(data.train, order),
         extractor.features_of(data.test, held_out),
     )
+    return Samples(sets, order, held_out, extractor, asked)
+
+
+def _judge_samples(record: dict[str, Any], samples: Samples, seed: int) -> list[Measurement]:
+    """Every metric over the features of this data."""
+    sets, extractor = samples.sets, samples.extractor
     record["features"] = extractor.facts()
     protocol = record["protocol"] | {
-        "num_generated": len(samples),
-        "num_floor": len(order),
-        "num_reference": len(held_out),
+        "num_generated": len(sets.generated),
+        "num_floor": len(sets.train),
+        "num_reference": len(sets.reference),
         "features": extractor.name,
         "features_sha256": extractor.weights_hash,
     }
@@ -223,7 +247,7 @@ def _some(data: Data, seed: int) -> Tensor:
     return torch.randperm(len(data.test), generator=generator(mix_seed(seed, 3)))[:MOST_SCORED]
 
 
-def _likelihood(bundle: Bundle, data: Data, seed: int) -> list[Measurement]:
+def _likelihood(bundle: Bundle, data: Data, seed: int) -> list[ItemScores]:
     model: Any = bundle.family
     if missing(model, HasLogProb) or log_prob_kind(model) == "up to a constant":
         return []
@@ -234,10 +258,10 @@ def _likelihood(bundle: Bundle, data: Data, seed: int) -> list[Measurement]:
         cond = {name: v for name, v in batch.cond.items() if name in model.conditions}
         found.append(model.log_prob(batch.x, cond=cond, generator=draw).cpu())
     bits = bits_per_dim(torch.cat(found), data.spec)
-    return [_mean("bits_per_dim", bits, False, model.log_prob_is)]
+    return [ItemScores("bits_per_dim", bits, some, False, model.log_prob_is)]
 
 
-def _reconstruction(bundle: Bundle, data: Data, seed: int) -> list[Measurement]:
+def _reconstruction(bundle: Bundle, data: Data, seed: int) -> list[ItemScores]:
     model: Any = bundle.family
     if missing(model, CanReconstruct):
         return []
@@ -248,10 +272,10 @@ def _reconstruction(bundle: Bundle, data: Data, seed: int) -> list[Measurement]:
         error = (again != x) if data.spec.kind == "token" else (again - x).square()
         found.append(error.float().flatten(1).mean(1).cpu())
     name = "share of tokens" if data.spec.kind == "token" else "mean squared error in [-1, 1]"
-    return [_mean("reconstruction_error", torch.cat(found), False, name)]
+    return [ItemScores("reconstruction_error", torch.cat(found), some, False, name)]
 
 
-def _prediction(bundle: Bundle, data: Data) -> list[Measurement]:
+def _prediction(bundle: Bundle, data: Data) -> list[ItemScores]:
     model: Any = bundle.family
     if missing(model, CanPredict) or model.target not in data.test.cond:
         return []
@@ -265,23 +289,19 @@ def _prediction(bundle: Bundle, data: Data) -> list[Measurement]:
             found.append((output - target.flatten(1)).abs().mean(1).cpu())
     is_label = model.target_spec.kind == "token"
     name = "accuracy" if is_label else "absolute_error"
-    return [_mean(name, torch.cat(found), is_label, f"of {model.target}")]
+    values, note = torch.cat(found), f"of {model.target}"
+    return [ItemScores(name, values, torch.arange(len(values)), is_label, note)]
 
 
-def _mean(name: str, values: Tensor, higher_is_better: bool, note: str) -> Measurement:
+def _mean(scores: ItemScores) -> Measurement:
     """The mean over held-out items, with the interval of a mean."""
-    values = values.double()
+    values = scores.values.double()
     mean, n = float(values.mean()), len(values)
     error = 1.96 * float(values.std()) / math.sqrt(n) if n > 1 else math.inf
     return Measurement(
-        name, mean, n, higher_is_better, mean - error, mean + error,
-        interval="95 %, normal, over items", note=note,
+        scores.name, mean, n, scores.higher_is_better, mean - error, mean + error,
+        interval="95 %, normal, over items", note=scores.note,
     )  # fmt: skip
-
-
-def _score(measurement: Measurement) -> dict[str, Any]:
-    """As JSON, without the protocol, which the record holds once."""
-    return {k: v for k, v in measurement.to_json().items() if k not in ("protocol", "name")}
 
 
 def read_scores(record: Mapping[str, Any]) -> dict[str, Measurement]:

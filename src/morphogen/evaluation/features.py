@@ -7,8 +7,10 @@
 
 The features are those before its last layer. They are not Inception's, so a distance over them is
 no FID; the name, the hash of the weights and the test accuracy go into every protocol. Training
-takes a fixed number of steps with a fixed seed, so the same data gives the same features; the
-weights are kept in the cache folder (MORPHOGEN_CACHE, default ~/.cache/morphogen).
+takes a fixed number of steps with a fixed seed, so the same data gives the same features on the
+same machine. Another machine rounds otherwise and would end with another judge: the weights are
+kept in the cache folder (MORPHOGEN_CACHE, default ~/.cache/morphogen) and in the bundle that they
+judged, where they are looked for first.
 """
 
 from __future__ import annotations
@@ -63,6 +65,12 @@ class FeatureExtractor:
         """Features of the items of a split at `index`."""
         return torch.cat([self.features(split.batch(index[i]).x) for i in parts(len(index))])
 
+    @torch.no_grad()
+    def classes(self, features: Tensor) -> Tensor:
+        """Features (N, D) -> the class (N,) of `target` that the last layer takes them for."""
+        network: Any = self.family
+        return network.head(features.to(self.family.device)).argmax(1).cpu()
+
     def facts(self) -> dict[str, Any]:
         """What a protocol says about the features."""
         return {
@@ -74,8 +82,11 @@ class FeatureExtractor:
         }
 
 
-def feature_extractor(data: Data, seed: int = 0, device: str = "cpu") -> FeatureExtractor:
-    """The extractor for `data`: from the cache, or trained now and put there."""
+def feature_extractor(
+    data: Data, seed: int = 0, device: str = "cpu", beside: Path | None = None
+) -> FeatureExtractor:
+    """The extractor for `data`: from the bundle in the folder `beside`, from the cache, or trained
+    now; and put into both."""
     label = _label(data)
     target = label or "cluster"
     train, test = (data.train, data.test) if label else _clustered(data, seed)
@@ -94,17 +105,21 @@ def feature_extractor(data: Data, seed: int = 0, device: str = "cpu") -> Feature
         torch.manual_seed(seed)
         family = build_family(recipe, data.spec, {target: TensorSpec.label(num_classes or 1)})
     family.to(device)
-    weights = cache_folder() / f"features-{key[:32]}.safetensors"
-    cached = _load(family, weights)
-    if not cached:
+    name = f"features-{key[:32]}.safetensors"
+    in_cache, in_bundle = cache_folder() / name, beside / name if beside else None
+    from_bundle = in_bundle is not None and _load(family, in_bundle)
+    known = from_bundle or _load(family, in_cache)
+    if not known:
         _train(family, train, num_steps, seed)
     family.eval()
     accuracy, digest = _accuracy(family, test, target), hash_tensors(family.state_dict())
-    if not cached:
-        facts = {**about, "data": data.digest, "accuracy": accuracy, "weights_sha256": digest}
-        _keep(family, weights, facts)
-    name = "classifier" if label else "k-means classifier"
-    return FeatureExtractor(family, name, target, accuracy, digest, about)
+    facts = {**about, "data": data.digest, "accuracy": accuracy, "weights_sha256": digest}
+    if not known:  # what came with a bundle, from anybody, must not judge others
+        _keep(family, in_cache, facts)
+    if in_bundle is not None and not from_bundle:
+        _keep(family, in_bundle, facts)
+    kind = "classifier" if label else "k-means classifier"
+    return FeatureExtractor(family, kind, target, accuracy, digest, about)
 
 
 def parts(num: int, size: int = CHUNK) -> Iterator[Tensor]:
@@ -206,7 +221,7 @@ def _flat(split: Split, index: Tensor) -> Tensor:
 
 
 def _load(family: Family, weights: Path) -> bool:
-    """Take the weights from the cache; False when they are not there or damaged."""
+    """Take the weights from a file; False when they are not there or damaged."""
     try:
         family.load_state_dict(read_tensors(weights))
     except (BundleError, RuntimeError):
@@ -215,7 +230,7 @@ def _load(family: Family, weights: Path) -> bool:
 
 
 def _keep(family: Family, weights: Path, facts: dict[str, Any]) -> None:
-    """Put the weights into the cache. One that cannot be written costs time later, nothing now."""
+    """Write the weights. What cannot be written costs time later, nothing now."""
     try:
         write_tensors(weights, family.state_dict())
         write_text(weights.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")

@@ -9,7 +9,12 @@
     [copying]                  the verdict of the copying test
     verdict = "no sign of copying"
 
+    [groups.label]             the groups of a label
+    least_ratio = 0.8          of a group's share among samples to its share in training
+    largest_gap.accuracy = 0.1 from the best to the worst group, in the unit of the score
+
 A demand on a score must hold for the whole interval: a value that may be luck has not been shown.
+For groups that is the interval of all of them at once.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from morphogen.core.measurement import Measurement
 from morphogen.evaluation.evaluate import read_scores
 
 BOUNDS = {"at_most", "at_least"}
+OF_GROUPS = {"least_ratio", "largest_gap"}
 Demands = Mapping[str, Mapping[str, Any]]
 
 
@@ -36,13 +42,18 @@ def read_gate(path: Path | str) -> Demands:
         demands = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"the gate is no TOML: {error}", where=path) from error
+    if isinstance(demands.get("groups"), dict):
+        demands |= {f"groups.{label}": each for label, each in demands.pop("groups").items()}
     for name, demand in demands.items():
-        known = {"verdict"} if name == "copying" else BOUNDS
-        if not isinstance(demand, dict) or not demand or set(demand) - known:
+        of_groups = name.startswith("groups.")
+        known = OF_GROUPS if of_groups else {"verdict"} if name == "copying" else BOUNDS
+        is_table = isinstance(demand, dict) and demand and not set(demand) - known
+        if not is_table or not isinstance(demand.get("largest_gap", {}), dict):
             raise RecipeError(
                 f"the gate's demand on {name!r} cannot be read",
                 found=demand,
-                expected=f"[{name}] with {' or '.join(sorted(known))}",
+                expected=f"[{name}] with {' or '.join(sorted(known))}"
+                + (", as in largest_gap.accuracy = 0.1" if of_groups else ""),
                 where=path,
             )
     return demands
@@ -59,14 +70,21 @@ def failures(record: Mapping[str, Any], demands: Demands) -> list[str]:
             verdict = record.get("copying", {}).get("verdict", "not judged")
             if verdict != demand["verdict"]:
                 found.append(f"copying: {verdict!r}, and the gate wants {demand['verdict']!r}")
-            continue
-        if name not in scores:
-            raise RecipeError(
-                f"the gate asks for {name!r}, which was not measured.{did_you_mean(name, scores)}",
-                expected=", ".join(sorted(scores)),
-            )
-        found += _missed(scores[name], demand)
+        elif name.startswith("groups."):
+            found += _missed_by_groups(record, name.removeprefix("groups."), demand)
+        else:
+            found += _missed(_known(name, scores), demand)
     return found
+
+
+def _known(name: str, measured: Mapping[str, Any]) -> Any:
+    """What was measured by that name."""
+    if name not in measured:
+        raise RecipeError(
+            f"the gate asks for {name!r}, which was not measured.{did_you_mean(name, measured)}",
+            expected=", ".join(sorted(measured)) or "none was measured",
+        )
+    return measured[name]
 
 
 def _missed(score: Measurement, demand: Mapping[str, float]) -> list[str]:
@@ -83,4 +101,28 @@ def _missed(score: Measurement, demand: Mapping[str, float]) -> list[str]:
             f"{score.name}: {score.value:.4g} (as far as {worst:.4g}){luck}, and the gate wants "
             f"{bound.replace('_', ' ')} {limit:g}"
         )
+    return found
+
+
+def _missed_by_groups(
+    record: Mapping[str, Any], label: str, demand: Mapping[str, Any]
+) -> list[str]:
+    told, found = _known(label, record.get("groups", {})), []
+    if (least := demand.get("least_ratio")) is not None:
+        ratios = told["measured"].get("share_ratio", {})
+        if not ratios:
+            found.append(f"{label}: shares among samples: not measured, and the gate wants them")
+        found += [
+            f"{label}: {group} has {cell['value']:.4g} times its share in training (as far as "
+            f"{cell['low']:.4g}), and the gate wants at least {least:g}"
+            for group, cell in ratios.items()
+            if cell["low"] < least
+        ]
+    for name, most in demand.get("largest_gap", {}).items():
+        gap = _known(name, told["gaps"])
+        if gap["high"] > most:
+            found.append(
+                f"{label}: {name}: {gap['value']:.4g} (as far as {gap['high']:.4g}) from "
+                f"{gap['best']} to {gap['worst']}, and the gate wants at most {most:g}"
+            )
     return found

@@ -15,6 +15,7 @@ from torch import Tensor
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Codec
 from morphogen.core.storage import write_text
+from morphogen.evaluation import _group_report
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
@@ -67,6 +68,8 @@ def write_page(
         if pairs is not None:
             caption = "The most suspicious samples, each left of its nearest training item"
             parts.append(_figure(caption, codec, pairs, columns=8))
+    for label, told in record.get("groups", {}).items():
+        parts.append(f"<h2>Groups: {escaped(label)}</h2>{_groups(told)}")
     curves = bundle.path / "curves.png"
     if curves.is_file():
         picture = embedded(curves, "Curves of the training", "curves")
@@ -122,6 +125,21 @@ def _numbers(record: Mapping[str, Any]) -> str:
         for row in rows
     ]
     return f"<table><tr>{head}</tr>{''.join(cells)}</table>"
+
+
+def _groups(told: Mapping[str, Any]) -> str:
+    """What differs between the groups of a label; every number; a picture of them."""
+    said = [f'<p class="warning">{escaped(finding)}</p>' for finding in told["findings"]]
+    said += [f"<p>{escaped(line)}</p>" for line in _group_report.summary(told)]
+    with tempfile.TemporaryDirectory() as folder:
+        if drawn := _group_report.draw(told, Path(folder) / "groups.png"):
+            said.append(
+                embedded(drawn, "Bars with intervals, a red line where real data is", "curves")
+            )
+    head, rows = _group_report.table(told)
+    lines = ["".join(f"<th>{escaped(cell)}</th>" for cell in head)]
+    lines += ["".join(f"<td>{escaped(cell)}</td>" for cell in row) for row in rows]
+    return "".join(said) + "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
 def _facts(facts: Mapping[str, Any]) -> str:

@@ -131,6 +131,11 @@ def measure(
     return measured
 
 
+def as_record(measurement: Measurement) -> dict[str, Any]:
+    """As JSON, without name and protocol, which an evaluation's record holds once."""
+    return {k: v for k, v in measurement.to_json().items() if k not in ("protocol", "name")}
+
+
 def _deviation(values: Sequence[float]) -> float:
     return float(torch.tensor(values, dtype=torch.float64).std())
 
