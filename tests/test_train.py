@@ -305,3 +305,24 @@ def test_a_full_disk_is_noticed_before_training(
     monkeypatch.setattr("morphogen.training.session.shutil.disk_usage", lambda path: usage)
     with pytest.raises(TrainingError, match="not enough disk space"):
         held.train(lambda log: None)
+
+
+def test_unconditional_leaves_the_labels_unlearned_and_resumes(
+    digits: Path, tmp_path: Path
+) -> None:
+    settings = [*TINY, "train.unconditional=yes", "train.checkpoint_every=0"]
+    assert mg.load(digits).conditions
+    assert not mg.load(digits).unconditional().conditions
+    trained = mg.train(
+        digits, "flow_matching", budget="3steps", out=tmp_path / "run", settings=settings
+    )
+    assert trained.family.conditions == {}
+    assert mg.open(tmp_path / "run").sample(2, seed=0).x.shape == (2, 1, 8, 8)
+
+    interrupted = prepare(
+        digits, "flow_matching", budget="9steps", out=tmp_path / "broken", settings=settings
+    )
+    interrupted.run.stop = True
+    interrupted.train(lambda log: None)
+    again = mg.train(None, out=tmp_path / "broken", resume=True)
+    assert again.family.conditions == {}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from morphogen.data.dataset import Data, load
     from morphogen.evaluation.compare import compare
     from morphogen.evaluation.evaluate import evaluate
+    from morphogen.evaluation.reproduce import reproduce
     from morphogen.training.run import train
 
 _HOMES = {
@@ -30,9 +31,10 @@ _HOMES = {
     "compare": "morphogen.evaluation.compare",
     "evaluate": "morphogen.evaluation.evaluate",
     "load": "morphogen.data.dataset",
+    "reproduce": "morphogen.evaluation.reproduce",
     "train": "morphogen.training.run",
 }
-__all__ = ["Bundle", "Data", "Recipe", "compare", "evaluate", "load", "open", "train"]
+__all__ = ["Bundle", "Data", "Recipe", "compare", "evaluate", "load", "open", "reproduce", "train"]
 
 
 def open(path: str, *, trust: bool = False, device: str = "cpu") -> Bundle:

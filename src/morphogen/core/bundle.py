@@ -3,6 +3,7 @@
     config.json          format, spec, conditions, resolved recipe, codec, data, hashes of the files
     model.safetensors    the weights (the averaged ones, where training averaged)
     codec.safetensors    the codec's own weights, when it has any (latent codecs)
+    schedule.safetensors what each step added to the progress, where the budget was a time
     metrics.json  samples/  log.jsonl  README.md
 
 No pickle, no code. A bundle from a stranger is safe to open: names in it are looked up among the
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import morphogen
 from morphogen.core import discover
 from morphogen.core.capability import why_not
 from morphogen.core.codec import Codec, Item
@@ -36,6 +38,7 @@ from morphogen.core.storage import read_tensors, sha256, write_tensors, write_te
 FORMAT = "morphogen-bundle"
 VERSION = 1
 KEYS = {"version", "spec", "conditions", "recipe", "codec", "data", "priors", "files"}
+SCHEDULE = "schedule.safetensors"
 SAMPLE_BATCH = 250  # items generated at once: a batch that fits small machines and fills large ones
 
 
@@ -50,6 +53,8 @@ class Bundle:
     priors: dict[str, list[float]] = field(default_factory=dict)  # label -> class frequencies
     metrics: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
+    run: dict[str, Any] = field(default_factory=dict)  # how it was trained: steps, environments
+    increments: Tensor | None = None  # (steps,) of the progress, where the budget was a time
 
     # -- disk ------------------------------------------------------------------------------------
 
@@ -61,13 +66,18 @@ class Bundle:
         if tensors := self.codec.tensors():
             write_tensors(path / "codec.safetensors", tensors)
             files["codec.safetensors"] = sha256(path / "codec.safetensors")
+        if self.increments is not None:
+            schedule = write_tensors(path / SCHEDULE, {"increments": self.increments})
+            files[SCHEDULE] = sha256(schedule)
         write_text(path / "metrics.json", json.dumps(self.metrics, indent=2) + "\n")
         config = {
             "format": FORMAT,
             "version": VERSION,
+            "written_by": morphogen.__version__,
             **describe(self.family, self.codec, self.recipe),
             "data": self.data,
             "priors": self.priors,
+            "run": self.run,
             "files": files,
         }
         write_text(path / "config.json", json.dumps(config, indent=2) + "\n")
@@ -106,9 +116,12 @@ class Bundle:
         family.to(device).eval()
         metrics_file = path / "metrics.json"
         metrics = json.loads(metrics_file.read_text()) if metrics_file.is_file() else {}
+        known = SCHEDULE in config["files"]
+        increments = read_tensors(path / SCHEDULE)["increments"] if known else None
         return cls(
-            family, codec, recipe, config["data"], config["priors"], metrics=metrics, path=path
-        )
+            family, codec, recipe, config["data"], config["priors"], metrics=metrics, path=path,
+            run=config.get("run", {}), increments=increments,
+        )  # fmt: skip
 
     # -- work ------------------------------------------------------------------------------------
 
@@ -268,8 +281,8 @@ def read_config(path: Path) -> dict[str, Any]:
     if config["version"] > VERSION:
         raise BundleError(
             "the bundle was written by a newer Morphogen",
-            found=f"version {config['version']}",
-            expected=f"version {VERSION} or older",
+            found=f"version {config['version']}, of Morphogen {config.get('written_by', '?')}",
+            expected=f"version {VERSION} or older: this is Morphogen {morphogen.__version__}",
             hint="pip install --upgrade morphogen",
         )
     return config

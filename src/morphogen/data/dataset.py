@@ -22,6 +22,7 @@ from morphogen.core.codec import Codec, Item, Problem, Report
 from morphogen.core.errors import DataError, MorphogenError, missing_path
 from morphogen.core.schema import check_options
 from morphogen.core.spec import TensorSpec
+from morphogen.data.listing import listing
 from morphogen.data.provenance import entries_for, hold_out
 from morphogen.data.scan import Scan
 from morphogen.data.split import Split, compact, digest_splits, storage_dtype
@@ -44,6 +45,8 @@ class Data:
     source: str = ""
     digest: str = ""
     priors: dict[str, list[float]] = field(default_factory=dict)  # label -> class frequencies
+    files: dict[str, str] = field(default_factory=dict)  # file -> hash of what was read from it
+    options: dict[str, Any] = field(default_factory=dict)  # of `load`, other than the codec's
 
     @property
     def spec(self) -> TensorSpec:
@@ -53,7 +56,8 @@ class Data:
     @property
     def conditions(self) -> dict[str, TensorSpec]:
         """What each named condition looks like."""
-        return self.codec.conditions
+        known = self.codec.conditions
+        return {name: spec for name, spec in known.items() if name in self.train.cond}
 
     @classmethod
     def from_tensors(
@@ -86,6 +90,7 @@ class Data:
         return {
             "source": source,
             "digest": self.digest,
+            "options": self.options,
             "num_train": len(self.train),
             "num_test": len(self.test),
             "num_skipped": len(self.report.skipped),
@@ -114,6 +119,11 @@ class Data:
             test=self.test.encoded_as(codec.spec, codec.standardised(test)),
             digest=f"{self.digest}-{codec.digest}",
         )
+
+    def unconditional(self) -> Data:
+        """The same items with nothing said of them: no labels, no captions."""
+        train, test = (replace(split, cond={}) for split in (self.train, self.test))
+        return replace(self, train=train, test=test, priors={})
 
     def facts(self) -> dict[str, Any]:
         """What there is to say about the data, as JSON."""
@@ -226,7 +236,7 @@ def _load(codec: Codec, read: Read, report: Report, scan: Scan, fitted: bool = F
     scan.generated = entries_for(codec, report.source)
     _see(codec, read, report, scan)
     scan.assign(entities_of(scan, report.source))
-    hold_out(scan, report)
+    hold_out(scan, report, codec)
     report.problems += scan.leaks()
 
     def items(split: str | None = None) -> Iterator[Item]:
@@ -245,6 +255,8 @@ def _load(codec: Codec, read: Read, report: Report, scan: Scan, fitted: bool = F
     _note_split(scan, splits, report)
     digest = digest_splits(codec.spec, splits)
     data = Data(codec, splits["train"], splits["test"], report, report.source, digest)
+    data.files = listing(scan, report.source)
+    data.options = {"group_by": scan.group_by, "synthetic": scan.synthetic}
     for name, spec in codec.conditions.items():
         if spec.kind == "token" and spec.shape == ():
             counts = class_counts(data.train, name, spec)

@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
+import morphogen
 from morphogen.core.errors import BundleError
 from morphogen.core.storage import read_tensors, sha256, write_tensors, write_text
 from morphogen.training.loop import Snapshot
@@ -70,7 +71,18 @@ def read_checkpoint(out: Path) -> tuple[Snapshot, dict[str, Any], dict[str, Tens
         raise BundleError("the checkpoint was changed after it was written", where=str(weights))
     tensors = read_tensors(weights)
     codec = {k.removeprefix(CODEC): tensors.pop(k) for k in list(tensors) if k.startswith(CODEC)}
-    return Snapshot(TrainState(**about.pop("state")), tensors), about, codec
+    try:
+        state = TrainState(**about.pop("state"))
+    except TypeError as error:
+        written_by = (about.get("run", {}).get("environments") or [{}])[-1].get("code_version")
+        raise BundleError(
+            "the checkpoint was written by another version of Morphogen",
+            found=written_by or "an older one",
+            expected=morphogen.__version__,
+            where=str(newest),
+            hint="go on with the version that began it, or train anew with another --out",
+        ) from error
+    return Snapshot(state, tensors), about, codec
 
 
 def remove_checkpoints(out: Path) -> None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import platform
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
 import torch
 
+import morphogen
 from morphogen.core.backbone import Backbone
 from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family
 from morphogen.training.options import Budget, TrainOptions
 
 COMPILE_PAYS_AFTER = 300.0  # seconds of training; compiling costs up to a minute
+NOT_IN_TRAINING = {"cli", "evaluation", "metrics", "tasks", "testing"}  # folders of the package
 
 
 def choose_device(name: str) -> torch.device:
@@ -40,3 +49,37 @@ def compile_if_it_pays(family: Family, options: TrainOptions, device: torch.devi
     for module in family.modules():
         if isinstance(module, Backbone):
             module.compile()
+
+
+def environment(device: torch.device, num_processes: int = 1) -> dict[str, Any]:
+    """What the last bits of a run depend on, besides its recipe and its data."""
+    return {
+        "code_version": morphogen.__version__,
+        "code_sha256": code_hash(),
+        "torch_version": torch.__version__,
+        "device": device.type,
+        "hardware": hardware(device),
+        "num_threads": torch.get_num_threads(),
+        "num_processes": num_processes,
+    }
+
+
+def hardware(device: torch.device) -> str:
+    """The processor, with the instructions that PyTorch uses of it, or the GPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.is_file() else None
+    name = named[1] if named else platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+@cache
+def code_hash() -> str:
+    """A hash of the source files of this package that training may use."""
+    folder, digest = Path(morphogen.__file__).parent, hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        parts = file.relative_to(folder).parts
+        if parts[0] not in NOT_IN_TRAINING:
+            digest.update("/".join(parts).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()

@@ -9,6 +9,7 @@ and a few numbers: what a `Snapshot` holds.
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -193,6 +194,8 @@ class Run:
             tensors["ema_updates"] = torch.tensor(self.ema.num_updates)
         for phase, update in self.updates.items():
             tensors |= {f"optimizer/{phase}/{k}": v for k, v in update.state().items()}
+        if (increments := self.schedule.record()) is not None:
+            tensors["increments"] = increments
         copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
         return Snapshot(replace(self.state), copies)
 
@@ -208,6 +211,8 @@ class Run:
             self.ema.num_updates = int(tensors["ema_updates"])
         for phase, update in self.updates.items():
             update.load_state(below(f"optimizer/{phase}/", tensors))
+        known = tensors["increments"].tolist() if "increments" in tensors else []
+        self.schedule.increments = array("d", known)
 
 
 def train_steps(run: Run) -> Iterator[Log]:
@@ -271,7 +276,7 @@ def _roll_back(run: Run, good: Snapshot, error: NonFinite, seconds: float) -> Lo
             hint=f"--set train.lr={run.options.lr / 10:g}, or morphogen inspect on the data",
         ) from error
     run.restore(good)
-    run.state.rollbacks, run.state.rate = failed.rollbacks + 1, failed.rate / 2
+    run.state.rolled_back = [*failed.rolled_back, run.state.step]
     run.state.seconds = seconds
     event = (
         f"{error.what} became NaN or infinite at step {failed.step}: rolled back to step "

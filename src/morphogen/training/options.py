@@ -27,6 +27,7 @@ class TrainOptions:
     decay: float = 0.5  # share of the run, at its end, in which it falls to zero
     grad_clip: float = 1.0  # largest norm of a phase's gradient; 0 switches clipping off
     ema: float = 0.05  # width of the weight average, as a share of the run; 0 switches it off
+    unconditional: bool = False  # leave the labels and other conditions of the data unlearned
     seed: int = 0  # seeds weights, data order and every draw
     device: str = "auto"  # cpu, cuda, cuda:1, mps
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on GPUs only

@@ -11,7 +11,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +27,10 @@ from morphogen.core.family import Family
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
+from morphogen.data.listing import write_listing
 from morphogen.training.checkpoint import read_checkpoint, remove_checkpoints, write_checkpoint
 from morphogen.training.curves import draw_curves
-from morphogen.training.device import choose_device, compile_if_it_pays
+from morphogen.training.device import choose_device, compile_if_it_pays, environment
 from morphogen.training.forecast import Forecast, forecast, size
 from morphogen.training.loop import Log, Run, Snapshot, train_steps
 from morphogen.training.options import TrainOptions
@@ -54,6 +55,7 @@ class Session:
         compile_if_it_pays(family, options, device)
         self.watch, self.probe = Watch.over(family, options), Probe(self.run, data.test)
         self.unlogged: dict[str, float] = {}  # measured between two logs
+        self.environments: list[dict[str, Any]] = []  # where it has run, and from which step on
 
     @classmethod
     def started(cls, data: Data, recipe: Recipe, out: Path) -> Session:
@@ -64,6 +66,7 @@ class Session:
         options = TrainOptions.resolve(resolved.train, defaults)
         resolved = replace(resolved, train=options.to_json(), modality=dict(recipe.modality))
         torch.manual_seed(options.seed)
+        data = data.unconditional() if options.unconditional else data
         family = build_family(resolved, data.spec, data.conditions)
         session = cls(family, data, resolved, options, out)
         if session.first:
@@ -76,19 +79,14 @@ class Session:
         snapshot, about, codec_tensors = read_checkpoint(out)
         family, codec, recipe = rebuild(about, codec_tensors, trust=True)
         if not isinstance(data, Data):
-            data = load(data or about["data"]["source"], codec=codec)
-        before = about["data"]
-        if data.digest != before["digest"]:
-            raise TrainingError(
-                "the data is not what the run was started with",
-                found=f"digest {data.digest[:16]}, {len(data.train)} items",
-                expected=f"digest {before['digest'][:16]}, {before['num_train']} items",
-                where=before["source"],
-                hint="put the data back as it was, or start a new run with another --out",
-            )
+            reading = about["data"].get("options", {})
+            data = load(data or about["data"]["source"], codec=codec, **reading)
+        check_unchanged(data, about["data"])
         options = TrainOptions.resolve(recipe.train, {})
+        data = data.unconditional() if options.unconditional else data
         session = cls(family, data, recipe, options, out)
         session.run.restore(snapshot)
+        session.environments = about.get("run", {}).get("environments", [])
         return session
 
     # -- training --------------------------------------------------------------------------------
@@ -109,6 +107,7 @@ class Session:
 
     def train(self, on_log: OnLog) -> Bundle:
         """Run to the end of the budget, or to Ctrl-C."""
+        self._note_environment()
         log_file = LogFile(self.out / "log.jsonl", self.run.state.step) if self.first else None
 
         def tell(log: Log) -> None:
@@ -165,12 +164,31 @@ class Session:
         return {
             **describe(self.run.family, self.data.codec, self.recipe),
             "data": self.data.about(),
+            "run": self._record(),
         }
 
-    def _bundle(self) -> Bundle:
+    def bundle(self) -> Bundle:
+        """The family as it is now, in memory."""
         return Bundle(
-            self.run.family, self.data.codec, self.recipe, self.data.about(), self.data.priors
-        )
+            self.run.family, self.data.codec, self.recipe, self.data.about(), self.data.priors,
+            run=self._record(), increments=self.run.schedule.record(),
+        )  # fmt: skip
+
+    def _record(self) -> dict[str, Any]:
+        """What repeating this run takes besides the recipe, the data and the schedule."""
+        state = self.run.state
+        return {
+            "steps": state.step,
+            "seconds": round(state.seconds, 3),
+            "rolled_back": state.rolled_back,
+            "environments": self.environments,
+        }
+
+    def _note_environment(self) -> None:
+        """Record where the run goes on, if that is not where it was."""
+        now = environment(self.run.device, self.run.processes.world_size)
+        if not self.environments or now.items() - self.environments[-1].items():
+            self.environments = [*self.environments, {"from_step": self.run.state.step, **now}]
 
     def _preview_points(self) -> list[float]:
         """Shares of the run after which samples are rendered: early ones closer together."""
@@ -183,7 +201,7 @@ class Session:
         if not self.first:
             return None
         with self.run.averaged():
-            return self._sheet(self._bundle(), f"{self.run.state.step:06d}")
+            return self._sheet(self.bundle(), f"{self.run.state.step:06d}")
 
     def _sheet(self, bundle: Bundle, name: str) -> Path | None:
         if why_not(bundle.family, discover.find("task", "generate")):
@@ -199,8 +217,9 @@ class Session:
         if self.run.ema is not None:
             self.run.family.load_state_dict(self.run.ema.average)
         self.run.family.eval()
-        bundle = self._bundle()
+        bundle = self.bundle()
         if self.first:
+            write_listing(self.out, self.data.files)
             bundle.save(self.out)
             self._sheet(bundle, "final")
             if self.unlogged:
@@ -241,6 +260,18 @@ class LogFile:
         if log.values or log.event:
             with self.path.open("a") as file:
                 file.write(json.dumps(log.to_json()) + "\n")
+
+
+def check_unchanged(data: Data, before: Mapping[str, Any]) -> None:
+    """Raise `TrainingError` unless `data` is what a run noted `before` (see `Data.about`)."""
+    if data.digest != before["digest"]:
+        raise TrainingError(
+            "the data is not what the run was started with",
+            found=f"digest {data.digest[:16]}, {len(data.train)} items",
+            expected=f"digest {before['digest'][:16]}, {before['num_train']} items",
+            where=before["source"],
+            hint="put the data back as it was, or start a new run with another --out",
+        )
 
 
 @contextmanager
