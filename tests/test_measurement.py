@@ -87,3 +87,13 @@ def test_a_copy_of_the_law_has_a_ratio_near_one_and_few_items_are_refused():
     assert found["frechet"].protocol == PROTOCOL
     with pytest.raises(MeasurementError, match="too few items"):
         check_enough(FeatureSets(a[:3], b, c))
+
+
+def test_copies_of_held_out_items_are_no_success_of_the_two_sample_test():
+    draw = generator(0)
+    reference, train = randn((200, 4), draw), randn((200, 4), draw)
+    copies = reference + 1e-3 * randn((200, 4), draw)
+    for generated, note in ((copies, "below chance"), (randn((200, 4), draw), "")):
+        (found,) = measure("classifier_two_sample", FeatureSets(generated, train, reference), {}, 0)
+        assert found.note.startswith(note)
+        assert bool(found.note) == bool(note)

@@ -46,7 +46,7 @@ from morphogen.evaluation.copying import copying
 from morphogen.evaluation.features import FeatureExtractor, feature_extractor, parts
 from morphogen.evaluation.groups import ItemScores, class_names, labels_of, measure_groups
 from morphogen.evaluation.page import write_page
-from morphogen.evaluation.scores import FeatureSets, as_record, check_enough, measure
+from morphogen.evaluation.scores import ALARMING, FeatureSets, as_record, check_enough, measure
 
 MOST_ITEMS = 10_000  # generated and reference items, unless told
 MOST_SCORED = 2_000  # held-out items whose likelihood and reconstruction are measured
@@ -107,7 +107,7 @@ def evaluate(
     if labels:
         record["groups"] = measure_groups(loaded, labels, items, judged, seed)
     record["warnings"] += [
-        f"{each.name}: {each.note}" for each in found if each.note.startswith("n is small")
+        f"{each.name}: {each.note}" for each in found if each.note.startswith(ALARMING)
     ]
     if not found and record["warnings"]:
         raise MeasurementError("nothing could be measured", found="; ".join(record["warnings"]))

@@ -38,6 +38,8 @@ REPEATS = 20
 STUDENT_T = 2.093  # 97.5 % quantile of Student's t with REPEATS - 1 degrees of freedom
 FEWEST = 4  # items of a set: half of them must still have a variance
 MOST_REPEATED = 2_000  # items of a set that are halved; the error of more shrinks as 1/sqrt(n)
+CHANCE = 0.5  # of the classifier two-sample test, and its best score
+ALARMING = ("n is small", "below chance")  # how notes begin that a reader must not miss
 HOW = f"95 %, {REPEATS} random half-samples"
 
 
@@ -113,7 +115,8 @@ def measure(
             half = 1.96 * known_error(value, sets.smallest)
         measured.append(
             Measurement(
-                score, value, low=value - half, high=value + half, note=_note(name, sets),
+                score, value, low=value - half, high=value + half,
+                note=_note(name, sets, value + half),
                 higher_is_better=higher_is_better, floor=floor, **common,
             )
         )  # fmt: skip
@@ -140,12 +143,17 @@ def _deviation(values: Sequence[float]) -> float:
     return float(torch.tensor(values, dtype=torch.float64).std())
 
 
-def _note(metric: str, sets: FeatureSets) -> str:
-    """What the numbers of items do to a score."""
+def _note(metric: str, sets: FeatureSets, high: float) -> str:
+    """What is to be known of a score before it is read, given the upper end of its interval."""
     fewest, dim = min(len(sets.generated), len(sets.reference)), sets.generated.shape[1]
     if metric == "frechet" and fewest < 2 * dim:
         return (
             f"n is small: {len(sets.generated)} items against {len(sets.reference)} for {dim} "
             "features. The distance is biased upwards: read the ratio, and compare equal n only"
+        )
+    if metric == "classifier_two_sample" and high < CHANCE:
+        return (
+            "below chance: generated items are so near to single held-out ones that these mislead "
+            "the classifier. Look for copies of held-out items in what the model was trained on"
         )
     return ""
