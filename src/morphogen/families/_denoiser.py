@@ -123,14 +123,18 @@ class Denoiser(Family, DenoiserSampling):
             found.append(estimate(x[rows], steps))
         return torch.cat(found)
 
+    def denoise(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+        """E[x | x_t], from whatever the network predicts."""
+        return self.x_from_target(self.predict_target(x_t, t, cond), x_t, t)
+
     def steer(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """E[x | x_t], further away from the linear estimate by `sharpness`."""
-        x_hat = self.denoise(x_t, t, cond)
-        if self.baseline is None or self.sharpness == 1:
-            return x_hat
-        one, zero = torch.ones_like(t), torch.zeros_like(t)
-        linear = self.baseline(x_t, self.path.alpha(t), self.path.sigma(t), one, zero)
-        return linear + self.sharpness * (x_hat - linear)
+        predicted = self.predict_target(x_t, t, cond, sharpness=self.sharpness)
+        return self.x_from_target(predicted, x_t, t)
+
+    def x_from_target(self, target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """x, where a x + b eps is `target` and the item at t is x_t: linear in `target`."""
+        raise NotImplementedError
 
     def target_weights(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """a(t), b(t) of what is predicted, a x + b eps: (B,) -> (B,), (B,)."""
@@ -142,12 +146,17 @@ class Denoiser(Family, DenoiserSampling):
         t: Tensor,
         cond: Mapping[str, Tensor] | None,
         generator: torch.Generator | None = None,
+        *,
+        sharpness: float = 1.0,
     ) -> Tensor:
-        """E[a x + b eps | x_t]: (B, *), (B,) -> (B, *). Drops conditions if given a generator."""
+        """E[a x + b eps | x_t]: (B, *), (B,) -> (B, *). Drops conditions if given a generator.
+
+        What the network adds to the linear answer counts `sharpness` times.
+        """
         drop_prob = self.drop_prob if generator is not None else 0.0
         context = self.time(t) + self.conditioner(cond, len(x_t), drop_prob, generator)
         if self.baseline is None:
             return self.network(x_t, context)
         a, b = self.target_weights(t)
         linear = self.baseline(x_t, self.path.alpha(t), self.path.sigma(t), a, b)
-        return linear + self.network(torch.cat([x_t, linear], dim=1), context)
+        return linear + sharpness * self.network(torch.cat([x_t, linear], dim=1), context)

@@ -84,16 +84,15 @@ class Diffusion(Denoiser):
         is_x = torch.full_like(t, float(self.target == "x"))
         return is_x, 1 - is_x
 
-    def denoise(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
-        """E[x | x_t], from whatever the network predicts."""
-        predicted = self.predict_target(x_t, t, cond)
+    def x_from_target(self, target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The target itself, or solved for x."""
         alpha, sigma = wide(self.path.alpha(t), x_t), wide(self.path.sigma(t), x_t)
         if self.target == "v":
-            return alpha * x_t - sigma * predicted
+            return alpha * x_t - sigma * target
         if self.target == "eps":
             # At t = 1 nothing of x is left to solve for: the least alpha keeps the estimate finite.
-            return (x_t - sigma * predicted) / alpha.clamp(min=LOWEST_TIME)
-        return predicted
+            return (x_t - sigma * target) / alpha.clamp(min=LOWEST_TIME)
+        return target
 
     def _weight(self, t: Tensor) -> Tensor:
         if self.weighting == "none":

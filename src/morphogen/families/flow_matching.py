@@ -71,9 +71,9 @@ class FlowMatching(Denoiser):
         """The velocity's: (-1, 1)."""
         return self.path.slopes(t)
 
-    def denoise(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
-        """E[x | x_t] = x_t - t v."""
-        return self.path.x_from_velocity(self.predict_target(x_t, t, cond), x_t, t)
+    def x_from_target(self, target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """x_t - t v."""
+        return self.path.x_from_velocity(target, x_t, t)
 
     def _draw_times(self, num: int, generator: torch.Generator) -> Tensor:
         """(B,), spread evenly over the batch."""
