@@ -21,12 +21,16 @@ from torch import Tensor
 
 from morphogen.core.errors import MeasurementError
 
+# From both sets of features and the upper end of a score's interval: a sentence, or "".
+Caution = Callable[[Tensor, Tensor, float], str]
+
 
 class Metric(Protocol):
     """A function that `scores` has marked."""
 
     higher_is_better: Mapping[str, bool | None]
     standard_error: Callable[[float, int], float] | None  # of a score from n items, where known
+    caution: Caution | None  # what is to be known before a score is read, if anything
 
     def __call__(
         self, features: Tensor, reference: Tensor, *, generator: torch.Generator
@@ -39,17 +43,21 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def scores(
-    *, standard_error: Callable[[float, int], float] | None = None, **higher_is_better: bool | None
+    *,
+    standard_error: Callable[[float, int], float] | None = None,
+    caution: Caution | None = None,
+    **higher_is_better: bool | None,
 ) -> Callable[[F], F]:
     """Mark a function as a metric, with the direction of each of its scores.
 
     A metric that knows the `standard_error` of a value from n items is not run again and again to
-    find it.
+    find it. One with a `caution` says by it what a reader of its scores must not miss.
     """
 
     def mark(function: F) -> F:
         function.higher_is_better = higher_is_better  # type: ignore[attr-defined]
         function.standard_error = standard_error  # type: ignore[attr-defined]
+        function.caution = caution  # type: ignore[attr-defined]
         return function
 
     return mark

@@ -92,8 +92,7 @@ def evaluate(
     pairs: Tensor | None = None
     if not missing(bundle.family, CanSample):
         x, asked = _draw(record, bundle, loaded, num, seed)
-        device, folder = str(bundle.family.device), bundle.path
-        extractor = feature_extractor(loaded, device=device, beside=folder)
+        extractor = feature_extractor(loaded, device=str(bundle.family.device), beside=bundle.path)
         judged = _featured(x, asked, loaded, extractor, seed)
         found += _judge_samples(record, judged, seed)
         pairs = _search_copies(record, x, loaded, extractor, seed)

@@ -38,8 +38,7 @@ REPEATS = 20
 STUDENT_T = 2.093  # 97.5 % quantile of Student's t with REPEATS - 1 degrees of freedom
 FEWEST = 4  # items of a set: half of them must still have a variance
 MOST_REPEATED = 2_000  # items of a set that are halved; the error of more shrinks as 1/sqrt(n)
-CHANCE = 0.5  # of the classifier two-sample test, and its best score
-ALARMING = ("n is small", "below chance")  # how notes begin that a reader must not miss
+ALARMING = ("n is small", "below chance")  # how the cautions of metrics begin
 HOW = f"95 %, {REPEATS} random half-samples"
 
 
@@ -113,10 +112,11 @@ def measure(
             half = shrink * STUDENT_T * _deviation([part[score] for part, _ in halves])
         else:
             half = 1.96 * known_error(value, sets.smallest)
+        high = value + half
+        note = metric.caution(sets.generated, sets.reference, high) if metric.caution else ""
         measured.append(
             Measurement(
-                score, value, low=value - half, high=value + half,
-                note=_note(name, sets, value + half),
+                score, value, low=value - half, high=high, note=note,
                 higher_is_better=higher_is_better, floor=floor, **common,
             )
         )  # fmt: skip
@@ -141,19 +141,3 @@ def as_record(measurement: Measurement) -> dict[str, Any]:
 
 def _deviation(values: Sequence[float]) -> float:
     return float(torch.tensor(values, dtype=torch.float64).std())
-
-
-def _note(metric: str, sets: FeatureSets, high: float) -> str:
-    """What is to be known of a score before it is read, given the upper end of its interval."""
-    fewest, dim = min(len(sets.generated), len(sets.reference)), sets.generated.shape[1]
-    if metric == "frechet" and fewest < 2 * dim:
-        return (
-            f"n is small: {len(sets.generated)} items against {len(sets.reference)} for {dim} "
-            "features. The distance is biased upwards: read the ratio, and compare equal n only"
-        )
-    if metric == "classifier_two_sample" and high < CHANCE:
-        return (
-            "below chance: generated items are so near to single held-out ones that these mislead "
-            "the classifier. Look for copies of held-out items in what the model was trained on"
-        )
-    return ""

@@ -34,6 +34,7 @@ from morphogen.core.random import generator as seeded
 from morphogen.core.random import randint
 from morphogen.metrics._parts import check_informative, shuffled
 
+CHANCE = 0.5  # the best score
 FEWEST = 20  # of each set: fewer leave nothing to choose a classifier by
 
 
@@ -42,7 +43,17 @@ def binomial_error(accuracy: float, n: int) -> float:
     return math.sqrt(max(accuracy * (1 - accuracy), 0.25 / n) / (2 * n))
 
 
-@scores(standard_error=binomial_error, classifier_two_sample=False)
+def copies(features: Tensor, reference: Tensor, high: float) -> str:
+    """Say so where the score is certainly below what no classifier at all would reach."""
+    if high >= CHANCE:
+        return ""
+    return (
+        "below chance: generated items are so near to single held-out ones that these mislead "
+        "the classifier. Look for copies of held-out items in what the model was trained on"
+    )
+
+
+@scores(standard_error=binomial_error, caution=copies, classifier_two_sample=False)
 def classifier_two_sample(
     features: Tensor,
     reference: Tensor,

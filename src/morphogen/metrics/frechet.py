@@ -22,7 +22,17 @@ from torch import Tensor
 from morphogen.core.metric import check_features, scores
 
 
-@scores(frechet=False)
+def few_items(features: Tensor, reference: Tensor, high: float) -> str:
+    """Say so where the bias is large: fewer items than twice the number of features."""
+    if min(len(features), len(reference)) >= 2 * features.shape[1]:
+        return ""
+    return (
+        f"n is small: {len(features)} items against {len(reference)} for {features.shape[1]} "
+        "features. The distance is biased upwards: read the ratio, and compare equal n only"
+    )
+
+
+@scores(caution=few_items, frechet=False)
 def frechet(
     features: Tensor, reference: Tensor, *, generator: torch.Generator | None = None
 ) -> Mapping[str, float]:
