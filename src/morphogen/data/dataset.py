@@ -178,8 +178,7 @@ def load(
     scan = Scan(group_by=group_by, synthetic=synthetic)
     if codec is not None:
         find_modality(source)  # raises when there is nothing to read
-        report = Report(str(source))
-        return _load(codec, lambda own, report: iter(own.read(source, report)), report, scan, True)
+        return _load(codec, _reader(source), Report(str(source)), scan, True)
     return load_into(source, modality, codec_options, Report(str(source)), scan)
 
 
@@ -192,7 +191,7 @@ def load_into(
 ) -> Data:
     """`load`, leaving in `report` and `scan` what was found even when it raises."""
     codec = build_codec(modality or find_modality(source), options)
-    return _load(codec, lambda codec, report: iter(codec.read(source, report)), report, scan)
+    return _load(codec, _reader(source), report, scan)
 
 
 def find_modality(source: Path | str) -> str:
@@ -222,8 +221,13 @@ def read_scan(
 ) -> Codec:
     """See a source whole, without encoding it; returns the codec that read it, not fitted."""
     codec = build_codec(modality or find_modality(source), options)
-    _see(codec, lambda codec, report: iter(codec.read(source, report)), report, scan)
+    _see(codec, _reader(source), report, scan)
     return codec
+
+
+def _reader(source: Path | str) -> Read:
+    """How a codec comes to the items of a source that lies on disk."""
+    return lambda codec, report: iter(codec.read(source, report))
 
 
 def _see(codec: Codec, read: Read, report: Report, scan: Scan) -> None:

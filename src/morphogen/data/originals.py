@@ -10,6 +10,7 @@ One file per modality in the cache folder: records of a hash (16 bytes) and a ti
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Iterable
@@ -34,8 +35,9 @@ class Originals:
         """Those of a modality, in the cache folder."""
         return cls(cache_file(f"originals-{modality}.hashes"))
 
-    def read(self) -> dict[bytes, float]:
-        """Content hash -> seconds since 1970."""
+    @functools.cached_property
+    def times(self) -> dict[bytes, float]:
+        """Content hash -> seconds since 1970, as it was when this was first asked."""
         try:
             data = self.path.read_bytes()
         except OSError:
@@ -52,8 +54,8 @@ class Originals:
     def note(self, digests: Iterable[bytes]) -> int:
         """Note those that were not read before, as of now; return how many. A cache that cannot be
         written to is passed over: what it would have told is then found out by other means."""
-        known = self.read()
-        new = np.array([(each, time.time()) for each in set(digests) - known.keys()], RECORD)
+        fresh = set(digests) - self.times.keys()
+        new = np.array([(each, time.time()) for each in fresh], RECORD)
         if not len(new):
             return 0
         try:

@@ -49,12 +49,12 @@ def hold_out(scan: Scan, report: Report, codec: object) -> None:
         for number, value in said.items()
         if value.lower() not in NO
     }
-    for number, reason in _recognised(scan, report.source).items():
-        if number not in said:  # a table that says "no" has the last word
-            found[number] = reason
     if isinstance(codec, CanFingerprint) and Path(report.source).exists():
-        kept = (each for number, each in enumerate(scan.digests) if number not in found)
-        Originals.of(discover.name_of(type(codec))).note(kept)
+        originals = Originals.of(discover.name_of(type(codec)))
+        for number, reason in _recognised(scan, report.source, originals).items():
+            if number not in said:  # a table that says "no" has the last word
+                found[number] = reason
+        originals.note(each for number, each in enumerate(scan.digests) if number not in found)
     if not found:
         return
     if scan.synthetic == "include":
@@ -83,7 +83,7 @@ def entries_for(codec: object, source: str) -> list[Entry]:
     return [entry for entry in ledger.read() if entry.time <= newest + CLOCK]
 
 
-def _recognised(scan: Scan, source: str) -> dict[int, str]:
+def _recognised(scan: Scan, source: str, originals: Originals) -> dict[int, str]:
     """Items whose fingerprint, or that of the item they are exact copies of, is in the ledger.
 
     A file that was last changed before an item was generated does not hold that item, nor is what
@@ -93,9 +93,8 @@ def _recognised(scan: Scan, source: str) -> dict[int, str]:
     prints, entries = scan.prints, scan.generated
     if not entries or prints is None or prints.codec is None or not len(prints):
         return {}
-    read = Originals.of(discover.name_of(type(prints.codec))).read()
     made_until = [  # when each item was made, at the latest
-        min(changed + CLOCK, read.get(digest, math.inf))
+        min(changed + CLOCK, originals.times.get(digest, math.inf))
         for changed, digest in zip(_times(scan, source), scan.digests, strict=True)
     ]
     since = min(entry.time for entry in entries)

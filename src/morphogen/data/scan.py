@@ -98,23 +98,22 @@ class Scan:
         pairs: list[tuple[int, int, float]] = self.__dict__["_pairs"]
         return pairs
 
-    def leaks(self, most: int | None = None) -> list[Problem]:
+    def leaks(self) -> list[Problem]:
         """Items of the test split that show the same as one of the training split."""
         near = [(i, j) for i, j, _ in self.near_pairs()]
-        exact = clusters(len(self.names), _chained(self.digests))
         problems = []
         for group in members(clusters(len(self.names), [*_chained(self.digests), *near])):
             train = [number for number in group if self.splits[number] == "train"]
             test = [number for number in group if self.splits[number] == "test"]
             if not train or not test:
                 continue
-            same = len({exact[number] for number in group}) == 1
+            same = len({self.digests[number] for number in group}) == 1
             names = ", ".join(self.names[number] for number in train[:3])
             kind = "the same item is" if same else "nearly the same item is"
             reason = f"{kind} in the training and the test split: {names}"
             fix = "remove it from the training split, or let `morphogen data split` do it"
             problems.append(Problem(self.names[test[0]], reason, fix))
-        return problems[:most]
+        return problems
 
 
 def entity_digest(name: str) -> bytes:
