@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import stat
 import struct
 import sys
 import tarfile
@@ -359,6 +360,32 @@ def test_archives_are_read_in_place(tmp_path, suffix):
     _, items, _ = read(path)
     assert [i.cond["label"] for i in items] == ["cat", "cat", "dog", "dog"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".zip"])
+def test_what_an_archive_holds_and_is_not_read_is_said(tmp_path, suffix):
+    tree = tmp_path / "tree"
+    for name in ("a.png", ".b.png", ".hidden/c.png", "__MACOSX/._a.png"):
+        save(tree / name, pixels(8, 8))
+    (tree / "d.png").symlink_to("a.png")
+    path = tmp_path / f"photos{suffix}"
+    if suffix == ".tar":
+        with tarfile.open(path, "w") as archive:
+            archive.add(tree, "tree")
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in sorted(tree.rglob("*.png")):
+                entry = zipfile.ZipInfo(file.relative_to(tree).as_posix())
+                kind = stat.S_IFLNK if file.is_symlink() else stat.S_IFREG
+                entry.external_attr = (kind | 0o644) << 16
+                archive.writestr(entry, b"a.png" if file.is_symlink() else file.read_bytes())
+    _, items, report = read(path)
+    assert len(items) == 1
+    reasons = [problem.reason for problem in report.problems]
+    assert len(reasons) == 2
+    assert "2 hidden pictures not read: " in reasons[0]
+    assert "1 link not read: " in reasons[1]
+    assert reasons[1].endswith("d.png")
 
 
 def test_a_folder_of_split_archives(tmp_path):

@@ -8,12 +8,13 @@ from __future__ import annotations
 import functools
 import io
 import os
+import stat
 import tarfile
 import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -77,7 +78,7 @@ def walk(source: Path, report: Report) -> Iterator[File]:
     become `train/...` and `test/...`.
     """
     if source.is_file():
-        yield from _walk_archive(source, "")
+        yield from _walk_archive(source, "", report)
         return
 
     def unreadable(error: OSError) -> None:
@@ -94,7 +95,7 @@ def walk(source: Path, report: Report) -> Iterator[File]:
                 continue
             relative = path.relative_to(source).as_posix()
             if "/" not in relative and is_archive(name):
-                yield from _walk_archive(path, name.partition(".")[0])
+                yield from _walk_archive(path, name.partition(".")[0], report)
                 continue
             try:
                 num_bytes = path.stat().st_size
@@ -103,13 +104,16 @@ def walk(source: Path, report: Report) -> Iterator[File]:
             yield File(relative, num_bytes, path.read_bytes)
 
 
-def _walk_archive(path: Path, prefix: str) -> Iterator[File]:
-    """The regular files of an archive. Links and devices are left alone: they hold no data."""
+def _walk_archive(path: Path, prefix: str, report: Report) -> Iterator[File]:
+    """The regular files of an archive. Pictures that are hidden or links are noted, not read."""
     members = _zip_members if path.suffix.lower() == ".zip" else _tar_members
+    hidden, links = [], list[str]()
     try:
-        for file in members(path):
+        for file in members(path, links):
             parts = [part for part in file.path.split("/") if part not in ("", ".", "..")]
             if not parts or any(part.startswith((".", "__MACOSX")) for part in parts):
+                if is_picture(file.path) and not parts[-1].startswith("._"):  # macOS writes these
+                    hidden.append(file.path)
                 continue
             if prefix and split_of(prefix) and parts[0] != prefix:
                 parts.insert(0, prefix)
@@ -120,12 +124,26 @@ def _walk_archive(path: Path, prefix: str) -> Iterator[File]:
             where=str(path),
             hint="copy or download it again",
         ) from error
+    for kind, names, fix in (
+        ("hidden picture", hidden, "rename it without the leading dot, if it is one of the data"),
+        ("link", links, "pack the archive with what links stand for (tar --dereference)"),
+    ):
+        if pictures := [name for name in names if is_picture(name)]:
+            report.problems.append(Problem(path.name, not_read(kind, pictures), fix))
 
 
-def _tar_members(path: Path) -> Iterator[File]:
+def not_read(kind: str, names: Sequence[str], what: str = "not read") -> str:
+    """`3 links not read: a.png, b.png, c.png`, the first three by name."""
+    listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"{len(names):,} {kind}{'s' * (len(names) != 1)} {what}: {listed}"
+
+
+def _tar_members(path: Path, links: list[str]) -> Iterator[File]:
     with tarfile.open(path, "r:*") as archive:
         for member in archive:
-            if member.isfile():
+            if member.issym() or member.islnk():
+                links.append(member.name)
+            elif member.isfile():
                 read = functools.partial(_tar_bytes, archive, member)
                 yield File(member.name, member.size, read)
 
@@ -135,10 +153,12 @@ def _tar_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return stream.read() if stream else b""
 
 
-def _zip_members(path: Path) -> Iterator[File]:
+def _zip_members(path: Path, links: list[str]) -> Iterator[File]:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
-            if not member.is_dir():
+            if stat.S_ISLNK(member.external_attr >> 16):
+                links.append(member.filename)
+            elif not member.is_dir():
                 read = functools.partial(archive.read, member)
                 yield File(member.filename, member.file_size, read)
 
@@ -287,9 +307,7 @@ def note_other_files(others: Iterable[str], report: Report) -> None:
         else:
             kept.setdefault(suffix, []).append(path)
     for suffix, paths in kept.items():
-        count = f"{len(paths):,} {suffix or 'suffixless'} file{'s' * (len(paths) != 1)}"
-        listed = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
-        reason = f"{count} not read as pictures: {listed}"
+        reason = not_read(f"{suffix or 'suffixless'} file", paths, "not read as pictures")
         report.problems.append(Problem(report.source, reason, "nothing, if they are no pictures"))
 
 
