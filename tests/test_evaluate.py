@@ -202,11 +202,16 @@ def test_reconstruction_and_likelihood_are_measured_on_held_out_items() -> None:
         def log_prob(self, x: Tensor, *, cond: Any = None, generator: Any) -> Tensor:
             return torch.full((len(x),), -8.0 * 64 * 0.6931471805599453)
 
+        def log_prob_error(self, cond: Any = None) -> float:
+            return 64 * 0.6931471805599453  # a bit of each value
+
     model: Any = Halves()
     record = evaluate(Bundle(model, data.codec, Recipe()), data)
     batch: Batch = data.test.batch(torch.arange(len(data.test)))
     scores = record["scores"]
     assert scores["bits_per_dim"]["value"] == pytest.approx(8)
+    assert scores["bits_per_dim"]["high"] == pytest.approx(8 + 1.96, abs=0.01)
+    assert "log Z" in scores["bits_per_dim"]["interval"]
     expected = 0.25 * batch.x.square().mean().item()
     assert scores["reconstruction_error"]["value"] == pytest.approx(expected, rel=1e-5)
 

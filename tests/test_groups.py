@@ -21,6 +21,7 @@ from morphogen.core.random import categorical, generator, randn
 from morphogen.core.recipe import Recipe
 from morphogen.core.spec import TensorSpec
 from morphogen.data.dataset import Data
+from morphogen.evaluation._intervals import mean_interval
 from morphogen.evaluation._judge import Samples
 from morphogen.evaluation._shares import (
     Array,
@@ -31,7 +32,6 @@ from morphogen.evaluation._shares import (
     confusion,
     corrected,
     interval,
-    mean_interval,
     skill,
 )
 from morphogen.evaluation.card import card
@@ -145,12 +145,18 @@ def test_what_is_known_of_few_items_is_wide() -> None:
     )
     assert wide > 1.5 * narrow
     one = np.array([1.0, 1, 1, 1, 0, 1])
-    low, high = mean_interval(one, 0.95)
+    low, high, method = mean_interval(one)
     assert low < 0.5
     assert 0.9 < high < 1
+    assert method == "Clopper-Pearson"
     values = np.array([1.0, 2.0, 4.0])
-    low, high = mean_interval(values, 0.95)
+    low, high, method = mean_interval(values)
     assert high - low == pytest.approx(2 * 4.302653 * values.std(ddof=1) / 3**0.5)
+    assert method == "Student's t"
+    assert mean_interval(values[2:])[:2] == (-np.inf, np.inf)
+    wider = mean_interval(values, shared_error=3.0)
+    half = (high - low) / 2
+    assert wider[1] - wider[0] == pytest.approx(2 * np.hypot(half, 3 * 1.959964))
     draws = _dirichlet(np.array([2.0, 6.0]), np.random.default_rng(0))
     assert draws.mean(0) == pytest.approx([0.25, 0.75], abs=0.01)
     assert skill(np.array([[5.0, 5], [5, 5]])) == 0

@@ -302,6 +302,18 @@ def test_log_z_is_estimated_once_and_again_when_the_weights_change() -> None:
     assert abs(float(model.partition().log_z) - expected) < 0.05
 
 
+def test_items_share_the_error_of_log_z_as_far_as_they_share_it() -> None:
+    model = RBM(BITS, {"label": TensorSpec.label(3)}, SMALL, num_hidden=4)
+    with torch.no_grad():
+        model.layer.weight.normal_(std=0.5, generator=generator(3))
+    errors = model.partition().standard_error_per_class
+    assert model.log_prob_error() == pytest.approx(float(model.partition().standard_error))
+    one = {"label": torch.tensor([2, 2])}
+    assert model.log_prob_error(one) == pytest.approx(float(errors[2]))
+    two = {"label": torch.tensor([0, 2])}
+    assert model.log_prob_error(two) == pytest.approx(float((errors[[0, 2]] / 2).norm()))
+
+
 def test_rbm_likelihood_of_continuous_data_is_a_mixture_of_normals() -> None:
     model, draw = RBM(TensorSpec.vector(3), {}, SMALL, num_hidden=4), generator(2)
     with torch.no_grad():

@@ -87,6 +87,18 @@ class HasLogProb(Protocol):
         ...
 
 
+@runtime_checkable
+class EstimatesLogZ(Protocol):
+    """Has a likelihood whose constant is an estimate: one error that all items share."""
+
+    def log_prob_error(self, cond: Conditions | None = None) -> float:
+        """The standard error of the mean of `log_prob` that the constant is to blame for, in nats.
+
+        `cond` holds the conditions of the items, each (B, ...).
+        """
+        ...
+
+
 def log_prob_kind(model: HasLogProb) -> str:
     """Which of LOG_PROB_KINDS a likelihood claims to be: `log_prob_is` without its method."""
     return model.log_prob_is.partition(" (")[0]

@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-INTERVAL = 0.95
+from morphogen.evaluation._intervals import binomial_interval
+
 PARTS = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)  # the most suspicious parts that labels are counted in
 RARE = 0.02  # the part of the held-out items that sets what is rare
 FEWEST_IN_CELL = 20  # generated and held-out items, for a cell to count
@@ -170,13 +171,3 @@ def authenticity(distance: Tensor, spacing: Tensor) -> tuple[float, float, float
     own nearest neighbour (`spacing`, G), with its binomial interval."""
     value = float((distance > spacing).double().mean())
     return value, *binomial_interval(value * len(distance), len(distance))
-
-
-def binomial_interval(hits: float, num: float, level: float = INTERVAL) -> tuple[float, float]:
-    """Clopper & Pearson's interval for a share."""
-    from scipy.stats import beta
-
-    rest = (1 - level) / 2
-    low = 0.0 if hits <= 0 else float(beta.ppf(rest, hits, num - hits + 1))
-    high = 1.0 if hits >= num else float(beta.ppf(1 - rest, hits + 1, num - hits))
-    return low, high

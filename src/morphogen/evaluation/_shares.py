@@ -22,13 +22,10 @@ Legend: K groups, R draws.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from morphogen.evaluation._closeness import binomial_interval
 
 Array = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.int64]  # the group of each item
@@ -165,15 +162,3 @@ def interval(draws: Array, level: float) -> tuple[Array, Array]:
     rest = (1 - level) / 2
     low, high = np.quantile(draws, [rest, 1 - rest], axis=0)
     return low, high
-
-
-def mean_interval(values: Array, level: float) -> tuple[float, float]:
-    """The interval of a mean: exact where all values are 0 or 1, else by Student's t."""
-    from scipy.stats import t
-
-    num, mean = len(values), float(values.mean())
-    if np.isin(values, (0.0, 1.0)).all():
-        return binomial_interval(float(values.sum()), num, level)
-    quantile = float(t.ppf((1 + level) / 2, num - 1))
-    error = quantile * float(values.std(ddof=1)) / math.sqrt(num)
-    return mean - error, mean + error

@@ -14,7 +14,6 @@ scores are `core.measurement.Measurement`s: two evaluations compare when their p
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from morphogen.core.capability import (
     CanPredict,
     CanReconstruct,
     CanSample,
+    EstimatesLogZ,
     HasLogProb,
     log_prob_kind,
     missing,
@@ -41,6 +41,7 @@ from morphogen.core.measurement import Measurement
 from morphogen.core.random import generator, mix_seed
 from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
+from morphogen.evaluation._intervals import LEVEL, mean_interval
 from morphogen.evaluation._judge import Samples
 from morphogen.evaluation.copying import copying
 from morphogen.evaluation.features import FeatureExtractor, feature_extractor, parts
@@ -252,12 +253,16 @@ def _likelihood(bundle: Bundle, data: Data, seed: int) -> list[ItemScores]:
         return []
     num = max(SHOWN, MOST_SCORED * USUAL_VALUES // data.spec.num_values)  # large items take longer
     draw, found, some = generator(mix_seed(seed, 4)), [], _some(data, seed)[:num]
+    conditions = data.test.take(some).cond
+    given = {n: v.to(model.device) for n, v in conditions.items() if n in model.conditions}
     for index in parts(len(some)):
-        batch = data.test.batch(some[index]).to(model.device)
-        cond = {name: v for name, v in batch.cond.items() if name in model.conditions}
-        found.append(model.log_prob(batch.x, cond=cond, generator=draw).cpu())
+        x = data.test.batch(some[index]).x.to(model.device)
+        cond = {name: value[index] for name, value in given.items()}
+        found.append(model.log_prob(x, cond=cond, generator=draw).cpu())
     bits = bits_per_dim(torch.cat(found), data.spec)
-    return [ItemScores("bits_per_dim", bits, some, False, model.log_prob_is)]
+    error = 0.0 if missing(model, EstimatesLogZ) else model.log_prob_error(given)
+    shared = abs(float(bits_per_dim(torch.tensor(error), data.spec)))
+    return [ItemScores("bits_per_dim", bits, some, False, model.log_prob_is, shared)]
 
 
 def _reconstruction(bundle: Bundle, data: Data, seed: int) -> list[ItemScores]:
@@ -294,12 +299,13 @@ def _prediction(bundle: Bundle, data: Data) -> list[ItemScores]:
 
 def _mean(scores: ItemScores) -> Measurement:
     """The mean over held-out items, with the interval of a mean."""
-    values = scores.values.double()
-    mean, n = float(values.mean()), len(values)
-    error = 1.96 * float(values.std()) / math.sqrt(n) if n > 1 else math.inf
+    values = scores.values.double().numpy()
+    low, high, method = mean_interval(values, shared_error=scores.shared_error)
+    if scores.shared_error:
+        method += " and the error of log Z"
     return Measurement(
-        scores.name, mean, n, scores.higher_is_better, mean - error, mean + error,
-        interval="95 %, normal, over items", note=scores.note,
+        scores.name, float(values.mean()), len(values), scores.higher_is_better, low, high,
+        interval=f"{100 * LEVEL:.0f} %, {method}, over items", note=scores.note,
     )  # fmt: skip
 
 

@@ -40,8 +40,8 @@ from morphogen.core.measurement import Measurement
 from morphogen.core.random import mix_seed
 from morphogen.data.dataset import Data
 from morphogen.evaluation import _shares
-from morphogen.evaluation._closeness import binomial_interval
 from morphogen.evaluation._group_report import findings
+from morphogen.evaluation._intervals import binomial_interval, mean_interval
 from morphogen.evaluation._judge import Groups, Judge, Quantity, Samples
 from morphogen.evaluation.scores import REPEATS, STUDENT_T, FeatureSets, as_record, measure
 
@@ -60,6 +60,7 @@ class ItemScores:
     index: Tensor
     higher_is_better: bool
     note: str
+    shared_error: float = 0.0  # the standard error that all of them have in common
 
 
 def labels_of(data: Data, declared: Sequence[str] | None = None) -> list[str]:
@@ -169,7 +170,7 @@ def _by_group(groups: Groups, scores: ItemScores, notes: list[str]) -> Quantity:
         if len(values) < FEWEST_ITEMS:
             few.append(f"{name} ({len(values)})")
         elif np.isfinite(values).all():
-            low, high = _shares.mean_interval(values, groups.level)
+            low, high, _ = mean_interval(values, groups.level, scores.shared_error)
             cells[g] = {
                 "value": float(values.mean()), "n": len(values), "low": low, "high": high,
                 "higher_is_better": scores.higher_is_better, "note": scores.note,

@@ -144,6 +144,16 @@ class RBM(Boltzmann):
             return log_p - partition.per_class.to(log_p)[cond[self.label]]
         return log_p - partition.log_z.to(log_p)
 
+    def log_prob_error(self, cond: Mapping[str, Tensor] | None = None) -> float:
+        """What the error of log Z adds to the mean log_prob of items with these labels."""
+        if self.shows_mean:
+            return 0.0
+        partition = self.partition()
+        if not cond or self.label is None:
+            return float(partition.standard_error)
+        shares = self.one_hot(cond).mean(0).to(partition.standard_error_per_class)
+        return float((shares * partition.standard_error_per_class).norm())
+
     def partition(self) -> Partition:
         """log Z and its standard error; estimated once for the weights as they stand."""
         weights = _digest([*self.layer.parameters(), self.unit_mean])
