@@ -10,7 +10,7 @@ from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
 from morphogen.core.random import generator
 from morphogen.core.spec import TensorSpec
-from morphogen.families._gaussian_baseline import GaussianBaseline, shrunk
+from morphogen.families._gaussian_baseline import GaussianBaseline, shrunk, unexplained
 from morphogen.families.diffusion import Diffusion
 from morphogen.families.flow_matching import FlowMatching
 
@@ -125,9 +125,83 @@ def test_training_beats_the_linear_denoiser_on_two_clusters(family, options) -> 
     assert abs(float((drawn > 0).float().mean()) - 0.5) < tolerance
 
 
+def test_calibration_finds_the_width_that_samples_lack_within_each_condition() -> None:
+    axes = torch.linalg.qr(torch.randn(3, 3, generator=generator(4)))[0]
+    deviations, lack = torch.tensor([3.0, 2.0, 0.1]), torch.tensor([0.9, 0.95, 0.5])
+    means = 6 * torch.randn(4, 3, generator=generator(5))
+
+    def batch(seed: int, width: torch.Tensor) -> Batch:
+        draw = generator(seed)
+        label, size = torch.randint(0, 4, (40_000,), generator=draw), torch.randn(40_000, 1)
+        own = torch.randn(40_000, 3, generator=draw) * deviations * width
+        return Batch((own + 4 * size + means[label]) @ axes.T, cond={"label": label, "size": size})
+
+    baseline = GaussianBaseline(3)
+    baseline.basis.copy_(axes)
+    baseline.variance.copy_(torch.tensor([50.0, 20.0, 0.9]))
+    baseline.calibrate(batch(6, torch.ones(3)), batch(7, lack))
+    # What hardly varies is left alone.
+    expected = torch.tensor([1 / 0.9, 1 / 0.95, 1.0])
+    torch.testing.assert_close(baseline.noise_scale, expected, atol=0.02, rtol=0)
+    noise = baseline.widened(torch.randn(40_000, 3, generator=generator(9)))
+    torch.testing.assert_close((noise @ axes).std(0), expected, atol=0.02, rtol=0)
+
+
+def test_calibration_does_not_go_far_at_once() -> None:
+    baseline = GaussianBaseline(2)
+    x = torch.randn(1000, 2, generator=generator(0)) * torch.tensor([4.0, 2.0])
+    baseline.fit(x)
+    baseline.calibrate(Batch(x), Batch(0.01 * x))
+    assert torch.all(baseline.noise_scale == 1.25**0.5)
+    baseline.calibrate(Batch(x), Batch(100 * x))
+    torch.testing.assert_close(baseline.noise_scale, torch.ones(2))
+
+
+@pytest.mark.parametrize("rows", [4, 40])
+def test_what_conditions_explain_is_left_out_of_a_variance(rows: int) -> None:
+    label = torch.arange(rows) % 4
+    x = torch.randn(rows, 3, generator=generator(0)) + 100 * label[:, None]
+    found = unexplained(x, {"label": label, "text": torch.zeros(rows, 5, dtype=torch.long)})
+    within = torch.stack([x[label == c] - x[label == c].mean(0) for c in range(4)]).flatten(0, 1)
+    torch.testing.assert_close(
+        found, within.square().sum(0) / max(1, rows - 4), atol=1e-3, rtol=1e-3
+    )
+    torch.testing.assert_close(unexplained(x, {}), x.var(0))
+
+
+@pytest.mark.parametrize(("family", "options"), FAMILIES[:2])
+def test_after_training_coarse_steps_no_longer_cost_variance(family, options) -> None:
+    wide = TensorSpec.vector(4)
+    torch.manual_seed(0)
+    backbone = BuildBackbone(MLP, model_dim=16, num_layers=1)
+    model = family(wide, {}, backbone, num_steps=6, time_shift=3.0, **options)
+    x = torch.randn(10_000, 4, generator=generator(0)) * torch.tensor([8.0, 4.0, 2.0, 0.2])
+    model.prepare(Batch(x), generator(0))
+    for parameter in model.network.parameters():
+        torch.nn.init.zeros_(parameter)
+
+    def misses() -> torch.Tensor:
+        drawn = model.sample(20_000, generator=generator(2))
+        return (drawn.var(0) / x.var(0) - 1).abs()[:3]
+
+    before = misses()
+    assert before.max() > 0.08
+    logged = model.finish(Batch(x), 100_000, generator(1))
+    assert logged["noise_scale"] != 1
+    assert misses().max() < 0.4 * before.max()
+
+
+def test_a_short_training_has_no_time_for_calibration() -> None:
+    model = build(FlowMatching)
+    model.prepare(Batch(gaussian_items(2000)), generator(0))
+    assert model.finish(Batch(gaussian_items(2000)), 500, generator(0)) == {}
+    assert torch.all(model.baseline.noise_scale == 1)
+
+
 def test_large_items_do_without_the_baseline() -> None:
     wide = TensorSpec("real", (1, 80, 80))
     torch.manual_seed(0)
     model = FlowMatching(wide, {}, BuildBackbone(MLP, model_dim=4, num_layers=1))
     assert model.baseline is None
+    assert model.finish(Batch(torch.zeros(9, 1, 80, 80)), 10**6, generator(0)) == {}
     assert FlowMatching(SPEC, {}, BuildBackbone(MLP, model_dim=4), baseline="none").baseline is None

@@ -43,3 +43,10 @@ def test_a_guided_model_samples_like_a_model(model: FlowMatching) -> None:
     more = Guidance(model, 4.0).sample(3, cond=cond, generator=generator(1))
     assert torch.equal(plain, same)
     assert not torch.allclose(plain, more)
+
+
+def test_guided_sampling_starts_where_the_models_does(model: FlowMatching) -> None:
+    model.baseline.noise_scale.fill_(1.2)
+    started = Guidance(model, 2.0).starting_noise(5, generator(3))
+    assert torch.equal(started, model.starting_noise(5, generator(3)))
+    torch.testing.assert_close(started, 1.2 * torch.randn(5, 2, generator=generator(3)))

@@ -93,6 +93,7 @@ def test_the_difference_is_added_removed_changed_renamed(folder):
     back = diff(later.id, version.id, store=store.folder)
     assert (back.added, back.removed) == (found.removed, found.added)
     assert "renamed  a/0.txt -> moved.txt" in found.text()
+    assert found.brief() == "added new.txt, removed b/1.txt, changed b/3.txt and 1 more"
 
 
 def test_a_change_that_keeps_size_and_time_is_seen(folder):

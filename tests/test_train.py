@@ -178,12 +178,14 @@ def test_a_changed_data_set_is_not_resumed_on(digits: Path, tmp_path: Path) -> N
     out, copy = tmp_path / "run", tmp_path / "digits.npz"
     copy.write_bytes(digits.read_bytes())
     held = prepare(str(copy), "flow_matching", out=out, budget="10steps", settings=TINY)
-    held._checkpoint(held.run.snapshot())
+    held.run.stop = True  # as Ctrl-C does
+    held.train(lambda log: None)
     content = dict(np.load(copy))
     content["images"][3] = 255 - content["images"][3]
     np.savez(copy, **content)
-    with pytest.raises(TrainingError, match="not what the run was started with"):
+    with pytest.raises(TrainingError, match="not what the run was started with") as raised:
         mg.train(None, out=out, resume=True)
+    assert str(raised.value.found).startswith("changed digits.npz/images; digest")
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(digits: Path, tmp_path: Path) -> None:
@@ -259,6 +261,11 @@ def test_a_time_budget_lands_its_schedule_on_the_deadline() -> None:
         steps += 1
     assert state.progress == pytest.approx(1.0, abs=0.02)
     assert state.seconds == pytest.approx(100, abs=1)
+
+
+def test_a_time_budget_keeps_a_share_for_what_comes_after_the_steps() -> None:
+    assert Schedule(TrainOptions(budget="100s"), 100, 0.05).budget.seconds == pytest.approx(95)
+    assert Schedule(TrainOptions(budget="70steps"), 100, 0.05).num_steps == 70
 
 
 def test_mixed_seeds_do_not_clash() -> None:

@@ -63,6 +63,8 @@ class Family(nn.Module):
     # The family to draw items from this one's latents with, in a chain (vq_vae+autoregressive);
     # None where it has a good prior of its own, or no latents.
     prior_family: ClassVar[str | None] = None
+    # Share of the training's work that `finish` may take; a budget of time leaves it free.
+    finish_share: ClassVar[float] = 0.0
     # BibTeX keys of references.bib, for `morphogen cite`.
     papers: ClassVar[tuple[str, ...]] = ()
     # Share of the training done, 0 to 1: set by the trainer before each step.
@@ -97,6 +99,11 @@ class Family(nn.Module):
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> None:
         """See one large batch before training starts: scales, offsets, initial codebooks."""
+
+    def finish(self, batch: Batch, worth: int, generator: torch.Generator) -> dict[str, float]:
+        """See one large batch after training, with the weights that are kept: settle what only a
+        trained model tells. Takes about as long as training on `worth` items; numbers to log."""
+        return {}
 
     def loss(
         self, batch: Batch, phase: str, generator: torch.Generator

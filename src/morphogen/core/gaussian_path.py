@@ -122,7 +122,7 @@ class DenoiserSampling:
         sampler: str | None = None,
     ) -> Tensor:
         """Integrate from noise at t = 1 to data at t = 0. (num, *shape)."""
-        noise = randn((num, *self.spec.shape), generator).to(self.device)
+        noise = self.starting_noise(num, generator)
         return self.integrate(
             noise, 1.0, cond=cond, generator=generator, num_steps=num_steps, sampler=sampler
         )
@@ -154,6 +154,10 @@ class DenoiserSampling:
         times = self.path.times(steps, start, self.time_shift).to(x_t.dtype).to(x_t.device)
         x: Tensor = solve(denoise, x_t, times, self.path, generator)
         return x.clamp(-1, 1) if self.spec.levels else x
+
+    def starting_noise(self, num: int, generator: torch.Generator) -> Tensor:
+        """What sampling starts from, (num, *shape): N(0, I), unless a model has a reason."""
+        return randn((num, *self.spec.shape), generator).to(self.device)
 
     def steer(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """The estimate that sampling follows: E[x | x_t], unless a model has a reason."""

@@ -29,12 +29,7 @@ class Difference:
 
     def text(self, most: int = 20) -> str:
         """For a terminal."""
-        kinds = {
-            "added": self.added,
-            "removed": self.removed,
-            "changed": self.changed,
-            "renamed": [f"{before} -> {after}" for before, after in self.renamed],
-        }
+        kinds = self._by_kind()
         counts = ", ".join(f"{len(names):,} {kind}" for kind, names in kinds.items())
         lines = [f"{self.a} -> {self.b}: {counts}, {self.num_same:,} the same"]
         for kind, names in kinds.items():
@@ -42,6 +37,19 @@ class Difference:
             if len(names) > most:
                 lines.append(f"  {kind:<8} and {len(names) - most:,} more (--json lists all)")
         return "\n".join(lines)
+
+    def brief(self, most: int = 3) -> str:
+        """In one line: `changed a.png, removed b.png and 7 more`."""
+        named = [f"{kind} {name}" for kind, names in self._by_kind().items() for name in names]
+        more = f" and {len(named) - most:,} more" if len(named) > most else ""
+        return ", ".join(named[:most]) + more
+
+    def _by_kind(self) -> dict[str, list[str]]:
+        renamed = [f"{before} -> {after}" for before, after in self.renamed]
+        return {
+            "added": self.added, "removed": self.removed, "changed": self.changed,
+            "renamed": renamed,
+        }  # fmt: skip
 
 
 def compare(first: Mapping[str, str], second: Mapping[str, str], a: str, b: str) -> Difference:

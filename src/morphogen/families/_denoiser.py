@@ -24,6 +24,10 @@ Baseline = Literal["auto", "gaussian", "none"]
 # levels of the bound. Levels need fewer steps: with them the path begins where it turns less.
 STEPS_WITH_LEVELS = {"ode": 6, "bound": 32}
 STEPS = {"ode": 20, "bound": 64}
+# A trained network brings a part of a wider start back: it takes two looks at samples to settle how
+# wide. Fewer than 500 samples tell too little: of 1,000, a deviation is known to 2 %.
+CALIBRATIONS = 2
+LEAST_SAMPLES, MOST_SAMPLES, SAMPLES_AT_ONCE = 500, 4000, 250
 LIKELIHOOD_BATCH = 128  # items whose derivatives are held in memory at once
 
 
@@ -42,6 +46,7 @@ class Denoiser(Family, DenoiserSampling):
     """
 
     default_backbone = "unet"
+    finish_share = 0.02
     train_defaults = {
         "optimizer": "muon",
         "lr": 3e-3,
@@ -87,6 +92,27 @@ class Denoiser(Family, DenoiserSampling):
         """Fit the linear part to the data."""
         if self.baseline is not None:
             self.baseline.fit(batch.x)
+
+    def finish(self, batch: Batch, worth: int, generator: torch.Generator) -> dict[str, float]:
+        """Make the starting noise as wide as it takes for samples to vary as items do."""
+        # A pass of the network costs a third of a training step.
+        num = min(len(batch), MOST_SAMPLES, 3 * worth // (CALIBRATIONS * self.num_steps))
+        if self.baseline is None or num < LEAST_SAMPLES:
+            return {}
+        for _ in range(CALIBRATIONS):
+            drawn = []
+            for rows in torch.split(torch.arange(num, device=batch.x.device), SAMPLES_AT_ONCE):
+                cond = {name: value[rows] for name, value in batch.cond.items()}
+                drawn.append(self.sample(len(rows), cond=cond, generator=generator))
+            cond = {name: value[:num] for name, value in batch.cond.items()}
+            self.baseline.calibrate(batch, Batch(torch.cat(drawn), cond=cond))
+        scale = self.baseline.noise_scale
+        return {"noise_scale": float(scale[scale != 1].mean())} if (scale != 1).any() else {}
+
+    def starting_noise(self, num: int, generator: torch.Generator) -> Tensor:
+        """N(0, I), wider along the components in which samples came out too narrow."""
+        noise = super().starting_noise(num, generator)
+        return noise if self.baseline is None else self.baseline.widened(noise)
 
     @property
     def log_prob_is(self) -> str:

@@ -9,15 +9,28 @@ If x ~ N(mu, S) with S = U diag(lambda) U^T, then on x_t = alpha x + sigma eps
 network sees it and learns only what is left. mu and S come from a sample with the shrinkage of
 Chen et al. 2010 (OAS), which matters when there are fewer items than values.
 
-Legend: B batch, D values in an item, N items.
+It also tells where the samples of a trained model vary less than the data does. There the noise
+that sampling starts from is made wider (`calibrate`):
+
+    eps ~ N(0, U diag(s^2) U^T),     s_i <- s_i (variance of items / variance of samples)^(1/2)
+
+along the leading components, the variances being those around what the conditions explain.
+
+Legend: B batch, D values in an item, N items, M samples, F features of the conditions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from morphogen.core.batch import Batch
 
 MOST_VALUES = 3072  # of an item: beyond, the basis (D, D) costs more than the network
+SCALE_SQUARED = 0.8, 1.25  # least and most by which one call changes the variance of the noise
 LEAST_VARIANCE = 0.01  # keeps c small where the data never varies
 
 
@@ -29,9 +42,11 @@ class GaussianBaseline(nn.Module):
         self.mean: Tensor
         self.basis: Tensor
         self.variance: Tensor
+        self.noise_scale: Tensor
         self.register_buffer("mean", torch.zeros(num_values))
         self.register_buffer("basis", torch.eye(num_values))
         self.register_buffer("variance", torch.ones(num_values))
+        self.register_buffer("noise_scale", torch.ones(num_values))
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
@@ -45,6 +60,24 @@ class GaussianBaseline(nn.Module):
         self.basis.copy_(basis)
         self.variance.copy_(variance.clamp(min=LEAST_VARIANCE))
 
+    @torch.no_grad()
+    def calibrate(self, items: Batch, samples: Batch) -> None:
+        """Make the starting noise as much wider as samples (M, *) are narrower than items (N, *).
+
+        Where samples answer to it in proportion, they vary as items do after one call.
+        """
+        leading = self.variance > 1  # where, at equal parts of both, there is more data than noise
+        wanted, found = (
+            unexplained(batch.x.flatten(1) @ self.basis[:, leading], batch.cond)
+            for batch in (items, samples)
+        )
+        self.noise_scale[leading] *= (wanted / found).clamp(*SCALE_SQUARED).sqrt()
+
+    def widened(self, noise: Tensor) -> Tensor:
+        """N(0, I) -> N(0, U diag(noise_scale^2) U^T): (B, *) -> (B, *)."""
+        along = noise.flatten(1) @ self.basis
+        return noise + (((self.noise_scale - 1) * along) @ self.basis.T).view_as(noise)
+
     def forward(self, x_t: Tensor, alpha: Tensor, sigma: Tensor, a: Tensor, b: Tensor) -> Tensor:
         """E[a x + b eps | x_t]: (B, *), then (B,) four times -> (B, *)."""
         alpha, sigma, a, b = (scalar[:, None] for scalar in (alpha, sigma, a, b))
@@ -52,6 +85,23 @@ class GaussianBaseline(nn.Module):
         gain = (a * signal + b * sigma) / (alpha * signal + sigma.square())
         along = (x_t.flatten(1) - alpha * self.mean) @ self.basis
         return (a * self.mean + (gain * along) @ self.basis.T).view_as(x_t)
+
+
+def unexplained(x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+    """Variance of x (N, D) around what a linear map from the conditions says of it: (D,).
+
+    Classes count one by one. Sequences of tokens are left out: no linear map reads them.
+    """
+    features = [torch.ones(len(x), 1).to(x)]
+    for value in cond.values():
+        if value.is_floating_point():
+            features.append(value.flatten(1).to(x))
+        elif value.dim() == 1:
+            features.append(functional.one_hot(value).to(x))
+    known = torch.cat(features, dim=1)  # (N, F)
+    # The pseudo-inverse: the constant is a sum of the classes, which least squares by QR refuses.
+    rest = x - known @ (torch.linalg.pinv(known) @ x)
+    return rest.square().sum(0) / max(1, len(x) - int(torch.linalg.matrix_rank(known)))
 
 
 def shrunk(covariance: Tensor, num_items: int) -> Tensor:

@@ -52,9 +52,9 @@ class Diffusion(Denoiser):
         drop_prob: float = 0.1,  # share of items trained without their conditions, for guidance
         cond_dim: int = 128,  # width of the embedded time and conditions
         baseline: Baseline = "auto",  # start from the best linear denoiser (auto: if it is small)
-        sampler: str = "dpm_solver",  # default sampler
+        sampler: str = "adams_bashforth",  # default sampler
         num_steps: int = 25,  # default number of sampling steps
-        time_shift: float = 1.0,  # > 1 spends more sampling steps at high noise
+        time_shift: float = 2.0,  # > 1 spends more sampling steps at high noise
         sharpness: float = 1.1,  # > 1 samples further from the baseline than the network says
     ) -> None:
         super().__init__(

@@ -95,7 +95,7 @@ def sessions(data: Data, chain: Chain, out: Path, *, resume: bool = False) -> It
             data = in_latents(data, before)
         if resume and folder != out and is_finished(folder):
             before = Bundle.open(folder)
-            check_unchanged(data, before.data)
+            check_unchanged(data, before.data, folder)
             continue
         begun = resume and ((folder / FOLDER).exists() or (folder / "config.json").exists())
         session = Session.resumed(data, folder) if begun else Session.started(data, recipe, folder)

@@ -83,7 +83,7 @@ class Run:
             options,
             device,
         )
-        self.schedule = Schedule(options, len(split))
+        self.schedule = Schedule(options, len(split), family.finish_share)
         self.order = DataOrder(len(split), options.batch_size, options.seed)
         self.state = TrainState()
         self.is_prepared = False
@@ -166,13 +166,30 @@ class Run:
         if self.is_prepared:
             return
         self.is_prepared = True
-        num = min(len(self.split), PREPARE_ITEMS, PREPARE_VALUES // self.split.spec.num_values + 1)
-        rows = DataOrder(len(self.split), num, self.options.seed).rows(0)
         generator = torch.Generator().manual_seed(mix_seed(self.options.seed, -1))
         with torch.no_grad():
-            self.family.prepare(self.split.batch(rows).to(self.device), generator)
+            self.family.prepare(self._large_batch(), generator)
         if self.ema is not None:
             self.ema = type(self.ema)(self.family, self.options.ema)
+
+    def finish(self) -> dict[str, float]:
+        """Put the averaged weights in place and let the family settle what is left, in evaluation
+        mode. Returns numbers to log."""
+        begun = time.perf_counter()
+        if self.ema is not None:
+            self.family.load_state_dict(self.ema.average)
+        self.family.eval()
+        worth = int(self.family.finish_share * self.state.step * self.options.batch_size)
+        generator = torch.Generator().manual_seed(mix_seed(self.options.seed, -2))
+        with torch.no_grad():
+            values = self.family.finish(self._large_batch(), worth, generator)
+        self.state.seconds += time.perf_counter() - begun
+        return values
+
+    def _large_batch(self) -> Batch:
+        num = min(len(self.split), PREPARE_ITEMS, PREPARE_VALUES // self.split.spec.num_values + 1)
+        rows = DataOrder(len(self.split), num, self.options.seed).rows(0)
+        return self.split.batch(rows).to(self.device)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Half precision where the device is fast at it."""

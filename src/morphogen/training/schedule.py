@@ -43,9 +43,11 @@ class TrainState:
 class Schedule:
     """Advances a `TrainState` and gives the learning rate's factor."""
 
-    def __init__(self, options: TrainOptions, num_items: int) -> None:
+    def __init__(self, options: TrainOptions, num_items: int, reserved: float = 0.0) -> None:
         self.options = options
         self.budget = Budget.parse(options.budget)
+        if self.budget.seconds is not None:  # a share is kept for what comes after the steps
+            self.budget = Budget(seconds=(1 - reserved) * self.budget.seconds)
         self.num_steps = self.budget.total_steps(num_items, options.batch_size)
         self.increments = array("d")  # of each step so far, where the budget is a time
 

@@ -27,7 +27,8 @@ from morphogen.core.family import Family
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
-from morphogen.data.listing import write_listing
+from morphogen.data.differences import compare
+from morphogen.data.listing import read_listing, write_listing
 from morphogen.training.checkpoint import read_checkpoint, remove_checkpoints, write_checkpoint
 from morphogen.training.curves import draw_curves
 from morphogen.training.device import choose_device, compile_if_it_pays, environment
@@ -81,7 +82,7 @@ class Session:
         if not isinstance(data, Data):
             reading = about["data"].get("options", {})
             data = load(data or about["data"]["source"], codec=codec, **reading)
-        check_unchanged(data, about["data"])
+        check_unchanged(data, about["data"], out)
         options = TrainOptions.resolve(recipe.train, {})
         data = data.unconditional() if options.unconditional else data
         session = cls(family, data, recipe, options, out)
@@ -120,6 +121,8 @@ class Session:
 
         if self.run.state.step == 0:
             tell(self._event(self.forecast().text()))
+            if self.first:
+                write_listing(self.out, self.data.files)
         else:
             self._replay()
             tell(self._event(f"resumed at step {self.run.state.step}"))
@@ -213,13 +216,10 @@ class Session:
         return samples.save(path)
 
     def _finish(self, tell: OnLog) -> Bundle:
-        """Put the averaged weights in place and write the bundle, its curves and last samples."""
-        if self.run.ema is not None:
-            self.run.family.load_state_dict(self.run.ema.average)
-        self.run.family.eval()
+        """Settle the family and write the bundle, its curves and last samples."""
+        self.unlogged |= self.run.finish()
         bundle = self.bundle()
         if self.first:
-            write_listing(self.out, self.data.files)
             bundle.save(self.out)
             self._sheet(bundle, "final")
             if self.unlogged:
@@ -262,16 +262,19 @@ class LogFile:
                 file.write(json.dumps(log.to_json()) + "\n")
 
 
-def check_unchanged(data: Data, before: Mapping[str, Any]) -> None:
-    """Raise `TrainingError` unless `data` is what a run noted `before` (see `Data.about`)."""
-    if data.digest != before["digest"]:
-        raise TrainingError(
-            "the data is not what the run was started with",
-            found=f"digest {data.digest[:16]}, {len(data.train)} items",
-            expected=f"digest {before['digest'][:16]}, {before['num_train']} items",
-            where=before["source"],
-            hint="put the data back as it was, or start a new run with another --out",
-        )
+def check_unchanged(data: Data, before: Mapping[str, Any], out: Path) -> None:
+    """Raise `TrainingError` unless `data` is what the run in `out` noted, `before`."""
+    if data.digest == before["digest"]:
+        return
+    changes = compare(read_listing(out) or {}, data.files, "trained on", "now")
+    named = f"{changes.brief()}; " if changes.num_same or changes.changed else ""
+    raise TrainingError(
+        "the data is not what the run was started with",
+        found=f"{named}digest {data.digest[:16]}, {len(data.train)} items",
+        expected=f"digest {before['digest'][:16]}, {before['num_train']} items",
+        where=before["source"],
+        hint="put the data back as it was, or start a new run with another --out",
+    )
 
 
 @contextmanager

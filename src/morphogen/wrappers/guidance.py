@@ -36,6 +36,11 @@ class Guidance(DenoiserSampling):
         """The same of what the wrapped model's sampling follows."""
         return self._guided(self.model.steer, x_t, t, cond)
 
+    def starting_noise(self, num: int, generator: torch.Generator) -> Tensor:
+        """The wrapped model's."""
+        noise: Tensor = self.model.starting_noise(num, generator)
+        return noise
+
     def _guided(
         self,
         estimate: Callable[..., Tensor],
