@@ -86,7 +86,9 @@ def test_sampling_goes_beyond_the_network_away_from_the_linear_answer(family, op
     assert not torch.allclose(found, linear, atol=1e-2)
     for sharpness in (1.0, 1.5):
         model.sharpness = sharpness
-        expected = linear + sharpness * (found - linear)
+        alpha, sigma = model.path.alpha(t), model.path.sigma(t)
+        weight = 1 + (sharpness - 1) * 4 * alpha * sigma / (alpha + sigma) ** 2
+        expected = linear + weight[:, None] * (found - linear)
         torch.testing.assert_close(model.steer(x_t, t), expected, atol=1e-4, rtol=1e-4)
     for parameter in model.network.parameters():  # all that is left to say is linear
         torch.nn.init.zeros_(parameter)

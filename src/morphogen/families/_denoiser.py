@@ -14,7 +14,7 @@ from morphogen.core.batch import Batch
 from morphogen.core.conditioning import Conditioner, TimeEmbedding
 from morphogen.core.errors import RecipeError, RefusedPair, did_you_mean
 from morphogen.core.family import Family
-from morphogen.core.gaussian_path import DenoiserSampling
+from morphogen.core.gaussian_path import DenoiserSampling, wide
 from morphogen.core.spec import TensorSpec
 from morphogen.families import _path_likelihood as likelihood
 from morphogen.families._gaussian_baseline import MOST_VALUES, GaussianBaseline
@@ -38,11 +38,14 @@ class Denoiser(Family, DenoiserSampling):
     the same expectation for Gaussian data, which it also sees. Sampling goes further away from that
     linear answer than the network does,
 
-        x_hat = x_linear + sharpness (x_hat - x_linear)
+        x_hat = x_linear + w(t) (x_hat - x_linear),
+        w(t) = 1 + (sharpness - 1) 4 alpha sigma / (alpha + sigma)^2,
 
     which is autoguidance (Karras et al. 2024) with the best linear denoiser as the weak model: a
     network that has not been trained to the end commits itself too little, and items come out
-    with too little contrast. It costs nothing, and changes nothing where data is Gaussian.
+    with too little contrast. `sharpness` is reached where data and noise are in equal parts: at
+    either end of the path it does harm (as Kynkaanniemi et al. 2024 found of guidance by class).
+    It costs nothing, and changes nothing where data is Gaussian.
     """
 
     default_backbone = "unet"
@@ -155,7 +158,10 @@ class Denoiser(Family, DenoiserSampling):
 
     def steer(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """E[x | x_t], further away from the linear estimate by `sharpness`."""
-        predicted = self.predict_target(x_t, t, cond, sharpness=self.sharpness)
+        alpha, sigma = self.path.alpha(t), self.path.sigma(t)
+        evenness = 4 * alpha * sigma / (alpha + sigma).square()  # of data and noise, 0 to 1
+        sharpness = 1 + (self.sharpness - 1) * evenness
+        predicted = self.predict_target(x_t, t, cond, sharpness=wide(sharpness, x_t))
         return self.x_from_target(predicted, x_t, t)
 
     def x_from_target(self, target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
@@ -173,7 +179,7 @@ class Denoiser(Family, DenoiserSampling):
         cond: Mapping[str, Tensor] | None,
         generator: torch.Generator | None = None,
         *,
-        sharpness: float = 1.0,
+        sharpness: Tensor | float = 1.0,
     ) -> Tensor:
         """E[a x + b eps | x_t]: (B, *), (B,) -> (B, *). Drops conditions if given a generator.
 

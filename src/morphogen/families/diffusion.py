@@ -38,7 +38,8 @@ class Diffusion(Denoiser):
     """Denoising diffusion on the cosine path, conditional where the data has conditions."""
 
     papers = ("sohl2015deep", "ho2020denoising", "nichol2021improved", "salimans2022progressive",
-              "song2021score", "kingma2021variational", "karras2024guiding")  # fmt: skip
+              "song2021score", "kingma2021variational", "karras2024guiding",
+              "kynkaanniemi2024applying")  # fmt: skip
     path = GaussianPath("cosine")
 
     def __init__(
@@ -55,7 +56,7 @@ class Diffusion(Denoiser):
         sampler: str = "adams_bashforth",  # default sampler
         num_steps: int = 25,  # default number of sampling steps
         time_shift: float = 2.0,  # > 1 spends more sampling steps at high noise
-        sharpness: float = 1.1,  # > 1 samples further from the baseline than the network says
+        sharpness: float = 1.2,  # > 1 samples further from the baseline than the network says
     ) -> None:
         super().__init__(
             spec, conditions, backbone,

@@ -180,6 +180,8 @@ class Run:
             self.family.load_state_dict(self.ema.average)
         self.family.eval()
         worth = int(self.family.finish_share * self.state.step * self.options.batch_size)
+        if not worth:
+            return {}
         generator = torch.Generator().manual_seed(mix_seed(self.options.seed, -2))
         with torch.no_grad():
             values = self.family.finish(self._large_batch(), worth, generator)
