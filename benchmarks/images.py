@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 import morphogen as mg
-from morphogen.core.capability import HasLogProb, log_prob_kind, missing
+from morphogen.core.capability import has_normalised_log_prob
 from morphogen.core.likelihood import bits_per_dim
 from morphogen.evaluation.features import feature_extractor
 from morphogen.metrics.frechet import frechet_distance
@@ -164,10 +164,8 @@ def run_family(name: str, minutes: float, keep: Path | None) -> tuple[dict[str, 
 
 def likelihood(bundle: mg.Bundle) -> dict[str, float]:
     """Bits per dimension of 2,000 test images, where the model has a likelihood of pictures."""
-    if missing(bundle.family, HasLogProb) or bundle.family.spec.levels is None:
-        return {}
     model: Any = bundle.family
-    if log_prob_kind(model) == "up to a constant":
+    if not has_normalised_log_prob(model) or model.spec.levels is None:
         return {}
     draw = torch.Generator().manual_seed(0)
     found = []

@@ -99,6 +99,13 @@ class EstimatesLogZ(Protocol):
         ...
 
 
+def has_normalised_log_prob(model: object) -> bool:
+    """Whether the model has log p(x) with its constant, so that it compares with other models'."""
+    if missing(model, HasLogProb):
+        return False
+    return log_prob_kind(typing.cast(HasLogProb, model)) != "up to a constant"
+
+
 def log_prob_kind(model: HasLogProb) -> str:
     """Which of LOG_PROB_KINDS a likelihood claims to be: `log_prob_is` without its method."""
     return model.log_prob_is.partition(" (")[0]

@@ -45,11 +45,12 @@ class Difference:
         return ", ".join(named[:most]) + more
 
     def _by_kind(self) -> dict[str, list[str]]:
-        renamed = [f"{before} -> {after}" for before, after in self.renamed]
         return {
-            "added": self.added, "removed": self.removed, "changed": self.changed,
-            "renamed": renamed,
-        }  # fmt: skip
+            "added": self.added,
+            "removed": self.removed,
+            "changed": self.changed,
+            "renamed": [f"{before} -> {after}" for before, after in self.renamed],
+        }
 
 
 def compare(first: Mapping[str, str], second: Mapping[str, str], a: str, b: str) -> Difference:

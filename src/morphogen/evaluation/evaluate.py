@@ -30,8 +30,7 @@ from morphogen.core.capability import (
     CanReconstruct,
     CanSample,
     EstimatesLogZ,
-    HasLogProb,
-    log_prob_kind,
+    has_normalised_log_prob,
     missing,
 )
 from morphogen.core.codec import Item
@@ -249,7 +248,7 @@ def _some(data: Data, seed: int) -> Tensor:
 
 def _likelihood(bundle: Bundle, data: Data, seed: int) -> list[ItemScores]:
     model: Any = bundle.family
-    if missing(model, HasLogProb) or log_prob_kind(model) == "up to a constant":
+    if not has_normalised_log_prob(model):
         return []
     num = max(SHOWN, MOST_SCORED * USUAL_VALUES // data.spec.num_values)  # large items take longer
     draw, found, some = generator(mix_seed(seed, 4)), [], _some(data, seed)[:num]

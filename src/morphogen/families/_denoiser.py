@@ -100,14 +100,14 @@ class Denoiser(Family, DenoiserSampling):
         """Make the starting noise as wide as it takes for samples to vary as items do."""
         # A pass of the network costs a third of a training step.
         num = min(len(batch), MOST_SAMPLES, 3 * worth // (CALIBRATIONS * self.num_steps))
-        if self.baseline is None or num < LEAST_SAMPLES:
+        if self.baseline is None or num < LEAST_SAMPLES or not self.baseline.leading.any():
             return {}
+        cond = {name: value[:num] for name, value in batch.cond.items()}
         for _ in range(CALIBRATIONS):
             drawn = []
             for rows in torch.split(torch.arange(num, device=batch.x.device), SAMPLES_AT_ONCE):
-                cond = {name: value[rows] for name, value in batch.cond.items()}
-                drawn.append(self.sample(len(rows), cond=cond, generator=generator))
-            cond = {name: value[:num] for name, value in batch.cond.items()}
+                share = {name: value[rows] for name, value in cond.items()}
+                drawn.append(self.sample(len(rows), cond=share, generator=generator))
             self.baseline.calibrate(batch, Batch(torch.cat(drawn), cond=cond))
         scale = self.baseline.noise_scale
         return {"noise_scale": float(scale[scale != 1].mean())} if (scale != 1).any() else {}

@@ -60,18 +60,22 @@ class GaussianBaseline(nn.Module):
         self.basis.copy_(basis)
         self.variance.copy_(variance.clamp(min=LEAST_VARIANCE))
 
+    @property
+    def leading(self) -> Tensor:
+        """The components with more data than noise at equal parts of both: (D,), bool."""
+        return self.variance > 1
+
     @torch.no_grad()
     def calibrate(self, items: Batch, samples: Batch) -> None:
         """Make the starting noise as much wider as samples (M, *) are narrower than items (N, *).
 
         Where samples answer to it in proportion, they vary as items do after one call.
         """
-        leading = self.variance > 1  # where, at equal parts of both, there is more data than noise
+        leading = self.basis[:, self.leading]
         wanted, found = (
-            unexplained(batch.x.flatten(1) @ self.basis[:, leading], batch.cond)
-            for batch in (items, samples)
+            unexplained(batch.x.flatten(1) @ leading, batch.cond) for batch in (items, samples)
         )
-        self.noise_scale[leading] *= (wanted / found).clamp(*SCALE_SQUARED).sqrt()
+        self.noise_scale[self.leading] *= (wanted / found).clamp(*SCALE_SQUARED).sqrt()
 
     def widened(self, noise: Tensor) -> Tensor:
         """N(0, I) -> N(0, U diag(noise_scale^2) U^T): (B, *) -> (B, *)."""

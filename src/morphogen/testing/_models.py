@@ -176,7 +176,7 @@ def _check_chain_rule(model: Any, batch: Batch, where: str) -> None:
 def check_normalised(model: Any, batch: Batch, where: str) -> None:
     """Over a space small enough to enumerate, an exact likelihood sums to 1, others to no more."""
     spec = model.spec
-    if not has(model, "HasLogProb") or capability.log_prob_kind(model) == "up to a constant":
+    if not capability.has_normalised_log_prob(model):
         return
     exact = capability.log_prob_kind(model) == "exact"
     draws = 1 if exact else BOUND_DRAWS

@@ -34,7 +34,7 @@ SNAPSHOT_EVERY = 50  # steps; rollbacks and checkpoints happen at multiples of i
 LOG_EVERY = 0.5  # seconds
 LOGS_PER_RUN = 200  # at least, where the budget fixes the number of steps
 MOST_ROLLBACKS = 5
-PREPARE_ITEMS, PREPARE_VALUES = 10_000, 1 << 24  # seen at once before training, at most
+PREPARE_ITEMS, PREPARE_VALUES = 10_000, 1 << 24  # seen at once before and after it, at most
 
 
 @dataclass
