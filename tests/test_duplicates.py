@@ -22,6 +22,7 @@ from morphogen.data.duplicates import find_duplicates
 from morphogen.data.fingerprints import Fingerprints
 from morphogen.data.minhash import SHINGLE, near_texts, signature
 from morphogen.data.neighbours import clusters, members, near, pack_keys
+from morphogen.modalities._image_fingerprint import _seen, _with_slopes
 from morphogen.modalities.image import Image
 
 SHARED = Path(os.environ.get("MORPHOGEN_SHARED", Path(__file__).parents[2] / "shared"))
@@ -55,6 +56,7 @@ TWINS: dict[str, Callable[[Pillow.Image], Pillow.Image]] = {
     "other aspect": lambda image: image.resize((image.width, image.height * 5 // 4)),
     "cropped": lambda image: cropped(image, *[image.width // 28] * 4),
     "cut on one side": lambda image: cropped(image, image.width // 14, 0, 0, 0),
+    "cut unevenly": lambda image: cropped(image, 4, 2, 0, 3),
     "mirrored": lambda image: image.transpose(LEFT_RIGHT),
     "mirrored, cropped, jpeg": lambda image: jpeg(
         cropped(image.transpose(LEFT_RIGHT), *[image.width // 28] * 4), 75
@@ -218,6 +220,22 @@ def test_likeness_is_one_for_the_same_and_symmetric_under_mirroring() -> None:
     key = torch.zeros(1, dtype=torch.long)
     assert float(codec.likeness(one, one, key)) == pytest.approx(1, abs=1e-5)
     assert float(codec.likeness(one, two, key)) < 0.9
+
+
+def test_slopes_are_how_details_change_as_an_edge_moves() -> None:
+    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    smooth = (torch.sin(columns / 4) * torch.cos(rows / 5))[None].double()
+    edges = torch.tensor([[0.05, 0.02, 0.97, 0.93]]).double()
+    slopes = _with_slopes(_seen(smooth, edges).float(), edges.float())[0]
+    for edge in range(4):
+        ends = []
+        for sign in (1, -1):
+            moved = edges.clone()
+            moved[:, edge] += sign * 1e-3
+            ends.append(_with_slopes(_seen(smooth, moved).float(), edges.float())[0, 0])
+        change = (ends[0] - ends[1]) / 2e-3
+        assert float(torch.cosine_similarity(change, slopes[1 + edge], dim=0)) > 0.98
+        assert float(slopes[1 + edge].norm() / change.norm()) == pytest.approx(1, abs=0.1)
 
 
 def test_alike_items_do_not_make_loading_slow() -> None:

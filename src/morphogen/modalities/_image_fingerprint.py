@@ -9,10 +9,15 @@ crop moves all signs, so the picture is hashed as it is and as it would be after
 
 Hashes choose pairs that are worth a closer look: the likeness of two pictures is the largest
 correlation of their details (the thumbnail less its local mean) over crops of the one laid on the
-other, found by moving the edges of the crop uphill. Details, unlike low frequencies, tell two
-shirts apart.
+other. Details, unlike low frequencies, tell two shirts apart. With details d(e) of the crop with
+the four edges e, and t of the other picture, the edges are moved by least squares (Lucas & Kanade
+1981):
 
-Legend: N pairs, V views, S = SIDE.
+    t = gain (d(e) + J step),   J = dd/de   ->   e + step
+
+The correlation that this fit reaches says early which pairs are not worth another step.
+
+Legend: N pairs, V views, S = SIDE, R = S * S.
 """
 
 from __future__ import annotations
@@ -25,7 +30,6 @@ import numpy as np
 import torch
 from PIL import Image as Pillow
 from torch import Tensor
-from torch.nn import functional as F
 
 from morphogen.core.codec import Fingerprint
 from morphogen.modalities._image_convert import TOP, deep_in_mode, in_mode, raw, squeezed
@@ -33,11 +37,12 @@ from morphogen.modalities._image_convert import TOP, deep_in_mode, in_mode, raw,
 SIDE = 32
 NUM_BITS = 128
 KEY_RADIUS = 22  # bits of 128
-SAME_FROM = 0.985
-FINE, WIDE = 3, 9  # details are the mean over FINE pixels less the mean over WIDE
+SAME_FROM = 0.9925
+FINE, WIDE = 3, 13  # details are the mean over FINE pixels less the mean over WIDE
 CUT, CENTRES = 0.06, (0.033, 0.07)  # parts of a side that the views leave out
-STEPS = (0.03, 0.015)  # parts of a side by which the edges of a crop are moved
-WORTH_IT = 0.87  # a pair less alike than this in the view that brought it here is left alone
+ROUNDS, STEP = 4, 0.04  # steps of the edges of a crop, each a part of a side at most
+PROMISING = 0.96  # a pair that a fit does not make more alike than this is left alone
+DAMPING = 1e-3  # of the fit: edges that show nothing stay where they are
 FLAT = 1.5  # standard deviation of grey levels below which a picture shows nothing
 CHUNK = 256
 
@@ -67,58 +72,77 @@ def likeness(first: Tensor, second: Tensor, key: Tensor) -> Tensor:
 
 def _likeness(a: Tensor, b: Tensor, key: Tensor) -> Tensor:
     views = torch.tensor(_views(), dtype=torch.float32)
-    turned = (key >= len(views))[:, None]
-    a = torch.where(turned[..., None, None], a.flip(-1), a)
-    boxes = views[key % len(views)]  # left, top, right, bottom
+    turned = key >= len(views)
+    a = torch.where(turned[:, None, None], a.flip(-1), a)
+    edges = views[key % len(views)]  # left, top, right, bottom
     # The view of the mirror image shows what the mirrored view shows, from its other side.
-    boxes = torch.where(turned, torch.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0],
-                                             boxes[:, 3]], 1), boxes)  # fmt: skip
-    target = _standard(b)
-    best = (_standard(_seen(a, boxes)) * target).sum(1)
-    close = ((best > WORTH_IT) & (best < SAME_FROM)).nonzero().flatten()
-    if len(close):
-        best[close] = _climbed(a[close], target[close], boxes[close], best[close])
+    edges = torch.where(turned[:, None], torch.stack([1 - edges[:, 2], edges[:, 1],
+                                                      1 - edges[:, 0], edges[:, 3]], 1),
+                        edges)  # fmt: skip
+    return _fitted(a, edges, _standard(_details(b)))
+
+
+def _fitted(a: Tensor, edges: Tensor, target: Tensor) -> Tensor:
+    """The best correlation (N,) with `target` (N, R) while the crop of `a` (N, S, S) is fitted."""
+    best = a.new_full((len(a),), -1.0)
+    open_ = torch.arange(len(a))  # the pairs that are still worth a step
+    for number in range(ROUNDS + 1):
+        along = _with_slopes(_seen(a[open_], edges), edges)  # (N, 5, R)
+        gram = along @ along.mT  # (N, 5, 5)
+        onto = along @ target[open_, :, None]  # (N, 5, 1)
+        reached = onto[:, 0, 0] / gram[:, 0, 0].sqrt().clamp_min(1e-6)
+        best[open_] = torch.maximum(best[open_], reached)
+        if number == ROUNDS or not len(open_):
+            break
+        size = gram.diagonal(dim1=1, dim2=2)
+        weights = torch.linalg.solve(gram + torch.diag_embed(DAMPING * size + 1e-6), onto)
+        promised = (weights * onto).sum((1, 2)).clamp_min(0).sqrt()
+        gain, moves = weights[:, 0], weights[:, 1:, 0]
+        on = (promised > PROMISING) & (gain[:, 0] > 0)
+        edges = (edges + (moves / gain).clamp(-STEP, STEP)).clamp(0, 1)[on]
+        open_ = open_[on]
     return best
 
 
-def _climbed(a: Tensor, target: Tensor, boxes: Tensor, best: Tensor) -> Tensor:
-    """The correlation after moving the edges of the crop of `a`, one at a time, uphill."""
-    for step in STEPS:
-        for edge in range(4):
-            for move in (-step, step):
-                moved = boxes.clone()
-                moved[:, edge] = (moved[:, edge] + move).clamp(0, 1)
-                found = (_standard(_seen(a, moved)) * target).sum(1)
-                better = found > best
-                best = torch.where(better, found, best)
-                boxes = torch.where(better[:, None], moved, boxes)
-    return best
+def _seen(x: Tensor, edges: Tensor) -> Tensor:
+    """(N, S, S) -> what is between the edges (N, 4), at the same size."""
+    left, top, right, bottom = edges.T
+    return _interpolation(top, bottom) @ x @ _interpolation(left, right).mT
 
 
-def _seen(x: Tensor, boxes: Tensor) -> Tensor:
-    """(N, 1, S, S) -> what is in the boxes (N, 4), at the same size."""
-    left, top, right, bottom = boxes.T
-    zero = torch.zeros_like(left)
-    across = torch.stack([right - left, zero, right + left - 1], 1)
-    down = torch.stack([zero, bottom - top, bottom + top - 1], 1)
-    grid = F.affine_grid(
-        torch.stack([across, down], 1), [len(x), 1, SIDE, SIDE], align_corners=False
-    )
-    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+def _interpolation(low: Tensor, high: Tensor) -> Tensor:
+    """(N,) and (N,) -> (N, S, S): linear interpolation of S values at S places between the two."""
+    places = (low[:, None] + _middles() * (high - low)[:, None]) * SIDE - 0.5
+    distance = places.clamp(0, SIDE - 1)[..., None] - torch.arange(SIDE)
+    return distance.abs_().neg_().add_(1).relu_()
+
+
+def _details(x: Tensor) -> Tensor:
+    """(N, S, S) -> what differs from the local mean, (N, R)."""
+    fine, wide = (each[:SIDE] for each in _filters())
+    return (fine @ x @ fine.T - wide @ x @ wide.T).flatten(1)
+
+
+def _with_slopes(x: Tensor, edges: Tensor) -> Tensor:
+    """The details of what is seen between the edges, less their mean, and how they change when the
+    left, top, right and bottom edge moves, (N, 5, R)."""
+    fine, wide = _filters()
+    across = (fine[:SIDE] @ x @ fine.T - wide[:SIDE] @ x @ wide.T).chunk(3, dim=2)
+    down = (fine @ x @ fine[:SIDE].T - wide @ x @ wide[:SIDE].T).chunk(3, dim=1)
+    width, height = ((edges[:, i + 2] - edges[:, i])[:, None, None] for i in (0, 1))
+    parts = (across[0], across[1] / width, down[1] / height, across[2] / width, down[2] / height)
+    along = torch.stack([part.flatten(1) for part in parts], 1)
+    return along - along.mean(2, keepdim=True)
 
 
 def _thumbnails(detail: Tensor) -> Tensor:
-    return detail.view(-1, 1, SIDE, SIDE).float()
+    return detail.view(-1, SIDE, SIDE).float()
 
 
 def _standard(x: Tensor) -> Tensor:
-    """(N, 1, S, S) -> what differs from the local mean, as vectors of length 1."""
-    smooth, local = (
-        F.avg_pool2d(F.pad(x, (side // 2,) * 4, mode="replicate"), side, 1) for side in (FINE, WIDE)
-    )
-    values = (smooth - local).flatten(1)
-    values = values - values.mean(1, keepdim=True)
-    return values / values.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    """(N, R) -> the same less their mean, as vectors of length 1."""
+    x = x - x.mean(1, keepdim=True)
+    return x / x.norm(dim=1, keepdim=True).clamp_min(1e-6)
 
 
 def _grey(value: Any) -> Pillow.Image:
@@ -149,14 +173,30 @@ def _transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     _, _, rows, columns = np.array(order[1 : NUM_BITS + 1]).T
     number = int(max(rows.max(), columns.max())) + 1
     cosines = np.cos(np.outer(np.arange(number), np.arange(SIDE) + 0.5) * (math.pi / SIDE))
-    down = np.stack([cosines @ _cut(top, bottom) for _, top, _, bottom in _views()])
-    across = np.stack([(cosines @ _cut(left, right)).T for left, _, right, _ in _views()])
+    left, top, right, bottom = torch.tensor(_views()).T
+    down = cosines @ _interpolation(top, bottom).numpy()
+    across = (cosines @ _interpolation(left, right).numpy()).swapaxes(1, 2)
     return down.astype(np.float32), across.astype(np.float32), rows, columns
 
 
-def _cut(low: float, high: float) -> np.ndarray:
-    """(S, S): linear interpolation of S values at the places of S others between low and high."""
-    places = (low + (np.arange(SIDE) + 0.5) / SIDE * (high - low)) * SIDE - 0.5
-    distance = np.abs(places.clip(0, SIDE - 1)[:, None] - np.arange(SIDE))
-    weights: np.ndarray = np.maximum(0, 1 - distance)
-    return weights
+@functools.cache
+def _middles() -> Tensor:
+    """The middles of S pixels in parts of a side, (S,)."""
+    return (torch.arange(SIDE) + 0.5) / SIDE
+
+
+@functools.cache
+def _filters() -> tuple[Tensor, Tensor]:
+    """The means over FINE and over WIDE pixels along one axis, each (3 S, S): of the values, then
+    of how they change as the low edge moves, then the high one."""
+    pixel, last, one = torch.arange(SIDE), SIDE - 1, torch.eye(SIDE)
+    before, after = (pixel - 1).clamp_min(0), (pixel + 1).clamp_max(last)
+    slope = SIDE * (one[after] - one[before]) / (after - before)[:, None]
+    middles = _middles()[:, None]
+    moved = torch.stack([one, (1 - middles) * slope, middles * slope])  # (3, S, S)
+
+    def means(side: int) -> Tensor:
+        around = pixel[:, None] + torch.arange(side) - side // 2
+        return (one[around.clamp(0, last)].mean(1) @ moved).flatten(0, 1)
+
+    return means(FINE), means(WIDE)
