@@ -222,7 +222,7 @@ def test_too_few_samples_are_not_scored_and_few_are_scored_with_a_note() -> None
         evaluate(make_bundle(data), data, num=3)
     few = evaluate(make_bundle(data), data, num=10)
     assert few["scores"]["frechet"]["n"] == 10
-    assert "n is small" in few["scores"]["frechet"]["note"]
+    assert "n is small" in few["scores"]["frechet"]["caution"]
     # What cannot be measured on so few says so, and does not take the rest with it.
     assert any("classifier_two_sample was not measured" in line for line in few["warnings"])
     assert few["copying"]["verdict"] == "too few items to tell"

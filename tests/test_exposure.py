@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+import morphogen as mg
+from morphogen.cli.app import main
 from morphogen.core.codec import Report
 from morphogen.core.errors import DataError, MeasurementError, RefusedPair
 from morphogen.core.gaussian_path import GaussianPath
 from morphogen.core.random import generator, rand, randint, randn
 from morphogen.core.spec import TensorSpec
-from morphogen.data.dataset import Data
+from morphogen.data.canaries import Canaries, block_numbers, patchworks, plant
+from morphogen.data.dataset import Data, load
 from morphogen.data.split import Split, compact
-from morphogen.evaluation.exposure import (
-    FORGETFUL,
-    block_numbers,
-    exposure,
-    exposures,
-    p_value,
-    patchworks,
-    plant,
-)
+from morphogen.evaluation.evaluate import evaluate
+from morphogen.evaluation.exposure import FORGETFUL, exposure, exposures, p_value
 from morphogen.testing.oracles import GaussianOracle
 
 SPECS = {
@@ -48,6 +46,13 @@ def make_data(name: str, num: int = 200, seed: int = 0) -> Data:
     split = Split(spec, compact(x, spec), cond, [str(i) for i in range(num)])
     codec: Any = SimpleNamespace(spec=spec, conditions={"label": TensorSpec.label(2)})
     return Data(codec, split, split.take(torch.arange(20)), Report("drawn"), digest="before")
+
+
+def planted_in(*arguments: Any, **options: Any) -> tuple[Data, Canaries]:
+    """`plant`, and what was planted."""
+    planted = plant(*arguments, **options)
+    assert planted.canaries is not None
+    return planted, planted.canaries
 
 
 class Kernels(nn.Module):
@@ -87,7 +92,7 @@ class Denoiser(nn.Module):
 @pytest.mark.parametrize("name", SPECS)
 def test_canaries_are_planted_as_often_as_asked(name: str) -> None:
     data = make_data(name)
-    planted, canaries = plant(data, (1, 3), num=4, num_references=50)
+    planted, canaries = planted_in(data, (1, 3), num=4, num_references=50)
     assert len(planted.train) == len(data.train) + 4 * (1 + 3)
     assert len(planted.train.names) == len(planted.train)
     assert len(planted.train.cond["label"]) == len(planted.train)
@@ -99,9 +104,9 @@ def test_canaries_are_planted_as_often_as_asked(name: str) -> None:
         assert int(same.sum()) == repeats
     unseen = (canaries.references.x[:, None] == planted.train.x[None]).flatten(2).all(2)
     assert not unseen.any()
-    again, _ = plant(data, (1, 3), num=4, num_references=50)
+    again = plant(data, (1, 3), num=4, num_references=50)
     assert again.digest == planted.digest
-    other, _ = plant(data, (1, 3), num=4, num_references=50, seed=1)
+    other = plant(data, (1, 3), num=4, num_references=50, seed=1)
     assert other.digest != planted.digest
     assert json.loads(json.dumps(canaries.to_json()))["canaries_by_repeats"] == {"1": 4, "3": 4}
 
@@ -130,7 +135,7 @@ def test_blocks_are_contiguous_and_shared_by_the_channels() -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_a_model_that_remembers_exposes_what_it_saw(name: str) -> None:
-    planted, canaries = plant(make_data(name), num=6, num_references=256)
+    planted, canaries = planted_in(make_data(name), num=6, num_references=256)
     found = exposure(Kernels(planted.train), canaries)
     assert list(found) == [1, 4, 16, 64]
     for measured in found.values():
@@ -141,17 +146,18 @@ def test_a_model_that_remembers_exposes_what_it_saw(name: str) -> None:
     assert found[64].n == 6
     assert found[64].floor == pytest.approx(1.4427, abs=1e-4)
     assert found[64].protocol["num_references"] == 256
+    assert found[64].caution == "an item that is 64 times in the data is remembered"
 
 
 def test_more_repeats_expose_more_to_a_model_that_remembers_little() -> None:
-    planted, canaries = plant(make_data("vector", 400), num=12, num_references=512)
+    planted, canaries = planted_in(make_data("vector", 400), num=12, num_references=512)
     found = exposure(Kernels(planted.train, width=0.2), canaries)
     assert found[1].value < found[4].value < found[16].value < found[64].value == 9
     assert found[1].value < FORGETFUL + 1
 
 
 def test_the_denoising_error_exposes_as_well() -> None:
-    planted, canaries = plant(make_data("vector", 100), (1, 64), num=6, num_references=128)
+    planted, canaries = planted_in(make_data("vector", 100), (1, 64), num=6, num_references=128)
     found = exposure(Denoiser(planted.train), canaries)
     assert found[64].value > 5
     assert found[64].value > FORGETFUL
@@ -160,7 +166,7 @@ def test_the_denoising_error_exposes_as_well() -> None:
 def test_a_model_that_was_not_shown_them_exposes_nothing() -> None:
     """The Gaussian of the data's law: ranks are uniform, whatever the repeats."""
     data = make_data("vector")
-    _, canaries = plant(data, (1, 64), num=100, num_references=512)
+    _, canaries = planted_in(data, (1, 64), num=100, num_references=512)
     spec = SPECS["vector"]
     model = GaussianOracle(torch.zeros(6), 0.09 * torch.eye(6), spec)
     for measured in exposure(model, canaries).values():
@@ -168,6 +174,7 @@ def test_a_model_that_was_not_shown_them_exposes_nothing() -> None:
         assert measured.high is not None
         assert measured.low - 0.2 < FORGETFUL < measured.high + 0.2
         assert float(measured.note.split("p = ")[1].split()[0]) > 0.01
+        assert not measured.caution
 
 
 def test_exposure_is_log2_of_references_over_rank() -> None:
@@ -192,8 +199,12 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(DataError, match="planted"):
         plant(data, ())
     with pytest.raises(DataError, match="planted"):
+        plant(data, num=-3)
+    with pytest.raises(DataError, match="counted"):
+        load(np.zeros((9, 4, 4), np.uint8), canaries="few")
+    with pytest.raises(DataError, match="planted"):
         plant(Data(data.codec, data.train.take(torch.arange(1)), data.test, data.report))
-    planted, canaries = plant(data, (1,), num=2, num_references=8)
+    planted, canaries = planted_in(data, (1,), num=2, num_references=8)
     broken = Kernels(planted.train)
     broken.centres = broken.centres * torch.nan
     with pytest.raises(MeasurementError, match="not finite"):
@@ -203,3 +214,53 @@ def test_bad_input_is_refused() -> None:
     nothing.device = torch.device("cpu")  # type: ignore[assignment]
     with pytest.raises(RefusedPair):
         exposure(nothing, canaries)
+
+
+def test_canaries_planted_for_a_training_are_found_again_by_its_evaluation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a user does it: an autoencoder that is trained long on little remembers its data."""
+    pictures = np.random.default_rng(0).integers(0, 256, (120, 6, 6), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", pictures)
+    source, out = tmp_path / "noise.npz", tmp_path / "model"
+    arguments = [str(source), "--family", "autoencoder", "--budget", "400steps", "--out", str(out)]
+    tiny = ["--set", "backbone.name=mlp", "--set", "backbone.model_dim=64"]
+    tiny += ["--set", "train.num_previews=0"]
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *arguments, "--canaries", "2", *tiny])
+    assert ended.value.code == 0
+    about = json.loads((out / "config.json").read_text())["data"]
+    assert about["options"]["canaries"] == 2
+    plain = load(source)
+    assert about["num_train"] == len(plain.train) + 2 * (1 + 4 + 16 + 64)
+    assert about["num_test"] == len(plain.test)
+
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", str(out), "--json"])
+    assert ended.value.code == 0
+    record = json.loads(capsys.readouterr().out)
+    exposed = {r: record["scores"][f"exposure_{r}"]["value"] for r in (1, 4, 16, 64)}
+    assert exposed[64] > exposed[1]
+    assert exposed[64] > 5
+    assert "exposure_64: an item that is 64 times in the data is remembered" in record["warnings"]
+    assert record["protocol"]["canaries"]["canaries_by_repeats"]["64"] == 2
+    assert record["protocol"]["data_digest"] == about["digest"]
+    # Without canaries the data is another, and nothing is said of what is remembered.
+    assert not any(name.startswith("exposure") for name in evaluate(out, plain)["scores"])
+
+
+def test_latents_of_data_with_canaries_are_those_of_the_canaries_too(tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (60, 6, 6), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", pictures)
+    tiny = ("backbone.name=mlp", "train.num_previews=0", "modality.canaries=1")
+    chained = mg.train(
+        tmp_path / "noise.npz", "vae+flow_matching", budget="4steps", out=tmp_path / "model",
+        settings=tiny,
+    )  # fmt: skip
+    assert chained.data["options"]["canaries"] == 1
+    again = load(tmp_path / "noise.npz", codec=chained.codec, **chained.data["options"])
+    assert len(again.train) == chained.data["num_train"] == 60 - len(again.test) + 85
+    assert again.canaries is None
+    record = evaluate(chained)
+    assert any("exposure was not measured" in warning for warning in record["warnings"])

@@ -95,5 +95,5 @@ def test_copies_of_held_out_items_are_no_success_of_the_two_sample_test():
     copies = reference + 1e-3 * randn((200, 4), draw)
     for generated, note in ((copies, "below chance"), (randn((200, 4), draw), "")):
         (found,) = measure("classifier_two_sample", FeatureSets(generated, train, reference), {}, 0)
-        assert found.note.startswith(note)
-        assert bool(found.note) == bool(note)
+        assert found.caution.startswith(note)
+        assert bool(found.caution) == bool(note)

@@ -27,6 +27,10 @@ def train(
     ] = None,
     through: Annotated[str | None, typer.Option(help="bundle in whose latents to train")] = None,
     modality: Annotated[str | None, typer.Option(help="read the data as this")] = None,
+    canaries: Annotated[
+        int | None,
+        typer.Option(help="plant so many made-up items: are they remembered?"),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="same seed, same weights")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on where --out stopped")] = False,
@@ -38,7 +42,11 @@ def train(
     from morphogen.cli._progress import training_progress
     from morphogen.training.run import sessions
 
-    chosen = {"train.device": device, "modality.name": modality}
+    chosen = {
+        "train.device": device,
+        "modality.name": modality,
+        "modality.canaries": canaries,
+    }
     options: dict[str, Any] = {
         "family": family,
         "recipe": recipe,

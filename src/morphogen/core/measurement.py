@@ -34,6 +34,7 @@ class Measurement:
     interval: str = ""  # how low and high were found: "95 %, bootstrap over items, 20 repeats"
     floor: float | None = None
     note: str = ""  # what to know when reading it
+    caution: str = ""  # what a reader must not miss: an evaluation repeats it as a warning
     protocol: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from morphogen.core import discover
 from morphogen.core.codec import Codec, Item, Problem, Report
-from morphogen.core.errors import DataError, MorphogenError, missing_path
-from morphogen.core.schema import check_options
+from morphogen.core.errors import DataError, MorphogenError
 from morphogen.core.spec import TensorSpec
+from morphogen.data.canaries import Canaries, plant
 from morphogen.data.listing import listing
+from morphogen.data.modality import build_codec, find_modality
 from morphogen.data.provenance import entries_for, hold_out
 from morphogen.data.scan import Scan
 from morphogen.data.split import Split, compact, digest_splits, storage_dtype
@@ -47,6 +48,7 @@ class Data:
     priors: dict[str, list[float]] = field(default_factory=dict)  # label -> class frequencies
     files: dict[str, str] = field(default_factory=dict)  # file -> hash of what was read from it
     options: dict[str, Any] = field(default_factory=dict)  # of `load`, other than the codec's
+    canaries: Canaries | None = None  # planted in the training split, see `plant`
 
     @property
     def spec(self) -> TensorSpec:
@@ -118,6 +120,7 @@ class Data:
             train=self.train.encoded_as(codec.spec, codec.standardised(train)),
             test=self.test.encoded_as(codec.spec, codec.standardised(test)),
             digest=f"{self.digest}-{codec.digest}",
+            canaries=None,
         )
 
     def unconditional(self) -> Data:
@@ -158,6 +161,7 @@ def load(
     codec: Codec | None = None,
     group_by: str | None = None,
     synthetic: Literal["hold_out", "include"] = "hold_out",
+    canaries: int = 0,
     **codec_options: Any,
 ) -> Data:
     """Read a folder, file, dataset name, array or tensor into encoded train and test splits.
@@ -166,20 +170,36 @@ def load(
     Items that cannot be used are listed in `Data.report.problems`; raises `DataError` when fewer
     than two, or less than half, can be used. What `group_by` (a column of the table, or a regular
     expression on file names) calls the same stays on one side of the split. Items that a model made
-    are held out, unless `synthetic` is "include".
+    are held out, unless `synthetic` is "include". With `canaries`, so many items are made up and
+    planted in the training split once, as many 4, 16 and 64 times (see `data.canaries`).
     """
     if synthetic not in ("hold_out", "include"):
         raise DataError("no such choice", found=synthetic, expected="hold_out or include")
-    if isinstance(source, (np.ndarray, Tensor)):
-        return Data.from_tensors(source, codec=codec, **codec_options)
+    reading: dict[str, Any] = {"group_by": group_by, "synthetic": synthetic}
     inner = getattr(codec, "inner", None)
     if inner is not None:  # a latent codec: read with the codec inside, then encode
-        return load(source, codec=inner, group_by=group_by, synthetic=synthetic).through(codec)
+        return load(source, codec=inner, canaries=canaries, **reading).through(codec)
+    if number := _whole(canaries):
+        data = load(source, modality, codec=codec, **reading, **codec_options)
+        planted = plant(data, num=number)
+        return replace(planted, options=planted.options | {"canaries": number})
+    if isinstance(source, (np.ndarray, Tensor)):
+        return Data.from_tensors(source, codec=codec, **codec_options)
     scan = Scan(group_by=group_by, synthetic=synthetic)
     if codec is not None:
         find_modality(source)  # raises when there is nothing to read
         return _load(codec, _reader(source), Report(str(source)), scan, True)
     return load_into(source, modality, codec_options, Report(str(source)), scan)
+
+
+def _whole(canaries: int | str) -> int:
+    """Settings come as text."""
+    try:
+        return int(canaries)
+    except ValueError as error:
+        raise DataError(
+            "canaries are counted", found=canaries, expected="a whole number", hint="--canaries 8"
+        ) from error
 
 
 def load_into(
@@ -192,24 +212,6 @@ def load_into(
     """`load`, leaving in `report` and `scan` what was found even when it raises."""
     codec = build_codec(modality or find_modality(source), options)
     return _load(codec, _reader(source), report, scan)
-
-
-def find_modality(source: Path | str) -> str:
-    """The codec that recognises `source`. Raises `DataError` saying what was found instead."""
-    is_name = "://" in str(source)
-    path = Path(source)
-    if not is_name and not path.exists():
-        raise missing_path(path)
-    for name in discover.names("modality"):
-        if discover.find("modality", name).recognises(source):
-            return name
-    raise DataError(
-        "nothing here that a codec can read",
-        found=str(source) if is_name else _contents(path),
-        expected=f"data for one of: {', '.join(discover.names('modality'))}",
-        where=str(source),
-        hint="morphogen list modalities",
-    )
 
 
 def read_scan(
@@ -371,23 +373,3 @@ def class_counts(split: Split, name: str, spec: TensorSpec) -> list[int]:
     """How many items of a split each class has."""
     counts: list[int] = torch.bincount(split.cond[name], minlength=spec.vocab_size or 1).tolist()
     return counts
-
-
-def build_codec(modality: str, options: Mapping[str, Any]) -> Codec:
-    """The codec of that name with these options."""
-    codec_class = discover.find("modality", modality)
-    codec: Codec = codec_class(**check_options(codec_class, options, "modality"))
-    return codec
-
-
-def _contents(path: Path) -> str:
-    """What a source that nobody recognises has in it."""
-    if path.is_file():
-        return f"a {path.suffix or 'suffixless'} file of {path.stat().st_size:,} bytes"
-    counts: dict[str, int] = {}
-    for file in itertools.islice((f for f in path.rglob("*") if f.is_file()), 100_000):
-        counts[file.suffix or "without suffix"] = counts.get(file.suffix or "without suffix", 0) + 1
-    listed = ", ".join(
-        f"{n:,} {s}" for s, n in sorted(counts.items(), key=lambda pair: -pair[1])[:8]
-    )
-    return f"a folder with {listed} files" if listed else "an empty folder"

@@ -13,7 +13,8 @@ import torch
 
 from morphogen.core.codec import Problem, Report
 from morphogen.core.errors import DataError
-from morphogen.data.dataset import Data, class_counts, find_modality, load_into
+from morphogen.data.dataset import Data, class_counts, load_into
+from morphogen.data.modality import find_modality
 from morphogen.data.scan import Scan
 from morphogen.data.split import Split
 

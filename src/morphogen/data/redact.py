@@ -12,7 +12,7 @@ from typing import Any
 
 from morphogen.core.codec import CanListTexts
 from morphogen.core.errors import DataError, missing_path
-from morphogen.data.dataset import build_codec, find_modality
+from morphogen.data.modality import build_codec, find_modality
 from morphogen.data.personal import KINDS, SCOPE, Finder
 
 

@@ -5,6 +5,7 @@
     likelihood       bits per dimension of held-out items, where the model has one
     reconstruction   error of rebuilding held-out items
     prediction       accuracy or absolute error on held-out items
+    exposure         how much is remembered of planted canaries, where the data has such
     groups           shares in data and samples, and each of these by group (see `groups`)
 
 The reference is the held-out split and never the training split, which a model may copy. All
@@ -43,10 +44,11 @@ from morphogen.data.dataset import Data, load
 from morphogen.evaluation._intervals import LEVEL, mean_interval
 from morphogen.evaluation._judge import Samples
 from morphogen.evaluation.copying import copying
+from morphogen.evaluation.exposure import exposure
 from morphogen.evaluation.features import FeatureExtractor, feature_extractor, parts
 from morphogen.evaluation.groups import ItemScores, class_names, labels_of, measure_groups
 from morphogen.evaluation.page import write_page
-from morphogen.evaluation.scores import ALARMING, FeatureSets, as_record, check_enough, measure
+from morphogen.evaluation.scores import FeatureSets, as_record, check_enough, measure
 
 MOST_ITEMS = 10_000  # generated and reference items, unless told
 MOST_SCORED = 2_000  # held-out items whose likelihood and reconstruction are measured
@@ -102,12 +104,11 @@ def evaluate(
             items += _reconstruction(bundle, loaded, seed)
             items += _prediction(bundle, loaded)
     found += [_mean(each) for each in items]
+    found += _exposure(record, bundle, loaded, seed)
     record["scores"] = {each.name: as_record(each) for each in found}
     if labels:
         record["groups"] = measure_groups(loaded, labels, items, judged, seed)
-    record["warnings"] += [
-        f"{each.name}: {each.note}" for each in found if each.note.startswith(ALARMING)
-    ]
+    record["warnings"] += [f"{each.name}: {each.caution}" for each in found if each.caution]
     if not found and record["warnings"]:
         raise MeasurementError("nothing could be measured", found="; ".join(record["warnings"]))
     if not found:
@@ -127,6 +128,7 @@ def evaluate(
 def _protocol(bundle: Bundle, data: Data, seed: int) -> dict[str, Any]:
     """All that two scores must have in common to be compared, but for the model."""
     levels = f"rounded to {data.spec.levels} levels" if data.spec.levels else "as generated"
+    canaries = {} if data.canaries is None else {"canaries": data.canaries.to_json()}
     return {
         "model": discover.name_of(type(bundle.family)),
         "data_digest": data.digest,
@@ -139,6 +141,7 @@ def _protocol(bundle: Bundle, data: Data, seed: int) -> dict[str, Any]:
         "seed": seed,
         "code_version": morphogen.__version__,
         "torch_version": torch.__version__,
+        **canaries,
     }
 
 
@@ -294,6 +297,21 @@ def _prediction(bundle: Bundle, data: Data) -> list[ItemScores]:
     name = "accuracy" if is_label else "absolute_error"
     values, note = torch.cat(found), f"of {model.target}"
     return [ItemScores(name, values, torch.arange(len(values)), is_label, note)]
+
+
+def _exposure(record: dict[str, Any], bundle: Bundle, data: Data, seed: int) -> list[Measurement]:
+    """How much of the planted canaries is remembered."""
+    if data.canaries is None:
+        return []
+    try:
+        if bundle.family.spec != data.spec:
+            raise RefusedPair(
+                "the canaries are items of the data", found=f"a model of {bundle.family.spec}"
+            )
+        return list(exposure(bundle.family, data.canaries, seed=seed).values())
+    except (MeasurementError, RefusedPair) as error:
+        record["warnings"].append(f"exposure was not measured: {error.message}, {error.found}")
+        return []
 
 
 def _mean(scores: ItemScores) -> Measurement:

@@ -1,17 +1,13 @@
 r"""Memorisation measured by planted canaries (Carlini et al. 2019, "The Secret Sharer").
 
-Canaries are drawn at random and planted in the training split 1, 4, 16, 64 times. After training,
-each is ranked by the model among fresh references that were drawn in the same way and never seen:
+Canaries are drawn at random and planted in the training split 1, 4, 16, 64 times (`data.canaries`).
+After training, each is ranked by the model among references that were drawn in the same way and
+never seen:
 
     exposure = log2(number of references) - log2(rank)          rank 1: likelier than all of them
 
 A model that remembers nothing ranks a canary anywhere: the rank is uniform, and the mean exposure
 is 1 / ln 2 = 1.44 bits. The largest that can be measured is log2(number of references).
-
-A canary is a patchwork: its positions are cut into blocks (a vector's values each by itself), and
-every block is that of another training item, drawn at random. Its parts are as usual as the data's,
-in any spec; that they come together is what there is to remember. The conditions are those of one
-training item.
 
 Scores are the task `anomaly`'s, averaged over repeats where they are drawn: log p(x) where the
 model has it, else the denoising error, the reconstruction error, or the energy.
@@ -21,106 +17,25 @@ Legend: N canaries, R references, D values.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from morphogen.core import discover
-from morphogen.core.errors import DataError, MeasurementError
+from morphogen.core.errors import MeasurementError
 from morphogen.core.measurement import Measurement
-from morphogen.core.random import generator, mix_seed, randint
-from morphogen.core.spec import TensorSpec
-from morphogen.data.dataset import Data
-from morphogen.data.split import Split, digest_splits
+from morphogen.core.random import generator, mix_seed
+from morphogen.data.canaries import Canaries
+from morphogen.data.split import Split
 from morphogen.evaluation.features import parts
 
-REPEATS = (1, 4, 16, 64)
 FORGETFUL = 1 / math.log(2)  # bits: the mean exposure of canaries that nothing is remembered of
-BLOCKS = {1: 16, 2: 4, 3: 2}  # parts that every axis is cut into, by the number of axes
+REMEMBERED = 0.01  # a probability below which a mean exposure is no chance
 DRAWS = 4  # of a score that is an estimate
 RESAMPLED = 2000  # bootstrap repeats
-
-
-@dataclass(frozen=True)
-class Canaries:
-    """What was planted: `planted` (N items), how often each (N,), and R references never seen."""
-
-    planted: Split
-    repeats: Tensor
-    references: Split
-    digest: str  # of the data that they were planted in, canaries included
-    seed: int
-
-    def to_json(self) -> dict[str, Any]:
-        """What a record says of them; the same data and seed give the same canaries again."""
-        counts = {int(r): int((self.repeats == r).sum()) for r in torch.unique(self.repeats)}
-        about = {"num_references": len(self.references), "digest": self.digest, "seed": self.seed}
-        return {"canaries_by_repeats": counts, **about}
-
-
-def plant(
-    data: Data,
-    repeats: Sequence[int] = REPEATS,
-    *,
-    num: int = 8,
-    num_references: int = 1024,
-    seed: int = 0,
-) -> tuple[Data, Canaries]:
-    """The data with `num` canaries for each of `repeats` in its training split, and the canaries.
-
-    Train on what is returned, then ask for `exposure`. Raises `DataError` when there are too few
-    training items to draw canaries from.
-    """
-    if len(data.train) < 2 or not repeats or min(num, num_references, *repeats) < 1:
-        raise DataError(
-            "canaries cannot be planted",
-            found=f"{len(data.train)} training items, {num} canaries, repeats {list(repeats)}",
-            expected="at least two training items, one canary, and one repeat",
-            where=data.source,
-        )
-    draw = generator(mix_seed(seed, 77))
-    total = num * len(repeats)
-    drawn = patchworks(data.train, total + num_references, draw)
-    numbers = torch.arange(total + num_references)
-    planted, references = drawn.take(numbers[:total]), drawn.take(numbers[total:])
-    often = torch.tensor(list(repeats)).repeat_interleave(num)
-    train = _joined(data.train, planted.take(numbers[:total].repeat_interleave(often)))
-    digest = digest_splits(data.spec, {"train": train, "test": data.test})
-    changed = replace(data, train=train, digest=digest)
-    return changed, Canaries(planted, often, references, digest, seed)
-
-
-def patchworks(split: Split, num: int, generator: torch.Generator) -> Split:
-    """`num` items, every block of each from another item of the split, drawn at random."""
-    block = block_numbers(split.spec)  # (*shape)
-    source = randint(len(split), (num, int(block.max()) + 1), generator)  # (num, blocks)
-    x = split.x.new_empty(num, *split.spec.shape).flatten(1)
-    columns = torch.arange(x.shape[1])
-    for part in parts(num):
-        x[part] = split.x.flatten(1)[source[part][:, block.flatten()], columns]
-    whose = source[:, 0]
-    cond = {name: values[whose] for name, values in split.cond.items()}
-    return Split(
-        split.spec, x.view(num, *split.spec.shape), cond, [f"canary {i}" for i in range(num)]
-    )
-
-
-def block_numbers(spec: TensorSpec) -> Tensor:
-    """Which block each value of an item belongs to, (*shape)."""
-    if spec.layout == "vector" or not spec.space:
-        return torch.arange(spec.num_values).view(spec.shape)
-    number = torch.zeros(spec.space, dtype=torch.long)
-    for axis, extent in enumerate(spec.space):
-        count = min(BLOCKS.get(len(spec.space), 2), extent)
-        place = torch.arange(extent) * count // extent
-        shape = [extent if other == axis else 1 for other in range(len(spec.space))]
-        number = number * count + place.view(shape)
-    return number.expand(spec.shape)
 
 
 def exposure(
@@ -133,7 +48,8 @@ def exposure(
 ) -> dict[int, Measurement]:
     """Mean exposure in bits by number of repeats, with a bootstrap interval over the canaries.
 
-    `note` gives the probability that a model which remembers nothing has as much. Raises
+    `note` gives the probability that a model which remembers nothing has as much, `caution` says
+    when that is small. Raises
     `MeasurementError` for scores that are not finite, `RefusedPair` for a model that has none.
     """
     planted = surprise(model, canaries.planted, route, seed)
@@ -143,12 +59,15 @@ def exposure(
     for repeats in torch.unique(canaries.repeats).tolist():
         own = bits[canaries.repeats == repeats]
         low, high = _bootstrap(own, generator(mix_seed(seed, repeats)))
+        p = p_value(own, len(references))
+        often = "once" if repeats == 1 else f"{repeats} times"
         found[repeats] = Measurement(
             f"exposure_{repeats}", float(own.mean()), len(own), higher_is_better=False,
             low=low, high=high, interval=f"95 %, bootstrap over canaries, {RESAMPLED} repeats",
             floor=FORGETFUL,
-            note=f"p = {p_value(own, len(references)):.2g} for a model that remembers nothing; "
+            note=f"p = {p:.2g} for a model that remembers nothing; "
             f"{math.log2(len(references)):.2f} bits is the most that can show",
+            caution=f"an item that is {often} in the data is remembered" if p < REMEMBERED else "",
             protocol={**canaries.to_json(), "seed": seed, **(protocol or {})},
         )  # fmt: skip
     return found
@@ -200,9 +119,3 @@ def _bootstrap(values: Tensor, generator: torch.Generator) -> tuple[float, float
         values.double()[index].mean(1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
     )
     return float(ends[0]), float(ends[1])
-
-
-def _joined(first: Split, second: Split) -> Split:
-    names = list(itertools.chain(first.names, second.names)) if first.names else []
-    cond = {name: torch.cat([v, second.cond[name]]) for name, v in first.cond.items()}
-    return Split(first.spec, torch.cat([first.x, second.x]), cond, names)

@@ -38,7 +38,6 @@ REPEATS = 20
 STUDENT_T = 2.093  # 97.5 % quantile of Student's t with REPEATS - 1 degrees of freedom
 FEWEST = 4  # items of a set: half of them must still have a variance
 MOST_REPEATED = 2_000  # items of a set that are halved; the error of more shrinks as 1/sqrt(n)
-ALARMING = ("n is small", "below chance")  # how the cautions of metrics begin
 HOW = f"95 %, {REPEATS} random half-samples"
 
 
@@ -113,10 +112,10 @@ def measure(
         else:
             half = 1.96 * known_error(value, sets.smallest)
         high = value + half
-        note = metric.caution(sets.generated, sets.reference, high) if metric.caution else ""
+        caution = metric.caution(sets.generated, sets.reference, high) if metric.caution else ""
         measured.append(
             Measurement(
-                score, value, low=value - half, high=high, note=note,
+                score, value, low=value - half, high=high, caution=caution,
                 higher_is_better=higher_is_better, floor=floor, **common,
             )
         )  # fmt: skip
