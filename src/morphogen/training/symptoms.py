@@ -189,7 +189,9 @@ def over_training(history: History) -> Finding | None:
     ill = better and rise > 0.25 * gained > 0
     calm = rise < 0.1 * gained
     found = f"held-out loss {held.middle(2):.4g}, {held.best:.4g} at step {held.best_step}"
-    hint = f"--budget {max(held.best_step, 1)}steps, or more training data"
+    sooner = f"--budget {held.best_step}steps"
+    smaller = "--set backbone.model_dim=16"  # it was never better than before the first step
+    hint = f"{sooner if held.best_step else smaller}, or more training data"
     return Finding(True if ill else False if calm else None, found, hint)
 
 
