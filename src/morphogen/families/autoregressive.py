@@ -272,6 +272,8 @@ def limited(
         top_k = 1
     else:
         logits = logits / temperature
+    if top_k is None and top_p is None:
+        return logits
     ranked, order = logits.sort(dim=-1, descending=True, stable=True)
     cut = torch.zeros_like(ranked, dtype=torch.bool)
     if top_k is not None:
