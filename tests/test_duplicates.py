@@ -161,6 +161,28 @@ def test_of_a_group_the_largest_then_the_earliest_is_kept(tmp_path: Path) -> Non
     assert find_duplicates(tmp_path).groups == []
 
 
+def test_chains_are_taken_apart(tmp_path: Path) -> None:
+    """One crop of a picture and another one are each like the picture, not like one another."""
+    whole = picture(3)
+    ways = {"a": (0, 0, 0, 0), "b": (4, 4, 0, 0), "c": (0, 0, 4, 4)}
+    twins = {name: cropped(whole, *cut) for name, cut in ways.items()}
+    alike = {(i, j) for i, j, _ in prints(list(twins.values())).pairs_with(prints([whole]))}
+    assert alike == {(0, 0), (1, 0), (2, 0)}
+    assert prints([twins["b"]]).pairs_with(prints([twins["c"]])) == []
+    for name, twin in twins.items():
+        twin.save(tmp_path / f"{name}.png")
+    (tmp_path / "d.png").write_bytes((tmp_path / "c.png").read_bytes())
+    (group,) = find_duplicates(tmp_path).groups
+    assert (group.kind, group.keep) == ("near", "a.png")
+    assert group.leave_out == ["b.png", "c.png", "d.png"]
+
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "b.png").rename(tmp_path / "z.png")
+    whole.resize((32, 32)).save(tmp_path / "e.png")  # like all, and the smallest
+    found = find_duplicates(tmp_path).groups
+    assert [(g.keep, g.leave_out) for g in found] == [("c.png", ["d.png", "e.png"])]
+
+
 def test_copies_with_other_labels_and_across_splits_say_so(tmp_path: Path) -> None:
     for number in range(8):
         place = tmp_path / ("train", "test")[number % 2] / ("boot", "hat")[number // 4]

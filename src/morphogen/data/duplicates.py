@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from morphogen.core.storage import write_text
 from morphogen.data.neighbours import clusters, members
 from morphogen.data.scan import EVERY, Scan
 
+HELD = ("test", "validation")
+
 
 @dataclass
 class Group:
@@ -23,7 +24,7 @@ class Group:
     kind: str  # "exact" or "near"
     keep: str
     leave_out: list[str]
-    likeness: float = 1.0  # the least likeness of a pair that connects the group
+    likeness: float = 1.0  # of what is left out to what is kept, the least
     across_splits: bool = False
     labels: list[str] = field(default_factory=list)  # more than one: the copies contradict
 
@@ -117,28 +118,51 @@ def find_duplicates(
 
 
 def groups_of(scan: Scan) -> list[Group]:
-    """The groups of a scan, in the order of their first items."""
+    """The groups of a scan, in the order of their first items. Everything in a group shows the same
+    as what is kept: chains, of items each like the next and the ends unlike, are taken apart."""
     first: dict[bytes, int] = {}
     exact = [(first.setdefault(digest, i), i) for i, digest in enumerate(scan.digests)]
     pairs = scan.near_pairs()
-    roots = clusters(len(scan.names), [*exact, *((i, j) for i, j, _ in pairs)])
-    least: defaultdict[int, float] = defaultdict(lambda: 1.0)
-    for i, _, likeness in pairs:
-        least[roots[i]] = min(least[roots[i]], likeness)
-    return [_group(scan, group, least[roots[group[0]]]) for group in members(roots)]
+    found = []
+    for linked in members(clusters(len(scan.names), [*exact, *((i, j) for i, j, _ in pairs)])):
+        left = linked
+        while len(left) > 1:
+            keep = _best(scan, left)
+            alike = _alike(scan, keep, left, first)
+            if len(alike) > 1:
+                found.append((min(alike), _group(scan, keep, alike)))
+            left = [i for i in left if i not in alike]
+    return [group for _, group in sorted(found, key=lambda each: each[0])]
 
 
-def _group(scan: Scan, group: Sequence[int], likeness: float) -> Group:
-    held = {"test", "validation"}
-    keep = min(group, key=lambda i: (scan.own[i] not in held, -scan.sizes[i], i))
-    labels = sorted({str(scan.labels[i]) for i in group if scan.labels[i] is not None})
-    sides = {scan.own[i] in held for i in group if scan.own[i] is not None}
-    same = len({scan.digests[i] for i in group}) == 1
+def _best(scan: Scan, numbers: Sequence[int]) -> int:
+    """The item to keep."""
+    return min(numbers, key=lambda i: (scan.own[i] not in HELD, -scan.sizes[i], i))
+
+
+def _alike(
+    scan: Scan, keep: int, numbers: Sequence[int], first: Mapping[bytes, int]
+) -> dict[int, float]:
+    """Of some items those that show the same as the one to keep, itself among them, and their
+    likeness to it. `first` has the first of each set of copies, whose fingerprint is known."""
+    digest = scan.digests[keep]
+    likeness = {digest: 1.0}
+    others = sorted({first[scan.digests[i]] for i in numbers} - {first[digest]})
+    if others and scan.prints is not None:
+        near = scan.prints.alike(first[digest], others)
+        likeness |= {scan.digests[i]: value for i, value in near.items()}
+    return {i: likeness[scan.digests[i]] for i in numbers if scan.digests[i] in likeness}
+
+
+def _group(scan: Scan, keep: int, alike: Mapping[int, float]) -> Group:
+    labels = sorted({str(scan.labels[i]) for i in alike if scan.labels[i] is not None})
+    sides = {scan.own[i] in HELD for i in alike if scan.own[i] is not None}
+    same = len({scan.digests[i] for i in alike}) == 1
     return Group(
         "exact" if same else "near",
         scan.names[keep],
-        [scan.names[i] for i in group if i != keep],
-        1.0 if same else round(likeness, 4),
+        [scan.names[i] for i in alike if i != keep],
+        round(min(alike.values()), 4),
         len(sides) > 1,
         labels if len(labels) > 1 else [],
     )

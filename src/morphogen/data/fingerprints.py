@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ Pair = tuple[int, int, float]  # two item numbers, and their likeness
 
 
 class Fingerprints:
-    """Fingerprints by item number. Items that show nothing have none."""
+    """Fingerprints by item number, added in ascending order. Items that show nothing have none."""
 
     def __init__(self, codec: Any) -> None:
         self.codec: CanFingerprint | None = codec if isinstance(codec, CanFingerprint) else None
@@ -67,6 +68,18 @@ class Fingerprints:
                 pair = pair if turn == 0 else pair[::-1]
                 found[pair] = max(likeness, found.get(pair, -1.0))
         return [(i, j, likeness) for (i, j), likeness in found.items()]
+
+    def alike(self, number: int, others: Iterable[int]) -> dict[int, float]:
+        """Of the items `others`, all of which have a fingerprint, those that show the same as item
+        `number`, and their likeness to it."""
+        pairs = self._only([number]).pairs_with(self._only(others))
+        return {other: likeness for _, other, likeness in pairs}
+
+    def _only(self, numbers: Iterable[int]) -> Fingerprints:
+        some = Fingerprints(self.codec)
+        for number in numbers:  # which are in ascending order
+            some.add(number, self.prints[bisect_left(self.numbers, number)])
+        return some
 
     def details(self, index: np.ndarray) -> Tensor:
         """The details of the fingerprints at `index`, (N, D) uint8."""
