@@ -229,13 +229,13 @@ def test_canaries_planted_for_a_training_are_found_again_by_its_evaluation(
     with pytest.raises(SystemExit) as ended:
         main(["train", *arguments, "--canaries", "2", *tiny])
     assert ended.value.code == 0
+    assert "8 canaries are planted in it, 170 times in all" in capsys.readouterr().out
     about = json.loads((out / "config.json").read_text())["data"]
     assert about["options"]["canaries"] == 2
     plain = load(source)
     assert about["num_train"] == len(plain.train) + 2 * (1 + 4 + 16 + 64)
     assert about["num_test"] == len(plain.test)
 
-    capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
         main(["evaluate", str(out), "--json"])
     assert ended.value.code == 0

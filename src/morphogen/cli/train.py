@@ -67,6 +67,9 @@ def train(
             print(f"next stage: {session.recipe.family['name']} in {session.out}")
         elif skipped := session.data.report.skipped:
             print(f"{len(skipped):,} items cannot be used: morphogen inspect {session.data.source}")
+        if planted := session.data.canaries:
+            times = int(planted.repeats.sum())
+            print(f"{len(planted.planted):,} canaries are planted in it, {times:,} times in all")
         with training_progress() as progress:
             session.train(progress)
     print(f"next: morphogen tasks {session.out}")
