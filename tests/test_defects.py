@@ -372,6 +372,11 @@ def test_values_of_arrays(tmp_path: Path) -> None:
     found = arrays(tmp_path / "x.npz", broken)
     rows = [p.name for p in found.problems if p.reason == "NaN or infinite values"]
     assert rows == ["images#3", "images#5"]
+    levels = np.floor(images * 17)
+    levels[3, 0, 0] = np.nan  # of one picture: the others are whole numbers up to 16 all the same
+    found = arrays(tmp_path / "z.npz", levels)
+    assert [p.name for p in found.problems if "NaN" in p.reason] == ["images#3"]
+    assert "range" not in found.facts
     found = arrays(tmp_path / "y.npz", images * 7 - 3)
     (problem,) = [p for p in found.problems if "unusual values -2.99" in p.reason]
     assert problem.field == "values"

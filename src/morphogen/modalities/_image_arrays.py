@@ -314,7 +314,7 @@ class Scale:
         if not finite.size:
             raise DataError("the array has no finite values", found=f"shape {images.shape}")
         low, high = float(finite.min()), float(finite.max())
-        whole = images.dtype.kind in "iu" or bool(np.all(np.mod(images[:1000], 1) == 0))
+        whole = images.dtype.kind in "iu" or bool(np.all(np.mod(finite[:1_000_000], 1) == 0))
         if low >= 0 and high <= 1:
             return cls()
         if low >= -1 and high <= 1:
