@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, ttest_rel
 
 from morphogen.cli._progress import ComparisonBar, ComparisonLines
 from morphogen.core.bundle import Bundle
@@ -59,8 +59,35 @@ def test_places_are_by_the_mean_and_ties_are_called_ties() -> None:
     # t with two degrees of freedom: 4.303 s / sqrt(3), s = 0.1
     assert best.high - best.value == pytest.approx(4.303 * 0.1 / 3**0.5)
     assert "Take b" in board.advice
-    assert "c is within the intervals: a tie" in board.advice
+    assert "c is within its interval: a tie" in board.advice
     assert board.absent == {"dbn": "it failed"}
+
+
+def test_families_are_compared_seed_by_seed() -> None:
+    """Luck that the runs of a seed share decides nothing; the paired t-test says the same."""
+    draw = np.random.default_rng(0)
+    luck = np.exp(draw.normal(0, 0.5, 6))
+    one, other = (luck * np.exp(draw.normal(gain, 0.1, 6)) for gain in (0.0, 0.4))
+    runs = [run("a", s, v) for s, v in enumerate(one)] + [
+        run("b", s, v) for s, v in enumerate(other)
+    ]
+    board = leaderboard(runs, "frechet_ratio", {})
+    first, second = board.places
+    assert first.high > second.low  # by their own intervals they could not be told apart
+    assert [place.tie for place in board.places] == [False, False]
+    assert "a tie" not in board.advice
+    for gain in np.linspace(0, 0.4, 9):
+        other = luck * np.exp(draw.normal(gain, 0.3, 6))
+        runs[6:] = [run("b", s, v) for s, v in enumerate(other)]
+        _, second = leaderboard(runs, "frechet_ratio", {}).places
+        p = ttest_rel(np.log(one), np.log(other)).pvalue
+        assert second.tie == (p > 0.05)
+
+
+def test_families_without_common_seeds_are_compared_by_their_intervals() -> None:
+    runs = [run("a", 0, 1.0), run("b", 1, 1.15), run("c", 1, 1.3)]
+    board = leaderboard(runs, "frechet_ratio", {})
+    assert [place.tie for place in board.places] == [False, True, False]
 
 
 def test_who_copies_is_not_recommended() -> None:

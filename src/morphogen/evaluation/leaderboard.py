@@ -4,14 +4,16 @@ Each family's place is by the mean over its seeds of one score, with
 
     mean -+ t_{k-1} s / sqrt(k)         k seeds of standard deviation s
 
-or, with one seed, the interval of that run. A family ties with the best when their intervals
-overlap. How far the order is one of seeds says `stability`.
+or, with one seed, the interval of that run. Runs of one seed are measured against the same items
+and share their luck, so families are compared seed by seed: a family ties with the best when the
+same interval of their differences (of logarithms, where all scores are positive) has 0 in it; with
+one seed, when their intervals overlap. How far the order is one of seeds says `stability`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean, stdev
 from typing import Any
@@ -34,7 +36,7 @@ class Place:
     low: float
     high: float
     num_seeds: int
-    tie: bool  # its interval overlaps that of the best
+    tie: bool  # it cannot be told from the best
     seconds: float  # of training, mean over seeds
     sampling_seconds_per_1000: float
     memory_bytes: int
@@ -100,17 +102,21 @@ def leaderboard(
         (_place(family, own, score) for family, own in families.items()),
         key=lambda place: sign * place.value,
     )
-    best = found[0]
-    places = [replace(each, tie=each is not best and _overlap(each, best)) for each in found]
     values = {
         place.family: {
             run["seed"]: run["evaluation"]["scores"][score]["value"]
             for run in families[place.family]
         }
-        for place in places
+        for place in found
     }
+
+    def ties(first: Place, second: Place) -> bool:
+        return _ties(first, second, values[first.family], values[second.family])
+
+    best = found[0]
+    places = [replace(each, tie=each is not best and ties(each, best)) for each in found]
     shared, differing = _protocols(runs)
-    advice = _advice(score, places)
+    advice = _advice(score, places, ties)
     if differing:
         advice += f" Mind that not all runs were measured alike: {', '.join(differing)} differ."
     return Leaderboard(
@@ -166,17 +172,31 @@ def _interval(values: Sequence[float], only: Mapping[str, Any]) -> tuple[float, 
     """Over seeds where there are several, else of the one run."""
     if len(values) == 1:
         return only.get("low", values[0]), only.get("high", values[0])
+    low = fmean(values) - _half(values)
+    high = fmean(values) + _half(values)
+    return max(low, 0.0) if min(values) >= 0 else low, high  # no ratio is below 0
+
+
+def _half(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of a mean."""
     quantile = STUDENT_T[min(len(values) - 1, len(STUDENT_T)) - 1]
-    half = quantile * stdev(values) / math.sqrt(len(values))
-    low = fmean(values) - half
-    return max(low, 0.0) if min(values) >= 0 else low, fmean(values) + half  # no ratio is below 0
+    return quantile * stdev(values) / math.sqrt(len(values))
 
 
-def _overlap(first: Place, second: Place) -> bool:
-    return first.low <= second.high and second.low <= first.high
+def _ties(
+    first: Place, second: Place, values: Mapping[int, float], others: Mapping[int, float]
+) -> bool:
+    """Whether two families cannot be told apart: seed by seed where they share several."""
+    pairs = [(values[seed], others[seed]) for seed in sorted(values.keys() & others.keys())]
+    if len(pairs) < 2:
+        return first.low <= second.high and second.low <= first.high
+    if min(map(min, pairs)) > 0:
+        pairs = [(math.log(a), math.log(b)) for a, b in pairs]
+    gaps = [a - b for a, b in pairs]
+    return abs(fmean(gaps)) <= _half(gaps)
 
 
-def _advice(score: str, places: Sequence[Place]) -> str:
+def _advice(score: str, places: Sequence[Place], tied: Callable[[Place, Place], bool]) -> str:
     """What to take, and why, in a few sentences that say nothing but what was measured."""
     honest = [place for place in places if not place.copies]
     said = []
@@ -192,10 +212,10 @@ def _advice(score: str, places: Sequence[Place]) -> str:
         f"Take {best.family}: its {score.replace('_', ' ')} of {best.value:.3g} ({spread}, {over}) "
         "is the best."
     )
-    ties = [place for place in honest[1:] if _overlap(place, best)]
+    ties = [place for place in honest[1:] if tied(place, best)]
     if ties:
         names = ", ".join(place.family for place in ties)
-        said.append(f"The difference to {names} is within the intervals: a tie.")
+        said.append(f"The difference to {names} is within its interval: a tie.")
         quick = min([best, *ties], key=lambda place: place.sampling_seconds_per_1000)
         if quick is not best:
             said.append(
