@@ -42,7 +42,7 @@ class Canaries:
 
     def to_json(self) -> dict[str, Any]:
         """What a record says of them; the same data and seed give the same canaries again."""
-        counts = {int(r): int((self.repeats == r).sum()) for r in torch.unique(self.repeats)}
+        counts = {str(int(r)): int((self.repeats == r).sum()) for r in torch.unique(self.repeats)}
         about = {"num_references": len(self.references), "digest": self.digest, "seed": self.seed}
         return {"canaries_by_repeats": counts, **about}
 

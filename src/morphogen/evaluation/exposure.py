@@ -64,9 +64,8 @@ def exposure(
         found[repeats] = Measurement(
             f"exposure_{repeats}", float(own.mean()), len(own), higher_is_better=False,
             low=low, high=high, interval=f"95 %, bootstrap over canaries, {RESAMPLED} repeats",
-            floor=FORGETFUL,
-            note=f"p = {p:.2g} for a model that remembers nothing; "
-            f"{math.log2(len(references)):.2f} bits is the most that can show",
+            note=f"p = {p:.2g} for a model that remembers nothing, which has {FORGETFUL:.2f} bits "
+            f"on the average; {math.log2(len(references)):.2f} is the most that can show",
             caution=f"an item that is {often} in the data is remembered" if p < REMEMBERED else "",
             protocol={**canaries.to_json(), "seed": seed, **(protocol or {})},
         )  # fmt: skip
