@@ -15,7 +15,7 @@ from morphogen.core.batch import Batch
 from morphogen.core.errors import RefusedPair
 from morphogen.core.random import generator, rand, randint, randn
 from morphogen.core.spec import TensorSpec
-from morphogen.families.autoregressive import Autoregressive, limited
+from morphogen.families.autoregressive import Autoregressive, limited, near_and_before
 from morphogen.training.distributed import Processes
 from morphogen.training.optimizer import PhaseUpdate
 from morphogen.training.options import TrainOptions
@@ -76,11 +76,27 @@ def test_samples_are_as_frequent_as_their_probability(backbone):
     torch.testing.assert_close(found, exact.detach(), atol=0.012, rtol=0)
 
 
-def test_stepping_draws_what_the_whole_forward_draws(monkeypatch):
-    model = shaken(TensorSpec("real", (1, 3, 3), levels=5), LABEL)
+def test_values_are_shown_what_is_near_and_before_them():
+    places = near_and_before(TensorSpec("real", (1, 3, 4), levels=256))
+    assert places.shape == (12, 13)  # two rows of five above, two and its own place in its row
+    none = 12
+    assert set(places[0].tolist()) == {none}
+    assert sorted(places[5].tolist()) == [0, 1, 2, 3, 4] + [none] * 8
+    assert sorted(places[11].tolist()) == [1, 2, 3, 5, 6, 7, 9, 10] + [none] * 5
+    colour = near_and_before(TensorSpec("real", (2, 3), levels=256))  # two channels in turn
+    assert sorted(colour[3].tolist()) == [0, 1, 2, 6, 6, 6]
+    volume = near_and_before(TensorSpec("real", (1, 3, 3, 3), levels=256))
+    assert all((row[row < 27] < i).all() for i, row in enumerate(volume))
+    assert sorted(volume[26][volume[26] < 27].tolist()) == list(range(26))
+
+
+@pytest.mark.parametrize("backbone", [SMALL, RECURRENT])
+@pytest.mark.parametrize("head", ["categorical", "logistic"])
+def test_stepping_draws_what_the_whole_forward_draws(monkeypatch, head, backbone):
+    model = shaken(TensorSpec("real", (2, 3, 3), levels=5), LABEL, backbone, head=head)
     label = {"label": torch.tensor([0, 1, 1, 0])}
     stepped = model.sample(4, cond=label, generator=generator(0))
-    monkeypatch.setattr(Transformer, "step", None)
+    monkeypatch.setattr(backbone.backbone, "step", None)
     assert torch.equal(model.sample(4, cond=label, generator=generator(0)), stepped)
 
 

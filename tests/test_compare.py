@@ -254,7 +254,7 @@ def test_a_comparison_trains_scores_writes_and_goes_on(
     said: list[Standing] = []
     options: dict[str, Any] = {
         "families": ["rbm", CHAIN], "budget": "12steps", "seeds": 1, "out": out, "num": 40,
-        "settings": ["family.fsq_levels=3,3", "train.num_previews=1"],
+        "settings": ["family.fsq_levels=3,3", "train.num_previews=1", "modality.group_by=.$"],
     }  # fmt: skip
     board = compare(pictures, on_standing=said.append, **options)
     assert [place.family for place in board.places] == [CHAIN]
@@ -266,7 +266,11 @@ def test_a_comparison_trains_scores_writes_and_goes_on(
     written = json.loads((out / "comparison.json").read_text())
     assert written["places"] == json.loads(json.dumps(board.to_json()))["places"]
     assert written["protocol"]["budget"] == "12steps"
-    assert written["protocol"]["data_digest"] == load(pictures).digest
+    assert written["protocol"]["data_digest"] == load(pictures, group_by=".$").digest
+    assert written["protocol"]["data_digest"] != load(pictures).digest
+    assert {run["evaluation"]["protocol"]["data_digest"] for run in written["runs"]} == {
+        written["protocol"]["data_digest"]
+    }
     assert written["protocol"]["features_sha256"]
     page = (out / "comparison.html").read_text()
     assert board.advice.split(":")[0] in page

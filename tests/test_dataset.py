@@ -141,6 +141,12 @@ def test_arrays_and_tensors_load_directly():
     )
     own = Data.from_tensors(array[:30], labels[:30], test=array[30:], test_labels=labels[30:])
     assert (len(own.train), len(own.test)) == (30, 10)
+    together = mg.load(array, labels=labels, group_by="label", synthetic="include")
+    sides = [set(split.cond["label"].tolist()) for split in (together.train, together.test)]
+    assert not sides[0] & sides[1]
+    assert together.options == {"group_by": "label", "synthetic": "include"}
+    with pytest.raises(DataError, match="nothing to group by"):
+        mg.load(array, labels=labels, group_by="person")
     with pytest.raises(DataError, match="not as many labels"):
         mg.load(array, labels=labels[:3])
     with pytest.raises(DataError, match="shape of pictures"):

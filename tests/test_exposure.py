@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import morphogen as mg
 from morphogen.cli.app import main
 from morphogen.core.codec import Report
-from morphogen.core.errors import DataError, MeasurementError, RefusedPair
+from morphogen.core.errors import DataError, MeasurementError, RecipeError, RefusedPair
 from morphogen.core.gaussian_path import GaussianPath
 from morphogen.core.random import generator, rand, randint, randn
 from morphogen.core.spec import TensorSpec
@@ -201,7 +201,7 @@ def test_bad_input_is_refused() -> None:
         plant(data, ())
     with pytest.raises(DataError, match="planted"):
         plant(data, num=-3)
-    with pytest.raises(DataError, match="counted"):
+    with pytest.raises(RecipeError, match=r"modality\.canaries has a value that does not fit"):
         load(np.zeros((9, 4, 4), np.uint8), canaries="few")
     with pytest.raises(DataError, match="planted"):
         plant(Data(data.codec, data.train.take(torch.arange(1)), data.test, data.report))

@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 
 import morphogen as mg
 from morphogen.core.codec import Fingerprint
-from morphogen.core.errors import DataError
+from morphogen.core.errors import RecipeError
 from morphogen.core.ledger import HEAD, MAGIC, Entry, Ledger
 from morphogen.core.result import Result
 from morphogen.data.dataset import Data
@@ -115,7 +115,7 @@ def test_generated_items_are_recognised_without_their_mark(tmp_path):
     assert included.report.facts["synthetic"] == "4 synthetic items are used, as asked"
     (folder / "tags.csv").write_text("file,synthetic\nback0.jpg,no\n")  # the user's word is last
     assert set(held_out(mg.load(folder))) == {f"back{number}.jpg" for number in (1, 2, 3)}
-    with pytest.raises(DataError, match="no such choice"):
+    with pytest.raises(RecipeError, match=r"modality\.synthetic has a value that does not fit"):
         mg.load(folder, synthetic="yes")
 
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 import morphogen as mg
 from morphogen.cli.app import main
+from morphogen.core import discover
 from morphogen.core.errors import BundleError, DataError, TrainingError
 from morphogen.core.measurement import Measurement
 from morphogen.core.storage import sha256
@@ -145,6 +146,16 @@ def test_a_run_by_steps_comes_out_identical(by_steps: Path, tmp_path: Path) -> N
     assert any("no scores are recorded" in note for note in found.notes)
     with pytest.raises(TrainingError, match="not overwritten"):
         mg.reproduce(by_steps, out=tmp_path / "again")
+
+
+@pytest.mark.parametrize("family", discover.names("family"))
+def test_every_family_comes_out_identical(family: str, pictures: Path, tmp_path: Path) -> None:
+    out, small = tmp_path / "bundle", ("train.batch_size=8", "train.num_previews=0")
+    mg.train(str(pictures), family, budget="6steps", out=out, settings=small)
+    mg.evaluate(out, num=20)
+    found = reproduce(out, out=tmp_path / "again")
+    assert found.verdict == "identical", found.text()
+    assert {each.verdict for each in found.scores} == {"equal"}
 
 
 def test_a_run_by_time_comes_out_identical_at_another_pace(pictures: Path, tmp_path: Path) -> None:

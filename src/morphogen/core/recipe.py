@@ -64,6 +64,12 @@ class Recipe:
         """Plain nested dictionaries."""
         return asdict(self)
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The table `modality` as arguments of `data.dataset.load`."""
+        options = dict(self.modality)
+        return {"modality": options.pop("name", None), **options}
+
     def with_settings(self, settings: Iterable[str]) -> Recipe:
         """Apply `table.key=value` strings, as given to `--set`."""
         tables = self.to_json()

@@ -20,6 +20,7 @@ from torch import Tensor
 from morphogen.core import discover
 from morphogen.core.codec import Codec, Item, Problem, Report
 from morphogen.core.errors import DataError, MorphogenError
+from morphogen.core.schema import check_options
 from morphogen.core.spec import TensorSpec
 from morphogen.data.canaries import Canaries, plant
 from morphogen.data.listing import listing
@@ -70,12 +71,14 @@ class Data:
         test: Any = None,
         test_labels: Any = None,
         codec: Codec | None = None,
+        group_by: str | None = None,
+        synthetic: Literal["hold_out", "include"] = "hold_out",
         **options: Any,
     ) -> Data:
         """Pictures in memory: a NumPy array or tensor (N, H, W), (N, H, W, C) or (N, C, H, W).
 
-        `options` are the image codec's; a fitted `codec` is used as it is. Without `test`, a tenth
-        is held out.
+        `options` are the image codec's; a fitted `codec` is used as it is; `group_by` and
+        `synthetic` are those of `load`. Without `test`, a tenth is held out.
         """
 
         def read(codec: Codec, report: Report) -> Iterator[Item]:
@@ -83,8 +86,9 @@ class Data:
             parts = [(x, labels, own)] + ([] if test is None else [(test, test_labels, "test")])
             return codec.read_arrays(parts, report)  # type: ignore[attr-defined]
 
-        fitted = codec is not None
-        return _load(codec or build_codec("image", options), read, Report("array"), Scan(), fitted)
+        scan = Scan(group_by=group_by, synthetic=synthetic)
+        used = codec or build_codec("image", options)
+        return _load(used, read, Report("array"), scan, codec is not None)
 
     def about(self) -> dict[str, Any]:
         """What a bundle records of the data it was trained on, as JSON."""
@@ -159,9 +163,9 @@ def load(
     modality: str | None = None,
     *,
     codec: Codec | None = None,
-    group_by: str | None = None,
-    synthetic: Literal["hold_out", "include"] = "hold_out",
-    canaries: int = 0,
+    group_by: str | None = None,  # what stays on one side: a column, or a pattern of file names
+    synthetic: Literal["hold_out", "include"] = "hold_out",  # items that a model made
+    canaries: int = 0,  # made-up items planted once, as many 4, 16 and 64 times
     **codec_options: Any,
 ) -> Data:
     """Read a folder, file, dataset name, array or tensor into encoded train and test splits.
@@ -173,33 +177,21 @@ def load(
     are held out, unless `synthetic` is "include". With `canaries`, so many items are made up and
     planted in the training split once, as many 4, 16 and 64 times (see `data.canaries`).
     """
-    if synthetic not in ("hold_out", "include"):
-        raise DataError("no such choice", found=synthetic, expected="hold_out or include")
-    reading: dict[str, Any] = {"group_by": group_by, "synthetic": synthetic}
+    given = {"group_by": group_by, "synthetic": synthetic, "canaries": canaries}
+    reading = check_options(load, given, "modality")  # settings come as text
     inner = getattr(codec, "inner", None)
     if inner is not None:  # a latent codec: read with the codec inside, then encode
-        return load(source, codec=inner, canaries=canaries, **reading).through(codec)
-    if number := _whole(canaries):
-        data = load(source, modality, codec=codec, **reading, **codec_options)
-        planted = plant(data, num=number)
-        return replace(planted, options=planted.options | {"canaries": number})
+        return load(source, codec=inner, **reading).through(codec)
+    if num := reading.pop("canaries"):
+        planted = plant(load(source, modality, codec=codec, **reading, **codec_options), num=num)
+        return replace(planted, options=planted.options | {"canaries": num})
     if isinstance(source, (np.ndarray, Tensor)):
-        return Data.from_tensors(source, codec=codec, **codec_options)
-    scan = Scan(group_by=group_by, synthetic=synthetic)
+        return Data.from_tensors(source, codec=codec, **reading, **codec_options)
+    scan = Scan(**reading)
     if codec is not None:
         find_modality(source)  # raises when there is nothing to read
         return _load(codec, _reader(source), Report(str(source)), scan, True)
     return load_into(source, modality, codec_options, Report(str(source)), scan)
-
-
-def _whole(canaries: int | str) -> int:
-    """Settings come as text."""
-    try:
-        return int(canaries)
-    except ValueError as error:
-        raise DataError(
-            "canaries are counted", found=canaries, expected="a whole number", hint="--canaries 8"
-        ) from error
 
 
 def load_into(

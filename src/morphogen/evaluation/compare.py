@@ -65,7 +65,7 @@ def compare(
             "a comparison reads its data from disk, in every run anew", found=str(source),
             hint="save arrays with numpy.savez and give the file",
         )  # fmt: skip
-    data, out = load(source), Path(out)
+    data, out = load(source, **Recipe().with_settings(settings).reading), Path(out)
     entrants, absent = suitable(data, families)
     jobs = [
         Job(str(Path(source).absolute()), family, seed, budget, num, tuple(settings),

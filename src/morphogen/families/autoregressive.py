@@ -9,14 +9,23 @@ distribution of the value there. The likelihood is exact, sampling takes L steps
 
 Token sequences are taken as they are, token grids (the codes of a `vq_vae`) in raster order, and
 real data with levels as one token per channel value, all channels of a position in turn (van den
-Oord et al. 2016, PixelRNN; Chen et al. 2020, iGPT). Levels are ordered, which a softmax over 256 of
-them must learn; a discretised logistic mixture knows it (Salimans et al. 2017, PixelCNN++).
+Oord et al. 2016, PixelRNN; Chen et al. 2020, iGPT).
+
+Levels are ordered, which a softmax over 256 of them, and a vector for each, would have to learn. So
+from some number of them on, the output is a discretised logistic mixture (Salimans et al. 2017,
+PixelCNN++), and the network is shown numbers: at x_i, not x_{i-1} alone but all that are near x_i
+and before it, those above among them, which are far off in the sequence.
+
+    near x_i, in a picture:     o o o o o
+                                o o o o o
+                                o o x_i
 
 Bengio et al. 2003; Holtzman et al. 2020 (top-p sampling).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -36,8 +45,9 @@ from morphogen.core.spec import TensorSpec
 
 LONGEST = 4096  # positions: attention over more does not fit small machines
 MOST_LEVELS = 256
-MOST_POSITIONS = 16_384  # per step: what steps of long sequences cost, fewer of them make up for
+MOST_POSITIONS = 6_400  # per step, but for 8 items at least: more steps are worth more
 ORDERED_FROM = 32  # levels from which an ordered output is worth more than a free one
+RADIUS = 2  # positions along every axis that count as near
 
 
 class Autoregressive(Family):
@@ -69,12 +79,15 @@ class Autoregressive(Family):
         if self.head == "logistic":
             line = TensorSpec("real", (1, self.num_tokens), None, spec.levels, "sequence")
             self.likelihood = build_likelihood(line, "discretised_logistic")
+            self.near: Tensor
+            self.register_buffer("near", near_and_before(spec), persistent=False)
+            inputs = TensorSpec("real", (self.near.shape[1], self.num_tokens), layout="sequence")
         else:
             line = TensorSpec.tokens(self.num_tokens, self.vocab_size)
             self.likelihood = build_likelihood(line, "categorical")
+            inputs = TensorSpec.tokens(self.num_tokens, self.vocab_size + 1)  # the last is start
         cond_dim = cond_dim if conditions else 0
         self.conditioner = Conditioner(conditions, cond_dim)
-        inputs = TensorSpec.tokens(self.num_tokens, self.vocab_size + 1)  # the last one is start
         self.network = backbone(inputs, self.likelihood.param_spec, cond_dim, causal=True)
         self.drop_prob = drop_prob
 
@@ -160,7 +173,7 @@ class Autoregressive(Family):
                 expected=f"fewer than {self.num_tokens}",
             )
         padded = F.pad(prefix, (0, self.num_tokens - position))
-        params = self.network(self._shifted(padded), self._context(cond, len(prefix)))
+        params = self.network(self._inputs(padded), self._context(cond, len(prefix)))
         return self._logits(params[:, :, position])
 
     @torch.no_grad()
@@ -212,16 +225,14 @@ class Autoregressive(Family):
         """Tokens (B, L), those not `held` replaced by draws."""
         tokens, context = tokens.clone(), self._context(cond, len(tokens))
         step, state = getattr(self.network, "step", None), None
-        previous = torch.full_like(tokens[:, 0], self.vocab_size)
         for i in range(self.num_tokens):
             if step is not None:
-                params, state = step(previous, context, state)  # (B, P)
+                params, state = step(self._input_at(tokens, i), context, state)  # (B, P)
             else:
-                params = self.network(self._shifted(tokens), context)[:, :, i]
+                params = self.network(self._inputs(tokens), context)[:, :, i]
             logits = limited(self._logits(params), **limits)
             drawn = categorical(logits.to(generator.device), generator).to(tokens.device)
-            previous = torch.where(held[:, i], tokens[:, i], drawn)
-            tokens[:, i] = previous
+            tokens[:, i] = torch.where(held[:, i], tokens[:, i], drawn)
         return tokens
 
     def _context(
@@ -235,14 +246,28 @@ class Autoregressive(Family):
         embedded = self.conditioner(cond, num, drop_prob, generator)
         return embedded if self.conditions else None
 
-    def _shifted(self, tokens: Tensor) -> Tensor:
-        """What the network sees: start, then all but the last. (B, L)."""
-        start = torch.full_like(tokens[:, :1], self.vocab_size)
-        return torch.cat([start, tokens[:, :-1]], dim=1)
+    def _inputs(self, tokens: Tensor) -> Tensor:
+        """What the network sees of tokens (B, L): start and all but the last (B, L), or at every
+        position the numbers near it and before it (B, F, L)."""
+        if self.head == "categorical":
+            return F.pad(tokens[:, :-1], (1, 0), value=self.vocab_size)
+        return self._values(tokens, self.near).transpose(1, 2)
+
+    def _input_at(self, tokens: Tensor, i: int) -> Tensor:
+        """The same at one position: (B,), or (B, F)."""
+        if self.head == "categorical":
+            return tokens[:, i - 1] if i else torch.full_like(tokens[:, 0], self.vocab_size)
+        return self._values(tokens, self.near[i])
+
+    def _values(self, tokens: Tensor, places: Tensor) -> Tensor:
+        """Tokens (B, L) as numbers at places (*), 0 beyond the last of them: (B, *)."""
+        beyond = places == self.num_tokens
+        values = self.spec.dequantise(tokens[:, places.masked_fill(beyond, 0)])
+        return values.to(next(self.parameters())).masked_fill(beyond, 0.0)
 
     def _log_probs(self, tokens: Tensor, context: Tensor | None) -> Tensor:
         """log p(x_i | x_<i): (B, L) -> (B, L)."""
-        params = self.network(self._shifted(tokens), context)
+        params = self.network(self._inputs(tokens), context)
         if self.head == "categorical":
             return self.likelihood.log_prob(params, tokens)
         values = self.spec.dequantise(tokens).to(params)
@@ -256,6 +281,22 @@ class Autoregressive(Family):
         values = self.spec.dequantise(levels).to(params).expand(len(params), 1, -1)
         spread = params[:, :, None].expand(-1, -1, self.vocab_size)
         return self.likelihood.log_prob(spread, values)[:, 0]
+
+
+def near_and_before(spec: TensorSpec) -> Tensor:
+    """Places in raster order (L, F) of the F values near each of L values and before it; L itself
+    for those that would lie outside. The channels of a position come after each other."""
+    values = torch.arange(spec.num_values).view(*spec.space, spec.channels)
+    sides = (0, 0, *(RADIUS for _ in range(2 * len(spec.space))))
+    padded = F.pad(values, sides, value=spec.num_values)
+    found = []
+    for offset in itertools.product(range(-RADIUS, RADIUS + 1), repeat=len(spec.space)):
+        if offset <= (0,) * len(spec.space):  # a position before, or the same one
+            window = zip(offset, spec.space, strict=True)
+            shifted = padded[tuple(slice(RADIUS + o, RADIUS + o + size) for o, size in window)]
+            found.append(shifted[..., None, :].expand(*values.shape, spec.channels))
+    places = torch.cat(found, dim=-1).flatten(0, -2)  # (L, F)
+    return places.where(places < torch.arange(spec.num_values)[:, None], spec.num_values)
 
 
 def limited(

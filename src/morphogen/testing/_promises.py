@@ -122,6 +122,8 @@ def small_options(component: Callable[..., Any]) -> dict[str, int]:
     """Options that make a component small: widths of 32, two layers, four sampling steps."""
     chosen = {}
     for option in options(component).values():
+        if option.name == "model_dim" and option.default is None:  # chosen by the size of the data
+            chosen[option.name] = 32
         if option.type is not int or not isinstance(option.default, int):
             continue
         if option.name.endswith("_dim") and option.default > 32:

@@ -77,7 +77,7 @@ def sessions(
         wanted = _with_arguments(wanted, family, backbone, budget, seed).with_settings(settings)
     if data is None:
         raise TrainingError("there is no data to train on", hint="morphogen train photos/")
-    loaded = data if isinstance(data, Data) else load(data, **_codec_options(wanted))
+    loaded = data if isinstance(data, Data) else load(data, **wanted.reading)
     source, bundle = loaded.about()["source"], None
     if through is not None:
         bundle = through if isinstance(through, Bundle) else Bundle.open(through)
@@ -105,11 +105,6 @@ def _with_arguments(
         if value is not None:
             tables[table][key] = value
     return Recipe(**tables)
-
-
-def _codec_options(recipe: Recipe) -> dict[str, Any]:
-    options = dict(recipe.modality)
-    return {"modality": options.pop("name", None), **options}
 
 
 def _existing(out: Path | str | None) -> Path:
