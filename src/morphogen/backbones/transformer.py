@@ -47,8 +47,8 @@ from morphogen.core.spec import TensorSpec
 
 # Positions above which patches of 1, 2, then 4 and more are doubled: attention is quadratic.
 MOST_POSITIONS = (64, 64, 1024)
-# The width by default, and that above so many positions: a step over 784 of them takes 1.0 s
-# where it takes 3.7 s at the full width, and in ten minutes on a CPU steps are worth more.
+# The width by default, and that above so many positions: 20 items of 784 take 1.0 s a step
+# where they take 3.7 s at the full width, and in minutes on a CPU steps are worth more.
 WIDTH, MANY, WIDTH_OF_MANY = 192, 256, 96
 
 
