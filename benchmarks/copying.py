@@ -29,7 +29,7 @@ from torch.nn.functional import avg_pool2d, interpolate, pad
 
 import morphogen as mg
 from morphogen.core.random import generator, randint, randn
-from morphogen.data.split import Split
+from morphogen.data.store import Split
 from morphogen.evaluation.copying import Copying, Judge
 from morphogen.evaluation.features import feature_extractor
 

@@ -19,15 +19,15 @@ import pytest
 from scipy.stats import kendalltau, ttest_rel
 
 from morphogen.cli._progress import ComparisonBar, ComparisonLines
+from morphogen.comparison.compare import _first_round, compare, suitable
+from morphogen.comparison.leaderboard import leaderboard
+from morphogen.comparison.pace import Pace, Standing
+from morphogen.comparison.runs import Job, Runs, why_ended
+from morphogen.comparison.stability import Stability, stability
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import DataError, RecipeError
 from morphogen.core.random import generator, randint, randn
 from morphogen.data.dataset import load
-from morphogen.evaluation.compare import _first_round, compare, suitable
-from morphogen.evaluation.leaderboard import leaderboard
-from morphogen.evaluation.pace import Pace, Standing
-from morphogen.evaluation.runs import Job, Runs, why_ended
-from morphogen.evaluation.stability import Stability, stability
 from morphogen.training.chain import has_begun
 
 CHAIN = "vq_vae+autoregressive"
@@ -301,7 +301,7 @@ def test_a_run_that_was_stopped_is_not_taken_for_a_whole_one(
     out = tmp_path / "rbm-0"
     settings = ("train.num_previews=0",)
     job = Job(str(pictures), "rbm", 0, "1000000steps", 40, settings, str(out))
-    command = [sys.executable, "-m", "morphogen.evaluation.runs", json.dumps(asdict(job))]
+    command = [sys.executable, "-m", "morphogen.comparison.runs", json.dumps(asdict(job))]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not list((out / "checkpoint").glob("step_*")):
         time.sleep(0.05)

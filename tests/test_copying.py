@@ -16,7 +16,7 @@ from torch import Tensor
 from morphogen.core.errors import MeasurementError, RefusedPair
 from morphogen.core.random import generator, rand, randint, randn
 from morphogen.core.spec import TensorSpec
-from morphogen.data.split import Split, compact
+from morphogen.data.store import Split, compact
 from morphogen.evaluation import _closeness as closeness
 from morphogen.evaluation._neighbours import Index, components
 from morphogen.evaluation._views import flat, passages, views

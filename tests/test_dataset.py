@@ -17,7 +17,8 @@ from morphogen.core.random import generator
 from morphogen.core.spec import TensorSpec
 from morphogen.data import dataset
 from morphogen.data.dataset import Data, load
-from morphogen.data.split import assign, compact, digest_of, expand
+from morphogen.data.holdout import assign, digest_of
+from morphogen.data.store import compact, expand
 
 SHARED = Path(os.environ.get("MORPHOGEN_SHARED", Path(__file__).parents[2] / "shared"))
 

@@ -22,8 +22,8 @@ from morphogen.data.duplicates import find_duplicates
 from morphogen.data.fingerprints import Fingerprints
 from morphogen.data.minhash import SHINGLE, near_texts, signature
 from morphogen.data.neighbours import clusters, members, near, pack_keys
-from morphogen.modalities._image_fingerprint import _seen, _with_slopes
 from morphogen.modalities.image import Image
+from morphogen.modalities.image.fingerprint import _seen, _with_slopes
 
 SHARED = Path(os.environ.get("MORPHOGEN_SHARED", Path(__file__).parents[2] / "shared"))
 LEFT_RIGHT = Pillow.Transpose.FLIP_LEFT_RIGHT

@@ -22,7 +22,7 @@ from morphogen.core.random import generator, rand, randint, randn
 from morphogen.core.spec import TensorSpec
 from morphogen.data.canaries import Canaries, block_numbers, patchworks, plant
 from morphogen.data.dataset import Data, load
-from morphogen.data.split import Split, compact
+from morphogen.data.store import Split, compact
 from morphogen.evaluation.evaluate import evaluate
 from morphogen.evaluation.exposure import FORGETFUL, exposure, exposures, p_value
 from morphogen.testing.oracles import GaussianOracle

@@ -28,10 +28,14 @@ MOST_LINES, MOST_COLUMNS, MOST_STATEMENT_LINES = 400, 100, 60
 LAYERS: dict[str, int] = {
     "core": 0,
     **dict.fromkeys(AXES.values(), 1),
-    **dict.fromkeys(("data", "training", "evaluation", "records", "interop"), 2),
-    "systems": 3,
-    "testing": 3,
-    **dict.fromkeys(("serve", "cli"), 4),
+    "sources": 1,
+    "data": 2,
+    **dict.fromkeys(("training", "evaluation"), 3),
+    "comparison": 4,
+    **dict.fromkeys(("records", "interop"), 5),
+    "systems": 6,
+    "testing": 6,
+    **dict.fromkeys(("serve", "cli"), 7),
 }
 CORE_MAY_IMPORT = {"torch", "safetensors", "morphogen", *sys.stdlib_module_names}
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}

@@ -20,11 +20,11 @@ from safetensors.torch import load_file, save_file
 
 import morphogen as mg
 from morphogen.cli.app import main
+from morphogen.comparison.reproduce import differing, reproduce, score_again
 from morphogen.core import discover
 from morphogen.core.errors import BundleError, DataError, TrainingError
 from morphogen.core.measurement import Measurement
 from morphogen.core.storage import sha256
-from morphogen.evaluation.reproduce import differing, reproduce, score_again
 from morphogen.training.loop import train_steps
 from morphogen.training.options import TrainOptions
 from morphogen.training.run import prepare

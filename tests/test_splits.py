@@ -11,8 +11,8 @@ from PIL import Image as Pillow
 
 import morphogen as mg
 from morphogen.core.errors import DataError
-from morphogen.data.split import assign, digest_of
-from morphogen.data.splits import split
+from morphogen.data.divide import split
+from morphogen.data.holdout import assign, digest_of
 
 
 def picture(seed: int, side: int = 32) -> Pillow.Image:

@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 import morphogen as mg
 from morphogen.core import discover
 from morphogen.core.batch import Batch
-from morphogen.data.split import Split
+from morphogen.data.store import Split
 from morphogen.training.curves import read_alarms
 from morphogen.training.loop import Log, train_steps
 from morphogen.training.options import TrainOptions

@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from morphogen.comparison.compare import compare
+    from morphogen.comparison.reproduce import reproduce
     from morphogen.core.bundle import Bundle
     from morphogen.core.recipe import Recipe
     from morphogen.data.dataset import Data, load
-    from morphogen.evaluation.compare import compare
     from morphogen.evaluation.evaluate import evaluate
-    from morphogen.evaluation.reproduce import reproduce
     from morphogen.training.run import train
 
 _HOMES = {
     "Bundle": "morphogen.core.bundle",
     "Data": "morphogen.data.dataset",
     "Recipe": "morphogen.core.recipe",
-    "compare": "morphogen.evaluation.compare",
+    "compare": "morphogen.comparison.compare",
     "evaluate": "morphogen.evaluation.evaluate",
     "load": "morphogen.data.dataset",
-    "reproduce": "morphogen.evaluation.reproduce",
+    "reproduce": "morphogen.comparison.reproduce",
     "train": "morphogen.training.run",
 }
 __all__ = ["Bundle", "Data", "Recipe", "compare", "evaluate", "load", "open", "reproduce", "train"]

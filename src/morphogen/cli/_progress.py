@@ -12,7 +12,7 @@ from morphogen.cli._parts import number
 from morphogen.training.forecast import duration
 
 if TYPE_CHECKING:
-    from morphogen.evaluation.pace import Standing
+    from morphogen.comparison.pace import Standing
     from morphogen.training.loop import Log
 
 PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal to redraw

@@ -37,7 +37,7 @@ def compare(
 
     from morphogen.cli._parts import number, print_json, print_table
     from morphogen.cli._progress import comparison_progress
-    from morphogen.evaluation.compare import compare as run
+    from morphogen.comparison.compare import compare as run
 
     with nullcontext() if as_json else comparison_progress() as progress:
         board = run(

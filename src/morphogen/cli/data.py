@@ -80,7 +80,7 @@ def split(
 ) -> None:
     """Divide into train and test so that no copy, twin or entity is on both sides."""
     from morphogen.cli._parts import print_found
-    from morphogen.data.splits import split as split_source
+    from morphogen.data.divide import split as split_source
 
     plan = split_source(source, modality, by=by, repair=repair, write=not dry_run)
     print_found(plan, as_json)

@@ -26,9 +26,9 @@ def reproduce(
 
     from morphogen.cli._parts import print_found
     from morphogen.cli._progress import training_progress
+    from morphogen.comparison.reproduce import reproduce as train_again
+    from morphogen.comparison.reproduction import Reproduction
     from morphogen.core.bundle import Bundle
-    from morphogen.evaluation.reproduce import reproduce as train_again
-    from morphogen.evaluation.reproduction import Reproduction
     from morphogen.training.loop import Log
 
     opened = Bundle.open(bundle, trust=trust)

@@ -134,6 +134,7 @@ class Codec(ABC):
     spec: TensorSpec  # known after fit
     conditions: dict[str, TensorSpec]  # known after fit; empty when the data has none
     suffix: ClassVar[str] = ""  # what `write` makes, such as ".png"
+    inner: Codec | None = None  # what a codec around another one wraps
 
     @classmethod
     @abstractmethod
@@ -168,6 +169,11 @@ class Codec(ABC):
     @abstractmethod
     def from_state(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Codec:
         """Inverse of `state` and `tensors`."""
+
+    @property
+    def innermost(self) -> Codec:
+        """The codec that raw items are read and written with: itself, unless it wraps another."""
+        return self if self.inner is None else self.inner.innermost
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights that belong to the codec; none for most."""

@@ -103,7 +103,7 @@ def record(
     Items that show the same as one of the `inputs` of a task are the user's own: they are neither
     marked nor recorded, or the originals would be taken for generated ones later on.
     """
-    codec = getattr(codec, "inner", codec)
+    codec = codec.innermost
     if not isinstance(codec, CanFingerprint):
         return
     own = [print_ for value in inputs if (print_ := codec.fingerprint(Item(value)))]

@@ -20,7 +20,7 @@ from torch import Tensor
 from morphogen.core.errors import DataError
 from morphogen.core.random import generator, mix_seed, randint
 from morphogen.core.spec import TensorSpec
-from morphogen.data.split import Split, digest_splits
+from morphogen.data.store import Split, digest_splits
 
 if TYPE_CHECKING:
     from morphogen.data.dataset import Data

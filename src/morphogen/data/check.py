@@ -10,12 +10,12 @@ from typing import Any
 
 from morphogen.core.codec import CanFindDefects, CanFingerprint, CanListTexts, Codec, Problem
 from morphogen.core.errors import DataError
+from morphogen.data.division import check_leaks
 from morphogen.data.duplicates import groups_of
 from morphogen.data.inspect import Inspection, inspect_with
 from morphogen.data.modality import build_codec, find_modality
 from morphogen.data.personal import INSTALL, SCOPE, Finder
 from morphogen.data.scan import Scan
-from morphogen.data.splits import check_leaks
 
 MOST_COMPARED = 20_000  # items among which a check looks for near-duplicates
 CLOSE = 0.8  # ratio of two class names from which one may be the other misspelt

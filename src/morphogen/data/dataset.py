@@ -23,12 +23,12 @@ from morphogen.core.errors import DataError, MorphogenError
 from morphogen.core.schema import check_options
 from morphogen.core.spec import TensorSpec
 from morphogen.data.canaries import Canaries, plant
+from morphogen.data.division import entities_of, follow_splits_file
 from morphogen.data.listing import listing
 from morphogen.data.modality import build_codec, find_modality
 from morphogen.data.provenance import entries_for, hold_out
 from morphogen.data.scan import Scan
-from morphogen.data.split import Split, compact, digest_splits, storage_dtype
-from morphogen.data.splits import entities_of, follow_splits_file
+from morphogen.data.store import Split, compact, digest_splits, storage_dtype
 
 CHUNK = 512  # items encoded at once
 KEEP_BYTES = 1 << 30  # raw items kept in memory between the readings, at most
@@ -179,8 +179,9 @@ def load(
     """
     given = {"group_by": group_by, "synthetic": synthetic, "canaries": canaries}
     reading = check_options(load, given, "modality")  # settings come as text
-    inner = getattr(codec, "inner", None)
-    if inner is not None:  # a latent codec: read with the codec inside, then encode
+    if (
+        codec is not None and (inner := codec.inner) is not None
+    ):  # a latent codec: read with the codec inside, then encode
         return load(source, codec=inner, **reading).through(codec)
     if num := reading.pop("canaries"):
         planted = plant(load(source, modality, codec=codec, **reading, **codec_options), num=num)

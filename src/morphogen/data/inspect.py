@@ -16,7 +16,7 @@ from morphogen.core.errors import DataError
 from morphogen.data.dataset import Data, class_counts, load_into
 from morphogen.data.modality import find_modality
 from morphogen.data.scan import Scan
-from morphogen.data.split import Split
+from morphogen.data.store import Split
 
 CHUNK = 512
 CONSTANT = 0.02  # standard deviation in [-1, 1] below which an item is near-constant

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from morphogen.core.codec import Item, Problem
 from morphogen.core.ledger import Entry
 from morphogen.data.fingerprints import Fingerprints
+from morphogen.data.holdout import assign, digest_of
 from morphogen.data.neighbours import clusters, members
-from morphogen.data.split import assign, digest_of
 
 # At every load near-duplicates are looked for among so many items, if so few pairs are proposed: a
 # few seconds at most. The verbs that are there for it take what time it needs.

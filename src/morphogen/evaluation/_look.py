@@ -16,7 +16,7 @@ from torch import Tensor
 from morphogen.core.errors import MeasurementError
 from morphogen.core.measurement import Measurement
 from morphogen.core.random import generator, mix_seed
-from morphogen.data.split import Split
+from morphogen.data.store import Split
 from morphogen.evaluation import _closeness as closeness
 from morphogen.evaluation._neighbours import Index, components, merged
 from morphogen.evaluation._views import View, in_chunks

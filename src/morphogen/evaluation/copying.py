@@ -33,7 +33,7 @@ from torch import Tensor
 
 from morphogen.core.errors import MeasurementError
 from morphogen.core.measurement import Measurement
-from morphogen.data.split import Split
+from morphogen.data.store import Split
 from morphogen.evaluation._look import Look, Viewpoint
 from morphogen.evaluation._views import views
 

@@ -29,7 +29,7 @@ from morphogen.core.errors import MeasurementError
 from morphogen.core.measurement import Measurement
 from morphogen.core.random import generator, mix_seed
 from morphogen.data.canaries import Canaries
-from morphogen.data.split import Split
+from morphogen.data.store import Split
 from morphogen.evaluation.features import parts
 
 FORGETFUL = 1 / math.log(2)  # bits: the mean exposure of canaries that nothing is remembered of

@@ -35,7 +35,7 @@ from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import cache_folder, read_tensors, write_tensors, write_text
 from morphogen.data.dataset import Data
-from morphogen.data.split import Split
+from morphogen.data.store import Split
 
 BATCH_SIZE = 128
 EPOCHS, FEWEST_STEPS, MOST_STEPS = 20, 150, 1200

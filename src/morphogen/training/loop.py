@@ -23,7 +23,7 @@ from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family
 from morphogen.core.random import ShardedGenerator, mix_seed
 from morphogen.core.storage import below
-from morphogen.data.split import Split
+from morphogen.data.store import Split
 from morphogen.training.distributed import Processes
 from morphogen.training.optimizer import NonFinite, PhaseUpdate
 from morphogen.training.options import TrainOptions

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from morphogen.core.batch import Batch
 from morphogen.core.random import mix_seed
-from morphogen.data.split import Split
+from morphogen.data.store import Split
 from morphogen.training.loop import Log, Run
 from morphogen.training.watch import progress_of
 

@@ -35,6 +35,8 @@ LEAST_STD = 1e-4  # of a channel: below it the model does not use the channel, a
 class LatentCodec(Codec):
     """Encodes items to the latents of a trained model. Puts that model in evaluation mode."""
 
+    inner: Codec
+
     def __init__(self, inner: Codec, model: Family, recipe: Recipe) -> None:
         if lacking := missing(model, CanReconstruct):
             raise RefusedPair(
@@ -133,7 +135,6 @@ class LatentCodec(Codec):
         return hashed.hexdigest()
 
     # -- what the inner codec knows ----------------------------------------------------------------
-
     @classmethod
     def recognises(cls, source: Path | str) -> str | None:
         """Never: a latent codec is asked for with `--through BUNDLE`."""

@@ -25,7 +25,7 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from morphogen.core.codec import Problem, Report
 from morphogen.core.errors import DataError
-from morphogen.modalities._image_marks import read_mark
+from morphogen.modalities.image.marks import read_mark
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 UNREADABLE_PICTURES = {".heic", ".heif", ".svg", ".psd", ".avif", ".raw", ".cr2", ".nef", ".dng"}

@@ -21,15 +21,15 @@ from functools import partial
 from pathlib import Path
 
 import morphogen
+from morphogen.comparison.leaderboard import Leaderboard, leaderboard
+from morphogen.comparison.page import write_comparison
+from morphogen.comparison.runs import WATTS_PER_CORE, Job, OnStanding, Runs, run_all
 from morphogen.core import discover
 from morphogen.core.capability import CanSample, missing
 from morphogen.core.errors import DataError, MorphogenError, RecipeError
 from morphogen.core.recipe import Recipe
 from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
-from morphogen.evaluation.comparison_page import write_comparison
-from morphogen.evaluation.leaderboard import Leaderboard, leaderboard
-from morphogen.evaluation.runs import WATTS_PER_CORE, Job, OnStanding, Runs, run_all
 from morphogen.training.chain import families_of, part_of, stage_recipes
 from morphogen.training.options import Budget
 

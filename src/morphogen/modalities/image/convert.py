@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from morphogen.core.errors import DataError
-from morphogen.modalities._image_files import plain_mode
+from morphogen.modalities.image.files import plain_mode
 
 CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 MODES = {channels: mode for mode, channels in CHANNELS.items()}

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from morphogen.comparison.reproduction import Change, Reproduction, ScoreAgain
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import BundleError, DataError, MeasurementError, TrainingError
 from morphogen.core.measurement import Measurement, check_comparable
@@ -28,7 +29,6 @@ from morphogen.data.differences import compare as compare_files
 from morphogen.data.listing import read_listing
 from morphogen.evaluation.evaluate import evaluate, read_scores
 from morphogen.evaluation.features import hash_tensors
-from morphogen.evaluation.reproduction import Change, Reproduction, ScoreAgain
 from morphogen.training.chain import has_begun, is_finished
 from morphogen.training.device import choose_device, environment
 from morphogen.training.options import Budget
@@ -164,7 +164,7 @@ def _threads(num: int) -> Iterator[None]:
 
 def _load(bundle: Bundle, data: Data | Path | str | None) -> Data:
     """The data as the bundle's own codec reads it."""
-    inner = getattr(bundle.codec, "inner", None)
+    inner = bundle.codec.inner
     if isinstance(data, Data):
         return data.through(bundle.codec) if inner and data.spec == inner.spec else data
     source = str(data or bundle.data["source"])
@@ -180,7 +180,7 @@ def _load(bundle: Bundle, data: Data | Path | str | None) -> Data:
 
 def _check_data(found: Reproduction, bundle: Bundle, data: Data) -> None:
     """Say which files are not what they were."""
-    if getattr(bundle.codec, "inner", None) is not None:
+    if bundle.codec.inner is not None:
         found.notes.append(
             "it learned the latents of another model, whose weights are taken from the bundle"
         )

@@ -13,8 +13,8 @@ from PIL import Image as Pillow
 
 from morphogen.core.codec import Problem
 from morphogen.core.errors import DataError
-from morphogen.modalities._image_files import MAX_PIXELS, is_archive, is_picture
-from morphogen.modalities._image_tables import SIDECARS, Columns, decode_text, read_rows
+from morphogen.modalities.image.files import MAX_PIXELS, is_archive, is_picture
+from morphogen.modalities.image.tables import SIDECARS, Columns, decode_text, read_rows
 
 TINY = 8  # pixels of the short side
 HUGE = 16  # times the median side

@@ -29,11 +29,11 @@ from typing import Any
 
 import torch
 
+from morphogen.comparison.pace import Pace, Standing
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import MorphogenError, RecipeError, TrainingError
 from morphogen.core.storage import write_text
 from morphogen.evaluation.evaluate import evaluate
-from morphogen.evaluation.pace import Pace, Standing
 from morphogen.training.chain import has_begun, is_finished, stage_folders
 from morphogen.training.options import Budget
 from morphogen.training.run import train
@@ -121,7 +121,7 @@ def _alarms(folder: Path) -> set[str]:
 def _num_parameters(bundle: Bundle) -> int:
     """Of the model and of those in whose latents it works."""
     models, codec = [bundle.family], bundle.codec
-    while (inner := getattr(codec, "inner", None)) is not None:
+    while (inner := codec.inner) is not None:
         models.append(codec.model)  # type: ignore[attr-defined]
         codec = inner
     return sum(p.numel() for model in models for p in model.parameters())
@@ -181,7 +181,7 @@ def _locally(workers: int) -> Execute:
 def _in_a_process(job: Job, threads: int) -> dict[str, Any]:
     """Run a job apart; a failure is a reason and not the end of the comparison."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "morphogen.evaluation.runs", json.dumps(asdict(job))]
+    command = [sys.executable, "-m", "morphogen.comparison.runs", json.dumps(asdict(job))]
     out = Path(job.out)
     out.mkdir(parents=True, exist_ok=True)
     with (out / STDERR).open("w") as said:

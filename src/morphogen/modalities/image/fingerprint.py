@@ -32,7 +32,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from morphogen.core.codec import Fingerprint
-from morphogen.modalities._image_convert import TOP, deep_in_mode, in_mode, raw, squeezed
+from morphogen.modalities.image.convert import TOP, deep_in_mode, in_mode, raw, squeezed
 
 SIDE = 32
 NUM_BITS = 128

@@ -22,9 +22,9 @@ from torch import Tensor
 from morphogen.core.codec import Codec, Fingerprint, Item, Problem, Report, Text
 from morphogen.core.errors import DataError, RefusedPair, did_you_mean
 from morphogen.core.spec import TensorSpec
-from morphogen.modalities import _image_fingerprint
-from morphogen.modalities._image_arrays import Part, checked_labels, items_of
-from morphogen.modalities._image_convert import (
+from morphogen.modalities.image import fingerprint as prints
+from morphogen.modalities.image.arrays import Part, checked_labels, items_of
+from morphogen.modalities.image.convert import (
     CHANNELS,
     Form,
     from_levels,
@@ -32,11 +32,11 @@ from morphogen.modalities._image_convert import (
     to_array,
     to_levels,
 )
-from morphogen.modalities._image_defects import find_defects
-from morphogen.modalities._image_grid import draw_map, write_pictures
-from morphogen.modalities._image_marks import mark
-from morphogen.modalities._image_sources import read_source, recognise
-from morphogen.modalities._image_texts import find_texts
+from morphogen.modalities.image.defects import find_defects
+from morphogen.modalities.image.grid import draw_map, write_pictures
+from morphogen.modalities.image.marks import mark
+from morphogen.modalities.image.sources import read_source, recognise
+from morphogen.modalities.image.texts import find_texts
 
 LARGEST = 64  # the short side taken when the user names none: what CPUs train in minutes
 STEP = 8  # sizes are multiples of this, so that networks can halve them three times
@@ -47,8 +47,8 @@ class Image(Codec):
     """Pictures from folders, archives, idx, .npz, .npy, CSV, Parquet and Hugging Face datasets."""
 
     suffix: ClassVar[str] = ".png"
-    key_radius: ClassVar[int] = _image_fingerprint.KEY_RADIUS
-    same_from: ClassVar[float] = _image_fingerprint.SAME_FROM
+    key_radius: ClassVar[int] = prints.KEY_RADIUS
+    same_from: ClassVar[float] = prints.SAME_FROM
 
     def __init__(
         self,
@@ -243,22 +243,22 @@ class Image(Codec):
         return cached
 
     def defects(self, source: Path | str) -> Iterator[Problem]:
-        """Odd files and rows; see `_image_defects`."""
+        """Odd files and rows; see `defects.py`."""
         yield from find_defects(source)
 
     def texts(self, source: Path | str) -> Iterator[Text]:
-        """Captions, other cells, and names of files and folders; see `_image_texts`."""
+        """Captions, other cells, and names of files and folders; see `texts.py`."""
         yield from find_texts(source)
 
     # -- recognising -----------------------------------------------------------------------------
 
     def fingerprint(self, item: Item) -> Fingerprint | None:
-        """A perceptual hash; see `_image_fingerprint`."""
-        return _image_fingerprint.fingerprint(item.value)
+        """A perceptual hash; see `fingerprint.py`."""
+        return prints.fingerprint(item.value)
 
     def likeness(self, first: Tensor, second: Tensor, key: Tensor) -> Tensor:
         """The best correlation of details over small crops."""
-        return _image_fingerprint.likeness(first, second, key)
+        return prints.likeness(first, second, key)
 
     # -- writing ---------------------------------------------------------------------------------
 

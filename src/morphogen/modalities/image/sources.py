@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from morphogen.core.codec import SPLITS_FILE, Item, Report
 from morphogen.core.errors import DataError, missing_path
-from morphogen.modalities._image_arrays import (
+from morphogen.modalities.image.arrays import (
     array_shapes,
     idx_files,
     idx_shape,
@@ -16,7 +16,7 @@ from morphogen.modalities._image_arrays import (
     read_idx_parts,
     read_numpy,
 )
-from morphogen.modalities._image_files import (
+from morphogen.modalities.image.files import (
     ARCHIVES,
     File,
     Layout,
@@ -27,7 +27,7 @@ from morphogen.modalities._image_files import (
     open_file,
     walk,
 )
-from morphogen.modalities._image_tables import (
+from morphogen.modalities.image.tables import (
     SIDECARS,
     Sidecar,
     is_saved_dataset,

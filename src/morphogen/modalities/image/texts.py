@@ -8,8 +8,8 @@ from typing import Any
 
 from morphogen.core.codec import Report, Text
 from morphogen.core.errors import DataError
-from morphogen.modalities._image_files import is_archive, is_picture, walk
-from morphogen.modalities._image_tables import (
+from morphogen.modalities.image.files import is_archive, is_picture, walk
+from morphogen.modalities.image.tables import (
     SIDECARS,
     Columns,
     decode_text,

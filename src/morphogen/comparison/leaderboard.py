@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean, stdev
 from typing import Any
 
+from morphogen.comparison.stability import Stability, stability
 from morphogen.core.measurement import FREE
-from morphogen.evaluation.stability import Stability, stability
 
 # 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom.
 STUDENT_T = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)

@@ -12,7 +12,7 @@ from typing import Any
 
 from morphogen.core.codec import Item, Problem, Report
 from morphogen.core.errors import DataError
-from morphogen.modalities._image_files import MAX_FILE_BYTES, is_picture, open_picture, split_of
+from morphogen.modalities.image.files import MAX_FILE_BYTES, is_picture, open_picture, split_of
 
 PATH_COLUMNS = ("file", "path", "image", "img", "filename", "file_name", "filepath")
 LABEL_COLUMNS = ("label", "class", "category", "target")

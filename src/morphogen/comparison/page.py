@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from morphogen.comparison.leaderboard import SHOWN, Leaderboard, Place
 from morphogen.core.storage import write_text
-from morphogen.evaluation.leaderboard import SHOWN, Leaderboard, Place
 from morphogen.evaluation.page import document, embedded, escaped, number
 
 HEAD = (

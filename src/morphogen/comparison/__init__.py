@@ -1,0 +1,1 @@
+"""Runs side by side: comparing families, ranking them, training a record again."""
