@@ -1,29 +1,49 @@
-"""A batch: encoded items with their masks and named conditions."""
+"""A batch: encoded items with their masks, weights and named conditions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from morphogen.core.encoded import Encoded, moved, num_items, rows
 
 
 @dataclass
 class Batch:
     """Encoded items.
 
-    `x` (B, *spec.shape); `mask` (B, ...) True where the data is real and not padding; `cond` by
-    name, each (B, *condition spec's shape).
+    `x` (B, *spec.shape), or a dict of the parts of a `ProductSpec`; `mask` (B, ...) True where the
+    data is real, for what `spec.mask(x)` cannot tell; `cond` by name, each (B, *condition's shape);
+    `weight` (B, ...), broadcastable to x: how much each value counts in the loss. A value that is
+    masked is no data; one of weight 0 is, but is not to be learned (the question, in a pair of
+    question and answer).
     """
 
-    x: Tensor
-    mask: Tensor | None = None
+    x: Any  # Encoded; Any, so that families of tensors need not ask which it is
+    mask: Any = None
     cond: dict[str, Tensor] = field(default_factory=dict)
+    weight: Any = None
 
     def __len__(self) -> int:
-        return len(self.x)
+        return num_items(self.x)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""
-        mask = None if self.mask is None else self.mask.to(device)
-        return Batch(self.x.to(device), mask, {k: v.to(device) for k, v in self.cond.items()})
+
+        def there(x: Encoded | None) -> Encoded | None:
+            return None if x is None else moved(x, device)
+
+        cond = {name: value.to(device) for name, value in self.cond.items()}
+        return Batch(there(self.x), there(self.mask), cond, there(self.weight))
+
+    def rows(self, index: Tensor | slice) -> Batch:
+        """The items at `index`."""
+
+        def some(x: Encoded | None) -> Encoded | None:
+            return None if x is None else rows(x, index)
+
+        cond = {name: value[index] for name, value in self.cond.items()}
+        return Batch(some(self.x), some(self.mask), cond, some(self.weight))

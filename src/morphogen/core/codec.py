@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import html
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor
 
-from morphogen.core.errors import DataError
-from morphogen.core.spec import TensorSpec
+from morphogen.core.encoded import moved, stacked, unstacked
+from morphogen.core.errors import DataError, RecipeError, did_you_mean
+from morphogen.core.spec import Spec, TensorSpec
+from morphogen.core.storage import write_text
 
 SPLITS_FILE = "splits.csv"  # in a folder of data: which split each item belongs to
 
@@ -53,6 +55,14 @@ class Report:
     def skipped(self) -> list[Problem]:
         """The problems that cost an item."""
         return [problem for problem in self.problems if problem.fatal]
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """A codec's word that it can read a source: how sure it is, in (0, 1], and why."""
+
+    sure: float
+    why: str  # "23 .png files"
 
 
 @dataclass(frozen=True)
@@ -129,11 +139,17 @@ class Codec(ABC):
     Constructor keyword arguments are the configuration; what `fit` learns from the data goes into
     `state()`, with the configuration, as plain JSON. `encode` and `decode` are deterministic.
     Real-valued codecs encode to [-1, 1].
+
+    A codec may offer several encodings of one item, its `views`: a row as parts, or as one token
+    for each column. A family takes the first that it does not refuse.
     """
 
-    spec: TensorSpec  # known after fit
+    spec: Any  # Spec, known after fit; that of the view in use
     conditions: dict[str, TensorSpec]  # known after fit; empty when the data has none
-    suffix: ClassVar[str] = ""  # what `write` makes, such as ".png"
+    suffix: ClassVar[str] = ".html"  # what `write` makes
+    unit: ClassVar[str] = "value"  # what bits are counted per: byte, pixel value, column
+    views: ClassVar[tuple[str, ...]] = ("",)  # encodings to choose from, the preferred first
+    view: str = ""  # the one in use
     inner: Codec | None = None  # what a codec around another one wraps
 
     @classmethod
@@ -150,16 +166,12 @@ class Codec(ABC):
         """Learn sizes, vocabularies and class names from the training items; set `spec`."""
 
     @abstractmethod
-    def encode(self, item: Item) -> Tensor:
-        """Item -> tensor of `spec`."""
+    def encode(self, item: Item) -> Any:
+        """Item -> tensor of `spec`; for a spec of parts, a dict of tensors."""
 
     @abstractmethod
-    def decode(self, x: Tensor) -> Any:
-        """Tensor of `spec` -> a raw value."""
-
-    @abstractmethod
-    def write(self, values: Sequence[Any], path: Path, columns: int | None = None) -> Path:
-        """Write raw values where a person can look at them; return the path written."""
+    def decode(self, x: Any) -> Any:
+        """Tensor, or tensors, of `spec` -> a raw value."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
@@ -179,9 +191,34 @@ class Codec(ABC):
         """Weights that belong to the codec; none for most."""
         return {}
 
-    def encode_many(self, items: Sequence[Item]) -> Tensor:
+    def encode_many(self, items: Sequence[Item]) -> Any:
         """Items -> (B, *shape). Codecs that are faster in batches override it."""
-        return torch.stack([self.encode(item) for item in items])
+        return stacked([self.encode(item) for item in items])
+
+    def use_view(self, name: str) -> Codec:
+        """Encode in the view called `name` from now on; returns the codec. `spec` follows.
+
+        Raises `RecipeError` for a view that there is not.
+        """
+        if name not in self.views:
+            raise RecipeError(
+                f"{type(self).__name__} has no view {name!r}.{did_you_mean(name, self.views)}",
+                found=name,
+                expected=", ".join(map(repr, self.views)),
+                hint="--set modality.view=NAME",
+            )
+        self.view = name
+        return self
+
+    def num_units(self, x: Any) -> Tensor:
+        """How many units (bytes, pixel values) the encoded items hold: (B,). By default, their real
+        values; a tokenizer's tokens are several bytes each."""
+        spec: Spec = self.spec
+        return spec.num_real(x)
+
+    def odd(self, item: Item) -> tuple[str, str] | None:
+        """What is odd about an item that can be read (a blank picture), and what to do; or None."""
+        return None
 
     def read_inputs(self, source: Path | str) -> list[Item]:
         """The items of a file that a user names as a task's input; any problem is raised."""
@@ -197,9 +234,9 @@ class Codec(ABC):
             )
         return items
 
-    def decode_many(self, x: Tensor) -> list[Any]:
+    def decode_many(self, x: Any) -> list[Any]:
         """(B, *shape) -> raw values."""
-        return [self.decode(row) for row in x.cpu()]
+        return [self.decode(row) for row in unstacked(moved(x, "cpu"))]
 
     def encode_condition(self, name: str, value: Any) -> Tensor:
         """One raw condition -> tensor of `conditions[name]`."""
@@ -209,6 +246,42 @@ class Codec(ABC):
         """What the values of a label condition are called; empty when it has no names."""
         return []
 
+    # -- for people ------------------------------------------------------------------------------
+
+    def html(self, values: Sequence[Any], columns: int | None = None) -> str:
+        """Raw values as a piece of a page that needs nothing but itself: by default, as text."""
+        cells = [f"<pre>{html.escape(self.brief(value, 2000))}</pre>" for value in values]
+        style = f"display:grid;gap:.5rem;grid-template-columns:repeat({columns or 1},minmax(0,1fr))"
+        return f'<div style="{style}">{"".join(cells)}</div>'
+
+    def brief(self, value: Any, most: int = 40) -> str:
+        """A raw value in a few words, for tables and maps."""
+        text = str(value)
+        return text if len(text) <= most else text[: most - 1] + "\u2026"
+
+    def write(self, values: Sequence[Any], path: Path, columns: int | None = None) -> Path:
+        """Write raw values where a person can look at them; return the path written."""
+        body = self.html(values, columns)
+        return write_text(Path(path), f'<!doctype html>\n<meta charset="utf-8">\n{body}\n')
+
     def write_map(self, values: Sequence[Any], positions: Tensor, path: Path) -> Path:
-        """Draw `values` at 2-D `positions` (N, 2), for maps of the data."""
-        raise NotImplementedError(f"{type(self).__name__} draws no maps")
+        """Draw `values` at 2-D `positions` (N, 2), for maps of the data: by default, a scatter in
+        which every point tells its value."""
+        return write_text(Path(path).with_suffix(".svg"), self._scatter(values, positions))
+
+    def _scatter(self, values: Sequence[Any], positions: Tensor, size: int = 800) -> str:
+        """An SVG of points, each with its value as a title; the first few are labelled."""
+        low, high = positions.min(0).values, positions.max(0).values
+        place = (positions - low) / (high - low).clamp(min=1e-12) * (size - 80) + 40
+        points = []
+        for number, (value, (x, y)) in enumerate(zip(values, place.tolist(), strict=True)):
+            told = html.escape(self.brief(value))
+            label = f'<text x="{x + 6:.1f}" y="{size - y + 3:.1f}">{told}</text>'
+            points.append(
+                f'<circle cx="{x:.1f}" cy="{size - y:.1f}" r="4"><title>{told}</title></circle>'
+                + label * (number < 60)
+            )
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size} {size}" '
+            'font-family="sans-serif" font-size="9" fill="#357">' + "".join(points) + "</svg>\n"
+        )

@@ -8,14 +8,17 @@ Legend: B batch, C channels, L length, V vocabulary, *space any number of spatia
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from morphogen.core.encoded import Encoded
 from morphogen.core.errors import RefusedPair
+
+PLAIN = ("kind", "shape", "vocab_size", "levels", "layout")  # told of every spec, as JSON
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,9 @@ class TensorSpec:
     It is what lets likelihoods be compared on one scale and pixels be modelled as tokens.
 
     `kind="token"`: integers in [0, vocab_size); shape (L,) for sequences, () for a class label.
+    A sequence with an `end` token has items of any length up to L: what follows the first end is
+    padding, no part of the item. With `sizes`, position i holds one of its own sizes[i] tokens (the
+    columns of a table), and `vocab_size` is the largest of them.
     """
 
     kind: Literal["real", "token"]
@@ -34,6 +40,8 @@ class TensorSpec:
     vocab_size: int | None = None
     levels: int | None = None
     layout: Literal["vector", "sequence", "grid"] = "grid"
+    end: int | None = None
+    sizes: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
@@ -41,6 +49,18 @@ class TensorSpec:
             raise ValueError("vocab_size belongs to token specs, and every token spec has one")
         if any(n < 1 for n in self.shape):
             raise ValueError(f"every axis needs a positive size, got {self.shape}")
+        if self.sizes is not None:
+            object.__setattr__(self, "sizes", tuple(int(n) for n in self.sizes))
+        sequence = self.kind == "token" and len(self.shape) == 1
+        if (self.end is not None or self.sizes is not None) and not sequence:
+            raise ValueError("end and sizes belong to sequences of tokens")
+        if self.end is not None and not 0 <= self.end < (self.vocab_size or 0):
+            raise ValueError(f"the end token {self.end} is none of {self.vocab_size}")
+        if self.sizes is not None and (
+            len(self.sizes) != self.shape[0] or min(self.sizes) < 1
+            or max(self.sizes) != self.vocab_size
+        ):  # fmt: skip
+            raise ValueError("sizes has one number for each position, the largest is vocab_size")
 
     @classmethod
     def vector(cls, dim: int) -> TensorSpec:
@@ -53,9 +73,14 @@ class TensorSpec:
         return cls("token", (), vocab_size=num_classes, layout="vector")
 
     @classmethod
-    def tokens(cls, length: int, vocab_size: int) -> TensorSpec:
-        """A sequence of `length` tokens."""
-        return cls("token", (length,), vocab_size=vocab_size, layout="sequence")
+    def tokens(cls, length: int, vocab_size: int, end: int | None = None) -> TensorSpec:
+        """A sequence of `length` tokens; with an `end` token, of at most so many."""
+        return cls("token", (length,), vocab_size=vocab_size, layout="sequence", end=end)
+
+    @classmethod
+    def columns(cls, sizes: tuple[int, ...]) -> TensorSpec:
+        """One token for each column of a row, each with a vocabulary of its own."""
+        return cls("token", (len(sizes),), max(sizes), layout="sequence", sizes=sizes)
 
     @property
     def channels(self) -> int:
@@ -77,6 +102,37 @@ class TensorSpec:
         """The distance between two neighbouring levels; 0 for continuous data."""
         return 2.0 / (self.levels - 1) if self.levels else 0.0
 
+    @property
+    def is_ragged(self) -> bool:
+        """Whether items differ in length, so that `mask` has something to say."""
+        return self.end is not None
+
+    def mask(self, x: Tensor) -> Tensor | None:
+        """True where items (B, *) are real, the first end token included, (B, L); None where all
+        of every item is."""
+        if self.end is None:
+            return None
+        return (x == self.end).cumsum(1) - (x == self.end).long() == 0
+
+    def canonical(self, x: Tensor) -> Tensor:
+        """The one way of writing each item: after its first end there are only ends."""
+        mask = self.mask(x)
+        return x if mask is None else x.masked_fill(~mask, self.end or 0)
+
+    def num_real(self, x: Tensor) -> Tensor:
+        """How many values of each item are real: (B, *) -> (B,), as floats."""
+        mask = self.mask(x)
+        if mask is None:
+            return torch.full((len(x),), float(self.num_values), device=x.device)
+        return mask.flatten(1).sum(1).float()
+
+    @property
+    def allowed(self) -> Tensor | None:
+        """Which tokens each position can hold, (L, V) bool; None where it is all of them."""
+        if self.sizes is None:
+            return None
+        return torch.arange(self.vocab_size or 1) < torch.tensor(self.sizes)[:, None]
+
     def with_channels(self, channels: int) -> TensorSpec:
         """The continuous spec of `channels` features at each position: (channels, *space)."""
         return TensorSpec("real", (channels, *self.space), layout=self.layout)
@@ -93,51 +149,137 @@ class TensorSpec:
             raise ValueError(f"{self} is continuous: it has no levels")
         return index.to(torch.get_default_dtype()) * self.level_width - 1.0
 
-    def check(self, x: Tensor, what: str = "batch") -> None:
+    def check(self, x: Encoded, what: str = "batch") -> None:
         """Raise `RefusedPair` unless `x` is a batch (B, *shape) of this spec."""
-        if tuple(x.shape[1:]) != self.shape:
+        if isinstance(x, dict) or tuple(x.shape[1:]) != self.shape:
             raise RefusedPair(
                 f"the {what} does not fit the model's spec",
-                found=tuple(x.shape),
+                found=f"parts {', '.join(x)}" if isinstance(x, dict) else tuple(x.shape),
                 expected=f"(B, {', '.join(map(str, self.shape))})",
             )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` is the inverse."""
-        return {**asdict(self), "shape": list(self.shape)}
+        own = {k: v for k, v in asdict(self).items() if v is not None or k in PLAIN}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> TensorSpec:
         """Inverse of `to_json`."""
-        return cls(**{**state, "shape": tuple(state["shape"])})
+        own: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in state.items()}
+        return cls(**own)
 
     def __str__(self) -> str:
         size = "x".join(map(str, self.shape)) or "1"
         if self.kind == "token":
-            return f"token {self.layout} {size} of {self.vocab_size}"
+            most = "up to " if self.is_ragged else ""
+            own = " columns of" if self.sizes else " of"
+            return f"token {self.layout} {most}{size}{own} {self.vocab_size}"
         levels = f", {self.levels} levels" if self.levels else ""
         return f"real {self.layout} {size}{levels}"
 
 
 @dataclass(frozen=True)
 class ProductSpec:
-    """Named parts that make one item together: graphs, mixed tables, paired data."""
+    """Named parts that make one item together: a row of mixed columns, a graph, paired data.
+
+    An item is a dict of tensors, one for each part. `lengths` names, for a part whose items differ
+    in length, the part (one token) that says how many of its positions are real.
+    """
 
     parts: dict[str, TensorSpec] = field(default_factory=dict)
+    lengths: dict[str, str] = field(default_factory=dict)
+
+    kind: ClassVar[Literal["parts"]] = "parts"
+    layout: ClassVar[Literal["vector"]] = "vector"
+    levels: ClassVar[None] = None
+    vocab_size: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        for part, length in self.lengths.items():
+            known = length in self.parts and self.parts[length].shape == ()
+            if not known or part not in self.parts or not self.parts[part].space:
+                raise ValueError(f"the length of {part!r} needs to be a part of one token")
+
+    def __iter__(self) -> Iterator[tuple[str, TensorSpec]]:
+        return iter(self.parts.items())
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """Parts share no positions: ()."""
+        return ()
 
     @property
     def num_values(self) -> int:
         """Values in one item, over all parts."""
         return sum(part.num_values for part in self.parts.values())
 
+    @property
+    def is_ragged(self) -> bool:
+        """Whether any part differs in length from item to item."""
+        return bool(self.lengths) or any(part.is_ragged for part in self.parts.values())
+
+    def mask(self, x: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
+        """The mask of every part, broadcastable to it; None where all of the part is real."""
+        found = {name: part.mask(x[name]) for name, part in self}
+        for name, length in self.lengths.items():
+            space = self.parts[name].space
+            place = torch.arange(space[0], device=x[length].device)
+            real = place < x[length][:, None]  # (B, L)
+            wide = real.view(len(real), 1, space[0], *(1,) * (len(space) - 1))
+            found[name] = real if self.parts[name].kind == "token" else wide
+        return found
+
+    def canonical(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The one way of writing each item: nothing stands where nothing is real."""
+        masks = self.mask(x)
+        found = {}
+        for name, part in self:
+            mask, value = masks[name], part.canonical(x[name])
+            found[name] = value if mask is None else value.masked_fill(~mask, part.end or 0)
+        return found
+
+    def num_real(self, x: Mapping[str, Tensor]) -> Tensor:
+        """How many values of each item are real, over all parts: (B,)."""
+        masks = self.mask(x)
+        counts = []
+        for name, part in self:
+            mask = masks[name]
+            if mask is None:
+                counts.append(part.num_real(x[name]))
+            else:
+                counts.append(mask.expand_as(x[name]).flatten(1).sum(1).float())
+        return torch.stack(counts).sum(0)
+
+    def check(self, x: Encoded, what: str = "batch") -> None:
+        """Raise `RefusedPair` unless `x` is a batch of this spec: each part by its name."""
+        if not isinstance(x, dict) or x.keys() != self.parts.keys():
+            raise RefusedPair(
+                f"the {what} does not have the model's parts",
+                found=", ".join(x) if isinstance(x, dict) else f"one tensor {tuple(x.shape)}",
+                expected=", ".join(self.parts),
+            )
+        for name, part in self:
+            part.check(x[name], f"part {name!r} of the {what}")
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` is the inverse."""
-        return {"parts": {name: part.to_json() for name, part in self.parts.items()}}
+        parts = {name: part.to_json() for name, part in self}
+        return {"parts": parts, **({"lengths": dict(self.lengths)} if self.lengths else {})}
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> ProductSpec:
         """Inverse of `to_json`."""
-        return cls({name: TensorSpec.from_json(part) for name, part in state["parts"].items()})
+        parts = {name: TensorSpec.from_json(part) for name, part in state["parts"].items()}
+        return cls(parts, dict(state.get("lengths", {})))
 
     def __str__(self) -> str:
-        return "(" + ", ".join(f"{name}: {part}" for name, part in self.parts.items()) + ")"
+        return "(" + ", ".join(f"{name}: {part}" for name, part in self) + ")"
+
+
+Spec = TensorSpec | ProductSpec
+
+
+def spec_from_json(state: Mapping[str, Any]) -> Spec:
+    """The spec that `to_json` of either kind described."""
+    return ProductSpec.from_json(state) if "parts" in state else TensorSpec.from_json(state)
