@@ -15,6 +15,7 @@ from morphogen.core.bundle import VERSION, Bundle
 from morphogen.core.codec import Report
 from morphogen.core.errors import BundleError, MorphogenError, RecipeError, RefusedPair
 from morphogen.core.recipe import Recipe, build_family, resolve
+from morphogen.data.conditions import fit_conditions
 
 RECIPE = Recipe(
     family={"name": "flow_matching", "cond_dim": 16, "num_steps": 3},
@@ -41,7 +42,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def saved(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small bundle of labelled pictures on disk."""
     codec = discover.find("modality", "image")()
-    codec.fit(list(codec.read(pictures, Report(str(pictures)))))
+    items = list(codec.read(pictures, Report(str(pictures))))
+    fit_conditions(codec.fit(items), [item.cond for item in items], Report(""))
     torch.manual_seed(0)
     family = build_family(RECIPE, codec.spec, codec.conditions).eval()
     bundle = Bundle(
@@ -143,6 +145,12 @@ def test_a_tampered_byte(copy: Path) -> None:
     with pytest.raises(BundleError, match="was changed after it was saved") as error:
         Bundle.open(copy)
     assert str(file) in str(error.value)
+
+
+def test_an_older_version_is_read_no_more(copy: Path) -> None:
+    edit(copy, version=1)
+    with pytest.raises(BundleError, match="older Morphogen"):
+        Bundle.open(copy)
 
 
 def test_a_newer_version(copy: Path) -> None:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from morphogen.cli.app import main
 from morphogen.core.bundle import Bundle
+from morphogen.core.codec import Item
 from morphogen.core.errors import RecipeError
 from morphogen.core.random import categorical, generator, randn
 from morphogen.core.recipe import Recipe
-from morphogen.core.spec import TensorSpec
 from morphogen.data.dataset import Data
 from morphogen.evaluation._intervals import mean_interval
 from morphogen.evaluation._judge import Samples
@@ -40,6 +40,7 @@ from morphogen.evaluation.features import feature_extractor
 from morphogen.evaluation.gate import failures, read_gate
 from morphogen.evaluation.groups import ItemScores, labels_of, measure_groups
 from morphogen.evaluation.scores import FeatureSets
+from morphogen.modalities.category import Category
 from morphogen.training.run import train
 
 # -- the correction, where the answer is known ---------------------------------------------------
@@ -271,9 +272,10 @@ def test_a_label_that_the_classifier_does_not_know_is_judged_by_regression_on_it
         coin = (categorical(torch.zeros(len(split), 2), generator(len(split)))).long()
         own = split.cond["label"]
         split.cond = {"label": own, "side": own % 2, "coin": coin, "many": own}
-    before = data.codec.conditions
-    two = TensorSpec.label(2)
-    data.codec.conditions = {**before, "side": two, "coin": two, "many": TensorSpec.label(99)}
+    before, two, many = dict(data.codec.condition_codecs), Category(), Category()
+    two.fit([Item(0), Item(1)])
+    many.fit(map(Item, range(99)))
+    data.codec.condition_codecs.update(side=two, coin=two, many=many)
     try:
         assert labels_of(both) == ["label", "side", "coin", "many"]
         with pytest.raises(RecipeError, match="cannot be compared"):
@@ -283,7 +285,8 @@ def test_a_label_that_the_classifier_does_not_know_is_judged_by_regression_on_it
         x = pictures(labels_with(shares, 800, draw), draw)
         told = measured(x, data=both, labels=("side", "coin", "many"))
     finally:
-        data.codec.conditions = before
+        data.codec.condition_codecs.clear()
+        data.codec.condition_codecs.update(before)
     side, coin = told["side"], told["coin"]
     assert "logistic regression" in side["judge"]["name"]
     assert side["measured"]["share_ratio"]["1"]["high"] < 1

@@ -21,7 +21,8 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image as Pillow
 
 from morphogen.core.codec import Item, Report
-from morphogen.core.errors import DataError, RefusedPair
+from morphogen.core.errors import DataError
+from morphogen.data.conditions import fit_conditions
 from morphogen.modalities.image import Image
 
 RNG = np.random.default_rng(0)
@@ -48,6 +49,7 @@ def read(source: Path | str, **options: object) -> tuple[Image, list[Item], Repo
     items = list(codec.read(source, report))
     if items:
         codec.fit(items)
+        fit_conditions(codec, [item.cond for item in items], report)
     return codec, items, report
 
 
@@ -107,12 +109,10 @@ def test_encode_many_equals_encode_one_by_one():
 
 
 def test_state_is_json_and_rebuilds_the_codec():
-    items = [Item(pixels(8, 8), cond={"label": name}) for name in ("boot", "bag")]
+    items = [Item(pixels(8, 8)) for _ in range(2)]
     codec = Image(mode="L").fit(items)
     again = Image.from_state(json.loads(json.dumps(codec.state())), {})
     assert again.spec == codec.spec
-    assert again.conditions == codec.conditions
-    assert again.class_names("label") == ["bag", "boot"]
     assert torch.equal(again.encode(items[0]), codec.encode(items[0]))
 
 
@@ -201,29 +201,6 @@ def test_arrays_of_any_type_keep_their_levels(array, levels, low, high):
     assert codec.spec.levels == levels
     x = codec.encode_many(items).numpy()[:, 0]
     assert np.allclose(x, (array.astype(float) - low) / (high - low) * 2 - 1, atol=2e-6)
-
-
-# -- conditions -----------------------------------------------------------------------------------
-
-
-def test_labels_by_name_and_by_index():
-    codec = Image().fit([Item(pixels(8, 8), cond={"label": n}) for n in ("cat", "dog", "cow")])
-    assert codec.conditions["label"].vocab_size == 3
-    label = codec.encode_condition("label", "dog")
-    assert label.dtype == torch.int64
-    assert label.shape == ()
-    assert label.item() == 2
-    assert codec.encode_condition("label", 2).item() == 2
-    with pytest.raises(DataError, match="Did you mean 'cow'"):
-        codec.encode_condition("label", "coww")
-    with pytest.raises(RefusedPair, match="no condition 'colour'"):
-        codec.encode_condition("colour", 1)
-
-
-def test_numeric_labels_sort_by_value():
-    codec = Image().fit([Item(pixels(8, 8), cond={"label": n}) for n in (10, 2, 7)])
-    assert codec.class_names("label") == ["2", "7", "10"]
-    assert codec.encode_condition("label", 10).item() == 2
 
 
 # -- sources --------------------------------------------------------------------------------------

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from morphogen.core.bundle import Bundle
-from morphogen.core.codec import Item
+from morphogen.core.codec import Item, Report
 from morphogen.core.errors import DataError, RefusedPair
 from morphogen.core.random import generator, rand
 from morphogen.core.recipe import Recipe, build_family
+from morphogen.core.spec import TensorSpec
+from morphogen.data.conditions import fit_conditions
 from morphogen.modalities.image import Image
 from morphogen.wrappers.latent_codec import LatentCodec
 
@@ -34,6 +36,7 @@ def bundle(items: list[Item], family: dict) -> Bundle:
     torch.manual_seed(0)
     codec = Image()
     codec.fit(items)
+    fit_conditions(codec, [item.cond for item in items], Report(""))
     recipe = Recipe(family=family, backbone=SMALL)
     built = build_family(recipe, codec.spec, {})
     return Bundle(built, codec, recipe)
@@ -78,7 +81,7 @@ def test_rebuilt_from_json_and_tensors_it_encodes_identically(latents, pictures)
     state = json.loads(json.dumps(latents.state()))
     rebuilt = LatentCodec.from_state(state, latents.tensors())
     assert rebuilt.spec == latents.spec
-    assert rebuilt.conditions == latents.conditions
+    assert rebuilt.conditions == latents.conditions == {"label": TensorSpec.label(2)}
     assert torch.equal(rebuilt.encode_many(pictures), latents.encode_many(pictures))
 
 

@@ -26,6 +26,7 @@ import morphogen
 from morphogen.core import discover
 from morphogen.core.capability import why_not
 from morphogen.core.codec import Codec, Item
+from morphogen.core.codec_storage import codec_tensors, describe_codec, rebuild_codec
 from morphogen.core.errors import BundleError, RecipeError, RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.random import generator as new_generator
@@ -36,7 +37,7 @@ from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import read_tensors, sha256, write_tensors, write_text
 
 FORMAT = "morphogen-bundle"
-VERSION = 1
+VERSION = 2  # 2: conditions are read by codecs of their own
 KEYS = {"version", "spec", "conditions", "recipe", "codec", "data", "priors", "files"}
 SCHEDULE = "schedule.safetensors"
 SAMPLE_BATCH = 250  # items generated at once: a batch that fits small machines and fills large ones
@@ -63,7 +64,7 @@ class Bundle:
         path = Path(path)
         write_tensors(path / "model.safetensors", self.family.state_dict())
         files = {"model.safetensors": sha256(path / "model.safetensors")}
-        if tensors := self.codec.tensors():
+        if tensors := codec_tensors(self.codec):
             write_tensors(path / "codec.safetensors", tensors)
             files["codec.safetensors"] = sha256(path / "codec.safetensors")
         if self.increments is not None:
@@ -105,8 +106,8 @@ class Bundle:
                     hint="copy the bundle again from where it came, or train it anew",
                 )
         codec_file = path / "codec.safetensors"
-        codec_tensors = read_tensors(codec_file) if "codec.safetensors" in config["files"] else {}
-        family, codec, recipe = rebuild(config, codec_tensors, trust=trust)
+        tensors = read_tensors(codec_file) if "codec.safetensors" in config["files"] else {}
+        family, codec, recipe = rebuild(config, tensors, trust=trust)
         try:
             family.load_state_dict(read_tensors(path / "model.safetensors"))
         except RuntimeError as error:
@@ -228,29 +229,22 @@ class Bundle:
 
 def describe(family: Family, codec: Codec, recipe: Recipe) -> dict[str, Any]:
     """What `rebuild` needs, as JSON."""
-    axis = "wrapper" if ".wrappers." in type(codec).__module__ else "modality"
     return {
         "spec": family.spec.to_json(),
         "conditions": {name: spec.to_json() for name, spec in family.conditions.items()},
         "recipe": recipe.to_json(),
-        "codec": {
-            "axis": axis,
-            "name": discover.name_of(type(codec)),
-            "state": codec.state(),
-        },
+        "codec": describe_codec(codec),
     }
 
 
 def rebuild(
-    config: Mapping[str, Any], codec_tensors: Mapping[str, Tensor], *, trust: bool
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, trust: bool
 ) -> tuple[Family, Codec, Recipe]:
     """Inverse of `describe`, with untrained weights."""
     spec = TensorSpec.from_json(config["spec"])
     conditions = {n: TensorSpec.from_json(state) for n, state in config["conditions"].items()}
     recipe = Recipe.from_json(config["recipe"])
-    entry = config["codec"]
-    codec_class = discover.find(entry["axis"], entry["name"], trust_dotted=trust)
-    codec: Codec = codec_class.from_state(entry["state"], codec_tensors)
+    codec = rebuild_codec(config["codec"], tensors, trust=trust)
     return build_family(recipe, spec, conditions, trust_dotted=trust), codec, recipe
 
 
@@ -284,5 +278,13 @@ def read_config(path: Path) -> dict[str, Any]:
             found=f"version {config['version']}, of Morphogen {config.get('written_by', '?')}",
             expected=f"version {VERSION} or older: this is Morphogen {morphogen.__version__}",
             hint="pip install --upgrade morphogen",
+        )
+    if config["version"] < VERSION:
+        raise BundleError(
+            "the bundle was written by an older Morphogen, in a form that is read no more",
+            found=f"version {config['version']}, of Morphogen {config.get('written_by', '?')}",
+            expected=f"version {VERSION}",
+            where=file,
+            hint="train it anew: the recipe in config.json still holds",
         )
     return config

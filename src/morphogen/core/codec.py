@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from torch import Tensor
 
 from morphogen.core.encoded import moved, stacked, unstacked
-from morphogen.core.errors import DataError, RecipeError, did_you_mean
+from morphogen.core.errors import DataError, RecipeError, RefusedPair, did_you_mean
 from morphogen.core.spec import Spec, TensorSpec
 from morphogen.core.storage import write_text
 
@@ -145,7 +145,6 @@ class Codec(ABC):
     """
 
     spec: Any  # Spec, known after fit; that of the view in use
-    conditions: dict[str, TensorSpec]  # known after fit; empty when the data has none
     suffix: ClassVar[str] = ".html"  # what `write` makes
     unit: ClassVar[str] = "value"  # what bits are counted per: byte, pixel value, column
     views: ClassVar[tuple[str, ...]] = ("",)  # encodings to choose from, the preferred first
@@ -163,7 +162,7 @@ class Codec(ABC):
 
     @abstractmethod
     def fit(self, items: Iterable[Item]) -> Codec:
-        """Learn sizes, vocabularies and class names from the training items; set `spec`."""
+        """Learn sizes, levels and vocabularies from the training items; set `spec`."""
 
     @abstractmethod
     def encode(self, item: Item) -> Any:
@@ -181,6 +180,41 @@ class Codec(ABC):
     @abstractmethod
     def from_state(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Codec:
         """Inverse of `state` and `tensors`."""
+
+    # -- what is said of items ---------------------------------------------------------------------
+
+    @property
+    def condition_codecs(self) -> dict[str, Codec]:
+        """By name, the codec that reads each condition of the items: a class by `category`, a
+        caption by `text`, a picture by `image`. Chosen and fitted with the data, after this codec,
+        which knows nothing of them. A codec around another one has those of the inner."""
+        if self.inner is not None:
+            return self.inner.condition_codecs
+        known: dict[str, Codec] = self.__dict__.setdefault("_condition_codecs", {})
+        return known
+
+    @property
+    def conditions(self) -> dict[str, TensorSpec]:
+        """What each encoded condition looks like; empty when the data has none."""
+        return {name: codec.spec for name, codec in self.condition_codecs.items()}
+
+    def encode_condition(self, name: str, value: Any) -> Tensor:
+        """One raw condition -> tensor of `conditions[name]`."""
+        known = self.condition_codecs
+        if name not in known:
+            raise RefusedPair(
+                f"the data has no condition {name!r}.{did_you_mean(name, known)}",
+                found=name,
+                expected=", ".join(known) or "nothing: nothing is said of these items",
+            )
+        encoded: Tensor = known[name].encode(Item(value))
+        return encoded
+
+    def class_names(self, name: str) -> list[str]:
+        """What the values of a label condition are called; empty when it has no names."""
+        return list(getattr(self.condition_codecs.get(name), "classes", ()))
+
+    # -- around and within -------------------------------------------------------------------------
 
     @property
     def innermost(self) -> Codec:
@@ -237,14 +271,6 @@ class Codec(ABC):
     def decode_many(self, x: Any) -> list[Any]:
         """(B, *shape) -> raw values."""
         return [self.decode(row) for row in unstacked(moved(x, "cpu"))]
-
-    def encode_condition(self, name: str, value: Any) -> Tensor:
-        """One raw condition -> tensor of `conditions[name]`."""
-        raise KeyError(f"{type(self).__name__} has no condition {name!r}")
-
-    def class_names(self, name: str) -> list[str]:
-        """What the values of a label condition are called; empty when it has no names."""
-        return []
 
     # -- for people ------------------------------------------------------------------------------
 

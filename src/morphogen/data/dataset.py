@@ -23,6 +23,7 @@ from morphogen.core.errors import DataError, MorphogenError
 from morphogen.core.schema import check_options
 from morphogen.core.spec import TensorSpec
 from morphogen.data.canaries import Canaries, plant
+from morphogen.data.conditions import fit_conditions, noting
 from morphogen.data.division import entities_of, follow_splits_file
 from morphogen.data.listing import listing
 from morphogen.data.modality import build_codec, find_modality
@@ -244,7 +245,9 @@ def _load(codec: Codec, read: Read, report: Report, scan: Scan, fitted: bool = F
         return (item for item, own in pairs if split in (None, own))
 
     if not fitted:
-        codec.fit(items("train"))
+        said: list[Mapping[str, Any]] = []
+        codec.fit(noting(items("train"), said))
+        fit_conditions(codec, said, report)
     report.facts |= getattr(codec, "facts", {})
     splits = {
         name: _encode(codec, items(name), scan.splits.count(name), report)

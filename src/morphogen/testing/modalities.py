@@ -42,7 +42,6 @@ def check_codec(
     promise(fitted is codec, f"{name}.fit does not return the codec")
     _check_encoding(codec, items)
     _check_round_trip(codec, items)
-    _check_conditions(codec, items)
     _check_state(codec, items)
     _check_write(codec, items)
 
@@ -106,19 +105,6 @@ def _encode(codec: Codec, values: Sequence[object]) -> Tensor:
     return codec.encode_many([Item(value, f"value {i}") for i, value in enumerate(values)])
 
 
-def _check_conditions(codec: Codec, items: Sequence[Item]) -> None:
-    name = type(codec).__name__
-    promise(isinstance(codec.conditions, dict), f"{name}.conditions is no dict after fit")
-    for key, spec in codec.conditions.items():
-        with works(f"{name}.encode_condition({key!r})"):
-            given = [item.cond[key] for item in items if key in item.cond]
-            encoded = torch.stack([codec.encode_condition(key, value) for value in given])
-        check_values(encoded, spec, len(given), f"{name}.encode_condition({key!r})")
-        names = codec.class_names(key)
-        fits = not names or len(names) == spec.vocab_size
-        promise(fits, f"{name} has {len(names)} class names for {spec.vocab_size} classes")
-
-
 def _check_state(codec: Codec, items: Sequence[Item]) -> None:
     """Plain JSON and safetensors rebuild the codec."""
     name = type(codec).__name__
@@ -130,14 +116,10 @@ def _check_state(codec: Codec, items: Sequence[Item]) -> None:
             tensors = read_tensors(write_tensors(Path(folder) / "codec.safetensors", tensors))
         rebuilt = type(codec).from_state(state, tensors)
     promise(rebuilt.spec == codec.spec, f"{name}: the spec is {rebuilt.spec} after from_state")
-    same = rebuilt.conditions == codec.conditions
-    promise(same, f"{name}: the conditions are {rebuilt.conditions} after from_state")
     x, again = codec.encode_many(items), rebuilt.encode_many(items)
     promise(close(x, again), f"{name}: encode differs after from_state")
     one, two = (_encode(codec, each.decode_many(x)) for each in (codec, rebuilt))
     promise(close(one, two), f"{name}: decode differs after from_state")
-    names = [[each.class_names(key) for key in codec.conditions] for each in (codec, rebuilt)]
-    promise(names[0] == names[1], f"{name}: class names differ after from_state")
 
 
 def _check_write(codec: Codec, items: Sequence[Item]) -> None:

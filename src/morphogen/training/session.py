@@ -22,6 +22,7 @@ import torch
 from morphogen.core import discover
 from morphogen.core.bundle import Bundle, describe, rebuild
 from morphogen.core.capability import why_not
+from morphogen.core.codec_storage import codec_tensors
 from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family
 from morphogen.core.recipe import Recipe, build_family, resolve
@@ -161,7 +162,7 @@ class Session:
 
     def _checkpoint(self, snapshot: Snapshot) -> None:
         if self.first:
-            write_checkpoint(self.out, snapshot, self._about(), self.data.codec.tensors())
+            write_checkpoint(self.out, snapshot, self._about(), codec_tensors(self.data.codec))
 
     def _about(self) -> dict[str, Any]:
         return {

@@ -23,6 +23,7 @@ from torch import Tensor
 from morphogen.core.bundle import SAMPLE_BATCH, Bundle, describe, rebuild
 from morphogen.core.capability import CanReconstruct, missing
 from morphogen.core.codec import Codec, Item, Report
+from morphogen.core.codec_storage import codec_tensors
 from morphogen.core.errors import DataError, RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.recipe import Recipe
@@ -48,7 +49,6 @@ class LatentCodec(Codec):
         coder: Any = model
         latent_spec: TensorSpec = coder.latent_spec
         self.spec = replace(latent_spec, levels=None)
-        self.conditions = inner.conditions
         self.suffix = inner.suffix  # type: ignore[misc]
         self.mean = torch.zeros(latent_spec.channels)
         self.std = torch.ones(latent_spec.channels)
@@ -156,14 +156,6 @@ class LatentCodec(Codec):
         """Draw a map as the inner codec does."""
         return self.inner.write_map(values, positions, path)
 
-    def encode_condition(self, name: str, value: Any) -> Tensor:
-        """One raw condition, as the inner codec encodes it."""
-        return self.inner.encode_condition(name, value)
-
-    def class_names(self, name: str) -> list[str]:
-        """The inner codec's class names."""
-        return self.inner.class_names(name)
-
     # -- disk --------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
@@ -173,7 +165,7 @@ class LatentCodec(Codec):
     def tensors(self) -> dict[str, Tensor]:
         """The model's weights, the inner codec's, and the statistics."""
         named = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        named |= {f"inner.{name}": tensor for name, tensor in self.inner.tensors().items()}
+        named |= {f"inner.{name}": tensor for name, tensor in codec_tensors(self.inner).items()}
         return {**named, "mean": self.mean, "std": self.std}
 
     @classmethod

@@ -20,7 +20,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from morphogen.core.codec import Codec, Fingerprint, Item, Problem, Report, Text
-from morphogen.core.errors import DataError, RefusedPair, did_you_mean
+from morphogen.core.errors import DataError
 from morphogen.core.spec import TensorSpec
 from morphogen.modalities.image import fingerprint as prints
 from morphogen.modalities.image.arrays import Part, checked_labels, items_of
@@ -60,8 +60,6 @@ class Image(Codec):
         if size is not None and not 1 <= size <= 4096:
             raise DataError("the size does not fit", found=size, expected="1 to 4096 pixels")
         self.size, self.mode, self.resize = size, mode, resize
-        self.classes: list[str] = []
-        self.conditions = {}
         self.facts: dict[str, Any] = {}  # what fit chose, and how many pictures that changes
 
     # -- reading ---------------------------------------------------------------------------------
@@ -92,7 +90,6 @@ class Image(Codec):
         sizes: Counter[tuple[int, int]] = Counter()
         modes: Counter[str] = Counter()
         depths: Counter[str] = Counter()
-        labels: Counter[str] = Counter()
         lattice = _Lattice()
         for item in items:
             value = raw(item.value)
@@ -100,8 +97,6 @@ class Image(Codec):
             sizes[form.height, form.width] += 1
             modes[form.mode] += 1
             depths[form.depth] += 1
-            if "label" in item.cond:
-                labels[str(item.cond["label"])] += 1
             if form.depth == "float32":
                 lattice.see(value)
         count = sum(sizes.values())
@@ -112,7 +107,6 @@ class Image(Codec):
         mode = self._choose_mode(modes, count)
         levels = self._choose_levels(depths, lattice, mode, count)
         self.spec = TensorSpec("real", (CHANNELS[mode], height, width), levels=levels)
-        self._choose_classes(labels, count)
         return self
 
     def _choose_size(self, sizes: Counter[tuple[int, int]]) -> tuple[int, int]:
@@ -170,18 +164,6 @@ class Image(Codec):
             self.facts["depth_changed"] = f"{others:,} pictures become {16 if deep else 8}-bit"
         return 65536 if deep else 256
 
-    def _choose_classes(self, labels: Counter[str], count: int) -> None:
-        """Labels are a condition when there are two or more, on at least half of the pictures."""
-        self.classes, self.conditions = [], {}
-        labelled = sum(labels.values())
-        if len(labels) < 2 or labelled * 2 < count:
-            if labels:
-                reason = "one class only" if len(labels) == 1 else f"{labelled:,} have one"
-                self.facts["labels_unused"] = f"labels are not a condition: {reason}"
-            return
-        self.classes = _natural_order(labels)
-        self.conditions = {"label": TensorSpec.label(len(self.classes))}
-
     # -- encoding --------------------------------------------------------------------------------
 
     def encode(self, item: Item) -> Tensor:
@@ -214,33 +196,6 @@ class Image(Codec):
         if spec.levels is not None:
             values = spec.quantise(x.detach().cpu().float())
         return from_levels(values.permute(1, 2, 0).numpy(), spec.levels)  # (H, W, C)
-
-    def encode_condition(self, name: str, value: Any) -> Tensor:
-        """A class name or its index -> its index, int64."""
-        if name not in self.conditions:
-            raise RefusedPair(
-                f"the pictures have no condition {name!r}.{did_you_mean(name, self.conditions)}",
-                expected=", ".join(self.conditions) or "these pictures have no classes",
-            )
-        text = str(value)
-        if text in self._index:
-            return torch.tensor(self._index[text])
-        if text.isdecimal() and int(text) < len(self.classes):
-            return torch.tensor(int(text))
-        raise DataError(
-            f"there is no class {text!r}.{did_you_mean(text, self.classes)}",
-            expected=f"one of {_listed(self.classes)}, or 0 to {len(self.classes) - 1}",
-        )
-
-    def class_names(self, name: str) -> list[str]:
-        return list(self.classes) if name == "label" else []
-
-    @property
-    def _index(self) -> dict[str, int]:
-        cached: dict[str, int] | None = self.__dict__.get("_index_of_class")
-        if cached is None or len(cached) != len(self.classes):
-            cached = self.__dict__["_index_of_class"] = {n: i for i, n in enumerate(self.classes)}
-        return cached
 
     def defects(self, source: Path | str) -> Iterator[Problem]:
         """Odd files and rows; see `defects.py`."""
@@ -276,15 +231,12 @@ class Image(Codec):
 
     def state(self) -> dict[str, Any]:
         options = {"size": self.size, "mode": self.mode, "resize": self.resize}
-        return {"options": options, "spec": self._fitted().to_json(), "classes": self.classes}
+        return {"options": options, "spec": self._fitted().to_json()}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Image:
         codec = cls(**state["options"])
         codec.spec = TensorSpec.from_json(state["spec"])
-        codec.classes = list(state["classes"])
-        if codec.classes:
-            codec.conditions = {"label": TensorSpec.label(len(codec.classes))}
         return codec
 
     def _fitted(self) -> TensorSpec:
@@ -346,12 +298,3 @@ def _picture(value: Any) -> Pillow.Image:
     array = value[..., None] if value.ndim == 2 else value
     levels = {"uint8": 256, "uint16": 65536}.get(value.dtype.name)
     return from_levels(array, levels)
-
-
-def _natural_order(names: Iterable[str]) -> list[str]:
-    """Whole numbers by value, then the rest by spelling."""
-    return sorted(names, key=lambda name: (0, int(name), "") if name.isdecimal() else (1, 0, name))
-
-
-def _listed(names: Sequence[str], most: int = 12) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" * (len(names) > most))

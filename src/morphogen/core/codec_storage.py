@@ -1,0 +1,52 @@
+"""A fitted codec as JSON and tensors, with the codecs of its items' conditions.
+
+    {"axis": "modality", "name": "image", "state": {...},
+     "conditions": {"label": {"axis": "modality", "name": "category", "state": {...}}}}
+
+The tensors of a condition's codec are called `condition.NAME.*`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from morphogen.core import discover
+from morphogen.core.codec import Codec
+from morphogen.core.storage import below
+
+
+def describe_codec(codec: Codec) -> dict[str, Any]:
+    """What `rebuild_codec` needs beside the tensors, as JSON."""
+    known = {} if codec.inner is not None else codec.condition_codecs  # else with the inner's
+    return {
+        "axis": "wrapper" if ".wrappers." in type(codec).__module__ else "modality",
+        "name": discover.name_of(type(codec)),
+        "state": codec.state(),
+        "conditions": {name: describe_codec(each) for name, each in known.items()},
+    }
+
+
+def codec_tensors(codec: Codec) -> dict[str, Tensor]:
+    """The weights of a codec and of those of its conditions, by name; none for most."""
+    named = dict(codec.tensors())
+    if codec.inner is None:
+        for name, each in codec.condition_codecs.items():
+            inside = codec_tensors(each)
+            named |= {f"condition.{name}.{key}": tensor for key, tensor in inside.items()}
+    return named
+
+
+def rebuild_codec(
+    entry: Mapping[str, Any], tensors: Mapping[str, Tensor], *, trust: bool = False
+) -> Codec:
+    """Inverse of `describe_codec` and `codec_tensors`."""
+    codec_class = discover.find(entry["axis"], entry["name"], trust_dotted=trust)
+    own = {key: value for key, value in tensors.items() if not key.startswith("condition.")}
+    codec: Codec = codec_class.from_state(entry["state"], own)
+    for name, each in entry.get("conditions", {}).items():
+        inside = below(f"condition.{name}.", tensors)
+        codec.condition_codecs[name] = rebuild_codec(each, inside, trust=trust)
+    return codec
