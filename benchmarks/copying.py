@@ -29,7 +29,7 @@ from torch.nn.functional import avg_pool2d, interpolate, pad
 
 import morphogen as mg
 from morphogen.core.random import generator, randint, randn
-from morphogen.data.store import Split
+from morphogen.data.store import MemoryStore
 from morphogen.evaluation.copying import Copying, Judge
 from morphogen.evaluation.features import feature_extractor
 
@@ -100,7 +100,7 @@ def main() -> None:
 
 
 def imperfect(
-    train: Split, honest: Tensor, rest: Split, draw: torch.Generator
+    train: MemoryStore, honest: Tensor, rest: MemoryStore, draw: torch.Generator
 ) -> list[tuple[str, Tensor]]:
     """What honest models of little skill generate."""
     label = next(iter(rest.cond))
@@ -112,7 +112,7 @@ def imperfect(
     ]
 
 
-def copycats(train: Split, honest: Tensor, draw: torch.Generator) -> list[tuple[str, Tensor]]:
+def copycats(train: MemoryStore, honest: Tensor, draw: torch.Generator) -> list[tuple[str, Tensor]]:
     """What models generate that copy all the time, or sometimes."""
     made = []
     some = torch.randperm(len(train), generator=draw)[: len(honest)]
@@ -126,7 +126,7 @@ def copycats(train: Split, honest: Tensor, draw: torch.Generator) -> list[tuple[
     return made
 
 
-def gaussians(split: Split, labels: Tensor, num: int, draw: torch.Generator) -> Tensor:
+def gaussians(split: MemoryStore, labels: Tensor, num: int, draw: torch.Generator) -> Tensor:
     """Draws from a Gaussian over 50 principal components of each class."""
     made = []
     for label in torch.unique(labels):

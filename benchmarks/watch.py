@@ -31,7 +31,7 @@ from morphogen.core import discover
 from morphogen.core.batch import Batch
 from morphogen.core.errors import TrainingError
 from morphogen.data.dataset import Data
-from morphogen.data.store import Split
+from morphogen.data.store import MemoryStore
 from morphogen.training.loop import Log
 from morphogen.training.options import TrainOptions
 from morphogen.training.run import prepare
@@ -78,7 +78,7 @@ def constant() -> Data:
 # -- harm done by hand -----------------------------------------------------------------------------
 
 
-class Throttled(Split):
+class Throttled(MemoryStore):
     """A split that takes its time."""
 
     def batch(self, index: torch.Tensor) -> Batch:

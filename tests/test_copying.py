@@ -16,7 +16,7 @@ from torch import Tensor
 from morphogen.core.errors import MeasurementError, RefusedPair
 from morphogen.core.random import generator, rand, randint, randn
 from morphogen.core.spec import TensorSpec
-from morphogen.data.store import Split, compact
+from morphogen.data.store import MemoryStore, compact
 from morphogen.evaluation import _closeness as closeness
 from morphogen.evaluation._neighbours import Index, components
 from morphogen.evaluation._views import flat, passages, views
@@ -45,11 +45,11 @@ def draw_items(spec: TensorSpec, num: int, seed: int) -> Tensor:
     return (0.25 * rough).clamp(-1, 1)
 
 
-def split_of(spec: TensorSpec, x: Tensor) -> Split:
-    return Split(spec, compact(x, spec))
+def split_of(spec: TensorSpec, x: Tensor) -> MemoryStore:
+    return MemoryStore(spec, compact(x, spec))
 
 
-def setting(name: str, seed: int = 0) -> tuple[TensorSpec, Split, Split, Tensor]:
+def setting(name: str, seed: int = 0) -> tuple[TensorSpec, MemoryStore, MemoryStore, Tensor]:
     """A spec, its training and held-out splits, and honest items that nobody has seen."""
     spec = SPECS[name]
     x = draw_items(spec, NUM_TRAIN + NUM_HELD_OUT + NUM, seed)
@@ -300,7 +300,7 @@ def test_too_few_items_are_said_to_be_too_few() -> None:
     some = held_out.take(torch.arange(20))
     assert copying(honest, train, some).verdict == "too few items to tell"
     with pytest.raises(MeasurementError, match="held-out"):
-        copying(honest, train, Split(spec, held_out.x[:0]))
+        copying(honest, train, MemoryStore(spec, held_out.x[:0]))
     many = split_of(spec, draw_items(spec, 2000, 9))
     unsure: Copying = copying(honest[:50], many, held_out.take(torch.arange(50)))
     assert unsure.verdict == "too few items to tell"
@@ -313,7 +313,7 @@ def test_items_that_cannot_be_judged_are_refused() -> None:
         copying(honest[:, :3], train, held_out)
     with pytest.raises(MeasurementError, match="not finite"):
         copying(honest * torch.nan, train, held_out)
-    constant = Split(spec, torch.zeros(100, 10))
+    constant = MemoryStore(spec, torch.zeros(100, 10))
     with pytest.raises(MeasurementError, match="the same"):
         copying(honest, constant, constant)
     with pytest.raises(MeasurementError, match="not finite"):
@@ -339,9 +339,9 @@ def test_copies_of_clothes_are_caught_and_other_clothes_are_not() -> None:
         return torch.from_numpy(raw.copy()).view(num, 1, 28, 28)
 
     spec = TensorSpec("real", (1, 28, 28), levels=256)
-    train, test = Split(spec, pictures("train", 1000)), pictures("t10k", 700)
-    judge = Judge(train, Split(spec, test[:500]))
-    honest = Split(spec, test[500:]).batch(torch.arange(200)).x
+    train, test = MemoryStore(spec, pictures("train", 1000)), pictures("t10k", 700)
+    judge = Judge(train, MemoryStore(spec, test[:500]))
+    honest = MemoryStore(spec, test[500:]).batch(torch.arange(200)).x
     assert judge(honest).verdict == "no sign of copying"
     mixed = honest.clone()
     mixed[:20] = train.batch(torch.arange(20)).x.flip(-1) + 0.1 * randn(

@@ -15,7 +15,7 @@ import morphogen as mg
 from morphogen.core.errors import DataError, RecipeError
 from morphogen.core.random import generator
 from morphogen.core.spec import TensorSpec
-from morphogen.data import dataset
+from morphogen.data import encoding
 from morphogen.data.dataset import Data, load
 from morphogen.data.holdout import assign, digest_of
 from morphogen.data.store import compact, expand
@@ -76,8 +76,8 @@ def test_rereading_gives_what_keeping_in_memory_gives(tmp_path, monkeypatch):
     folder(tmp_path, 12, classes=("bag", "boot"))
     (tmp_path / "bag" / "bad.png").write_text("no picture")
     kept = load(tmp_path)
-    monkeypatch.setattr(dataset, "KEEP_BYTES", 0)
-    monkeypatch.setattr(dataset, "CHUNK", 5)
+    monkeypatch.setattr(encoding, "KEEP_BYTES", 0)
+    monkeypatch.setattr(encoding, "CHUNK", 5)
     reread = load(tmp_path)
     assert reread.digest == kept.digest
     assert reread.train.names == kept.train.names
@@ -111,12 +111,12 @@ def test_assign_follows_the_source():
     assert assign(["train", "validation", "train"], none, none) == ["train", "test", "train"]
 
 
-@pytest.mark.parametrize("levels", [2, 17, 256, 65536])
+@pytest.mark.parametrize("levels", [2, 17, 256, 257, 65536])
 def test_compact_and_expand_are_inverse(levels):
     spec = TensorSpec("real", (1, 2, 3), levels=levels)
     index = torch.randint(levels, (7, 1, 2, 3), generator=generator(0))
     stored = compact(spec.dequantise(index), spec)
-    assert stored.dtype == (torch.uint8 if levels <= 256 else torch.int32)
+    assert stored.dtype == (torch.uint8 if levels <= 256 else torch.uint16)
     assert torch.equal(expand(stored, spec), spec.dequantise(index))
 
 
@@ -125,7 +125,8 @@ def test_compact_keeps_continuous_values_and_tokens():
     assert torch.equal(expand(compact(x, TensorSpec.vector(4)), TensorSpec.vector(4)), x)
     spec = TensorSpec.tokens(5, 300)
     tokens = torch.randint(300, (3, 5), generator=generator(0))
-    assert compact(tokens, spec).dtype == torch.int32
+    assert compact(tokens, spec).dtype == torch.uint16
+    assert compact(tokens, TensorSpec.tokens(5, 70_000)).dtype == torch.int32
     assert torch.equal(expand(compact(tokens, spec), spec), tokens)
 
 

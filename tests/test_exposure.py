@@ -22,7 +22,7 @@ from morphogen.core.random import generator, rand, randint, randn
 from morphogen.core.spec import TensorSpec
 from morphogen.data.canaries import Canaries, block_numbers, patchworks, plant
 from morphogen.data.dataset import Data, load
-from morphogen.data.store import Split, compact
+from morphogen.data.store import MemoryStore, compact
 from morphogen.evaluation.evaluate import evaluate
 from morphogen.evaluation.exposure import FORGETFUL, exposure, exposures, p_value
 from morphogen.testing.oracles import GaussianOracle
@@ -43,7 +43,7 @@ def make_data(name: str, num: int = 200, seed: int = 0) -> Data:
     else:
         x = (0.3 * randn((num, *spec.shape), draw)).clamp(-1, 1)
     cond = {"label": randint(2, (num,), draw)}
-    split = Split(spec, compact(x, spec), cond, [str(i) for i in range(num)])
+    split = MemoryStore(spec, compact(x, spec), cond, [str(i) for i in range(num)])
     codec: Any = SimpleNamespace(spec=spec, conditions={"label": TensorSpec.label(2)})
     return Data(codec, split, split.take(torch.arange(20)), Report("drawn"), digest="before")
 
@@ -60,7 +60,7 @@ class Kernels(nn.Module):
 
     log_prob_is = "exact"
 
-    def __init__(self, train: Split, width: float = 0.1) -> None:
+    def __init__(self, train: MemoryStore, width: float = 0.1) -> None:
         super().__init__()
         self.spec, self.conditions, self.width = train.spec, dict[str, TensorSpec](), width
         self.device = torch.device("cpu")
@@ -76,7 +76,7 @@ class Kernels(nn.Module):
 class Denoiser(nn.Module):
     """The best denoiser of exactly the items that it was shown: a posterior mean over them."""
 
-    def __init__(self, train: Split) -> None:
+    def __init__(self, train: MemoryStore) -> None:
         super().__init__()
         self.spec, self.conditions = train.spec, dict[str, TensorSpec]()
         self.device, self.path = torch.device("cpu"), GaussianPath("straight")

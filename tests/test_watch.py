@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 import morphogen as mg
 from morphogen.core import discover
 from morphogen.core.batch import Batch
-from morphogen.data.store import Split
+from morphogen.data.store import MemoryStore
 from morphogen.training.curves import read_alarms
 from morphogen.training.loop import Log, train_steps
 from morphogen.training.options import TrainOptions
@@ -358,7 +358,7 @@ def test_a_healthy_run_is_left_alone(digits: Path, tmp_path: Path) -> None:
 
 
 def test_a_slow_loader_is_noticed(digits: Path, tmp_path: Path) -> None:
-    class Slow(Split):
+    class Slow(MemoryStore):
         def batch(self, index: torch.Tensor) -> Batch:
             torch.randn(400, 400, 4).sort()  # busy, for longer than a step takes
             return super().batch(index)

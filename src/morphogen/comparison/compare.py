@@ -30,7 +30,8 @@ from morphogen.core.errors import DataError, MorphogenError, RecipeError
 from morphogen.core.recipe import Recipe
 from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
-from morphogen.training.chain import families_of, part_of, stage_recipes
+from morphogen.data.views import choose_view
+from morphogen.training.chain import families_of, part_of, stage_recipes, suits
 from morphogen.training.options import Budget
 
 SCORE = "frechet_ratio"
@@ -122,14 +123,15 @@ def default_entrants() -> list[str]:
 
 def _why_not(name: str, data: Data) -> str | None:
     """Why a family or a chain cannot be compared on this data; None when it can."""
-    stages = families_of(name)
+    stages, recipe = families_of(name), Recipe(family={"name": name})
+    data = replace(data, codec=choose_view(data.codec, None, suits(recipe)))  # not encoded anew
     if lacking := missing(discover.find("family", stages[-1]), CanSample):
         return f"it draws no items (no {', '.join(lacking)})"
     if len(stages) == 1:
         refusal = discover.find("family", name).refuses(data.spec, data.conditions)
         return None if refusal is None else str(refusal.message)
     try:
-        stage_recipes(Recipe(family={"name": name}), data)
+        stage_recipes(recipe, data)
     except MorphogenError as error:
         return error.message
     return None

@@ -33,7 +33,7 @@ from morphogen.core.random import generator as new_generator
 from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.result import Result
 from morphogen.core.schema import check_options
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import spec_from_json
 from morphogen.core.storage import read_tensors, sha256, write_tensors, write_text
 
 FORMAT = "morphogen-bundle"
@@ -241,8 +241,8 @@ def rebuild(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, trust: bool
 ) -> tuple[Family, Codec, Recipe]:
     """Inverse of `describe`, with untrained weights."""
-    spec = TensorSpec.from_json(config["spec"])
-    conditions = {n: TensorSpec.from_json(state) for n, state in config["conditions"].items()}
+    spec: Any = spec_from_json(config["spec"])
+    conditions: Any = {n: spec_from_json(state) for n, state in config["conditions"].items()}
     recipe = Recipe.from_json(config["recipe"])
     codec = rebuild_codec(config["codec"], tensors, trust=trust)
     return build_family(recipe, spec, conditions, trust_dotted=trust), codec, recipe

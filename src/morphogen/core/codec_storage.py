@@ -1,6 +1,6 @@
 """A fitted codec as JSON and tensors, with the codecs of its items' conditions.
 
-    {"axis": "modality", "name": "image", "state": {...},
+    {"axis": "modality", "name": "image", "view": "", "state": {...},
      "conditions": {"label": {"axis": "modality", "name": "category", "state": {...}}}}
 
 The tensors of a condition's codec are called `condition.NAME.*`.
@@ -24,6 +24,7 @@ def describe_codec(codec: Codec) -> dict[str, Any]:
     return {
         "axis": "wrapper" if ".wrappers." in type(codec).__module__ else "modality",
         "name": discover.name_of(type(codec)),
+        "view": codec.view,
         "state": codec.state(),
         "conditions": {name: describe_codec(each) for name, each in known.items()},
     }
@@ -49,4 +50,5 @@ def rebuild_codec(
     for name, each in entry.get("conditions", {}).items():
         inside = below(f"condition.{name}.", tensors)
         codec.condition_codecs[name] = rebuild_codec(each, inside, trust=trust)
-    return codec
+    view = entry.get("view", codec.view)
+    return codec if view == codec.view else codec.use_view(view)

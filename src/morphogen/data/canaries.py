@@ -9,24 +9,29 @@ what it makes of items that it has not seen (`evaluation.exposure`).
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from morphogen.core.encoded import rows
 from morphogen.core.errors import DataError
 from morphogen.core.random import generator, mix_seed, randint
-from morphogen.core.spec import TensorSpec
-from morphogen.data.store import Split, digest_splits
-
-if TYPE_CHECKING:
-    from morphogen.data.dataset import Data
+from morphogen.core.spec import ProductSpec, Spec
+from morphogen.data.store import (
+    MemoryStore,
+    Store,
+    compact,
+    digest_stores,
+    expand,
+    join,
+    no_items,
+)
 
 REPEATS = (1, 4, 16, 64)
-CHUNK = 256
+MOST_VALUES = 1 << 24  # of training items, looked at in one go
 BLOCKS = {1: 16, 2: 4, 3: 2}  # parts that every axis is cut into, by the number of axes
 
 
@@ -34,9 +39,9 @@ BLOCKS = {1: 16, 2: 4, 3: 2}  # parts that every axis is cut into, by the number
 class Canaries:
     """What was planted: `planted` (N items), how often each (N,), and R references never seen."""
 
-    planted: Split
+    planted: Store
     repeats: Tensor
-    references: Split
+    references: Store
     digest: str  # of the data that they were planted in, canaries included
     seed: int
 
@@ -47,14 +52,30 @@ class Canaries:
         return {"canaries_by_repeats": counts, **about}
 
 
+class Plantable(Protocol):
+    """A dataclass that has what canaries are planted in: `data.dataset.Data`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    train: Store
+    test: Store
+    source: str
+
+    @property
+    def spec(self) -> Any:
+        """What one encoded item looks like."""
+
+
+D = TypeVar("D", bound=Plantable)
+
+
 def plant(
-    data: Data,
+    data: D,
     repeats: Sequence[int] = REPEATS,
     *,
     num: int = 8,
     num_references: int = 1024,
     seed: int = 0,
-) -> Data:
+) -> D:
     """The data with `num` canaries for each of `repeats` in its training split.
 
     Train on what is returned, then evaluate the model with it. The same data, arguments and seed
@@ -76,29 +97,42 @@ def plant(
     numbers = torch.arange(total + num_references)
     planted, references = drawn.take(numbers[:total]), drawn.take(numbers[total:])
     often = torch.tensor(list(repeats)).repeat_interleave(num)
-    train = _joined(data.train, planted.take(numbers[:total].repeat_interleave(often)))
-    digest = digest_splits(data.spec, {"train": train, "test": data.test})
+    train = join(data.train, planted.take(numbers[:total].repeat_interleave(often)))
+    digest = digest_stores(data.spec, {"train": train, "test": data.test})
     canaries = Canaries(planted, often, references, digest, seed)
     return replace(data, train=train, digest=digest, canaries=canaries)
 
 
-def patchworks(split: Split, num: int, generator: torch.Generator) -> Split:
-    """`num` items, every block of each from another item of the split, drawn at random."""
-    block = block_numbers(split.spec)  # (*shape)
-    source = randint(len(split), (num, int(block.max()) + 1), generator)  # (num, blocks)
-    x = split.x.new_empty(num, *split.spec.shape).flatten(1)
-    columns = torch.arange(x.shape[1])
-    for part in torch.split(torch.arange(num), CHUNK):
-        x[part] = split.x.flatten(1)[source[part][:, block.flatten()], columns]
-    whose = source[:, 0]
-    cond = {name: values[whose] for name, values in split.cond.items()}
-    return Split(
-        split.spec, x.view(num, *split.spec.shape), cond, [f"canary {i}" for i in range(num)]
-    )
+def patchworks(store: Store, num: int, generator: torch.Generator) -> Store:
+    """`num` items, every block of each from another item of the store, drawn at random."""
+    block = block_numbers(store.spec)  # (*shape), or of each part
+    named = block if isinstance(block, dict) else {"": block}
+    count = max(int(each.max()) for each in named.values()) + 1
+    source = randint(len(store), (num, count), generator)  # (num, blocks)
+    x = no_items(store.spec, num)
+    at_once = max(1, MOST_VALUES // (count * store.spec.num_values))
+    for part in torch.split(torch.arange(num), at_once):
+        found = store.stored(source[part].flatten())  # (items, blocks) in a row, * each
+        for name, each in named.items():
+            own = found[name] if isinstance(found, dict) else found
+            wide = own.view(len(part), count, -1)  # (items, blocks, values)
+            (x[name] if name else x)[int(part[0]) : int(part[-1]) + 1] = wide[
+                torch.arange(len(part))[:, None], each.flatten(), torch.arange(wide.shape[2])
+            ].view(len(part), *each.shape)
+    cond = {name: rows(values, source[:, 0]) for name, values in store.cond.items()}
+    x = compact(store.spec.canonical(expand(x, store.spec)), store.spec)
+    return MemoryStore(store.spec, x, cond, [f"canary {i}" for i in range(num)])
 
 
-def block_numbers(spec: TensorSpec) -> Tensor:
-    """Which block each value of an item belongs to, (*shape)."""
+def block_numbers(spec: Spec) -> Any:
+    """Which block each value of an item belongs to, (*shape); of an item of parts, those of each
+    part, one part's after the other's."""
+    if isinstance(spec, ProductSpec):
+        blocks, first = {}, 0
+        for name, part in spec:
+            blocks[name] = block_numbers(part) + first
+            first = int(blocks[name].max()) + 1
+        return blocks
     if spec.layout == "vector" or not spec.space:
         return torch.arange(spec.num_values).view(spec.shape)
     number = torch.zeros(spec.space, dtype=torch.long)
@@ -108,9 +142,3 @@ def block_numbers(spec: TensorSpec) -> Tensor:
         shape = [extent if other == axis else 1 for other in range(len(spec.space))]
         number = number * count + place.view(shape)
     return number.expand(spec.shape)
-
-
-def _joined(first: Split, second: Split) -> Split:
-    names = list(itertools.chain(first.names, second.names)) if first.names else []
-    cond = {name: torch.cat([v, second.cond[name]]) for name, v in first.cond.items()}
-    return Split(first.spec, torch.cat([first.x, second.x]), cond, names)

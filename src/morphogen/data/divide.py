@@ -16,8 +16,8 @@ from typing import Any
 
 from morphogen.core.codec import Problem, Report
 from morphogen.core.storage import write_text
-from morphogen.data.dataset import read_scan
 from morphogen.data.division import COLUMNS, crossings, entities_of, leak, splits_path
+from morphogen.data.encoding import read_scan
 from morphogen.data.scan import EVERY, Scan
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from morphogen.core.codec import CanFingerprint, Problem, Report
 from morphogen.core.errors import DataError
 from morphogen.core.storage import write_text
+from morphogen.data.encoding import read_scan
 from morphogen.data.neighbours import clusters, members
 from morphogen.data.scan import EVERY, Scan
 
@@ -108,8 +109,6 @@ def find_duplicates(
 ) -> Duplicates:
     """Look for items of `source` that show the same. Of a group, the largest is kept; of equals,
     the earliest; where the source has its own splits, one of the test split before all."""
-    from morphogen.data.dataset import read_scan
-
     scan, report = Scan(near=near, most_compared=EVERY), Report(str(source))
     codec = read_scan(source, modality, codec_options, report, scan)
     groups = groups_of(scan)

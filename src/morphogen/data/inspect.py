@@ -13,10 +13,11 @@ import torch
 
 from morphogen.core.codec import Problem, Report
 from morphogen.core.errors import DataError
-from morphogen.data.dataset import Data, class_counts, load_into
+from morphogen.data.dataset import Data, load_into
+from morphogen.data.encoding import class_counts
 from morphogen.data.modality import find_modality
 from morphogen.data.scan import Scan
-from morphogen.data.store import Split
+from morphogen.data.store import Store
 
 CHUNK = 512
 CONSTANT = 0.02  # standard deviation in [-1, 1] below which an item is near-constant
@@ -142,7 +143,7 @@ def _flat_items(data: Data) -> list[Problem]:
     return problems
 
 
-def _flat_in(split: Split) -> list[int]:
+def _flat_in(split: Store) -> list[int]:
     found = []
     for start in range(0, len(split), CHUNK):
         index = torch.arange(start, min(start + CHUNK, len(split)))

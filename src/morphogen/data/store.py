@@ -1,4 +1,13 @@
-"""The encoded items of one split, stored compactly.
+"""The encoded items of one split, stored compactly: in memory, on disk, or as windows of a stream.
+
+    MemoryStore    here: tensors, or a tensor for each part of an item
+    MappedStore    `mapped.py`: a file for each part in the cache folder
+    WindowStore    `windows.py`: windows of one long stream of tokens
+    Selection      some items of another store, in any order, not copied
+    Joined         stores one after the other, not copied
+
+All of them give batches by index and hash to the same digest for the same items. Nothing reads a
+store whole: what needs every item goes through `chunks` or `batches`.
 
 Legend: N items, B batch.
 """
@@ -6,79 +15,270 @@ Legend: N items, B batch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from morphogen.core.batch import Batch
-from morphogen.core.spec import TensorSpec
+from morphogen.core.encoded import Encoded, joined, num_items, rows
+from morphogen.core.spec import ProductSpec, Spec, TensorSpec
+
+CHUNK = 512  # items taken at once where all are gone through
 
 
-@dataclass
-class Split:
-    """Encoded items: `x` (N, *shape) as level indices where the spec has levels, float32 else."""
+class Store(ABC):
+    """Encoded items of `spec`, their conditions by name and the names of where they came from."""
 
-    spec: TensorSpec
-    x: Tensor
-    cond: dict[str, Tensor] = field(default_factory=dict)
-    names: list[str] = field(default_factory=list)
+    spec: Any  # Spec
+    cond: dict[str, Any]  # Encoded, each with N rows
+    names: Sequence[str]
 
+    @abstractmethod
     def __len__(self) -> int:
-        return len(self.x)
+        """N."""
+
+    @abstractmethod
+    def stored(self, index: Tensor) -> Encoded:
+        """The items at `index` (B,) as they are stored; `expand` makes of them what was encoded."""
+
+    @abstractmethod
+    def with_cond(self, cond: Mapping[str, Encoded]) -> Store:
+        """The same items with other conditions."""
 
     def batch(self, index: Tensor) -> Batch:
         """The items at `index` (B,), in [-1, 1] or as int64 tokens, with their conditions."""
-        return Batch(expand(self.x[index], self.spec), cond=self._cond_at(index))
+        return Batch(expand(self.stored(index), self.spec), cond=self._cond_at(index))
 
-    def take(self, index: Tensor) -> Split:
-        """The items at `index`, as a split of their own."""
-        names = [self.names[i] for i in index.tolist()] if self.names else []
-        return Split(self.spec, self.x[index], self._cond_at(index), names)
+    def take(self, index: Tensor) -> Store:
+        """The items at `index`, as a store of their own."""
+        return Selection(self, index)
 
-    def encoded_as(self, spec: TensorSpec, x: Tensor) -> Split:
-        """The same items in another encoding (N, *spec.shape)."""
-        return Split(spec, compact(x, spec), self.cond, self.names)
-
-    def subset(self, num: int, generator: torch.Generator) -> Split:
+    def subset(self, num: int, generator: torch.Generator) -> Store:
         """`num` items drawn without replacement, or all of them in order when there are fewer."""
         if num >= len(self):
             return self
         return self.take(torch.randperm(len(self), generator=generator)[:num])
 
-    def _cond_at(self, index: Tensor) -> dict[str, Tensor]:
-        return {name: values[index] for name, values in self.cond.items()}
+    def chunks(self, size: int = CHUNK) -> Iterator[Encoded]:
+        """All items as they are stored, `size` at a time, in order."""
+        for start in range(0, len(self), size):
+            yield self.stored(torch.arange(start, min(start + size, len(self))))
+
+    def batches(self, size: int = CHUNK) -> Iterator[Batch]:
+        """All items, `size` at a time, in order."""
+        for start in range(0, len(self), size):
+            yield self.batch(torch.arange(start, min(start + size, len(self))))
+
+    def holds_only(self, item: Encoded) -> bool:
+        """Whether every item is this one, given as it is stored, with a batch axis of 1."""
+        return all(_all_equal(chunk, item) for chunk in self.chunks())
+
+    def digest_into(self, digest: hashlib.blake2b, name: str) -> None:
+        """Hash the items and their conditions, chunk by chunk, under the name of the split."""
+        parts = dict(self.spec) if isinstance(self.spec, ProductSpec) else {"": self.spec}
+        for part, spec in parts.items():
+            digest.update(f"{name}{f'.{part}' * bool(part)} {(len(self), *spec.shape)}".encode())
+            for chunk in self.chunks():
+                digest.update(_bytes(chunk[part] if isinstance(chunk, dict) else chunk))
+        for key in sorted(self.cond):
+            values = self.cond[key]
+            named = values if isinstance(values, dict) else {"": values}
+            for part, value in named.items():
+                digest.update(f"{key}{f'.{part}' * bool(part)}".encode())
+                digest.update(_bytes(value))
+
+    def _cond_at(self, index: Tensor) -> dict[str, Any]:
+        return {name: rows(values, index) for name, values in self.cond.items()}
+
+
+class MemoryStore(Store):
+    """Items in memory: `x` (N, *shape) as level indices where the spec has levels; by parts, a dict
+    of such tensors."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        x: Any,
+        cond: Mapping[str, Encoded] | None = None,
+        names: Sequence[str] = (),
+    ) -> None:
+        self.spec, self.x, self.cond, self.names = spec, x, dict(cond or {}), names
+
+    @classmethod
+    def of(cls, spec: Spec, x: Encoded, **about: Any) -> MemoryStore:
+        """A store of items as they are encoded."""
+        return cls(spec, compact(x, spec), **about)
+
+    def __len__(self) -> int:
+        return num_items(self.x)
+
+    def stored(self, index: Tensor) -> Encoded:
+        return rows(self.x, index)
+
+    def chunks(self, size: int = CHUNK) -> Iterator[Encoded]:
+        """Slices, which are not copied."""
+        for start in range(0, len(self), size):
+            yield rows(self.x, slice(start, start + size))
+
+    def take(self, index: Tensor) -> Store:
+        names = [self.names[i] for i in index.tolist()] if self.names else []
+        return MemoryStore(self.spec, rows(self.x, index), self._cond_at(index), names)
+
+    def with_cond(self, cond: Mapping[str, Encoded]) -> Store:
+        return MemoryStore(self.spec, self.x, cond, self.names)
+
+
+class Selection(Store):
+    """The items of a store at `index`, read when they are asked for."""
+
+    def __init__(
+        self, store: Store, index: Tensor, cond: Mapping[str, Encoded] | None = None
+    ) -> None:
+        self.store, self.index, self.spec = store, index, store.spec
+        self.cond = store._cond_at(index) if cond is None else dict(cond)
+        self.names = _At(store.names, index) if store.names else []
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def stored(self, index: Tensor) -> Encoded:
+        return self.store.stored(self.index[index])
+
+    def with_cond(self, cond: Mapping[str, Encoded]) -> Store:
+        return Selection(self.store, self.index, cond)
+
+
+class Joined(Store):
+    """Two stores of one spec, one after the other."""
+
+    def __init__(
+        self, first: Store, second: Store, cond: Mapping[str, Encoded] | None = None
+    ) -> None:
+        self.first, self.second, self.spec = first, second, first.spec
+        both = {name: joined([first.cond[name], second.cond[name]]) for name in first.cond}
+        self.cond = both if cond is None else dict(cond)
+        self.names = _After(first.names, second.names) if first.names else []
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def stored(self, index: Tensor) -> Encoded:
+        own = index < len(self.first)
+        place = torch.cat([own.nonzero()[:, 0], (~own).nonzero()[:, 0]]).argsort()
+        read = [self.first.stored(index[own]), self.second.stored(index[~own] - len(self.first))]
+        return rows(joined(read), place)
+
+    def with_cond(self, cond: Mapping[str, Encoded]) -> Store:
+        return Joined(self.first, self.second, cond)
+
+
+def join(first: Store, second: Store) -> Store:
+    """Stores of one spec one after the other: in memory, where both are."""
+    both = Joined(first, second)
+    if not isinstance(first, MemoryStore) or not isinstance(second, MemoryStore):
+        return both
+    return MemoryStore(first.spec, joined([first.x, second.x]), both.cond, list(both.names))
+
+
+# -- how an item is stored -------------------------------------------------------------------------
 
 
 def storage_dtype(spec: TensorSpec) -> torch.dtype:
-    """The smallest type that holds an item: uint8 up to 256 values, int32 above, float32."""
+    """The smallest type that holds a value: uint8 up to 256, uint16 up to 65,536, int32 above;
+    float32 for continuous ones."""
     count = spec.vocab_size if spec.kind == "token" else spec.levels
     if count is None:
         return torch.float32
-    return torch.uint8 if count <= 256 else torch.int32
+    return torch.uint8 if count <= 256 else torch.uint16 if count <= 65536 else torch.int32
 
 
-def compact(x: Tensor, spec: TensorSpec) -> Tensor:
+def compact(x: Encoded, spec: Spec) -> Any:
     """Encoded items -> how they are stored. `expand` is the inverse."""
+    if isinstance(spec, ProductSpec):
+        assert isinstance(x, dict)
+        return {name: compact(x[name], part) for name, part in spec}
+    assert isinstance(x, Tensor)
     if spec.kind == "real" and spec.levels is not None:
         x = spec.quantise(x)
     return x.to(storage_dtype(spec))
 
 
-def expand(x: Tensor, spec: TensorSpec) -> Tensor:
+def expand(x: Encoded, spec: Spec) -> Any:
     """Stored items -> encoded items: what `Codec.encode` gave."""
+    if isinstance(spec, ProductSpec):
+        assert isinstance(x, dict)
+        return {name: expand(x[name], part) for name, part in spec}
+    assert isinstance(x, Tensor)
     if spec.kind == "token":
         return x.long()
     return x if spec.levels is None else spec.dequantise(x)
 
 
-def digest_splits(spec: TensorSpec, splits: Mapping[str, Split]) -> str:
+def no_items(spec: Spec, count: int = 0) -> Any:
+    """Room for `count` items as they are stored."""
+    if isinstance(spec, ProductSpec):
+        return {name: no_items(part, count) for name, part in spec}
+    return torch.empty(count, *spec.shape, dtype=storage_dtype(spec))
+
+
+def item_bytes(spec: Spec) -> int:
+    """How many bytes one stored item takes."""
+    if isinstance(spec, ProductSpec):
+        return sum(item_bytes(part) for _, part in spec)
+    return spec.num_values * storage_dtype(spec).itemsize
+
+
+def digest_stores(spec: Spec, stores: Mapping[str, Store]) -> str:
     """A hash over the spec, the encoded items and their conditions, split by split."""
     digest = hashlib.blake2b(str(spec.to_json()).encode(), digest_size=16)
-    for name, split in splits.items():
-        digest.update(f"{name} {tuple(split.x.shape)}".encode())
-        digest.update(split.x.numpy().data)
-        for key in sorted(split.cond):
-            digest.update(key.encode() + split.cond[key].numpy().tobytes())
+    for name, store in stores.items():
+        store.digest_into(digest, name)
     return digest.hexdigest()
+
+
+def _bytes(x: Tensor) -> memoryview:
+    data: memoryview = x.contiguous().numpy().data
+    return data
+
+
+def _all_equal(x: Encoded, item: Encoded) -> bool:
+    if isinstance(x, dict):
+        assert isinstance(item, dict)
+        return all(_all_equal(x[name], item[name]) for name in x)
+    assert isinstance(item, Tensor)
+    return bool((x == item).all())
+
+
+class _At(Sequence[str]):
+    """Some of other names."""
+
+    def __init__(self, names: Sequence[str], index: Tensor) -> None:
+        self.names, self.places = names, index
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self.names[i] for i in self.places[number].tolist()]
+        return self.names[int(self.places[number])]
+
+
+class _After(Sequence[str]):
+    """Names, and then others."""
+
+    def __init__(self, first: Sequence[str], second: Sequence[str]) -> None:
+        self.first, self.second = first, second
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        number = number + len(self) * (number < 0)
+        late = number - len(self.first)
+        return self.second[late] if late >= 0 else self.first[number]

@@ -16,7 +16,7 @@ from torch import Tensor
 from morphogen.core.errors import MeasurementError
 from morphogen.core.measurement import Measurement
 from morphogen.core.random import generator, mix_seed
-from morphogen.data.store import Split
+from morphogen.data.store import Store
 from morphogen.evaluation import _closeness as closeness
 from morphogen.evaluation._neighbours import Index, components, merged
 from morphogen.evaluation._views import View, in_chunks
@@ -78,7 +78,7 @@ class Near(NamedTuple):
 class Viewpoint:
     """The training and held-out items in one view: all that does not depend on a model."""
 
-    def __init__(self, view: View, train: Split, held_out: Split, seed: int) -> None:
+    def __init__(self, view: View, train: Store, held_out: Store, seed: int) -> None:
         self.view = view
         draw = generator(mix_seed(seed, 1))
         # A random order: ties go to training and held-out items as their numbers have it.
@@ -226,7 +226,7 @@ class Viewpoint:
             (torch.cat([d for d, _ in each]), torch.cat([n for _, n in each])) for each in found
         ]
 
-    def _keys(self, split: Split, order: Tensor) -> Tensor:
+    def _keys(self, split: Store, order: Tensor) -> Tensor:
         keys = torch.cat(
             [self.view.keys(split.batch(order[part]).x).float() for part in chunks(len(order))]
         )

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from morphogen.core.errors import MeasurementError
 from morphogen.core.measurement import Measurement
-from morphogen.data.store import Split
+from morphogen.data.store import Store
 from morphogen.evaluation._look import Look, Viewpoint
 from morphogen.evaluation._views import views
 
@@ -78,8 +78,8 @@ class Copying:
 
 def copying(
     generated: Tensor,
-    train: Split,
-    held_out: Split,
+    train: Store,
+    held_out: Store,
     features: Callable[[Tensor], Tensor] | None = None,
     *,
     seed: int = 0,
@@ -102,8 +102,8 @@ class Judge:
 
     def __init__(
         self,
-        train: Split,
-        held_out: Split,
+        train: Store,
+        held_out: Store,
         features: Callable[[Tensor], Tensor] | None = None,
         *,
         seed: int = 0,
@@ -119,7 +119,8 @@ class Judge:
                 expected=f"at least {FEWEST} of either",
                 hint="add items to the data, or a test folder",
             )
-        if all(bool((split.x == train.x[:1]).all()) for split in (train, held_out)):
+        item = train.stored(torch.arange(1))
+        if train.holds_only(item) and held_out.holds_only(item):
             raise MeasurementError(
                 "all items are the same: copying cannot be told from learning",
                 found=f"{len(train)} equal training items",

@@ -29,7 +29,7 @@ from morphogen.core.errors import MeasurementError
 from morphogen.core.measurement import Measurement
 from morphogen.core.random import generator, mix_seed
 from morphogen.data.canaries import Canaries
-from morphogen.data.store import Split
+from morphogen.data.store import Store
 from morphogen.evaluation.features import parts
 
 FORGETFUL = 1 / math.log(2)  # bits: the mean exposure of canaries that nothing is remembered of
@@ -93,7 +93,7 @@ def p_value(bits: Tensor, num_references: int) -> float:
 
 
 @torch.no_grad()
-def surprise(model: Any, split: Split, route: str | None, seed: int) -> Tensor:
+def surprise(model: Any, split: Store, route: str | None, seed: int) -> Tensor:
     """The score (N,) of the task `anomaly`, higher for stranger items; the noises are the same for
     every split."""
     anomaly = discover.find("task", "anomaly")

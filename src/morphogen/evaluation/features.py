@@ -35,7 +35,7 @@ from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import cache_folder, read_tensors, write_tensors, write_text
 from morphogen.data.dataset import Data
-from morphogen.data.store import Split
+from morphogen.data.store import Store
 
 BATCH_SIZE = 128
 EPOCHS, FEWEST_STEPS, MOST_STEPS = 20, 150, 1200
@@ -61,7 +61,7 @@ class FeatureExtractor:
         device = self.family.device
         return torch.cat([network.features(x[i].to(device)).cpu() for i in parts(len(x))])
 
-    def features_of(self, split: Split, index: Tensor) -> Tensor:
+    def features_of(self, split: Store, index: Tensor) -> Tensor:
         """Features of the items of a split at `index`."""
         return torch.cat([self.features(split.batch(index[i]).x) for i in parts(len(index))])
 
@@ -156,7 +156,7 @@ def _recipe(data: Data, target: str) -> Recipe:
     )
 
 
-def _train(family: Family, split: Split, num_steps: int, seed: int) -> None:
+def _train(family: Family, split: Store, num_steps: int, seed: int) -> None:
     """AdamW with one cycle of the learning rate, over shuffled epochs."""
     optimizer = torch.optim.AdamW(family.parameters(), lr=2e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -179,7 +179,7 @@ def _train(family: Family, split: Split, num_steps: int, seed: int) -> None:
 
 
 @torch.no_grad()
-def _accuracy(family: Family, split: Split, target: str) -> float:
+def _accuracy(family: Family, split: Store, target: str) -> float:
     network: Any = family
     hits = [
         network.predict(batch.x).argmax(1) == batch.cond[target]
@@ -188,7 +188,7 @@ def _accuracy(family: Family, split: Split, target: str) -> float:
     return float(torch.cat(hits).float().mean()) if hits else math.nan
 
 
-def _clustered(data: Data, seed: int) -> tuple[Split, Split]:
+def _clustered(data: Data, seed: int) -> tuple[Store, Store]:
     """Both splits with the k-means clusters of the training items as their labels."""
     from sklearn.cluster import KMeans
 
@@ -201,18 +201,18 @@ def _clustered(data: Data, seed: int) -> tuple[Split, Split]:
     means.fit(((flat - mean) @ basis).numpy())
     centres = torch.from_numpy(means.cluster_centers_).double()
 
-    def labelled(split: Split) -> Split:
+    def labelled(split: Store) -> Store:
         found = [
             torch.cdist((_flat(split, index) - mean) @ basis, centres).argmin(1)
             for index in parts(len(split))
         ]
         labels = torch.cat(found) if found else torch.empty(0, dtype=torch.long)
-        return Split(split.spec, split.x, {"cluster": labels})
+        return split.with_cond({"cluster": labels})
 
     return labelled(data.train), labelled(data.test)
 
 
-def _flat(split: Split, index: Tensor) -> Tensor:
+def _flat(split: Store, index: Tensor) -> Tensor:
     """Items as vectors: tokens by which of them stand where."""
     x = split.batch(index).x
     if split.spec.kind == "token":

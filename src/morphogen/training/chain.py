@@ -15,7 +15,7 @@ two thirds where there are two stages. Options of [train] are for all stages, th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.schema import options
 from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data
+from morphogen.data.views import Suits
 from morphogen.training.checkpoint import FOLDER
 from morphogen.training.options import Budget, TrainOptions
 from morphogen.training.session import Session, check_unchanged
@@ -62,6 +63,22 @@ class Chain:
 def families_of(name: str) -> list[str]:
     """The families of a chain, the first one first; of a single family, itself."""
     return name.split("+")
+
+
+def suits(recipe: Recipe) -> Suits:
+    """What the family of a recipe, of a chain the first, has against a spec: for `load`."""
+    family: Any = discover.find("family", _names(recipe)[0])
+    refusal: Suits = getattr(family, "refusal", family.refuses)
+    return refusal
+
+
+def suits_model(bundle: Bundle) -> Suits:
+    """What a trained model has against a spec: that it is not the one it was trained on."""
+
+    def refusal(spec: Any, conditions: Mapping[str, Any]) -> str | None:
+        return None if spec == bundle.codec.spec else f"it was trained on {bundle.codec.spec}"
+
+    return refusal
 
 
 def stage_folders(out: Path) -> list[Path]:
@@ -150,7 +167,7 @@ def part_of(budget: Budget, share: float) -> str:
 
 
 def _names(recipe: Recipe) -> list[str]:
-    return families_of(str(recipe.family.get("name", "")))
+    return families_of(str(recipe.family.get("name", "flow_matching")))
 
 
 def _folders(out: Path, recipe: Recipe) -> list[Path]:

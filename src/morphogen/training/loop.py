@@ -23,7 +23,7 @@ from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family
 from morphogen.core.random import ShardedGenerator, mix_seed
 from morphogen.core.storage import below
-from morphogen.data.store import Split
+from morphogen.data.store import Store
 from morphogen.training.distributed import Processes
 from morphogen.training.optimizer import NonFinite, PhaseUpdate
 from morphogen.training.options import TrainOptions
@@ -73,7 +73,7 @@ class Run:
     """A family in training: its data, optimizers, average and state."""
 
     def __init__(
-        self, family: Family, split: Split, options: TrainOptions, device: torch.device
+        self, family: Family, split: Store, options: TrainOptions, device: torch.device
     ) -> None:
         self.processes = Processes.join(device)
         self.check_batch(options, len(split))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from morphogen.core.batch import Batch
 from morphogen.core.random import mix_seed
-from morphogen.data.store import Split
+from morphogen.data.store import Store
 from morphogen.training.loop import Log, Run
 from morphogen.training.watch import progress_of
 
@@ -42,7 +42,7 @@ class Probe:
     data_diversity  root of the mean squared difference between training items, once
     """
 
-    def __init__(self, run: Run, held_out: Split, share: float = SHARE) -> None:
+    def __init__(self, run: Run, held_out: Store, share: float = SHARE) -> None:
         self.run, self.share = run, share
         # An item costs about a third of its training; in a short run that allows for fewer items.
         trained_on = (run.schedule.num_steps or 10**9) * run.options.batch_size
@@ -173,7 +173,7 @@ class Probe:
             return {}
         return {"weight_change": float((now - before).norm() / before.norm().clamp(min=1e-30))}
 
-    def _batch(self, split: Split) -> Batch:
+    def _batch(self, split: Store) -> Batch:
         return split.batch(torch.arange(len(split)))
 
 

@@ -77,10 +77,15 @@ def sessions(
         wanted = _with_arguments(wanted, family, backbone, budget, seed).with_settings(settings)
     if data is None:
         raise TrainingError("there is no data to train on", hint="morphogen train photos/")
-    loaded = data if isinstance(data, Data) else load(data, **wanted.reading)
-    source, bundle = loaded.about()["source"], None
-    if through is not None:
-        bundle = through if isinstance(through, Bundle) else Bundle.open(through)
+    bundle = through if isinstance(through, Bundle) or through is None else Bundle.open(through)
+    suits = chain.suits_model(bundle) if bundle else chain.suits(wanted)
+    loaded = data if isinstance(data, Data) else load(data, **wanted.reading, suits=suits)
+    if view := isinstance(data, Data) and wanted.reading.get("view"):
+        loaded = loaded.in_view(view)
+    elif isinstance(data, Data):
+        loaded = loaded.suited(suits)
+    source = loaded.about()["source"]
+    if bundle is not None:
         loaded = in_latents(loaded, bundle)
     folder = _existing(out) if resume else _new_folder(out, wanted)
     asked = Chain(wanted, source, str(bundle.path) if bundle and bundle.path else None)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,21 +21,20 @@ from torch import Tensor
 
 from morphogen.core.bundle import SAMPLE_BATCH, Bundle, describe, rebuild
 from morphogen.core.capability import CanReconstruct, missing
-from morphogen.core.codec import Codec, Item, Report
+from morphogen.core.codec import Codec, Item
 from morphogen.core.codec_storage import codec_tensors
 from morphogen.core.errors import DataError, RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.recipe import Recipe
 from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import below
+from morphogen.wrappers._around import CodecAround
 
 LEAST_STD = 1e-4  # of a channel: below it the model does not use the channel, and noise would grow
 
 
-class LatentCodec(Codec):
+class LatentCodec(CodecAround):
     """Encodes items to the latents of a trained model. Puts that model in evaluation mode."""
-
-    inner: Codec
 
     def __init__(self, inner: Codec, model: Family, recipe: Recipe) -> None:
         if lacking := missing(model, CanReconstruct):
@@ -45,11 +43,11 @@ class LatentCodec(Codec):
                 expected="a model that encodes and decodes",
                 hint="train --family vae (real latents) or --family vq_vae (tokens) first",
             )
-        self.inner, self.model, self.recipe = inner, model.eval(), recipe
+        super().__init__(inner)
+        self.model, self.recipe = model.eval(), recipe
         coder: Any = model
         latent_spec: TensorSpec = coder.latent_spec
         self.spec = replace(latent_spec, levels=None)
-        self.suffix = inner.suffix  # type: ignore[misc]
         self.mean = torch.zeros(latent_spec.channels)
         self.std = torch.ones(latent_spec.channels)
         self.is_fitted = False
@@ -64,7 +62,11 @@ class LatentCodec(Codec):
     def fit(self, items: Iterable[Item]) -> LatentCodec:
         """Measure mean and standard deviation of every channel. The inner codec stays as it is."""
         encoded = (self.inner.encode_many(chunk) for chunk in _chunks(items))
-        return self.measure(self.latents(encoded))
+        return self.learn(encoded)
+
+    def learn(self, batches: Iterable[Any]) -> LatentCodec:
+        """`fit`, on items as the inner codec encodes them, batch by batch."""
+        return self.measure(self.latents(batches))
 
     def measure(self, z: Tensor) -> LatentCodec:
         """Take mean and standard deviation of every channel from raw latents (N, *shape)."""
@@ -98,6 +100,10 @@ class LatentCodec(Codec):
         coder: Any = self.model
         encoded = [coder.encode(x.to(self.model.device)).cpu() for x in batches]
         return torch.cat(encoded) if encoded else torch.empty(0, *self.spec.shape)
+
+    def recoded(self, batches: Iterable[Any]) -> Iterator[Tensor]:
+        """Items as the inner codec encodes them, batch by batch -> as this one does."""
+        return (self.standardised(self.latents([x])) for x in batches)
 
     def standardised(self, z: Tensor) -> Tensor:
         """Raw latents to zero mean and unit variance per channel; tokens as they are."""
@@ -133,28 +139,6 @@ class LatentCodec(Codec):
         for name, tensor in sorted(self.model.state_dict().items()):
             hashed.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
         return hashed.hexdigest()
-
-    # -- what the inner codec knows ----------------------------------------------------------------
-    @classmethod
-    def recognises(cls, source: Path | str) -> str | None:
-        """Never: a latent codec is asked for with `--through BUNDLE`."""
-        return None
-
-    def read(self, source: Path | str, report: Report) -> Iterator[Item]:
-        """The items of `source`, as the inner codec reads them."""
-        return self.inner.read(source, report)
-
-    def read_inputs(self, source: Path | str) -> list[Item]:
-        """The items of a task's input, as the inner codec reads them."""
-        return self.inner.read_inputs(source)
-
-    def write(self, values: Sequence[Any], path: Path, columns: int | None = None) -> Path:
-        """Write raw values as the inner codec does."""
-        return self.inner.write(values, path, columns)
-
-    def write_map(self, values: Sequence[Any], positions: Tensor, path: Path) -> Path:
-        """Draw a map as the inner codec does."""
-        return self.inner.write_map(values, positions, path)
 
     # -- disk --------------------------------------------------------------------------------------
 
