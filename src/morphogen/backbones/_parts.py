@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from morphogen.core.errors import RecipeError
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 
 CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -30,9 +31,10 @@ def is_vector(spec: TensorSpec) -> bool:
     return spec.layout == "vector" or not spec.space
 
 
-def refuses_output(out_spec: TensorSpec) -> str | None:
+def refuses_output(out_spec: Spec) -> str | None:
     """The reason that holds for every backbone: outputs are real."""
-    if out_spec.kind == "real":
+    outputs = out_spec.parts.values() if isinstance(out_spec, ProductSpec) else [out_spec]
+    if all(each.kind == "real" for each in outputs):
         return None
     return f"outputs are real: ask for logits, spec.with_channels({out_spec.vocab_size})"
 
@@ -153,11 +155,16 @@ class Attention(nn.Module):
         return query, key, value
 
     def forward(
-        self, x: Tensor, rotation: tuple[Tensor, Tensor] | None = None, causal: bool = False
+        self,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor] | None = None,
+        causal: bool = False,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
+        """(B, N, D) -> (B, N, D). What is not real by the `mask` (B, N) is not looked at."""
         query, key, value = self.project(x, rotation)
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+        seen = None if mask is None else mask[:, None, None]  # (B, 1, 1, N)
+        mixed = F.scaled_dot_product_attention(query, key, value, seen, is_causal=causal)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 
@@ -199,33 +206,55 @@ def check_heads(model_dim: int, num_heads: int | None) -> int:
 
 
 class VectorStem(nn.Module):
-    """Any item -> (B, D): real values flattened, tokens embedded one by one."""
+    """Any item -> (B, D): real values flattened, tokens embedded one by one, parts summed."""
 
-    def __init__(self, spec: TensorSpec, dim: int) -> None:
+    def __init__(self, spec: Spec, dim: int) -> None:
         super().__init__()
+        self.names: tuple[str, ...] = ()
+        if isinstance(spec, ProductSpec):
+            # Each part keeps its variance, and so does their mean over the root of their number.
+            self.names = tuple(spec.parts)
+            self.parts = nn.ModuleList(VectorStem(part, dim) for _, part in spec)
+            return
         self.embed, width = None, 1
         if spec.kind == "token":
             width = min(dim, 32)
             self.embed = nn.Embedding(spec.vocab_size or 1, width)
         self.project = linear(spec.num_values * width, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, *shape) -> (B, D)."""
+    def forward(self, x: Any) -> Tensor:
+        """(B, *shape), or parts by name, -> (B, D)."""
+        if self.names:
+            pairs = zip(self.names, self.parts, strict=True)
+            total = torch.stack([stem(x[name]) for name, stem in pairs]).sum(0)
+            return total / math.sqrt(len(self.names))
         x = x if self.embed is None else self.embed(x)
         return self.project(x.reshape(len(x), -1))
 
 
 class VectorHead(nn.Module):
-    """(B, D) -> an item (B, *shape)."""
+    """(B, D) -> an item (B, *shape), or parts by name."""
 
-    def __init__(self, dim: int, spec: TensorSpec) -> None:
+    def __init__(self, dim: int, spec: Spec) -> None:
         super().__init__()
-        self.shape = spec.shape
+        self.parts: dict[str, tuple[int, ...]] = {}
+        self.shape: tuple[int, ...] = ()
+        if isinstance(spec, ProductSpec):
+            self.parts = {name: part.shape for name, part in spec}
+        else:
+            self.shape = spec.shape
         self.project = linear(dim, spec.num_values, gain=HEAD_GAIN)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, D) -> (B, *shape)."""
-        return self.project(x).unflatten(1, self.shape)
+    def forward(self, x: Tensor) -> Any:
+        """(B, D) -> (B, *shape), or parts by name."""
+        values = self.project(x)
+        if not self.parts:
+            return values.unflatten(1, self.shape)
+        split = values.split([math.prod(shape) for shape in self.parts.values()], dim=1)
+        return {
+            name: value.reshape(len(value), *shape)
+            for (name, shape), value in zip(self.parts.items(), split, strict=True)
+        }
 
 
 class GridStem(nn.Module):
@@ -235,15 +264,18 @@ class GridStem(nn.Module):
         self, spec: TensorSpec, dim: int, factor: Sequence[int], kernel_size: int = 1
     ) -> None:
         super().__init__()
-        self.embed, channels = None, spec.channels
+        self.spec, self.embed, channels = spec, None, spec.channels
         if spec.kind == "token":
             channels = dim
             self.embed = nn.Embedding(spec.vocab_size or 1, dim)
         self.down = Downsample(channels, dim, factor, kernel_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *shape) -> (B, D, *coarse)."""
-        return self.down(x if self.embed is None else self.embed(x).movedim(-1, 1))
+        """(B, *shape) -> (B, D, *coarse); padding is zero, as what lies beyond the border."""
+        if self.embed is None:
+            return self.down(x)
+        mask, h = self.spec.mask(x), self.embed(x)  # (B, L), (B, *space, D)
+        return self.down((h if mask is None else h * mask[..., None]).movedim(-1, 1))
 
 
 class Downsample(nn.Module):
@@ -318,6 +350,13 @@ def crop(x: Tensor, space: Sequence[int]) -> Tensor:
     for axis, size in enumerate(space, start=2):
         x = x.narrow(axis, 0, min(size, x.shape[axis]))
     return x
+
+
+def mean_of_real(h: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean over positions (B, N, D) -> (B, D), of those that are real by the mask (B, N)."""
+    if mask is None:
+        return h.mean(1)
+    return (h * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
 def like_space(features: Tensor, x: Tensor) -> Tensor:

@@ -13,22 +13,26 @@ Legend: B batch, D model dimension.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from morphogen.backbones._parts import Modulation, VectorHead, VectorStem, linear, refuses_output
 from morphogen.core.backbone import Backbone
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import Spec
 
 
 class MLP(Backbone):
     """A residual multilayer perceptron: any spec to any spec, positions flattened."""
 
+    takes_parts = True
+
     def __init__(
         self,
-        in_spec: TensorSpec,
-        out_spec: TensorSpec,
+        in_spec: Spec,
+        out_spec: Spec,
         cond_dim: int = 0,
         causal: bool = False,
         *,
@@ -44,13 +48,13 @@ class MLP(Backbone):
         self.head = VectorHead(model_dim, out_spec)
 
     @classmethod
-    def refuses(cls, in_spec: TensorSpec, out_spec: TensorSpec, causal: bool = False) -> str | None:
+    def refuses(cls, in_spec: Spec, out_spec: Spec, causal: bool = False) -> str | None:
         """Everything fits but a causal order, of which flattened positions have none."""
         if causal:
             return "an MLP sees all positions at once and cannot be causal: use transformer or rnn"
         return refuses_output(out_spec)
 
-    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Any, cond: Tensor | None = None) -> Any:
         """(B, *in), (B, cond_dim) -> (B, *out)."""
         h = self.stem(x)  # (B, D)
         for block in self.blocks:

@@ -23,6 +23,7 @@ from morphogen.backbones._parts import (
     VectorStem,
     is_vector,
     linear,
+    mean_of_real,
     refuses_output,
 )
 from morphogen.core.backbone import Backbone
@@ -104,7 +105,8 @@ class RNN(Backbone):
         """(B, *in), (B, cond_dim) -> (B, *out). A causal network also takes shorter sequences."""
         h, _ = self.recurrent(self._inputs(x, cond), self._start(cond))  # (B, L, D or 2D)
         if is_vector(self.out_spec):
-            return self.head(h.mean(1))
+            mask = None if is_vector(self.in_spec) else self.in_spec.mask(x)
+            return self.head(mean_of_real(h, mask))
         out = self.head(h).unflatten(-1, (self.out_spec.channels, -1))  # (B, L, C, rest)
         return out.transpose(1, 2).reshape(
             len(x), self.out_spec.channels, -1, *self.out_spec.space[1:]

@@ -36,6 +36,7 @@ from morphogen.backbones._parts import (
     depth_to_space,
     is_vector,
     linear,
+    mean_of_real,
     normalise,
     patch_factor,
     refuses_output,
@@ -123,16 +124,17 @@ class Transformer(Backbone):
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         """(B, *in), (B, cond_dim) -> (B, *out). A causal network also takes shorter sequences."""
         h, context = self._tokens(x, cond)  # (B, N, D)
+        mask = None if self.from_vector else self.in_spec.mask(x)
         rotation = self.cos[: h.shape[1]], self.sin[: h.shape[1]]
         # Gradient penalties differentiate twice with respect to the input of a critic, which only
         # the plain form of attention allows.
         penalised = self.to_vector and x.requires_grad and torch.is_grad_enabled()
         with sdpa_kernel(SDPBackend.MATH) if penalised else contextlib.nullcontext():
             for block in self.blocks:
-                h = block(h, context, rotation, self.causal)
+                h = block(h, context, rotation, self.causal, mask)
         h = self._normalised(h, context)
         if self.to_vector:
-            return self.head(h.mean(1))
+            return self.head(mean_of_real(h, mask))
         grid = (h.shape[1],) if len(self.grid) == 1 else self.grid
         out = self.head(h).movedim(1, -1).unflatten(-1, grid)  # (B, C prod(factor), *grid)
         return crop(depth_to_space(out, self.out_factor), self.out_spec.space)
@@ -188,11 +190,16 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout_prob)
 
     def forward(
-        self, h: Tensor, context: Tensor | None, rotation: tuple[Tensor, Tensor], causal: bool
+        self,
+        h: Tensor,
+        context: Tensor | None,
+        rotation: tuple[Tensor, Tensor],
+        causal: bool,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """(B, N, D) -> (B, N, D)."""
         scale, shift, gate, *rest = self.modulation(context)
-        mixed = self.attention(modulate(normalise(h, -1), scale, shift), rotation, causal)
+        mixed = self.attention(modulate(normalise(h, -1), scale, shift), rotation, causal, mask)
         h = torch.addcmul(h, gate[:, None], self.dropout(mixed))
         return self._feed_forward(h, *rest)
 

@@ -128,7 +128,7 @@ def _why_not(name: str, data: Data) -> str | None:
     if lacking := missing(discover.find("family", stages[-1]), CanSample):
         return f"it draws no items (no {', '.join(lacking)})"
     if len(stages) == 1:
-        refusal = discover.find("family", name).refuses(data.spec, data.conditions)
+        refusal = discover.find("family", name).refusal(data.spec, data.conditions)
         return None if refusal is None else str(refusal.message)
     try:
         stage_recipes(recipe, data)

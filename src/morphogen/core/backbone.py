@@ -1,4 +1,4 @@
-"""The contract of the backbone axis: a network from one TensorSpec to another.
+"""The contract of the backbone axis: a network from one spec to another.
 
 A family never names a network. It receives a `BuildBackbone` and asks it for what it needs: a
 denoiser (grid to the same grid), an encoder (grid to vector), a decoder (vector to grid), a critic,
@@ -7,13 +7,13 @@ a causal sequence model. One MLP, U-Net or transformer file therefore serves eve
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from morphogen.core.errors import RefusedPair
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import ProductSpec, Spec
 
 
 class Backbone(nn.Module):
@@ -26,19 +26,29 @@ class Backbone(nn.Module):
     Subclasses take `(in_spec, out_spec, cond_dim, causal, *, hyperparameters...)`.
     """
 
+    takes_parts: ClassVar[bool] = False  # items of a ProductSpec, as inputs and as outputs
+
     def __init__(
-        self, in_spec: TensorSpec, out_spec: TensorSpec, cond_dim: int = 0, causal: bool = False
+        self, in_spec: Any, out_spec: Any, cond_dim: int = 0, causal: bool = False
     ) -> None:
         super().__init__()
         self.in_spec, self.out_spec = in_spec, out_spec
         self.cond_dim, self.causal = cond_dim, causal
 
     @classmethod
-    def refuses(cls, in_spec: TensorSpec, out_spec: TensorSpec, causal: bool = False) -> str | None:
-        """Why this network cannot map `in_spec` to `out_spec`; None when it can."""
+    def refuses(cls, in_spec: Any, out_spec: Any, causal: bool = False) -> str | None:
+        """What a kind of network has against mapping `in_spec` to `out_spec`; see `refusal`."""
         return None
 
-    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+    @classmethod
+    def refusal(cls, in_spec: Spec, out_spec: Spec, causal: bool = False) -> str | None:
+        """Why this network cannot map `in_spec` to `out_spec`; None when it can."""
+        has_parts = isinstance(in_spec, ProductSpec) or isinstance(out_spec, ProductSpec)
+        if has_parts and not cls.takes_parts:
+            return "the items have several parts: use mlp"
+        return cls.refuses(in_spec, out_spec, causal)
+
+    def forward(self, x: Any, cond: Tensor | None = None) -> Any:
         """(B, *in), (B, cond_dim) -> (B, *out)."""
         raise NotImplementedError
 
@@ -63,10 +73,10 @@ class BuildBackbone:
         self.backbone, self.hyperparameters = backbone, hyperparameters
 
     def __call__(
-        self, in_spec: TensorSpec, out_spec: TensorSpec, cond_dim: int = 0, causal: bool = False
+        self, in_spec: Spec, out_spec: Spec, cond_dim: int = 0, causal: bool = False
     ) -> Backbone:
         """A network in_spec -> out_spec. Raises `RefusedPair` where this kind cannot."""
-        reason = self.backbone.refuses(in_spec, out_spec, causal)
+        reason = self.backbone.refusal(in_spec, out_spec, causal)
         if reason:
             raise RefusedPair(
                 f"the backbone {self.backbone.__name__} does not fit: {reason}",

@@ -47,3 +47,13 @@ class Batch:
 
         cond = {name: value[index] for name, value in self.cond.items()}
         return Batch(some(self.x), some(self.mask), cond, some(self.weight))
+
+    def mean_over_values(self, error: Tensor) -> Tensor:
+        """The mean of a quantity (B, *) over the values of each item that are real, each counted by
+        its weight: (B,). For items of one tensor."""
+        if self.mask is None and self.weight is None:
+            return error.flatten(1).mean(1)
+        weight = torch.ones_like(error) if self.weight is None else self.weight.expand_as(error)
+        real = torch.ones_like(error) if self.mask is None else self.mask.expand_as(error).to(error)
+        total = (error * weight * real).flatten(1).sum(1)
+        return total / real.flatten(1).sum(1).clamp(min=1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
 from morphogen.core.errors import RefusedPair
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 
 
 class Update(Protocol):
@@ -71,28 +71,56 @@ class Family(nn.Module):
     progress: float = 0.0
     # False where the loss needs gradients of gradients, which compiled networks do not have.
     compiles: ClassVar[bool] = True
+    # What it can do with data beyond plain tensors of one size: "parts" (a `ProductSpec`),
+    # "lengths" (items that end early), "columns" (positions with vocabularies of their own),
+    # "weights" (a loss in which values count differently).
+    takes: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
-        self, spec: TensorSpec, conditions: Mapping[str, TensorSpec], backbone: BuildBackbone
+        self, spec: Any, conditions: Mapping[str, TensorSpec], backbone: BuildBackbone
     ) -> None:
         super().__init__()
-        refusal = self.refuses(spec, conditions)
+        refusal = self.refusal(spec, conditions)
         if refusal is not None:
             raise refusal
         self.spec, self.conditions = spec, dict(conditions)
+        if spec.is_ragged:  # how many values of an item are real, on average: see `per_value`
+            self.usual_values: Tensor
+            self.register_buffer("usual_values", torch.tensor(float(spec.num_values)))
 
     @classmethod
-    def refuses(cls, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
+    def refusal(cls, spec: Spec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
         """None when the family can learn data of `spec`; else why not, and what to use instead."""
+        asked = {
+            "parts": (isinstance(spec, ProductSpec), "items of several parts"),
+            "lengths": (spec.is_ragged, "items that differ in length"),
+            "columns": (
+                isinstance(spec, TensorSpec) and spec.sizes is not None,
+                "columns with vocabularies of their own",
+            ),
+        }
+        for name, (needed, what) in asked.items():
+            if needed and name not in cls.takes:
+                return RefusedPair(
+                    f"{cls.__name__} does not learn {what}",
+                    found=str(spec),
+                    hint="another view of the data, --set modality.view=flat where it has one; or "
+                    "a chain that learns a code first: --family autoencoder+flow_matching",
+                )
+        return cls.refuses(spec, conditions)
+
+    @classmethod
+    def refuses(cls, spec: Any, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
+        """What a family has to say against data of `spec` beyond what it `takes`; see `refusal`."""
         return None
 
     @classmethod
-    def train_defaults_for(cls, spec: TensorSpec) -> dict[str, Any]:
+    def train_defaults_for(cls, spec: Any) -> dict[str, Any]:
         """`train_defaults`, or what data of `spec` calls for instead."""
         return cls.train_defaults
 
     @classmethod
-    def backbone_for(cls, spec: TensorSpec) -> str:
+    def backbone_for(cls, spec: Spec) -> str:
         """The backbone taken when the recipe names none."""
         has_positions = bool(spec.space) and spec.layout != "vector"
         return cls.default_backbone if has_positions else "mlp"
@@ -104,6 +132,29 @@ class Family(nn.Module):
         """See one large batch after training, with the weights that are kept: settle what only a
         trained model tells. Takes about as long as training on `worth` items; numbers to log."""
         return {}
+
+    def check_batch(self, batch: Batch) -> None:
+        """Raise `RefusedPair` for a batch that has weights where the loss has none."""
+        if batch.weight is not None and "weights" not in self.takes:
+            raise RefusedPair(
+                f"the loss of {type(self).__name__} counts all values alike",
+                found="a batch with weights",
+                hint="--family autoregressive, vae or flow_matching",
+            )
+
+    def see_lengths(self, x: Any) -> None:
+        """Note how many values of items (N, *) are real, on average. Call it from `prepare`."""
+        if self.spec.is_ragged:
+            self.usual_values.fill_(float(self.spec.num_real(x).mean()))
+
+    def per_value(self, nats: Tensor) -> Tensor:
+        """Nats per item to bits per value: (B,) -> (B,).
+
+        Where items differ in length, all are divided by the usual one, and not each by its own:
+        every value then counts the same, and long items are not learned less than short ones.
+        """
+        values = self.usual_values if self.spec.is_ragged else self.spec.num_values
+        return nats / (values * math.log(2))
 
     def loss(
         self, batch: Batch, phase: str, generator: torch.Generator

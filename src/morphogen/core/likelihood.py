@@ -3,17 +3,22 @@
 A decoder emits `params` of `likelihood.param_spec`: the spec's shape with `params_per_value` times
 as many channels. For tokens the channel axis is the vocabulary: logits are (B, V, *shape).
 
-All `log_prob` are in nats, one per value, shaped like `x`: `item_log_prob` sums them, a task may
-show them as a map. For data with `levels` they are log *probabilities* of the discrete value, so
-bits per dimension compare between families:  bits/dim = -log_prob(x) / (D ln 2).
+All `log_prob` are in nats, one per value, shaped like `x`: `item_log_prob` sums those of real
+values, a task may show them as a map. For data with `levels` they are log *probabilities* of the
+discrete value, so bits per dimension compare between families:
 
-Legend: B batch, C channels, K mixture components, V vocabulary, * any axes.
+    bits/dim = -log_prob(x) / (R ln 2),   R the real values of x, padding not counted.
+
+An item of parts has the product of their likelihoods, each by its own kind: `Joint`.
+
+Legend: B batch, C channels, K mixture components, L length, V vocabulary, * any axes.
 """
 
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +26,9 @@ from torch import Tensor, nn
 
 from morphogen.core.errors import RecipeError, did_you_mean
 from morphogen.core.random import categorical, rand, randn
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 
+NEVER = -1e9  # nats, of a token that a position cannot hold: finite, and as good as impossible
 LikelihoodName = Literal["auto", "gaussian", "bernoulli", "categorical", "discretised_logistic"]
 
 
@@ -31,31 +37,35 @@ class Likelihood(nn.Module):
 
     params_per_value: int = 1
 
-    def __init__(self, spec: TensorSpec) -> None:
+    def __init__(self, spec: Any) -> None:
         super().__init__()
         self.spec = spec
 
     @property
-    def param_spec(self) -> TensorSpec:
-        """What a decoder must emit."""
+    def param_spec(self) -> Any:
+        """What a decoder must emit: a spec, of parts where the data has parts."""
         return self.spec.with_channels(self.spec.channels * self.params_per_value)
 
-    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+    def log_prob(self, params: Any, x: Any) -> Any:
         """log p(x | params) in nats, one per value: x's shape."""
         raise NotImplementedError
 
-    def item_log_prob(self, params: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """log p of each whole item, (B,); values where `mask` is False do not count."""
+    def item_log_prob(self, params: Any, x: Any, mask: Any = None, weight: Any = None) -> Tensor:
+        """log p of each whole item, (B,). Padding does not count, nor what `mask` says is none of
+        the data; each value counts `weight` times."""
         log_prob = self.log_prob(params, x)
-        if mask is not None:
-            log_prob = torch.where(mask, log_prob, torch.zeros_like(log_prob))
-        return log_prob.flatten(1).sum(1)
+        for real in (self.spec.mask(x), mask):
+            if real is not None:
+                log_prob = torch.where(real, log_prob, torch.zeros_like(log_prob))
+        if weight is not None:
+            log_prob = log_prob * weight
+        return log_prob.reshape(len(log_prob), -1).sum(1)
 
-    def mean(self, params: Tensor) -> Tensor:
+    def mean(self, params: Any) -> Any:
         """E[x | params] (for tokens: the most probable one), shaped like x."""
         raise NotImplementedError
 
-    def sample(self, params: Tensor, generator: torch.Generator) -> Tensor:
+    def sample(self, params: Any, generator: torch.Generator) -> Any:
         """One draw, shaped like x."""
         raise NotImplementedError
 
@@ -126,11 +136,18 @@ class Bernoulli(Likelihood):
 
 
 class Categorical(Likelihood):
-    """p(x = v) = softmax(logits)_v, for tokens. Params are logits (B, V, *shape)."""
+    """p(x = v) = softmax(logits)_v, for tokens. Params are logits (B, V, *shape).
+
+    A position that holds only some of the tokens (`spec.sizes`) never gives another. Where items
+    have ends, what is drawn is written in the canonical way.
+    """
 
     def __init__(self, spec: TensorSpec) -> None:
         super().__init__(spec)
         self.params_per_value = spec.vocab_size or 1
+        allowed = spec.allowed
+        self.never: Tensor | None  # (V, L)
+        self.register_buffer("never", None if allowed is None else ~allowed.T, persistent=False)
 
     @property
     def param_spec(self) -> TensorSpec:
@@ -138,13 +155,17 @@ class Categorical(Likelihood):
         return TensorSpec("real", shape, layout=self.spec.layout)
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
-        return -F.cross_entropy(params, x, reduction="none")
+        return -F.cross_entropy(self._possible(params), x, reduction="none")
 
     def mean(self, params: Tensor) -> Tensor:
-        return params.argmax(1)
+        return self.spec.canonical(self._possible(params).argmax(1))
 
     def sample(self, params: Tensor, generator: torch.Generator) -> Tensor:
-        return categorical(params.movedim(1, -1), generator)
+        drawn = categorical(self._possible(params).movedim(1, -1), generator)
+        return self.spec.canonical(drawn)
+
+    def _possible(self, params: Tensor) -> Tensor:
+        return params if self.never is None else params.masked_fill(self.never, NEVER)
 
 
 class DiscretisedLogistic(Likelihood):
@@ -211,6 +232,55 @@ class DiscretisedLogistic(Likelihood):
         return F.log_softmax(log_pi, dim=1), mu + centres, log_s.clamp(max=3.0)
 
 
+class Joint(Likelihood):
+    """Parts that are independent given the parameters: log p(x) = sum of log p(part).
+
+    Parameters, values and log-probabilities are dicts by part.
+    """
+
+    def __init__(self, spec: ProductSpec) -> None:
+        super().__init__(spec)
+        # A list: names of columns hold dots, which names of modules must not.
+        self.likelihoods = nn.ModuleList(build_likelihood(part) for _, part in spec)
+
+    @property
+    def of_parts(self) -> dict[str, Likelihood]:
+        """Each part's own."""
+        return dict(zip(self.spec.parts, self.likelihoods, strict=True))  # type: ignore[arg-type]
+
+    @property
+    def param_spec(self) -> ProductSpec:
+        return ProductSpec({name: each.param_spec for name, each in self.of_parts.items()})
+
+    def log_prob(self, params: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: each.log_prob(params[name], x[name]) for name, each in self.of_parts.items()}
+
+    def item_log_prob(
+        self,
+        params: Mapping[str, Tensor],
+        x: Mapping[str, Tensor],
+        mask: Mapping[str, Tensor] | None = None,
+        weight: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        real, total = self.spec.mask(x), []
+        for name, each in self.of_parts.items():
+            own = None if mask is None else mask.get(name)
+            if real[name] is not None:
+                own = real[name] if own is None else real[name] & own
+            counts = None if weight is None else weight.get(name)
+            total.append(each.item_log_prob(params[name], x[name], own, counts))
+        return torch.stack(total).sum(0)
+
+    def mean(self, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        found = {name: each.mean(params[name]) for name, each in self.of_parts.items()}
+        return self.spec.canonical(found)
+
+    def sample(self, params: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        of = self.of_parts
+        drawn = {name: each.sample(params[name], generator) for name, each in of.items()}
+        return self.spec.canonical(drawn)
+
+
 _BY_NAME: dict[str, type[Likelihood]] = {
     "gaussian": Gaussian,
     "bernoulli": Bernoulli,
@@ -219,12 +289,21 @@ _BY_NAME: dict[str, type[Likelihood]] = {
 }
 
 
-def build_likelihood(spec: TensorSpec, name: str = "auto") -> Likelihood:
+def build_likelihood(spec: Spec, name: str = "auto") -> Likelihood:
     """The likelihood for `spec`; "auto" takes the one that the kind of data calls for.
 
     Tokens: categorical. Two levels: Bernoulli. Several levels: discretised logistic mixture.
-    Continuous: Gaussian. Raises `RecipeError` for a name that does not exist.
+    Continuous: Gaussian. Parts: each its own. Raises `RecipeError` for a name that does not exist.
     """
+    if isinstance(spec, ProductSpec):
+        if name != "auto":
+            raise RecipeError(
+                "items of parts have a likelihood for each part, by its kind",
+                found=name,
+                expected="auto",
+                hint="--set family.likelihood=auto",
+            )
+        return Joint(spec)
     if name == "auto":
         if spec.kind == "token":
             name = "categorical"
@@ -248,9 +327,14 @@ def build_likelihood(spec: TensorSpec, name: str = "auto") -> Likelihood:
     return _BY_NAME[name](spec)
 
 
-def bits_per_dim(log_prob: Tensor, spec: TensorSpec) -> Tensor:
-    """-log_prob / (D ln 2): nats per item to bits per value."""
-    return -log_prob / (spec.num_values * math.log(2))
+def bits_per_dim(log_prob: Tensor, spec: Spec, x: Any = None) -> Tensor:
+    """-log_prob / (R ln 2): nats per item (B,) to bits per real value of items x (B, *).
+
+    Without `x`, or where all items are of one length, R is the number of values in an item.
+    """
+    if x is None or not spec.is_ragged:
+        return -log_prob / (spec.num_values * math.log(2))
+    return -log_prob / (spec.num_real(x).clamp(min=1).to(log_prob) * math.log(2))
 
 
 def _softplus_inverse(y: float) -> Tensor:

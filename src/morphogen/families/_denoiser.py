@@ -49,6 +49,7 @@ class Denoiser(Family, DenoiserSampling):
     """
 
     default_backbone = "unet"
+    takes = frozenset({"weights"})
     finish_share = 0.02
     train_defaults = {
         "optimizer": "muon",

@@ -34,22 +34,23 @@ from morphogen.core.batch import Batch
 from morphogen.core.conditioning import check_conditions
 from morphogen.core.errors import RecipeError
 from morphogen.core.family import Family
-from morphogen.core.likelihood import LikelihoodName, bits_per_dim, build_likelihood
+from morphogen.core.likelihood import LikelihoodName, build_likelihood
 from morphogen.core.random import categorical, randn
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import Spec, TensorSpec
 
 
 class Autoencoder(Family):
     """Autoencoder, plain or denoising, with a mixture fitted to its codes to sample from."""
 
     default_backbone: ClassVar[str] = "conv"
+    takes: ClassVar[frozenset[str]] = frozenset({"parts", "lengths", "columns", "weights"})
     train_defaults: ClassVar[dict[str, Any]] = {"optimizer": "muon", "lr": 3e-3}
     prior_family: ClassVar[str | None] = "flow_matching"
     papers: ClassVar[tuple[str, ...]] = ("vincent2008extracting", "ghosh2020variational")
 
     def __init__(
         self,
-        spec: TensorSpec,
+        spec: Spec,
         conditions: Mapping[str, TensorSpec],
         backbone: BuildBackbone,
         *,
@@ -60,9 +61,9 @@ class Autoencoder(Family):
         num_components: int = 10,  # Gaussians in the mixture that codes are sampled from
     ) -> None:
         super().__init__(spec, {}, backbone)  # the codes are of the items alone
-        if noise_std > 0 and spec.kind == "token":
+        if noise_std > 0 and spec.kind != "real":
             raise RecipeError(
-                "noise_std adds Gaussian noise, which tokens cannot take",
+                "noise_std adds Gaussian noise, which only real values can take",
                 found=f"noise_std={noise_std} for {spec}",
                 hint="--set family.noise_std=0",
             )
@@ -75,7 +76,8 @@ class Autoencoder(Family):
 
     @torch.no_grad()
     def prepare(self, batch: Batch, generator: torch.Generator) -> None:
-        """Start the mixture at codes of the first large batch."""
+        """Start the mixture at codes of the first large batch; see how long items are."""
+        self.see_lengths(batch.x)
         self.mixture.start(self.encode(batch.x), generator)
 
     def loss(
@@ -87,16 +89,16 @@ class Autoencoder(Family):
         z = self.encode(x)
         if self.training:
             self.mixture.follow(z.detach())
-        log_p = self.likelihood.item_log_prob(self.decoder(z), batch.x, batch.mask)
+        log_p = self.likelihood.item_log_prob(self.decoder(z), batch.x, batch.mask, batch.weight)
         penalty = 0.5 * self.latent_penalty * z.square().sum(1)
         parts = {"reconstruction": -log_p, "code_norm": z.norm(dim=1)}
-        return bits_per_dim(log_p - penalty, self.spec), parts
+        return self.per_value(penalty - log_p), parts
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Any) -> Tensor:
         """(B, *shape) -> (B, Z)."""
-        return self.encoder(x)
+        return self.encoder(self.spec.canonical(x))
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor) -> Any:
         """(B, Z) -> (B, *shape): the mean of p(x | z)."""
         return self.likelihood.mean(self.decoder(z))
 
@@ -107,7 +109,7 @@ class Autoencoder(Family):
         *,
         cond: Mapping[str, Tensor] | None = None,
         generator: torch.Generator,
-    ) -> Tensor:
+    ) -> Any:
         """Decode codes drawn from the fitted mixture: (num, *shape)."""
         check_conditions(cond, {})
         return self.decode(self.mixture.sample(num, generator))

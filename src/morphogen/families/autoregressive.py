@@ -9,7 +9,9 @@ distribution of the value there. The likelihood is exact, sampling takes L steps
 
 Token sequences are taken as they are, token grids (the codes of a `vq_vae`) in raster order, and
 real data with levels as one token per channel value, all channels of a position in turn (van den
-Oord et al. 2016, PixelRNN; Chen et al. 2020, iGPT).
+Oord et al. 2016, PixelRNN; Chen et al. 2020, iGPT). Items that end early are drawn up to their end,
+and what follows it is no part of the likelihood. Columns with vocabularies of their own share one
+large vocabulary, in which each position gives tokens of its own part only.
 
 Levels are ordered, which a softmax over 256 of them, and a vector for each, would have to learn. So
 from some number of them on, the output is a discretised logistic mixture (Salimans et al. 2017,
@@ -27,7 +29,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -39,9 +41,9 @@ from morphogen.core.batch import Batch
 from morphogen.core.conditioning import Conditioner
 from morphogen.core.errors import RefusedPair
 from morphogen.core.family import Family
-from morphogen.core.likelihood import build_likelihood
+from morphogen.core.likelihood import NEVER, build_likelihood
 from morphogen.core.random import categorical
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import Spec, TensorSpec
 
 LONGEST = 4096  # positions: attention over more does not fit small machines
 MOST_LEVELS = 256
@@ -54,6 +56,7 @@ class Autoregressive(Family):
     """One token, or one pixel's channel value, at a time, with exact likelihood."""
 
     default_backbone = "transformer"
+    takes = frozenset({"lengths", "columns", "weights"})
     train_defaults = {"optimizer": "muon", "lr": 3e-3, "batch_size": 64}
     papers = ("bengio2003neural", "oord2016pixel", "chen2020generative", "salimans2017pixelcnn",
               "holtzman2020curious")  # fmt: skip
@@ -71,7 +74,12 @@ class Autoregressive(Family):
     ) -> None:
         super().__init__(spec, conditions, backbone)
         self.num_tokens = spec.num_values
-        self.vocab_size = spec.vocab_size or spec.levels or 1
+        self.vocab_size = sum(spec.sizes or ()) or spec.vocab_size or spec.levels or 1
+        first, never = own_tokens(spec.sizes) if spec.sizes else (None, None)
+        self.offsets: Tensor | None
+        self.never: Tensor | None
+        self.register_buffer("offsets", first, persistent=False)
+        self.register_buffer("never", never, persistent=False)
         if head == "logistic" and spec.levels is None:
             raise RefusedPair("only levels are ordered", found=str(spec), hint="head=categorical")
         ordered = bool(spec.levels) and self.vocab_size >= ORDERED_FROM
@@ -118,7 +126,7 @@ class Autoregressive(Family):
         return {**cls.train_defaults, "batch_size": min(cls.train_defaults["batch_size"], fitting)}
 
     @classmethod
-    def backbone_for(cls, spec: TensorSpec) -> str:
+    def backbone_for(cls, spec: Spec) -> str:
         """The network runs over a sequence whatever the layout of the data."""
         return cls.default_backbone
 
@@ -127,13 +135,14 @@ class Autoregressive(Family):
     def to_tokens(self, x: Tensor) -> Tensor:
         """(B, *shape) -> (B, L): raster order, the channels of a position next to each other."""
         if self.spec.kind == "token":
-            return x.flatten(1)
+            return x.flatten(1) if self.offsets is None else x + self.offsets
         return self._raster(self.spec.quantise(x))
 
     def from_tokens(self, tokens: Tensor) -> Tensor:
         """Inverse of `to_tokens`."""
         if self.spec.kind == "token":
-            return tokens.reshape(len(tokens), *self.spec.shape)
+            own = tokens if self.offsets is None else tokens - self.offsets
+            return self.spec.canonical(own.reshape(len(tokens), *self.spec.shape))
         grid = tokens.reshape(len(tokens), *self.spec.space, self.spec.channels).movedim(-1, 1)
         return self.spec.dequantise(grid)
 
@@ -142,6 +151,10 @@ class Autoregressive(Family):
 
     # -- learning ----------------------------------------------------------------------------------
 
+    def prepare(self, batch: Batch, generator: torch.Generator) -> None:
+        """See how long items are."""
+        self.see_lengths(batch.x)
+
     def loss(
         self, batch: Batch, phase: str, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -149,22 +162,31 @@ class Autoregressive(Family):
         tokens = self.to_tokens(batch.x)
         context = self._context(batch.cond, len(tokens), generator)
         log_p = self._log_probs(tokens, context)
-        if batch.mask is None:
-            return -log_p.mean(1) / math.log(2), {}
-        real = self._raster(batch.mask.expand_as(batch.x)).to(log_p)
-        return -(log_p * real).sum(1) / (real.sum(1).clamp(min=1) * math.log(2)), {}
+        if batch.weight is not None:
+            log_p = log_p * self._raster(batch.weight.expand_as(batch.x))
+        if batch.mask is not None:
+            real = self._raster(batch.mask.expand_as(batch.x)).to(log_p)
+            return -(log_p * real).sum(1) / (real.sum(1).clamp(min=1) * math.log(2)), {}
+        if self.spec.is_ragged:
+            return self.per_value(-self._of_items(log_p, batch.x)), {}
+        return -log_p.mean(1) / math.log(2), {}
 
     def log_prob(
         self, x: Tensor, *, cond: Mapping[str, Tensor] | None = None, generator: torch.Generator
     ) -> Tensor:
         """log p(x | cond) in nats, exactly. (B,)."""
         tokens = self.to_tokens(x)
-        return self._log_probs(tokens, self._context(cond, len(tokens))).sum(1)
+        return self._of_items(self._log_probs(tokens, self._context(cond, len(tokens))), x)
+
+    def _of_items(self, log_p: Tensor, x: Tensor) -> Tensor:
+        """The sum over what is real of each item: (B, L) -> (B,)."""
+        mask = self.spec.mask(x)
+        return log_p.sum(1) if mask is None else (log_p * mask).sum(1)
 
     # -- drawing -----------------------------------------------------------------------------------
 
     def predict_next(self, prefix: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Tokens (B, i) in raster order, 0 <= i < L -> logits of the next (B, V)."""
+        """Tokens (B, i) in raster order, 0 <= i < L -> logits of the next (B, V), V the spec's."""
         position = prefix.shape[1]
         if position >= self.num_tokens:
             raise RefusedPair(
@@ -172,9 +194,15 @@ class Autoregressive(Family):
                 found=f"{position} tokens",
                 expected=f"fewer than {self.num_tokens}",
             )
+        if self.offsets is not None:
+            prefix = prefix + self.offsets[:position]
         padded = F.pad(prefix, (0, self.num_tokens - position))
         params = self.network(self._inputs(padded), self._context(cond, len(prefix)))
-        return self._logits(params[:, :, position])
+        logits = self._logits(params[:, :, position], position)
+        if self.spec.sizes is None or self.offsets is None:
+            return logits
+        own = logits.narrow(1, int(self.offsets[position]), self.spec.sizes[position])
+        return F.pad(own, (0, (self.spec.vocab_size or 1) - own.shape[1]), value=NEVER)
 
     @torch.no_grad()
     def sample(
@@ -205,8 +233,9 @@ class Autoregressive(Family):
     ) -> Tensor:
         """Draw the unknown values left to right, holding the known ones.
 
-        Each draw sees what stands before it, not the known values after it: exact where the known
-        part comes first, as in continuing a text, and blind to what follows elsewhere.
+        No item ends before the last that is known of it. Each draw sees what stands before it, not
+        the known values after it: exact where the known part comes first, as in continuing a text,
+        and blind to what follows elsewhere.
         """
         held = self._raster(known.expand_as(x))
         drawn = self._draw(self.to_tokens(x), held, cond, generator, {"temperature": temperature})
@@ -225,14 +254,27 @@ class Autoregressive(Family):
         """Tokens (B, L), those not `held` replaced by draws."""
         tokens, context = tokens.clone(), self._context(cond, len(tokens))
         step, state = getattr(self.network, "step", None), None
+        end, ended = self.spec.end, torch.zeros_like(tokens[:, 0], dtype=torch.bool)
+        # Whether more is known of an item at this position or later: then it does not end here.
+        goes_on = (held & (tokens != (-1 if end is None else end))).flip(1).cumsum(1).flip(1) > 0
         for i in range(self.num_tokens):
+            if end is not None and bool(ended.all()):
+                tokens[:, i:] = torch.where(held[:, i:], tokens[:, i:], end)
+                break
             if step is not None:
                 params, state = step(self._input_at(tokens, i), context, state)  # (B, P)
             else:
                 params = self.network(self._inputs(tokens), context)[:, :, i]
-            logits = limited(self._logits(params), **limits)
+            logits = self._logits(params, i)
+            if end is not None:
+                logits[:, end] = logits[:, end].masked_fill(goes_on[:, i], NEVER)
+            logits = limited(logits, **limits)
             drawn = categorical(logits.to(generator.device), generator).to(tokens.device)
+            if end is not None:
+                drawn = drawn.masked_fill(ended, end)
             tokens[:, i] = torch.where(held[:, i], tokens[:, i], drawn)
+            if end is not None:
+                ended |= tokens[:, i] == end
         return tokens
 
     def _context(
@@ -269,18 +311,31 @@ class Autoregressive(Family):
         """log p(x_i | x_<i): (B, L) -> (B, L)."""
         params = self.network(self._inputs(tokens), context)
         if self.head == "categorical":
+            if self.never is not None:
+                params = params.masked_fill(self.never.T, NEVER)
             return self.likelihood.log_prob(params, tokens)
         values = self.spec.dequantise(tokens).to(params)
         return self.likelihood.log_prob(params, values[:, None])[:, 0]
 
-    def _logits(self, params: Tensor) -> Tensor:
-        """One position's parameters (B, P) -> log probabilities of every token (B, V)."""
+    def _logits(self, params: Tensor, i: int) -> Tensor:
+        """The parameters at position i (B, P) -> log probabilities of every token (B, V)."""
         if self.head == "categorical":
-            return params
+            return (
+                params.clone() if self.never is None else params.masked_fill(self.never[i], NEVER)
+            )
         levels = torch.arange(self.vocab_size, device=params.device)
         values = self.spec.dequantise(levels).to(params).expand(len(params), 1, -1)
         spread = params[:, :, None].expand(-1, -1, self.vocab_size)
         return self.likelihood.log_prob(spread, values)[:, 0]
+
+
+def own_tokens(sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Columns side by side in one vocabulary: where each one's tokens start (L,), and which tokens
+    (L, V) are not its own."""
+    size = torch.tensor(sizes)
+    first = size.cumsum(0) - size
+    places = torch.arange(sum(sizes))
+    return first, (places < first[:, None]) | (places >= (first + size)[:, None])
 
 
 def near_and_before(spec: TensorSpec) -> Tensor:

@@ -75,7 +75,7 @@ class Diffusion(Denoiser):
         a, b = (wide(weight, x) for weight in self.target_weights(t))
         wanted = a * x + b * eps
         predicted = self.predict_target(self.path.noised(x, eps, t), t, batch.cond, generator)
-        error = (predicted - wanted).square().flatten(1).mean(1)
+        error = batch.mean_over_values((predicted - wanted).square())
         return error * self._weight(t), {"mse": error}
 
     def target_weights(self, t: Tensor) -> tuple[Tensor, Tensor]:

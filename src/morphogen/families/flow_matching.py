@@ -66,7 +66,7 @@ class FlowMatching(Denoiser):
         eps = randn(x.shape, generator).to(x)
         t = self._draw_times(len(x), generator).to(x)
         v = self.predict_target(self.path.noised(x, eps, t), t, batch.cond, generator)
-        return (v - self.path.velocity(x, eps, t)).square().flatten(1).mean(1), {}
+        return batch.mean_over_values((v - self.path.velocity(x, eps, t)).square()), {}
 
     def target_weights(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """The velocity's: (-1, 1)."""

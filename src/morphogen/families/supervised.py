@@ -26,22 +26,24 @@ from torch import Tensor, nn
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
 from morphogen.core.conditioning import Conditioner
+from morphogen.core.encoded import num_items
 from morphogen.core.errors import DataError, RefusedPair, did_you_mean
 from morphogen.core.family import Family
 from morphogen.core.random import rand, randint
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import Spec, TensorSpec
 
 
 class Supervised(Family):
     """Classifier or regressor: predicts a condition from an item."""
 
     default_backbone: ClassVar[str] = "conv"
+    takes: ClassVar[frozenset[str]] = frozenset({"parts", "lengths", "columns"})
     train_defaults: ClassVar[dict[str, Any]] = {"lr": 1e-3, "batch_size": 128, "weight_decay": 0.05}
     papers: ClassVar[tuple[str, ...]] = ("szegedy2016inception",)
 
     def __init__(
         self,
-        spec: TensorSpec,
+        spec: Spec,
         conditions: Mapping[str, TensorSpec],
         backbone: BuildBackbone,
         *,
@@ -70,7 +72,7 @@ class Supervised(Family):
         self.register_buffer("scale", torch.ones(num_outputs))
 
     @classmethod
-    def refuses(cls, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
+    def refuses(cls, spec: Spec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
         if conditions:
             return None
         return RefusedPair(
@@ -103,12 +105,12 @@ class Supervised(Family):
         error = outputs - (target.flatten(1) - self.offset) / self.scale
         return error.square().mean(1), {"absolute_error": (error * self.scale).abs().mean(1)}
 
-    def features(self, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+    def features(self, x: Any, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """The features before the last layer: (B, *shape) -> (B, D)."""
-        embedded = self.conditioner(cond, len(x)) if self.conditioner.dim else None
-        return F.silu(self.trunk(x, embedded))
+        embedded = self.conditioner(cond, num_items(x)) if self.conditioner.dim else None
+        return F.silu(self.trunk(self.spec.canonical(x), embedded))
 
-    def predict(self, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+    def predict(self, x: Any, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """(B, *shape) -> class probabilities (B, V), or values (B, D) in their own unit."""
         outputs = self.head(self.features(x, cond))
         return outputs.softmax(1) if self.classifies else outputs * self.scale + self.offset
@@ -122,7 +124,7 @@ class Supervised(Family):
             )
         return batch.cond[self.target]
 
-    def _augmented(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def _augmented(self, x: Any, generator: torch.Generator) -> Any:
         """Shift along every axis of space, repeating the border, and mirror the last axis."""
         if self.spec.kind != "real":
             return x

@@ -35,10 +35,11 @@ from torch import Tensor
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
 from morphogen.core.conditioning import Conditioner, check_conditions
+from morphogen.core.encoded import num_items
 from morphogen.core.family import Family, HealthyRange
-from morphogen.core.likelihood import LikelihoodName, bits_per_dim, build_likelihood
+from morphogen.core.likelihood import LikelihoodName, build_likelihood
 from morphogen.core.random import randn
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import Spec, TensorSpec
 from morphogen.families._coupling import CouplingFlow
 
 
@@ -46,6 +47,7 @@ class VAE(Family):
     """Variational autoencoder: a Gaussian latent, a likelihood by the kind of data."""
 
     default_backbone: ClassVar[str] = "conv"
+    takes: ClassVar[frozenset[str]] = frozenset({"parts", "lengths", "columns", "weights"})
     train_defaults: ClassVar[dict[str, Any]] = {"optimizer": "muon", "lr": 3e-3}
     papers: ClassVar[tuple[str, ...]] = (
         "kingma2014auto",
@@ -66,7 +68,7 @@ class VAE(Family):
 
     def __init__(
         self,
-        spec: TensorSpec,
+        spec: Spec,
         conditions: Mapping[str, TensorSpec],
         backbone: BuildBackbone,
         *,
@@ -90,6 +92,10 @@ class VAE(Family):
         self.decoder = backbone(self.latent_spec, self.likelihood.param_spec, width)
         self.flow = CouplingFlow(latent_dim, width) if prior == "flow" else None
 
+    def prepare(self, batch: Batch, generator: torch.Generator) -> None:
+        """See how long items are."""
+        self.see_lengths(batch.x)
+
     def loss(
         self, batch: Batch, phase: str, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -99,7 +105,7 @@ class VAE(Family):
         eps = randn(mu.shape, generator).to(mu)
         z = mu + torch.exp(0.5 * logvar) * eps
         params = self.decoder(z, embedded)
-        log_p = self.likelihood.item_log_prob(params, batch.x, batch.mask)
+        log_p = self.likelihood.item_log_prob(params, batch.x, batch.mask, batch.weight)
         if self.flow is None:
             kl = kl_to_standard_normal(mu, logvar).sum(1)  # (B,)
         else:
@@ -110,17 +116,17 @@ class VAE(Family):
         parts = {
             "reconstruction": -log_p,
             "kl": kl,
-            "bits_per_dim": bits_per_dim(log_p - kl, self.spec),
+            "bits_per_dim": self.per_value(kl - log_p),
         }
-        return bits_per_dim(log_p - penalty, self.spec), parts
+        return self.per_value(penalty - log_p), parts
 
-    def encode(self, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+    def encode(self, x: Any, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """(B, *shape) -> (B, Z): u = f^-1(mu), what the prior's Gaussian holds the item to be."""
-        embedded = self._embedded(cond, len(x))
+        embedded = self._embedded(cond, num_items(x))
         mu = self._posterior(x, embedded)[0]
         return mu if self.flow is None else self.flow.inverse(mu, embedded)[0]
 
-    def decode(self, z: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+    def decode(self, z: Tensor, cond: Mapping[str, Tensor] | None = None) -> Any:
         """u (B, Z) -> (B, *shape): the mean of p(x | z = f(u))."""
         embedded = self._embedded(cond, len(z))
         z = z if self.flow is None else self.flow(z, embedded)
@@ -133,7 +139,7 @@ class VAE(Family):
         *,
         cond: Mapping[str, Tensor] | None = None,
         generator: torch.Generator,
-    ) -> Tensor:
+    ) -> Any:
         """Decode u ~ N(0, I): (num, *shape)."""
         z = randn((num, *self.latent_spec.shape), generator)
         return self.decode(z.to(self.device), cond)
@@ -141,16 +147,16 @@ class VAE(Family):
     @torch.no_grad()
     def log_prob(
         self,
-        x: Tensor,
+        x: Any,
         *,
         cond: Mapping[str, Tensor] | None = None,
         generator: torch.Generator,
         num_importance_samples: int | None = None,
     ) -> Tensor:
         """The importance-weighted bound on log p(x), in nats: (B,)."""
-        embedded = self._embedded(cond, len(x))
+        embedded = self._embedded(cond, num_items(x))
         mu, logvar = self._posterior(x, embedded)
-        total = torch.full((len(x),), -math.inf, device=x.device)
+        total = torch.full((len(mu),), -math.inf, device=mu.device)
         num = num_importance_samples or self.num_importance_samples
         for _ in range(num):
             eps = randn(mu.shape, generator).to(mu)
@@ -159,9 +165,9 @@ class VAE(Family):
             total = torch.logaddexp(total, log_p - self._log_ratio(z, eps, logvar, embedded))
         return total - math.log(num)
 
-    def _posterior(self, x: Tensor, embedded: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _posterior(self, x: Any, embedded: Tensor | None) -> tuple[Tensor, Tensor]:
         """mu and log sigma^2 of q(z | x), (B, Z) each; the latter within (-10, 10), smoothly."""
-        mu, logvar = self.encoder(x, embedded).chunk(2, dim=1)
+        mu, logvar = self.encoder(self.spec.canonical(x), embedded).chunk(2, dim=1)
         return mu, 10 * torch.tanh(logvar / 10)
 
     def _log_ratio(self, z: Tensor, eps: Tensor, logvar: Tensor, embedded: Tensor | None) -> Tensor:

@@ -35,15 +35,16 @@ from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.family import Family, HealthyRange
-from morphogen.core.likelihood import LikelihoodName, bits_per_dim, build_likelihood
+from morphogen.core.likelihood import LikelihoodName, build_likelihood
 from morphogen.core.random import randn
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import Spec, TensorSpec
 
 
 class VQVAE(Family):
     """Autoencoder with tokens for a code: finite scalar or vector quantisation."""
 
     default_backbone: ClassVar[str] = "conv"
+    takes: ClassVar[frozenset[str]] = frozenset({"weights"})
     train_defaults: ClassVar[dict[str, Any]] = {"optimizer": "muon", "lr": 3e-3}
     watched: ClassVar[dict[str, HealthyRange]] = {
         "code_entropy": HealthyRange(
@@ -109,7 +110,7 @@ class VQVAE(Family):
         )
 
     @classmethod
-    def backbone_for(cls, spec: TensorSpec) -> str:
+    def backbone_for(cls, spec: Spec) -> str:
         return "conv"
 
     @torch.no_grad()
@@ -121,7 +122,7 @@ class VQVAE(Family):
         self, batch: Batch, phase: str, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         q, tokens, commitment = self.quantiser(self._features(batch.x))
-        log_p = self.likelihood.item_log_prob(self._params(q), batch.x, batch.mask)
+        log_p = self.likelihood.item_log_prob(self._params(q), batch.x, batch.mask, batch.weight)
         usage = torch.bincount(tokens.flatten(), minlength=self.quantiser.vocab_size).to(q.dtype)
         usage = usage / usage.sum()
         entropy = torch.special.entr(usage).sum()
@@ -133,7 +134,7 @@ class VQVAE(Family):
             "share_used": (usage > 0).float().mean(),  # of the vocabulary, in this batch
             "commitment": commitment,
         }
-        return bits_per_dim(log_p, self.spec) + commitment, parts
+        return self.per_value(-log_p) + commitment, parts
 
     def encode(self, x: Tensor) -> Tensor:
         """(B, *shape) -> tokens (B, L)."""

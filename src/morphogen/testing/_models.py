@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from morphogen.core import capability
 from morphogen.core.batch import Batch
+from morphogen.core.encoded import Encoded, each, num_items
 from morphogen.core.random import generator
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.testing._promises import (
     check_values,
     close,
@@ -62,19 +64,20 @@ def check_capabilities(model: Any, batch: Batch, where: str) -> None:
             _check_chain_rule(model, batch, where)
 
 
-def outputs(model: Any, batch: Batch, global_rng: int = 0) -> dict[str, Tensor]:
+def outputs(model: Any, batch: Batch, global_rng: int = 0) -> dict[str, Any]:
     """What each capability answers for a batch, drawing with fixed generators."""
-    x, cond, answers = batch.x, _conditions(model, batch), {}
+    x, cond, answers = batch.x, _conditions(model, batch), dict[str, Any]()
+    size = len(batch)
     with global_seed(global_rng), leaves_global_rng(type(model).__name__):
         if has(model, "CanEncode"):
             answers["encode"] = model.encode(x)
         if has(model, "CanDecode"):
-            z = draw_data(model.latent_spec, len(x), seed=4)
+            z = draw_data(model.latent_spec, size, seed=4)
             answers["decode"] = model.decode(answers.get("encode", z))
             answers["decode of random latents"] = model.decode(z)
         if has(model, "CanDenoise"):
             for t in (0.02, 0.5, 1.0):
-                answers[f"denoise at {t}"] = model.denoise(x, torch.full((len(x),), t), cond)
+                answers[f"denoise at {t}"] = model.denoise(x, torch.full((size,), t), cond)
         if has(model, "HasLogProb"):
             answers["log_prob"] = model.log_prob(x, cond=cond, generator=generator(2))
         if has(model, "HasEnergy"):
@@ -83,12 +86,16 @@ def outputs(model: Any, batch: Batch, global_rng: int = 0) -> dict[str, Tensor]:
             answers["features"] = model.features(x)
         if has(model, "CanPredict"):
             answers["predict"] = model.predict(x)
-        if has(model, "CanPredictNext") and x.dim() == 2 and model.spec.kind == "token":
+        if has(model, "CanPredictNext") and _is_sequence(model.spec):
             answers["predict_next of nothing"] = model.predict_next(x[:, :0], cond)
             answers["predict_next"] = model.predict_next(x[:, :2], cond)
         if has(model, "CanSample"):
-            answers["sample"] = model.sample(len(x), cond=cond, generator=generator(3))
+            answers["sample"] = model.sample(size, cond=cond, generator=generator(3))
     return answers
+
+
+def _is_sequence(spec: Spec) -> bool:
+    return spec.kind == "token" and len(spec.space) == 1
 
 
 def _conditions(model: Any, batch: Batch) -> dict[str, Tensor]:
@@ -96,14 +103,14 @@ def _conditions(model: Any, batch: Batch) -> dict[str, Tensor]:
     return {name: value for name, value in batch.cond.items() if name in model.conditions}
 
 
-def _check_shapes(model: Any, batch: Batch, answers: dict[str, Tensor], where: str) -> None:
+def _check_shapes(model: Any, batch: Batch, answers: dict[str, Any], where: str) -> None:
     spec, size = model.spec, len(batch)
-    continuous = TensorSpec("real", spec.shape, layout=spec.layout)
     for name, value in answers.items():
         what = f"{where}: {name}"
         if name == "encode":
             check_values(value, model.latent_spec, size, what)
         elif name.startswith("denoise"):
+            continuous = TensorSpec("real", spec.shape, layout=spec.layout)
             check_values(value, continuous, size, what)
         elif name in ("log_prob", "energy"):
             check_values(value, TensorSpec("real", (), layout="vector"), size, what)
@@ -122,9 +129,12 @@ def _check_shapes(model: Any, batch: Batch, answers: dict[str, Tensor], where: s
         promise(known, f"{where}: log_prob_is {model.log_prob_is!r}, none of {kinds}")
 
 
-def _loose(spec: TensorSpec) -> TensorSpec:
+def _loose(spec: Spec) -> Spec:
     """The spec without its levels: a decoder's mean may fall between and beyond them."""
-    return TensorSpec(spec.kind, spec.shape, spec.vocab_size, None, spec.layout)
+    if isinstance(spec, ProductSpec):
+        parts = {name: replace(part, levels=None) for name, part in spec}
+        return ProductSpec(parts, spec.lengths)
+    return replace(spec, levels=None)
 
 
 def _check_prediction(model: Any, value: Tensor, size: int, what: str) -> None:
@@ -163,12 +173,13 @@ def _check_fill(model: Any, batch: Batch, where: str) -> None:
 def _check_chain_rule(model: Any, batch: Batch, where: str) -> None:
     """log p(x) = sum_i log p(x_i | x_<i), where the log-likelihood is exact."""
     x = batch.x
-    if model.log_prob_is != "exact" or x.dim() != 2 or model.spec.kind != "token":
+    if model.log_prob_is != "exact" or not _is_sequence(model.spec):
         return
     cond, total = _conditions(model, batch), torch.zeros(len(x))
+    real = model.spec.mask(x)
     for i in range(x.shape[1]):
-        log_p = model.predict_next(x[:, :i], cond).log_softmax(1)
-        total = total + log_p.gather(1, x[:, i : i + 1])[:, 0]
+        log_p = model.predict_next(x[:, :i], cond).log_softmax(1).gather(1, x[:, i : i + 1])[:, 0]
+        total = total + (log_p if real is None else log_p * real[:, i])
     exact = model.log_prob(x, cond=cond, generator=generator(0))
     promise(close(exact, total, 1e-3), f"{where}: log_prob is not the sum of predict_next's")
 
@@ -180,12 +191,9 @@ def check_normalised(model: Any, batch: Batch, where: str) -> None:
         return
     exact = capability.log_prob_kind(model) == "exact"
     draws = 1 if exact else BOUND_DRAWS
-    values = spec.vocab_size or spec.levels or 1
-    table = list(itertools.product(range(values), repeat=spec.num_values)) * draws
-    index = torch.tensor(table).view(-1, *spec.shape)
-    x = index if spec.kind == "token" else spec.dequantise(index)
-    given = _conditions(model, batch)
-    cond = {name: value[:1].expand(len(x), *value.shape[1:]) for name, value in given.items()}
+    x = _repeated(every_item(spec), draws)
+    given, num = _conditions(model, batch), num_items(x)
+    cond = {name: value[:1].expand(num, *value.shape[1:]) for name, value in given.items()}
     model.eval()
     with torch.no_grad():
         log_p = model.log_prob(x, cond=cond, generator=generator(0))
@@ -195,3 +203,21 @@ def check_normalised(model: Any, batch: Batch, where: str) -> None:
     else:  # leave room for the noise of the draws
         kind = model.log_prob_is
         promise(total < 1.05, f"{where}: probabilities that are a {kind} sum to {total:.4f}")
+
+
+def every_item(spec: Spec) -> Encoded:
+    """All items there are of a spec with few values, each written in one way."""
+    if isinstance(spec, ProductSpec):
+        several = [every_item(part) for _, part in spec]
+        numbers = [range(num_items(x)) for x in several]
+        chosen = torch.tensor(list(itertools.product(*numbers)))
+        pairs = zip(spec.parts, several, strict=True)
+        return {name: x[chosen[:, i]] for i, (name, x) in enumerate(pairs) if isinstance(x, Tensor)}
+    sizes = spec.sizes or (spec.vocab_size or spec.levels or 1,) * spec.num_values
+    table = torch.tensor(list(itertools.product(*map(range, sizes))))
+    index = torch.unique(spec.canonical(table.view(-1, *spec.shape)), dim=0)
+    return index if spec.kind == "token" else spec.dequantise(index)
+
+
+def _repeated(x: Encoded, times: int) -> Encoded:
+    return each(lambda part: part.repeat(times, *(1,) * (part.dim() - 1)), x)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from morphogen.core.random import generator
 from morphogen.core.schema import REQUIRED, convert, options
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import ProductSpec, Spec
 
 
 def promise(kept: object, sentence: str) -> None:
@@ -50,8 +50,11 @@ def global_seed(seed: int) -> Iterator[None]:
         yield
 
 
-def close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
-    """Equal shapes and equal values, up to rounding."""
+def close(a: Any, b: Any, tolerance: float = 1e-4) -> bool:
+    """Equal shapes and equal values, up to rounding; of items of parts, part by part."""
+    if isinstance(a, dict) or isinstance(b, dict):
+        named = isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys()
+        return named and all(close(a[name], b[name], tolerance) for name in a)
     if a.shape != b.shape:
         return False
     if not a.is_floating_point():
@@ -59,19 +62,32 @@ def close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
     return torch.allclose(a, b, rtol=tolerance, atol=tolerance * 0.1, equal_nan=True)
 
 
-def draw_data(spec: TensorSpec, size: int, seed: int) -> Tensor:
-    """Random data of a spec: (size, *shape)."""
+def draw_data(spec: Spec, size: int, seed: int) -> Any:
+    """Random data of a spec: (size, *shape), or parts by name; items end where they may."""
+    if isinstance(spec, ProductSpec):
+        seeds = enumerate(spec, 1000 * seed)
+        return spec.canonical({name: draw_data(part, size, own) for own, (name, part) in seeds})
     draw = generator(seed)
     shape = (size, *spec.shape)
     if spec.kind == "token":
-        return torch.randint(spec.vocab_size or 1, shape, generator=draw)
+        drawn = torch.randint(spec.vocab_size or 1, shape, generator=draw)
+        if spec.sizes is not None:
+            drawn = drawn % torch.tensor(spec.sizes)
+        return spec.canonical(drawn)
     if spec.levels:
         return spec.dequantise(torch.randint(spec.levels, shape, generator=draw))
     return torch.randn(shape, generator=draw) * 0.5
 
 
-def check_values(x: Tensor, spec: TensorSpec, size: int, what: str) -> None:
-    """Hold `x` to being `size` items of `spec`: shape, kind of numbers, finite, in range."""
+def check_values(x: Any, spec: Spec, size: int, what: str) -> None:
+    """Hold `x` to being `size` items of `spec`: shape, kind of numbers, finite, in range, and
+    nothing but padding where nothing is real."""
+    if isinstance(spec, ProductSpec):
+        promise(isinstance(x, dict) and x.keys() == spec.parts.keys(), f"{what} lacks parts")
+        for name, part in spec:
+            check_values(x[name], part, size, f"{what}, part {name!r}")
+        promise(close(spec.canonical(x), x), f"{what} has values where the length says none are")
+        return
     expected = (size, *spec.shape)
     promise(tuple(x.shape) == expected, f"{what} has shape {tuple(x.shape)}, not {expected}")
     if spec.kind == "token":
@@ -79,6 +95,10 @@ def check_values(x: Tensor, spec: TensorSpec, size: int, what: str) -> None:
         low, high = int(x.min()), int(x.max())
         fits = low >= 0 and high < (spec.vocab_size or 1)
         promise(fits, f"{what} holds tokens {low}..{high} outside [0, {spec.vocab_size})")
+        if spec.sizes is not None:
+            own = bool((x < torch.tensor(spec.sizes)).all())
+            promise(own, f"{what} holds tokens that their columns do not have")
+        promise(torch.equal(spec.canonical(x), x), f"{what} goes on after the end of items")
         return
     promise(x.is_floating_point(), f"{what} holds {x.dtype}, not real numbers")
     promise(torch.isfinite(x).all(), f"{what} is not finite")

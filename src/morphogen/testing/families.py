@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from morphogen.core import discover
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
+from morphogen.core.encoded import each, equal, joined, rows
 from morphogen.core.errors import MorphogenError, RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.random import ShardedGenerator, generator
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.core.storage import read_tensors, write_tensors
 from morphogen.testing._models import check_capabilities, check_normalised, outputs
 from morphogen.testing._promises import (
@@ -41,12 +42,26 @@ SPECS = (
     TensorSpec("real", (1, 8, 8), levels=2),
     TensorSpec.vector(6),
     TensorSpec.tokens(8, 5),
+    TensorSpec.tokens(8, 5, end=4),
+    TensorSpec.columns((3, 2, 5, 1)),
+    ProductSpec(
+        {
+            "age": TensorSpec.vector(2),
+            "job.kind": TensorSpec.label(3),
+            "steps": TensorSpec("real", (2, 6), layout="sequence"),
+            "number": TensorSpec.label(7),
+        },
+        lengths={"steps": "number"},
+    ),
 )
 # Few enough values to sum p(x) over all of them.
 ENUMERABLE = (
     TensorSpec.tokens(3, 3),
     TensorSpec("real", (1, 2, 2), levels=2),
     TensorSpec("real", (2,), levels=3, layout="vector"),
+    TensorSpec.tokens(3, 3, end=2),
+    TensorSpec.columns((2, 3, 1)),
+    ProductSpec({"a": TensorSpec.label(3), "b": TensorSpec("real", (2,), levels=2)}),
 )
 CONDITIONS: tuple[dict[str, TensorSpec], ...] = ({}, {"label": TensorSpec.label(3)})
 BATCH_SIZE = 6
@@ -54,7 +69,7 @@ BATCH_SIZE = 6
 
 def check_family(
     family_class: type[Family],
-    spec: TensorSpec | Sequence[TensorSpec] | None = None,
+    spec: Spec | Sequence[Spec] | None = None,
     backbone: BuildBackbone | str | None = None,
 ) -> None:
     """Hold a family to its contract, on every spec given (default `SPECS`) that it accepts.
@@ -65,7 +80,7 @@ def check_family(
     name = family_class.__name__
     check_described(family_class)
     promise(family_class.phases, f"{name} has no phases")
-    given = (spec,) if isinstance(spec, TensorSpec) else spec
+    given = (spec,) if isinstance(spec, (TensorSpec, ProductSpec)) else spec
     cases = list(_cases(family_class, given or SPECS, backbone))
     promise(cases, f"{name} refuses every sample spec: pass `spec=` with one that it accepts")
     for case in cases:
@@ -74,6 +89,8 @@ def check_family(
             _check_repeatable,
             _check_per_item,
             _check_sharding,
+            _check_padding,
+            _check_weights,
             _check_gradients,
         ):
             check(case)
@@ -90,7 +107,7 @@ class Case:
     """One family on one spec, with or without a label."""
 
     family_class: type[Family]
-    spec: TensorSpec
+    spec: Spec
     conditions: Mapping[str, TensorSpec]
     build: BuildBackbone
 
@@ -149,13 +166,13 @@ class _Recorder(PlainUpdate):
 
 
 def _cases(
-    family_class: type[Family], specs: Sequence[TensorSpec], backbone: BuildBackbone | str | None
+    family_class: type[Family], specs: Sequence[Spec], backbone: BuildBackbone | str | None
 ) -> Iterator[Case]:
     for spec in specs:
         for conditions in CONDITIONS:
-            where = f"{family_class.__name__}.refuses({spec})"
+            where = f"{family_class.__name__}.refusal({spec})"
             with works(where):
-                refusal = family_class.refuses(spec, conditions)
+                refusal = family_class.refusal(spec, conditions)
             kind = type(refusal).__name__
             good = refusal is None or isinstance(refusal, RefusedPair)
             promise(good, f"{where} returns a {kind}, not a RefusedPair or None")
@@ -172,7 +189,7 @@ def _cases(
 
 def _builder(
     family_class: type[Family],
-    spec: TensorSpec,
+    spec: Spec,
     conditions: Mapping[str, TensorSpec],
     backbone: BuildBackbone | str | None,
 ) -> BuildBackbone:
@@ -181,7 +198,7 @@ def _builder(
         return backbone
     network = discover.find("backbone", backbone or family_class.backbone_for(spec))
     build = BuildBackbone(network, **small_options(network))
-    if family_class.refuses(spec, conditions) is not None:
+    if family_class.refusal(spec, conditions) is not None:
         return build
     try:
         with global_seed(0):
@@ -236,7 +253,7 @@ def _check_per_item(case: Case) -> None:
     if getattr(case.family_class, "mixes_batch", False):
         return
     batch, other = case.batch(seed=0), case.batch(seed=50)
-    x = torch.cat([batch.x[:2], other.x[2:]])
+    x = joined([rows(batch.x, slice(2)), rows(other.x, slice(2, None))])
     cond = {name: torch.cat([v[:2], other.cond[name][2:]]) for name, v in batch.cond.items()}
     for phase in case.family_class.phases:
         one = _loss(case, batch, phase, generator(5))
@@ -260,13 +277,79 @@ def _check_sharding(case: Case) -> None:
             own = slice(rank * half, (rank + 1) * half)
             draw = ShardedGenerator().shard(rank, 2)
             draw.manual_seed(5)
-            shard = Batch(batch.x[own], cond={n: v[own] for n, v in batch.cond.items()})
-            parts.append(_loss(case, shard, phase, draw))
+            parts.append(_loss(case, batch.rows(own), phase, draw))
         promise(
             close(whole, torch.cat(parts), 1e-3),
             f"{case}: the loss(phase={phase!r}) of two shards is not that of the whole batch: "
             "draw with core.random, and put the batch axis first in every draw",
         )
+
+
+def _check_padding(case: Case) -> None:
+    """What stands after the end of an item, or beyond its length, changes nothing."""
+    if not case.spec.is_ragged:
+        return
+    batch = case.batch(seed=0)
+    noise = draw_data(_without_ends(case.spec), len(batch), seed=77)
+    littered = Batch(_littered(case.spec, batch.x, noise), cond=batch.cond)
+    promise(not equal(littered.x, batch.x), f"{case}: no item of the sample ends early")
+    for phase in case.family_class.phases:
+        one = _loss(case, batch, phase, generator(5))
+        two = _loss(case, littered, phase, generator(5))
+        promise(
+            close(one, two),
+            f"{case}: the loss(phase={phase!r}) changes with what stands after the end of items: "
+            "count what `spec.mask(x)` calls real, and show networks `spec.canonical(x)`",
+        )
+    model = case.family().eval()
+    with torch.no_grad():
+        first, second = (outputs(model, each) for each in (batch, littered))
+    for name in ("log_prob", "encode", "features", "predict"):
+        promise(
+            name not in first or close(first[name], second[name]),
+            f"{case}: {name} changes with what stands after the end of items",
+        )
+
+
+def _without_ends(spec: Spec) -> Spec:
+    """The same values with nothing to say of lengths: any token anywhere."""
+    if isinstance(spec, ProductSpec):
+        return ProductSpec(spec.parts)
+    return replace(spec, end=None)
+
+
+def _littered(spec: Spec, x: Any, noise: Any) -> Any:
+    """Items with noise where they have ended; lengths and ends stay as they are."""
+    if isinstance(spec, ProductSpec):
+        return {n: _where_real(mask, x[n], noise[n]) for n, mask in spec.mask(x).items()}
+    return _where_real(spec.mask(x), x, noise)
+
+
+def _where_real(mask: Tensor | None, x: Tensor, noise: Tensor) -> Tensor:
+    return x if mask is None else torch.where(mask, x, noise)
+
+
+def _check_weights(case: Case) -> None:
+    """A loss in which values count differently: all by 1 changes nothing, all by 0 leaves of the
+    data nothing to learn; a family that cannot says so."""
+    batch, family = case.batch(seed=0), case.family()
+
+    def weighted(by: float) -> Batch:
+        weight = each(lambda part: torch.full(part.shape, by), batch.x)
+        return Batch(batch.x, cond=batch.cond, weight=weight)
+
+    if "weights" not in family.takes:
+        try:
+            family.check_batch(weighted(1.0))
+        except RefusedPair:
+            return
+        raise AssertionError(f"{case} takes no weights, and does not refuse a batch that has some")
+    phase = family.phases[-1]
+    plain, same, none = (
+        _loss(case, b, phase, generator(5)) for b in (batch, weighted(1.0), weighted(0.0))
+    )
+    promise(close(plain, same, 1e-3), f"{case}: weights of 1 change the loss")
+    promise(not close(plain, none), f"{case}: the loss does not heed weights")
 
 
 def _check_gradients(case: Case) -> None:

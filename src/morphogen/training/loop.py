@@ -167,8 +167,10 @@ class Run:
             return
         self.is_prepared = True
         generator = torch.Generator().manual_seed(mix_seed(self.options.seed, -1))
+        batch = self._large_batch()
+        self.family.check_batch(batch)
         with torch.no_grad():
-            self.family.prepare(self._large_batch(), generator)
+            self.family.prepare(batch, generator)
         if self.ema is not None:
             self.ema = type(self.ema)(self.family, self.options.ema)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from morphogen.core.batch import Batch
+from morphogen.core.encoded import Encoded, joined, num_items, rows
 from morphogen.core.random import mix_seed
 from morphogen.data.store import Store
 from morphogen.training.loop import Log, Run
@@ -57,7 +58,7 @@ class Probe:
         self.held_out = held_out.take(_spaced(len(held_out), num_held_out))
         both = (self._batch(self.seen), self._batch(self.held_out))
         cond = {name: torch.cat([part.cond[name] for part in both]) for name in both[0].cond}
-        self.items = Batch(torch.cat([part.x for part in both]), cond=cond)  # in one go: cheaper
+        self.items = Batch(joined([part.x for part in both]), cond=cond)  # in one go: cheaper
         self.has_loss = run.family.objective is not None
         self.costs: list[float] = []  # seconds that losses took, each time but the first
         self.next_at = 0.0  # progress
@@ -94,7 +95,8 @@ class Probe:
         with torch.no_grad(), untouched(self.run):
             values = self._weight_change()
             if first:
-                values["data_diversity"] = differences(self.items.x[: len(self.seen)])
+                seen = rows(self.items.x, slice(len(self.seen)))
+                values["data_diversity"] = differences(seen)
             if self.has_loss and affordable:
                 # A part that stands in for the loss need not see the labels.
                 tries_labels = self.run.family.objective == "loss"
@@ -107,17 +109,18 @@ class Probe:
             self.costs.append(time.perf_counter() - begun)
         return values
 
-    def sample_diversity(self, x: Tensor) -> float | None:
+    def sample_diversity(self, x: Encoded) -> float | None:
         """How far samples (N, *) lie from each other, relative to as many training items.
 
         Medians of the distance to the nearest other: small also when samples fall into a few heaps,
         or into one per class. None when the items have no distance to compare with.
         """
-        num = min(len(x), PAIRS, len(self.run.split))
+        num = min(num_items(x), PAIRS, len(self.run.split))
         if num < 4:
             return None
         items = self.run.split.take(_spaced(len(self.run.split), num))
-        real, own = nearest(self._batch(items).x), nearest(x[_spaced(len(x), num)])
+        some = rows(x, _spaced(num_items(x), num))
+        real, own = nearest(self._batch(items).x), nearest(some)
         return own / real if real > 0 and math.isfinite(own) else None
 
     # -- parts -------------------------------------------------------------------------------------
@@ -144,9 +147,8 @@ class Probe:
         draw = torch.Generator(device=device).manual_seed(mix_seed(options.seed, -2))
         found = []
         # Without gradients four times the batch fits where the batch itself fitted with them.
-        for rows in torch.split(torch.arange(len(batch)), 4 * options.batch_size):
-            cond = {name: value[rows] for name, value in batch.cond.items()}
-            part = Batch(batch.x[rows], cond=cond).to(self.run.device)
+        for index in torch.split(torch.arange(len(batch)), 4 * options.batch_size):
+            part = batch.rows(index).to(self.run.device)
             with self.run.autocast():
                 loss, parts = family.loss(part, family.phases[-1], draw)
             value = loss if family.objective == "loss" else parts[str(family.objective)]
@@ -192,24 +194,31 @@ def untouched(run: Run) -> Iterator[None]:
             module.training = mode
 
 
-def nearest(x: Tensor) -> float:
+def nearest(x: Encoded) -> float:
     """The median over items (N, *) of the distance to the nearest other one, per value.
 
-    Euclidean for real values; for tokens the root of the share that differs.
+    Euclidean for real values; for tokens the root of the share that differs; parts count alike.
     """
-    flat = x.flatten(1).cpu()
-    if flat.is_floating_point():
-        squared = torch.cdist(flat.float(), flat.float()).square() / flat.shape[1]
-    else:
-        squared = torch.stack([(flat != row).float().mean(1) for row in flat])
+    parts = list(x.values()) if isinstance(x, dict) else [x]
+    squared = torch.stack([_squared(part.reshape(len(part), -1).cpu()) for part in parts]).mean(0)
     squared.fill_diagonal_(torch.inf)
     return float(squared.min(1).values.sqrt().median())
 
 
-def differences(x: Tensor) -> float:
+def _squared(flat: Tensor) -> Tensor:
+    """Squared distances per value between items (N, D): (N, N)."""
+    if flat.is_floating_point():
+        return torch.cdist(flat.float(), flat.float()).square() / flat.shape[1]
+    return torch.stack([(flat != row).float().mean(1) for row in flat])
+
+
+def differences(x: Encoded) -> float:
     """The root of the mean squared difference of items (N, *) from the first of them."""
-    flat = x.flatten(1)
-    return float((flat - flat[:1]).float().square().mean().sqrt()) if len(x) > 1 else 1.0
+    if num_items(x) < 2:
+        return 1.0
+    parts = list(x.values()) if isinstance(x, dict) else [x]
+    each = [(part - part[:1]).float().square().mean() for part in parts]
+    return float(torch.stack(each).mean().sqrt())
 
 
 def _spaced(num: int, wanted: int) -> Tensor:
