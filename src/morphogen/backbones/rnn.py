@@ -17,13 +17,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from morphogen.backbones._attention import mean_of_real
 from morphogen.backbones._parts import (
     HEAD_GAIN,
     VectorHead,
     VectorStem,
     is_vector,
     linear,
-    mean_of_real,
     refuses_output,
 )
 from morphogen.core.backbone import Backbone

@@ -24,23 +24,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from morphogen.backbones._attention import Attention, check_heads, mean_of_real, rotary_angles
 from morphogen.backbones._parts import (
     HEAD_GAIN,
-    Attention,
     Modulation,
     VectorHead,
     VectorStem,
-    check_heads,
     coarser,
     crop,
     depth_to_space,
     is_vector,
     linear,
-    mean_of_real,
     normalise,
     patch_factor,
     refuses_output,
-    rotary_angles,
     space_to_depth,
 )
 from morphogen.core.backbone import Backbone

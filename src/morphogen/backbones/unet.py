@@ -19,13 +19,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from morphogen.backbones._attention import Attention, check_heads
 from morphogen.backbones._parts import (
-    Attention,
     ConvBlock,
     Downsample,
     GridStem,
     Upsample,
-    check_heads,
     coarser,
     conv,
     halving,

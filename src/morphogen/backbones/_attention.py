@@ -1,0 +1,94 @@
+"""Attention, and what goes with it: rotary positions, heads, masks.
+
+Legend: B batch, D model dimension, N positions, H heads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from morphogen.backbones._parts import linear
+from morphogen.core.errors import RecipeError
+
+
+class Attention(nn.Module):
+    """Multi-head attention with normalised queries and keys (Henry et al. 2020), and rotary
+    positions where given (Su et al. 2021)."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = linear(dim, 3 * dim)
+        self.out = linear(dim, dim)
+        self.query_norm = nn.LayerNorm(dim // num_heads, bias=False)
+        self.key_norm = nn.LayerNorm(dim // num_heads, bias=False)
+
+    def project(
+        self, x: Tensor, rotation: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, N, D) -> queries, keys, values, each (B, H, N, D / H)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (B, N, 3, H, D / H)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        query, key = self.query_norm(query), self.key_norm(key)
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
+        return query, key, value
+
+    def forward(
+        self,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor] | None = None,
+        causal: bool = False,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """(B, N, D) -> (B, N, D). What is not real by the `mask` (B, N) is not looked at."""
+        query, key, value = self.project(x, rotation)
+        seen = None if mask is None else mask[:, None, None]  # (B, 1, 1, N)
+        mixed = F.scaled_dot_product_attention(query, key, value, seen, is_causal=causal)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn each pair of features (x_j, x_{j + half}) by its position's angle."""
+    cos, sin = rotation
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+
+def rotary_angles(space: Sequence[int], head_dim: int) -> Tensor:
+    """(N, head_dim / 2): the axes take turns over the pairs, each with geometric frequencies."""
+    num_axes, pairs = len(space), head_dim // 2
+    base = 10_000.0 if num_axes == 1 else 100.0  # the longest wavelength fits the longest axis
+    axes = torch.meshgrid(*(torch.arange(n).float() for n in space), indexing="ij")
+    angles = torch.empty(math.prod(space), pairs)
+    for j in range(pairs):
+        frequency = base ** (-(j // num_axes) / max(pairs // num_axes, 1))
+        angles[:, j] = axes[j % num_axes].flatten() * frequency
+    return angles
+
+
+def check_heads(model_dim: int, num_heads: int | None) -> int:
+    """The number of heads: by default of 32 features each. Raises `RecipeError` when uneven."""
+    if num_heads is None:
+        num_heads = max(1, model_dim // 32)
+        while model_dim % (2 * num_heads) and num_heads > 1:
+            num_heads -= 1
+    if model_dim % (2 * num_heads):
+        raise RecipeError(
+            "model_dim is to be shared out evenly among the heads, in pairs",
+            found=f"model_dim {model_dim}, num_heads {num_heads}",
+            expected="model_dim a multiple of 2 * num_heads",
+        )
+    return num_heads
+
+
+def mean_of_real(h: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean over positions (B, N, D) -> (B, D), of those that are real by the mask (B, N)."""
+    if mask is None:
+        return h.mean(1)
+    return (h * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
