@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from morphogen.core.random import ShardedGenerator, generator
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.core.storage import read_tensors, write_tensors
 from morphogen.testing._models import check_capabilities, check_normalised, outputs
+from morphogen.testing._padding import littered, without_ends
 from morphogen.testing._promises import (
     check_described,
     close,
@@ -290,8 +291,8 @@ def _check_padding(case: Case) -> None:
     if not case.spec.is_ragged:
         return
     batch = case.batch(seed=0)
-    noise = draw_data(_without_ends(case.spec), len(batch), seed=77)
-    littered = Batch(_littered(case.spec, batch.x, noise), cond=batch.cond)
+    noise = draw_data(without_ends(case.spec), len(batch), seed=77)
+    littered = Batch(littered(case.spec, batch.x, noise), cond=batch.cond)
     promise(not equal(littered.x, batch.x), f"{case}: no item of the sample ends early")
     for phase in case.family_class.phases:
         one = _loss(case, batch, phase, generator(5))
@@ -309,24 +310,6 @@ def _check_padding(case: Case) -> None:
             name not in first or close(first[name], second[name]),
             f"{case}: {name} changes with what stands after the end of items",
         )
-
-
-def _without_ends(spec: Spec) -> Spec:
-    """The same values with nothing to say of lengths: any token anywhere."""
-    if isinstance(spec, ProductSpec):
-        return ProductSpec(spec.parts)
-    return replace(spec, end=None)
-
-
-def _littered(spec: Spec, x: Any, noise: Any) -> Any:
-    """Items with noise where they have ended; lengths and ends stay as they are."""
-    if isinstance(spec, ProductSpec):
-        return {n: _where_real(mask, x[n], noise[n]) for n, mask in spec.mask(x).items()}
-    return _where_real(spec.mask(x), x, noise)
-
-
-def _where_real(mask: Tensor | None, x: Tensor, noise: Tensor) -> Tensor:
-    return x if mask is None else torch.where(mask, x, noise)
 
 
 def _check_weights(case: Case) -> None:
