@@ -7,23 +7,22 @@ declares `mixes_batch = True`; it is then not held to per-item losses nor to equ
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from morphogen.core import discover
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
 from morphogen.core.encoded import each, equal, joined, rows
-from morphogen.core.errors import MorphogenError, RefusedPair
+from morphogen.core.errors import RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.random import ShardedGenerator, generator
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.core.storage import read_tensors, write_tensors
+from morphogen.testing._cases import BATCH_SIZE, ENUMERABLE, SPECS, Case, cases_of
 from morphogen.testing._models import check_capabilities, check_normalised, outputs
 from morphogen.testing._padding import littered, without_ends
 from morphogen.testing._promises import (
@@ -34,38 +33,8 @@ from morphogen.testing._promises import (
     leaves_global_rng,
     perturb,
     promise,
-    small_options,
     works,
 )
-
-SPECS = (
-    TensorSpec("real", (1, 8, 8), levels=256),
-    TensorSpec("real", (1, 8, 8), levels=2),
-    TensorSpec.vector(6),
-    TensorSpec.tokens(8, 5),
-    TensorSpec.tokens(8, 5, end=4),
-    TensorSpec.columns((3, 2, 5, 1)),
-    ProductSpec(
-        {
-            "age": TensorSpec.vector(2),
-            "job.kind": TensorSpec.label(3),
-            "steps": TensorSpec("real", (2, 6), layout="sequence"),
-            "number": TensorSpec.label(7),
-        },
-        lengths={"steps": "number"},
-    ),
-)
-# Few enough values to sum p(x) over all of them.
-ENUMERABLE = (
-    TensorSpec.tokens(3, 3),
-    TensorSpec("real", (1, 2, 2), levels=2),
-    TensorSpec("real", (2,), levels=3, layout="vector"),
-    TensorSpec.tokens(3, 3, end=2),
-    TensorSpec.columns((2, 3, 1)),
-    ProductSpec({"a": TensorSpec.label(3), "b": TensorSpec("real", (2,), levels=2)}),
-)
-CONDITIONS: tuple[dict[str, TensorSpec], ...] = ({}, {"label": TensorSpec.label(3)})
-BATCH_SIZE = 6
 
 
 def check_family(
@@ -82,7 +51,7 @@ def check_family(
     check_described(family_class)
     promise(family_class.phases, f"{name} has no phases")
     given = (spec,) if isinstance(spec, (TensorSpec, ProductSpec)) else spec
-    cases = list(_cases(family_class, given or SPECS, backbone))
+    cases = list(cases_of(family_class, given or SPECS, backbone))
     promise(cases, f"{name} refuses every sample spec: pass `spec=` with one that it accepts")
     for case in cases:
         for check in (
@@ -99,36 +68,8 @@ def check_family(
         with works(f"{case}: using the trained model"):
             check_capabilities(trained, case.batch(seed=1), str(case))
         _check_state(case, trained)
-    for case in _cases(family_class, () if given else ENUMERABLE, backbone):
+    for case in cases_of(family_class, () if given else ENUMERABLE, backbone):
         check_normalised(case.family(), case.batch(seed=0), str(case))
-
-
-@dataclass(frozen=True)
-class Case:
-    """One family on one spec, with or without a label."""
-
-    family_class: type[Family]
-    spec: Spec
-    conditions: Mapping[str, TensorSpec]
-    build: BuildBackbone
-
-    def family(self) -> Family:
-        """The untrained family, with the same weights at every call."""
-        with global_seed(0):
-            options = small_options(self.family_class)
-            family = self.family_class(self.spec, self.conditions, self.build, **options)
-            family.prepare(self.batch(seed=99, size=32), generator(99))
-        return family.train()
-
-    def batch(self, seed: int, size: int = BATCH_SIZE) -> Batch:
-        """Random items of the spec, with their conditions."""
-        x = draw_data(self.spec, size, seed)
-        cond = {name: draw_data(c, size, seed + 1) for name, c in self.conditions.items()}
-        return Batch(x, cond=cond)
-
-    def __str__(self) -> str:
-        given = f" given {', '.join(self.conditions)}" if self.conditions else ""
-        return f"{self.family_class.__name__} on {self.spec}{given}"
 
 
 class PlainUpdate:
@@ -164,51 +105,6 @@ class _Recorder(PlainUpdate):
             if parameter.grad is not None and bool((parameter.grad != 0).any()):
                 self.reached.add(id(parameter))
             parameter.grad = None
-
-
-def _cases(
-    family_class: type[Family], specs: Sequence[Spec], backbone: BuildBackbone | str | None
-) -> Iterator[Case]:
-    for spec in specs:
-        for conditions in CONDITIONS:
-            where = f"{family_class.__name__}.refusal({spec})"
-            with works(where):
-                refusal = family_class.refusal(spec, conditions)
-            kind = type(refusal).__name__
-            good = refusal is None or isinstance(refusal, RefusedPair)
-            promise(good, f"{where} returns a {kind}, not a RefusedPair or None")
-            if refusal is None:
-                build = _builder(family_class, spec, conditions, backbone)
-                yield Case(family_class, spec, conditions, build)
-                continue
-            try:
-                family_class(spec, conditions, _builder(family_class, spec, conditions, backbone))
-            except MorphogenError:
-                continue
-            raise AssertionError(f"{where} refuses, but the constructor accepts")
-
-
-def _builder(
-    family_class: type[Family],
-    spec: Spec,
-    conditions: Mapping[str, TensorSpec],
-    backbone: BuildBackbone | str | None,
-) -> BuildBackbone:
-    """The backbone asked for, else the family's own; small where its options let it be."""
-    if isinstance(backbone, BuildBackbone):
-        return backbone
-    network = discover.find("backbone", backbone or family_class.backbone_for(spec))
-    build = BuildBackbone(network, **small_options(network))
-    if family_class.refusal(spec, conditions) is not None:
-        return build
-    try:
-        with global_seed(0):
-            family_class(spec, conditions, build)
-    except ValueError:  # sizes that do not divide: the defaults must do
-        build = BuildBackbone(network)
-    with works(f"building {family_class.__name__} on {spec} with {network.__name__}"):
-        family_class(spec, conditions, build)
-    return build
 
 
 def _loss(case: Case, batch: Batch, phase: str, draw: torch.Generator) -> Tensor:
@@ -292,11 +188,11 @@ def _check_padding(case: Case) -> None:
         return
     batch = case.batch(seed=0)
     noise = draw_data(without_ends(case.spec), len(batch), seed=77)
-    littered = Batch(littered(case.spec, batch.x, noise), cond=batch.cond)
-    promise(not equal(littered.x, batch.x), f"{case}: no item of the sample ends early")
+    noisy = Batch(littered(case.spec, batch.x, noise), cond=batch.cond)
+    promise(not equal(noisy.x, batch.x), f"{case}: no item of the sample ends early")
     for phase in case.family_class.phases:
         one = _loss(case, batch, phase, generator(5))
-        two = _loss(case, littered, phase, generator(5))
+        two = _loss(case, noisy, phase, generator(5))
         promise(
             close(one, two),
             f"{case}: the loss(phase={phase!r}) changes with what stands after the end of items: "
@@ -304,7 +200,7 @@ def _check_padding(case: Case) -> None:
         )
     model = case.family().eval()
     with torch.no_grad():
-        first, second = (outputs(model, each) for each in (batch, littered))
+        first, second = (outputs(model, each) for each in (batch, noisy))
     for name in ("log_prob", "encode", "features", "predict"):
         promise(
             name not in first or close(first[name], second[name]),
