@@ -75,6 +75,7 @@ class Case:
 def cases_of(
     family_class: type[Family], specs: Sequence[Spec], backbone: BuildBackbone | str | None
 ) -> Iterator[Case]:
+    """The family on each of the specs that it accepts, with a label and without one."""
     for spec in specs:
         for conditions in CONDITIONS:
             where = f"{family_class.__name__}.refusal({spec})"
