@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    from tempfile import TemporaryDirectory
 
 
 def train(
@@ -58,9 +55,8 @@ def train(
         "through": through,
     }
     if forecast:
-        with _folder_beside(out) as folder:
-            for session in sessions(source, out=folder, **options):
-                print(session.forecast().text())
+        for session in sessions(source, out=out, dry=True, **options):
+            print(session.forecast().text())
         return
     for number, session in enumerate(sessions(source, out=out, resume=resume, **options)):
         if number:
@@ -73,14 +69,3 @@ def train(
         with training_progress() as progress:
             session.train(progress)
     print(f"next: morphogen tasks {session.out}")
-
-
-def _folder_beside(out: str | None) -> TemporaryDirectory[str]:
-    """A folder on the disk that `out` would be on, for measuring a run that leaves nothing."""
-    from pathlib import Path
-    from tempfile import TemporaryDirectory
-
-    place = Path(out or ".").absolute()
-    while not place.is_dir():
-        place = place.parent
-    return TemporaryDirectory(prefix=".forecast-", dir=place)

@@ -201,7 +201,8 @@ def _check_data(found: Reproduction, bundle: Bundle, data: Data) -> None:
 def _train(bundle: Bundle, data: Data, out: Path, device: str, on_log: OnLog) -> Bundle:
     resume = has_begun(out)
     settings = [f"train.device={device}"]
-    session = prepare(data, recipe=bundle.recipe, settings=settings, out=out, resume=resume)
+    recipe = None if resume else bundle.recipe
+    session = prepare(data, recipe=recipe, settings=settings, out=out, resume=resume)
     if resume and not _is_of(session, bundle):
         raise TrainingError(
             "the folder holds another run, which is not overwritten",

@@ -62,6 +62,7 @@ class Bundle:
     def save(self, path: Path | str) -> Path:
         """Write the bundle; config.json goes last, so that a folder with one is complete."""
         path = Path(path)
+        (path / "config.json").unlink(missing_ok=True)  # of the bundle that this one replaces
         write_tensors(path / "model.safetensors", self.family.state_dict())
         files = {"model.safetensors": sha256(path / "model.safetensors")}
         if tensors := codec_tensors(self.codec):

@@ -1,10 +1,15 @@
-"""Atomic writes: a file is either the old one or the new one, never half of either."""
+"""Atomic writes: a file is either the old one or the new one, never half of either.
+
+What a process is writing or removing has a name of its own, `.NAME....partial`: where one was
+killed, `clear_partial` takes such files away.
+"""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from morphogen.core.errors import BundleError, MorphogenError
+
+PARTIAL = ".partial"  # ends the name of what is not whole yet, or not any more
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
@@ -25,7 +32,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
         os.close(handle)
         temporary = Path(name)
         write(temporary)
@@ -57,6 +64,46 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Path:
     """Write named tensors as safetensors, atomically. Tensors that share memory are copied."""
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     return write_atomic(path, lambda temporary: save_file(own, temporary))
+
+
+def partial_of(path: Path) -> Path:
+    """What a folder is called while it is written or removed."""
+    return path.with_name(f".{path.name}{PARTIAL}")
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder whole or not at all: a process killed meanwhile leaves none of its name."""
+    if not path.is_dir():
+        return
+    leaving = partial_of(path)
+    shutil.rmtree(leaving, ignore_errors=True)
+    try:
+        path.rename(leaving)
+    except OSError:  # on Windows, while a file of it is open elsewhere
+        leaving = path
+    shutil.rmtree(leaving, ignore_errors=True)
+
+
+def clear_partial(folder: Path) -> None:
+    """Take away what killed processes were writing or removing in `folder`, not below it."""
+    for path in folder.glob(f".*{PARTIAL}") if folder.is_dir() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names of a folder reach the disk before anything that relies on them is removed."""
+    if os.name != "posix":  # Windows opens no folders
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:  # some network disks keep no order
+        pass
+    finally:
+        os.close(handle)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -98,3 +145,18 @@ def lock(handle: int) -> None:
     except ImportError:  # Windows: single appends do not mix there
         return
     fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+def try_lock(handle: int) -> bool | None:
+    """Hold an open file alone until it is closed, if nobody does; None where the system cannot."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a disk without locks
+        return None
+    return True

@@ -31,8 +31,9 @@ from morphogen.core.schema import options
 from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data
 from morphogen.data.views import Suits
-from morphogen.training.checkpoint import FOLDER
+from morphogen.training.checkpoint import has_checkpoint
 from morphogen.training.options import Budget, TrainOptions
+from morphogen.training.resume import FREE
 from morphogen.training.session import Session, check_unchanged
 
 RECORD = "chain.json"
@@ -89,23 +90,27 @@ def stage_folders(out: Path) -> list[Path]:
 
 def is_finished(out: Path) -> bool:
     """Whether the run in `out` spent its budget: one that was stopped keeps its checkpoint."""
-    return (out / "config.json").exists() and not (out / FOLDER).exists()
+    return (out / "config.json").exists() and not has_checkpoint(out)
 
 
 def has_begun(out: Path) -> bool:
     """Whether there is a run in `out` to go on with."""
-    return (out / FOLDER).exists() or (out / RECORD).exists()
+    return has_checkpoint(out) or (out / RECORD).exists()
 
 
-def sessions(data: Data, chain: Chain, out: Path, *, resume: bool = False) -> Iterator[Session]:
+def sessions(
+    data: Data, chain: Chain, out: Path, *, resume: bool = False, dry: bool = False
+) -> Iterator[Session]:
     """The trainings of a chain, or the one of a single family, each prepared when the one before
-    is over. With `resume`, those that are left. A stage that was stopped is the last.
+    is over. With `resume`, those that are left; with `dry`, nothing is written. A stage that was
+    stopped is the last.
 
     Raises `MorphogenError`s before anything is trained where the stages do not fit one another.
     """
     recipes = stage_recipes(chain.recipe, data)
-    if len(recipes) > 1 and not resume:
+    if len(recipes) > 1 and not (resume or dry):
         chain.write(out)
+    free = Recipe(train={k: v for k, v in chain.recipe.train.items() if k in FREE})
     before: Bundle | None = None
     for recipe, folder in zip(recipes, _folders(out, chain.recipe), strict=True):
         if before is not None:
@@ -114,8 +119,10 @@ def sessions(data: Data, chain: Chain, out: Path, *, resume: bool = False) -> It
             before = Bundle.open(folder)
             check_unchanged(data, before.data, folder)
             continue
-        begun = resume and ((folder / FOLDER).exists() or (folder / "config.json").exists())
-        session = Session.resumed(data, folder) if begun else Session.started(data, recipe, folder)
+        if resume and (has_checkpoint(folder) or (folder / "config.json").exists()):
+            session = Session.resumed(data, folder, free)
+        else:
+            session = Session.started(data, recipe, folder)
         yield session
         if session.run.stop:
             return

@@ -3,8 +3,9 @@
     OUT/checkpoint/step_00000500/state.safetensors   weights, average, optimizers
     OUT/checkpoint/step_00000500/run.json            state, recipe, codec, data, hash of the above
 
-A checkpoint is written beside the others and renamed into place; only then is the last one removed.
-A process killed at any instant leaves at least one that is complete.
+A checkpoint is written beside the others and renamed into place; only then is the last one removed,
+which is renamed first. So what is called step_* is whole, and a process killed at any instant after
+the first one leaves at least one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ from torch import Tensor
 
 import morphogen
 from morphogen.core.errors import BundleError
-from morphogen.core.storage import read_tensors, sha256, write_tensors, write_text
+from morphogen.core.storage import (
+    clear_partial,
+    partial_of,
+    read_tensors,
+    remove_folder,
+    sha256,
+    sync_folder,
+    write_tensors,
+    write_text,
+)
 from morphogen.training.loop import Snapshot
 from morphogen.training.schedule import TrainState
 
@@ -37,7 +47,7 @@ def write_checkpoint(
     final = out / FOLDER / f"step_{snapshot.state.step:08d}"
     if final.is_dir():
         return final
-    partial = final.with_name(f".{final.name}.partial")
+    partial = partial_of(final)
     shutil.rmtree(partial, ignore_errors=True)
     tensors = snapshot.tensors | {f"{CODEC}{name}": tensor for name, tensor in codec.items()}
     weights = write_tensors(partial / "state.safetensors", tensors)
@@ -45,25 +55,28 @@ def write_checkpoint(
     facts = {**about, "state": asdict(snapshot.state), "sha256": sha256(weights)}
     write_text(partial / "run.json", json.dumps(facts, indent=2) + "\n")
     partial.rename(final)
-    for older in (out / FOLDER).iterdir():
+    sync_folder(final.parent)
+    for older in _whole(out):
         if older != final:
-            shutil.rmtree(older, ignore_errors=True)
+            remove_folder(older)
     return final
+
+
+def has_checkpoint(out: Path) -> bool:
+    """Whether there is a checkpoint below `out` to go on from."""
+    return bool(_whole(out))
+
+
+def _whole(out: Path) -> list[Path]:
+    """The checkpoints below `out`, the oldest first."""
+    return sorted((out / FOLDER).glob("step_*"))
 
 
 def read_checkpoint(out: Path) -> tuple[Snapshot, dict[str, Any], dict[str, Tensor]]:
     """The newest complete checkpoint below `out`: (snapshot, about, codec) as they were written."""
-    folders = sorted((out / FOLDER).glob("step_*")) if (out / FOLDER).is_dir() else []
+    folders = _whole(out)
     if not folders:
-        finished = (out / "config.json").is_file()
-        raise BundleError(
-            "there is nothing to resume",
-            found="a finished bundle" if finished else "no checkpoint",
-            where=str(out),
-            hint=f"morphogen sample {out}"
-            if finished
-            else "morphogen train DATA --out " + str(out),
-        )
+        raise nothing_to_resume(out)
     newest = folders[-1]
     about = json.loads((newest / "run.json").read_text())
     weights = newest / "state.safetensors"
@@ -85,6 +98,24 @@ def read_checkpoint(out: Path) -> tuple[Snapshot, dict[str, Any], dict[str, Tens
     return Snapshot(state, tensors), about, codec
 
 
+def nothing_to_resume(out: Path) -> BundleError:
+    """The error for a folder without a checkpoint: what it holds instead, and what to do."""
+    hint = f"morphogen train DATA --out {out}"
+    if (out / "config.json").is_file():
+        found, hint = "a finished bundle", f"morphogen sample {out}"
+    elif (out / "log.jsonl").is_file():
+        found = "a run that was stopped before its first checkpoint"
+    else:
+        found = "no checkpoint" if out.is_dir() else "no such folder"
+    return BundleError("there is nothing to resume", found=found, where=str(out), hint=hint)
+
+
+def clear_leftovers(out: Path) -> None:
+    """Take away what a run that was killed was writing or removing in its folder."""
+    for folder in (out, out / FOLDER, out / "samples"):
+        clear_partial(folder)
+
+
 def remove_checkpoints(out: Path) -> None:
     """Remove what a finished run no longer needs."""
-    shutil.rmtree(out / FOLDER, ignore_errors=True)
+    remove_folder(out / FOLDER)

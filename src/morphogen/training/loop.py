@@ -223,6 +223,7 @@ class Run:
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot."""
         self.state = replace(snapshot.state)
+        self.is_prepared = True  # as every family in a snapshot is
         tensors = snapshot.tensors
         self.family.load_state_dict(below("model/", tensors))
         if self.ema is not None:

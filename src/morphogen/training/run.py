@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ from morphogen.core.recipe import Recipe
 from morphogen.data.dataset import Data, load
 from morphogen.training import chain
 from morphogen.training.chain import Chain, in_latents
+from morphogen.training.checkpoint import clear_leftovers, nothing_to_resume
+from morphogen.training.hold import hold
+from morphogen.training.resume import check_through, gone_on_with
 from morphogen.training.session import OnLog, Session
 
 
@@ -43,12 +48,14 @@ def train(
         data, family, recipe=recipe, settings=settings, backbone=backbone, budget=budget,
         seed=seed, through=through, out=out, resume=resume,
     )  # fmt: skip
-    return [session.train(on_log or (lambda log: None)) for session in stages][-1]
+    with closing(stages):  # lets go of the folder, whatever happens
+        return [session.train(on_log or (lambda log: None)) for session in stages][-1]
 
 
 def prepare(data: Data | Path | str | None, family: str | None = None, **arguments: Any) -> Session:
     """All that comes before the first step of `train`, with the same arguments."""
-    return next(sessions(data, family, **arguments))
+    with closing(sessions(data, family, **arguments)) as stages:
+        return next(stages)
 
 
 def sessions(
@@ -63,21 +70,55 @@ def sessions(
     through: Bundle | Path | str | None = None,
     out: Path | str | None = None,
     resume: bool = False,
-) -> Iterator[Session]:
+    dry: bool = False,
+) -> Generator[Session]:
     """What `train` runs, with the same arguments: one session, or one for each stage of a chain,
-    prepared when the one before is over."""
-    begun = Chain.of(_existing(out)) if resume else None
-    if resume and begun is None:
-        yield Session.resumed(data, _existing(out))
+    prepared when the one before is over. The folder is held (see `training.hold`) until the last.
+    With `dry`, nothing is written: for forecasts.
+    """
+    wanted = recipe if isinstance(recipe, Recipe) else _read(recipe)
+    wanted = _with_arguments(wanted, family, backbone, budget, seed).with_settings(settings)
+    if resume:
+        folder = _existing(out)
+        with hold(folder):
+            clear_leftovers(folder)
+            yield from _resumed(data, wanted, through, folder)
         return
-    if begun is not None:
-        wanted, data, through = begun.recipe, data or begun.source, through or begun.through
-    else:
-        wanted = recipe if isinstance(recipe, Recipe) else _read(recipe)
-        wanted = _with_arguments(wanted, family, backbone, budget, seed).with_settings(settings)
     if data is None:
         raise TrainingError("there is no data to train on", hint="morphogen train photos/")
-    bundle = through if isinstance(through, Bundle) or through is None else Bundle.open(through)
+    with nullcontext(Path(out or ".")) if dry else _new_folder(out, wanted) as folder:
+        bundle = None if through is None else _opened(through)
+        loaded, source = _loaded(data, wanted, bundle)
+        asked = Chain(wanted, source, str(bundle.path) if bundle and bundle.path else None)
+        yield from chain.sessions(loaded, asked, folder, dry=dry)
+
+
+def _resumed(
+    data: Data | Path | str | None,
+    given: Recipe,
+    through: Bundle | Path | str | None,
+    folder: Path,
+) -> Iterator[Session]:
+    """The sessions that are left of the run in `folder`, which nothing `given` may change."""
+    begun = Chain.of(folder)
+    if begun is None:
+        session = Session.resumed(data, folder, given)
+        if through is not None:
+            check_through(session.data.codec, _opened(through), folder)
+        yield session
+        return
+    wanted = gone_on_with(begun.recipe, given, folder)
+    through = through or begun.through
+    loaded, _ = _loaded(data or begun.source, wanted, _opened(through) if through else None)
+    yield from chain.sessions(loaded, replace(begun, recipe=wanted), folder, resume=True)
+
+
+def _opened(through: Bundle | Path | str) -> Bundle:
+    return through if isinstance(through, Bundle) else Bundle.open(through)
+
+
+def _loaded(data: Data | Path | str, wanted: Recipe, bundle: Bundle | None) -> tuple[Data, str]:
+    """The data in the view that suits the family, or as the latents of `bundle`; its source."""
     suits = chain.suits_model(bundle) if bundle else chain.suits(wanted)
     loaded = data if isinstance(data, Data) else load(data, **wanted.reading, suits=suits)
     if view := isinstance(data, Data) and wanted.reading.get("view"):
@@ -85,11 +126,7 @@ def sessions(
     elif isinstance(data, Data):
         loaded = loaded.suited(suits)
     source = loaded.about()["source"]
-    if bundle is not None:
-        loaded = in_latents(loaded, bundle)
-    folder = _existing(out) if resume else _new_folder(out, wanted)
-    asked = Chain(wanted, source, str(bundle.path) if bundle and bundle.path else None)
-    yield from chain.sessions(loaded, asked, folder, resume=resume)
+    return (in_latents(loaded, bundle) if bundle is not None else loaded), source
 
 
 def _read(recipe: Path | str | None) -> Recipe:
@@ -115,32 +152,34 @@ def _with_arguments(
 def _existing(out: Path | str | None) -> Path:
     if out is None:
         raise BundleError("which run is to be resumed?", hint="--out models/boots --resume")
+    if not Path(out).is_dir():
+        raise nothing_to_resume(Path(out))
     return Path(out)
 
 
-def _new_folder(out: Path | str | None, recipe: Recipe) -> Path:
-    """The folder to write to: never one that already holds a run."""
+@contextmanager
+def _new_folder(out: Path | str | None, recipe: Recipe) -> Iterator[Path]:
+    """The folder to write to, held: never one that already holds a run. One that was made for a run
+    that is refused is taken away."""
     if out is None:
         base, number = recipe.family.get("name", "flow_matching"), 1
         while Path("models", f"{base}-{number}").exists():
             number += 1
-        return Path("models", f"{base}-{number}")
-    out = Path(out)
-    if (out / "config.json").exists() or chain.has_begun(out):
-        raise TrainingError(
-            "the folder already holds a run, which is not overwritten",
-            where=out,
-            hint=f"--resume to go on with it, or another --out, such as {out}-2",
-        )
+        folder = Path("models", f"{base}-{number}")
+    else:
+        folder = Path(out)
+    is_new = not folder.exists()
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise TrainingError(
-            f"cannot write to the folder: {error.strerror}",
-            where=out,
-            hint="choose a folder that you may write to with --out",
-        ) from error
-    return out
+        with hold(folder):
+            if (folder / "config.json").exists() or chain.has_begun(folder):
+                raise TrainingError(
+                    "the folder already holds a run, which is not overwritten",
+                    where=folder,
+                    hint=f"--resume to go on with it, or another --out, such as {folder}-2",
+                )
+            clear_leftovers(folder)
+            yield folder
+    finally:
+        if is_new:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()

@@ -30,13 +30,20 @@ from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
 from morphogen.data.differences import compare
 from morphogen.data.listing import read_listing, write_listing
-from morphogen.training.checkpoint import read_checkpoint, remove_checkpoints, write_checkpoint
+from morphogen.training.checkpoint import (
+    clear_leftovers,
+    read_checkpoint,
+    remove_checkpoints,
+    write_checkpoint,
+)
 from morphogen.training.curves import draw_curves
 from morphogen.training.device import choose_device, compile_if_it_pays, environment
 from morphogen.training.forecast import Forecast, forecast, size
+from morphogen.training.hold import hold
 from morphogen.training.loop import Log, Run, Snapshot, train_steps
 from morphogen.training.options import TrainOptions
 from morphogen.training.probe import Probe
+from morphogen.training.resume import gone_on_with, reading_of
 from morphogen.training.watch import Watch, numbers_of
 
 PREVIEW_ITEMS = 36
@@ -70,16 +77,15 @@ class Session:
         torch.manual_seed(options.seed)
         data = data.unconditional() if options.unconditional else data
         family = build_family(resolved, data.spec, data.conditions)
-        session = cls(family, data, resolved, options, out)
-        if session.first:
-            out.mkdir(parents=True, exist_ok=True)
-        return session
+        return cls(family, data, resolved, options, out)
 
     @classmethod
-    def resumed(cls, data: Data | Path | str | None, out: Path) -> Session:
-        """The run whose checkpoint lies in `out`."""
+    def resumed(cls, data: Data | Path | str | None, out: Path, given: Recipe) -> Session:
+        """The run whose checkpoint lies in `out`. Raises `RecipeError` where `given` asks for other
+        settings than it was begun with."""
         snapshot, about, codec_tensors = read_checkpoint(out)
         family, codec, recipe = rebuild(about, codec_tensors, trust=True)
+        recipe = gone_on_with(recipe, given, out, reading_of(codec, about["data"]))
         if not isinstance(data, Data):
             reading = about["data"].get("options", {})
             data = load(data or about["data"]["source"], codec=codec, **reading)
@@ -96,7 +102,8 @@ class Session:
     def forecast(self) -> Forecast:
         """Measure a few steps; raise `TrainingError` when the disk cannot hold the run."""
         needs = forecast(self.run)
-        free = shutil.disk_usage(self.out).free
+        place = next(path for path in (self.out, *self.out.absolute().parents) if path.is_dir())
+        free = shutil.disk_usage(place).free
         if needs.disk_bytes > free:
             raise TrainingError(
                 "there is not enough disk space for this run",
@@ -109,6 +116,12 @@ class Session:
 
     def train(self, on_log: OnLog) -> Bundle:
         """Run to the end of the budget, or to Ctrl-C."""
+        with hold(self.out):
+            if self.first:
+                clear_leftovers(self.out)
+            return self._train_held(on_log)
+
+    def _train_held(self, on_log: OnLog) -> Bundle:
         self._note_environment()
         log_file = LogFile(self.out / "log.jsonl", self.run.state.step) if self.first else None
 
@@ -254,7 +267,7 @@ class LogFile:
         self.path = path
         lines = path.read_text().splitlines() if path.is_file() and step else []
         kept = [line for line in lines if _step_of(line) <= step]
-        path.write_text("".join(line + "\n" for line in kept))
+        write_text(path, "".join(line + "\n" for line in kept))
 
     def append(self, log: Log) -> None:
         """Write one line, unless the log says nothing."""
