@@ -27,9 +27,11 @@ def test_another_process_is_refused_until_it_is_killed(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(TrainingError, match="another run is going on") as raised:
-            with hold(tmp_path / "run"):
-                pass
+        with (
+            pytest.raises(TrainingError, match="another run is going on") as raised,
+            hold(tmp_path / "run"),
+        ):
+            pass
         assert str(other.pid) in str(raised.value.found)
         with hold(tmp_path / "elsewhere"):
             pass
