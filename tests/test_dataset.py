@@ -15,7 +15,7 @@ import morphogen as mg
 from morphogen.core.errors import DataError, RecipeError
 from morphogen.core.random import generator
 from morphogen.core.spec import TensorSpec
-from morphogen.data import encoding
+from morphogen.data import encoding, filling
 from morphogen.data.dataset import Data, load
 from morphogen.data.holdout import assign, digest_of
 from morphogen.data.store import compact, expand
@@ -77,7 +77,7 @@ def test_rereading_gives_what_keeping_in_memory_gives(tmp_path, monkeypatch):
     (tmp_path / "bag" / "bad.png").write_text("no picture")
     kept = load(tmp_path)
     monkeypatch.setattr(encoding, "KEEP_BYTES", 0)
-    monkeypatch.setattr(encoding, "CHUNK", 5)
+    monkeypatch.setattr(filling, "CHUNK", 5)
     reread = load(tmp_path)
     assert reread.digest == kept.digest
     assert reread.train.names == kept.train.names

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import Tensor
 
 from morphogen.core import discover
+from morphogen.core.codec import Codec, Item, Report
 from morphogen.core.encoded import equal, joined, stacked
 from morphogen.core.errors import DataError, RecipeError, RefusedPair
 from morphogen.core.random import generator, randint, randn
 from morphogen.core.spec import ProductSpec, TensorSpec
-from morphogen.data import dataset
+from morphogen.data import dataset, encoding, filling, mapped, progress
 from morphogen.data.canaries import block_numbers, patchworks, plant
 from morphogen.data.dataset import load
+from morphogen.data.holdout import digest_of
+from morphogen.data.mapped import MappedStore
+from morphogen.data.names import Digests, Names
+from morphogen.data.scan import Scan
 from morphogen.data.store import (
     Joined,
     MemoryStore,
@@ -232,3 +242,237 @@ def test_the_flat_codec_keeps_the_promises_of_codecs(rows: Path) -> None:
 
     check_codec(Flat, items=items)
     assert choose_view(Rows(), None, takes_vectors).view == "flat"
+
+
+# -- on disk ---------------------------------------------------------------------------------------
+
+
+class Words(Codec):
+    """Texts as bytes of one stream, in windows."""
+
+    def __init__(self, windows: int | None = 5) -> None:
+        self.windows, self.encoded = windows, 0
+
+    @classmethod
+    def recognises(cls, source: Any) -> str | None:
+        return None
+
+    def read(self, source: Any, report: Report) -> Iterator[Item]:
+        for number, text in enumerate(source):
+            report.num_read += 1
+            yield Item(text, f"words.txt@{100 * number}")
+
+    def fit(self, items: Iterable[Item]) -> Codec:
+        list(items)
+        self.spec = TensorSpec.tokens(self.windows or 8, 256)
+        return self
+
+    def encode(self, item: Item) -> Tensor:
+        self.encoded += 1
+        found = torch.tensor(list(item.value.encode()))
+        return found if self.windows else found.resize_(8)
+
+    encode_stream = encode
+
+    def decode(self, x: Tensor) -> str:
+        return bytes(x.tolist()).decode()
+
+    def state(self) -> dict[str, Any]:
+        return {"windows": self.windows}
+
+    @classmethod
+    def from_state(cls, state: Any, tensors: Any) -> Codec:
+        return cls(**state)
+
+
+TEXTS = [f"text {i:3d}" + "!" * (i % 7) * 2 for i in range(60)]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Everything is too large for memory, and comes in many pieces."""
+    monkeypatch.setenv("MORPHOGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(encoding, "MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(encoding, "KEEP_BYTES", 0)
+    monkeypatch.setattr(filling, "CHUNK", 7)
+    monkeypatch.setattr(mapped, "SAFE_EVERY", 20)
+    return tmp_path / "cache"
+
+
+def read_words(windows: int | None, texts: list[str] = TEXTS) -> tuple[Any, Words]:
+    codec, report = Words(windows), Report("words")
+    found = encoding.encode(codec, lambda c, r: c.read(texts, r), report, Scan(near=False))
+    return found, codec
+
+
+@pytest.mark.parametrize("windows", [None, 5])
+def test_a_store_on_disk_is_the_one_in_memory(
+    windows: int | None, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_disk, _ = read_words(windows)
+    monkeypatch.setattr(encoding, "MOST_IN_MEMORY", 1 << 30)
+    in_memory, _ = read_words(windows)
+    monkeypatch.setattr(mapped, "LET_GO", 30)
+    for name in ("train", "test"):
+        one, two = getattr(on_disk, name), getattr(in_memory, name)
+        assert isinstance(one, MappedStore)
+        assert isinstance(two, MemoryStore)
+        assert len(one) == len(two) > 0
+        assert list(one.names) == list(two.names)
+        assert digest_stores(one.spec, {name: one}) == digest_stores(two.spec, {name: two})
+        every = torch.randperm(len(one), generator=generator(0))
+        for index in every.split(3):
+            assert equal(one.batch(index).x, two.batch(index).x)
+        assert equal(one.take(every).batch(torch.arange(3)).x, two.batch(every[:3]).x)
+        assert equal(joined(list(one.with_cond({}).chunks(4))), joined(list(two.chunks(9))))
+
+
+def test_windows_follow_one_another_and_say_where_they_stand(small: Path) -> None:
+    found, codec = read_words(5)
+    store = found.test
+    text = "".join(codec.decode(row) for batch in store.batches(3) for row in batch.x)
+    whole = "".join(TEXTS)
+    assert text
+    for number, name in enumerate(store.names):
+        file, _, place = name.partition("@")
+        assert file == "words.txt"
+        item, offset = divmod(int(place), 100)
+        piece = codec.decode(store.batch(torch.tensor([number])).x[0])
+        assert TEXTS[item][offset : offset + 5] == piece[: len(TEXTS[item]) - offset]
+    assert len(text) + sum(
+        len(codec.decode(r)) for b in found.train.batches() for r in b.x
+    ) in range(len(whole) - 9, len(whole) + 1)
+    assert store.names[-1] == store.names[len(store) - 1]
+
+
+@pytest.mark.parametrize("windows", [None, 5])
+def test_an_interrupted_encoding_goes_on(
+    windows: int | None, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, first = read_words(windows)
+    shutil.rmtree(small)
+
+    class Stopped(Exception):
+        pass
+
+    encode, left = Words.encode, [30]
+
+    def until(self: Words, item: Item) -> Tensor:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Stopped
+        return encode(self, item)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Words, "encode", until)
+        patch.setattr(Words, "encode_stream", until)
+        with pytest.raises(Stopped):
+            read_words(windows)
+    for file in small.rglob("x.bin"):  # what was written after the last note may be anything
+        with file.open("ab") as stream:
+            stream.write(b"half a row")
+    again, codec = read_words(windows)
+    assert codec.encoded < first.encoded - 6
+    spec = codec.spec
+    assert digest_stores(spec, {"x": again.train}) == digest_stores(spec, {"x": whole.train})
+    assert list(again.train.names) == list(whole.train.names)
+    done, codec = read_words(windows)
+    assert codec.encoded == 0
+    assert digest_stores(spec, {"x": done.test}) == digest_stores(spec, {"x": whole.test})
+    _, codec = read_words(windows, [*TEXTS[:-1], "another text"])
+    assert codec.encoded > 0
+
+
+def test_a_full_disk_is_told_before_anything_is_written(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(small.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=100))
+    with pytest.raises(DataError, match="disk cannot hold"):
+        read_words(5)
+
+
+def test_chunks_come_in_order_and_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "num_cores", lambda: 3)
+    taken: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(40):
+            taken.append(number)
+            yield number
+
+    found = []
+    for square in filling.in_order(lambda n: n * n, numbers()):
+        found.append(square)
+        assert len(taken) - len(found) <= 2 * 3 + 1
+    assert found == [n * n for n in range(40)]
+
+
+def test_progress_is_told_to_who_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    said: list[progress.Progress] = []
+    with progress.listening(said.append):
+        read_words(None)
+    assert {each.doing for each in said} == {"reading", "measuring", "encoding"}
+    last = [each for each in said if each.doing == "encoding"][-1]
+    assert last.done == last.total
+    assert last.left == 0.0
+    num = len(said)
+    read_words(None)
+    assert len(said) == num
+
+
+def test_names_and_digests_are_kept_in_few_bytes() -> None:
+    given = [
+        "a.png",
+        "b/c.csv#0",
+        "b/c.csv#12",
+        "d.csv#row 7",
+        "e#01",
+        "f@90",
+        "g#-1",
+        "#5",
+        "a.png",
+    ]
+    names = Names()
+    for name in given:
+        names.append(name)
+    assert list(names) == given
+    assert names[-1] == "a.png"
+    assert names[1:3] == given[1:3]
+    assert len(names.known) < len(given)
+    digests = Digests()
+    for name in [*given, "f@90", "f@90"]:
+        digests.append(digest_of(name))
+    assert digests[3] == digest_of(given[3])
+    assert digests.copies() == [(0, 8), (5, 9), (5, 10)]
+    assert Digests().copies() == []
+
+
+# -- content ---------------------------------------------------------------------------------------
+
+
+def test_content_hashes_tell_contents_apart() -> None:
+    matrix = np.zeros((40, 40))
+    other = matrix.copy()
+    other[20, 20] = 1
+    values: list[Any] = [
+        matrix, other, torch.zeros(40, 40, dtype=torch.int64), {"a": matrix}, {"a": other},
+        {"b": matrix}, [matrix], [matrix, matrix], "1", 1, 1.0, True, b"1", None, [], {}, [[]],
+        np.zeros(4, np.int8), np.zeros(4, np.uint8), np.zeros((2, 2), np.uint8),
+        np.zeros(4, np.int16), np.zeros(4, np.uint16), np.zeros(4, np.float16),
+        np.array(["a", 1], dtype=object), np.array(["b", 1], dtype=object),
+        Image.new("L", (2, 3)), Image.new("L", (3, 2)), Image.new("RGB", (2, 3)),
+    ]  # fmt: skip
+    assert len({digest_of(value) for value in values}) == len(values)
+
+
+def test_content_hashes_are_those_of_the_content() -> None:
+    x = torch.randn(40, 40, generator=generator(0))
+    assert digest_of({"a": x, "b": 1}) == digest_of({"b": 1, "a": x.clone()})
+    assert digest_of(x.numpy()) == digest_of(x) == digest_of(x.t().contiguous().t())
+    assert digest_of(x.bfloat16()) == digest_of(x.bfloat16())
+    assert digest_of([1, "a"]) == digest_of((1, "a"))
+    for odd in (object(), {"a": {1, 2}}, lambda: 0):
+        with pytest.raises(DataError, match="content"):
+            digest_of(odd)

@@ -7,28 +7,38 @@ long as it is small; else it is read again.
 
 from __future__ import annotations
 
-import itertools
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+import morphogen
 from morphogen.core.codec import Codec, Item, Problem, Report
-from morphogen.core.encoded import Encoded, rows, stacked
+from morphogen.core.codec_storage import codec_tensors, describe_codec
+from morphogen.core.encoded import Encoded, joined, stacked
 from morphogen.core.errors import DataError, MorphogenError
-from morphogen.core.spec import Spec, TensorSpec
+from morphogen.core.spec import TensorSpec
+from morphogen.core.storage import cache_folder, lock
 from morphogen.data.conditions import fit_conditions, noting
 from morphogen.data.division import entities_of, follow_splits_file
+from morphogen.data.filling import InMemory, OnDisk, chunks, in_order
+from morphogen.data.mapped import check_room
 from morphogen.data.modality import build_codec, find_modality
+from morphogen.data.names import Names
+from morphogen.data.progress import told
 from morphogen.data.provenance import entries_for, hold_out
 from morphogen.data.scan import Scan
-from morphogen.data.store import CHUNK, MemoryStore, Store, compact, expand, no_items
+from morphogen.data.store import Store, compact, expand, item_bytes, no_items, storage_dtype
 from morphogen.data.views import Suits, choose_view
+from morphogen.data.windows import StreamFilling, check_long_enough
 
 KEEP_BYTES = 1 << 30  # raw items kept in memory between the readings, at most
+MOST_IN_MEMORY = 1 << 30  # bytes of an encoded split that is kept in memory; a larger one is mapped
+STORES = 1  # the form of stores on disk: another number where the files are others
 FEW_ITEMS = 32  # fewer training items than this are learned by heart
 Read = Callable[[Codec, Report], Iterator[Item]]
 
@@ -64,7 +74,7 @@ def reader(source: Path | str) -> Read:
 
 def see(codec: Codec, read: Read, report: Report, scan: Scan) -> None:
     """Read all of a source into `scan`. Raises `DataError` when too little of it can be used."""
-    scan.see(read(codec, report), codec, KEEP_BYTES)
+    scan.see(told(read(codec, report), "reading"), codec, KEEP_BYTES)
     _check_enough(len(scan.names), report)
     follow_splits_file(scan, report)
 
@@ -94,16 +104,16 @@ def encode(
 
     if not fitted:
         said: list[Mapping[str, Any]] = []
-        codec.fit(noting(items("train"), said))
+        codec.fit(noting(told(items("train"), "measuring", scan.splits.count("train")), said))
         fit_conditions(codec, said, report)
     chosen = choose_view(codec, view, suits)
     codec = chosen.inner or chosen
     report.facts |= getattr(codec, "facts", {})
-    stores = {
-        name: _encode(codec, items(name), scan.splits.count(name), report)
-        for name in ("train", "test")
-    }
-    _check_enough(sum(map(len, stores.values())), report)
+    stores = {name: _store(codec, scan, name, items(name), report) for name in ("train", "test")}
+    if getattr(codec, "windows", None) is None:
+        _check_enough(sum(len(store) for store in stores.values()), report)
+    else:
+        check_long_enough(stores["train"], report.source)
     _note_split(scan, stores, report)
     around = None if chosen is codec else chosen
     found = Encoding(codec, stores["train"], stores["test"], around=around)
@@ -115,39 +125,76 @@ def encode(
     return found
 
 
-def _encode(codec: Codec, items: Iterator[Item], count: int, report: Report) -> Store:
-    """Encode in chunks into storage set aside beforehand; items that do not fit become problems."""
-    spec: Spec = codec.spec
-    x = no_items(spec, count)
+def _key(codec: Codec, scan: Scan) -> str:
+    """What tells the stores of this source, as this codec encodes it, from others."""
+    about = {"codec": describe_codec(codec), "by": [STORES, morphogen.__version__]}
+    digest = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=16)
+    for name, tensor in sorted(codec_tensors(codec).items()):
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    digest.update(bytes(scan.digests.data))
+    digest.update(scan.said.digest() + json.dumps(scan.splits).encode())
+    return digest.hexdigest()
+
+
+def _store(codec: Codec, scan: Scan, name: str, items: Iterator[Item], report: Report) -> Store:
+    """Encode the split called `name` into the kind of store that it needs."""
+    spec, count = codec.spec, scan.splits.count(name)
+    length = getattr(codec, "windows", None)
+    if length is None:
+        needed = count * item_bytes(spec)
+    else:
+        sizes = (size for size, own in zip(scan.sizes, scan.splits, strict=True) if own == name)
+        needed = sum(sizes) * storage_dtype(spec).itemsize
+    if needed <= MOST_IN_MEMORY:
+        return _filled(codec, _room(codec, count, None), items, count, report)
+    folder = cache_folder() / "stores" / _key(codec, scan) / name
+    check_room(folder, spec, count if length is None else needed // item_bytes(spec))
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as held:
+        lock(held.fileno())  # two runs on the same data: the second finds what the first encoded
+        return _filled(codec, _room(codec, count, folder), items, count, report)
+
+
+def _room(codec: Codec, count: int, folder: Path | None) -> Any:
+    """What a split is put into."""
+    if getattr(codec, "windows", None) is not None:
+        return StreamFilling(codec.spec, folder)
+    return InMemory(codec.spec, count) if folder is None else OnDisk(codec.spec, folder)
+
+
+def _filled(codec: Codec, room: Any, items: Iterator[Item], count: int, report: Report) -> Store:
+    """Encode in chunks, several at once, and put them into `room` in order. Items that do not fit
+    become problems."""
+    windows = getattr(codec, "windows", None) is not None
     cond: dict[str, list[Encoded]] = {name: [] for name in codec.conditions}
-    names: list[str] = []
-    while chunk := list(itertools.islice(items, CHUNK)):
-        usable = []
-        for item in chunk:
-            encoded = _encode_conditions(codec, item, report)
-            if encoded is not None:
-                usable.append(item)
-                for name, value in encoded.items():
-                    cond[name].append(value)
-        if usable:
-            here = slice(len(names), len(names) + len(usable))
-            _put(x, here, compact(codec.encode_many(usable), spec))
-            names += [item.name for item in usable]
+    names: Any = [] if isinstance(room, InMemory) else Names()
+
+    def chosen() -> Iterator[list[Item]]:
+        for chunk in chunks(told(items, "encoding", count)):
+            said = [(item, _encode_conditions(codec, item, report)) for item in chunk]
+            usable = [(item, known) for item, known in said if known is not None]
+            for name in cond if usable else ():
+                cond[name].append(stacked([known[name] for _, known in usable]))
+            here = [item for item, _ in usable]
+            late = here[max(0, room.whole - len(names)) :]  # those before were encoded already
+            for item in here:
+                names.append(item.name)
+            if late:
+                yield late
+
+    def encoded(chunk: list[Item]) -> Any:
+        if windows:
+            return [codec.encode_stream(item) for item in chunk]  # type: ignore[attr-defined]
+        return compact(codec.encode_many(chunk), codec.spec)
+
+    for values in in_order(encoded, chosen()):
+        room.add(values)
     known = {
-        name: stacked(values)
-        if values
-        else expand(no_items(codec.conditions[name]), codec.conditions[name])
-        for name, values in cond.items()
+        name: joined(cond[name]) if cond[name] else expand(no_items(each), each)
+        for name, each in codec.conditions.items()
     }
-    return MemoryStore(spec, rows(x, slice(0, len(names))), known, names)
-
-
-def _put(x: Any, here: slice, values: Any) -> None:
-    """Copy stored items to their place."""
-    for name in x if isinstance(x, dict) else ():
-        x[name][here] = values[name]
-    if isinstance(x, Tensor):
-        x[here] = values
+    store: Store = room.finish(known, names)
+    return store
 
 
 def _encode_conditions(codec: Codec, item: Item, report: Report) -> dict[str, Encoded] | None:

@@ -4,18 +4,62 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from morphogen.core.errors import DataError
 
 HELD_OUT = 0.1  # the part of the items that becomes the test split, where the source has none
 FEWEST_TO_SPLIT = 5  # with fewer items, all are for training
+# Arrays of the types of pictures are hashed without their type, which their size tells: so that the
+# hashes, and with them the splits, of pictures stay what they are.
+PICTURES = {"uint8", "uint16", "float32", "float64"}
+# What prints as what it is.
+PRINTED = (str, bool, int, float, complex, Decimal, UUID, date, time, timedelta)
 
 
 def digest_of(value: Any) -> bytes:
-    """16 bytes that depend on a raw item's content alone, not on its name or place."""
+    """16 bytes that depend on a raw item's content alone, not on its name or place.
+
+    Goes into dicts, lists and tuples; tensors hash as arrays do. Raises `DataError` for what has no
+    content that can be hashed: what it looks like in print is not what it is.
+    """
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        value = value.float() if value.dtype == torch.bfloat16 else value
+        value = value.contiguous().numpy()
+    if isinstance(value, np.ndarray) and value.dtype.hasobject:
+        value = [list(value.shape), value.ravel().tolist()]
     form = f"{type(value).__name__} {getattr(value, 'mode', '')} {getattr(value, 'shape', '')}"
     form += str(value.size) if hasattr(value, "mode") else ""
-    content = value.tobytes() if hasattr(value, "tobytes") else str(value).encode()
+    if isinstance(value, Mapping):
+        entries = sorted(digest_of(key) + digest_of(each) for key, each in value.items())
+        form, content = "dict", b"".join(entries)
+    elif isinstance(value, (list, tuple)):
+        form, content = "list", b"".join(map(digest_of, value))
+    elif isinstance(value, np.ndarray):
+        form += "" if value.dtype.name in PICTURES else f" {value.dtype.str}"
+        content = value.tobytes()
+    elif hasattr(value, "tobytes"):
+        content = value.tobytes()
+    elif isinstance(value, (bytes, bytearray)):
+        form, content = "bytes", bytes(value)
+    elif value is None or isinstance(value, PRINTED):
+        content = str(value).encode("utf-8", "surrogatepass")
+    else:
+        raise DataError(
+            "an item of this kind cannot be told from others by its content",
+            found=type(value).__name__,
+            expected="text, numbers, bytes, pictures, arrays, and lists and dicts of such",
+            hint="give it as one of these",
+        )
     return hashlib.blake2b(content, digest_size=16, key=form.encode()[:64]).digest()
 
 

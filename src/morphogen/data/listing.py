@@ -20,7 +20,7 @@ from morphogen.core.storage import write_atomic
 from morphogen.data.scan import Scan
 
 FILE = "data_files.json.gz"
-ROW = re.compile(r"#(row )?\d+$")  # `file#12`, `file#row 12`: an item of a file of many
+ROW = re.compile(r"(#(row )?|@)\d+$")  # `file#12`, `file#row 12`, `file@12`: one of many
 
 
 def listing(scan: Scan, source: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +13,13 @@ from morphogen.core.codec import Item, Problem
 from morphogen.core.ledger import Entry
 from morphogen.data.fingerprints import Fingerprints
 from morphogen.data.holdout import assign, digest_of
+from morphogen.data.names import Digests, Names
 from morphogen.data.neighbours import clusters, members
 
 # At every load near-duplicates are looked for among so many items, if so few pairs are proposed: a
 # few seconds at most. The verbs that are there for it take what time it needs.
 MOST_COMPARED, MOST_PAIRS = 5_000, 10_000
+NO_TAGS: dict[str, str] = {}  # one for all items that have none
 EVERY = 1 << 40  # as `most_compared`: whatever it takes
 
 
@@ -24,13 +27,14 @@ EVERY = 1 << 40  # as `most_compared`: whatever it takes
 class Scan:
     """Every readable item's name, split, content hash, label and tags, in reading order."""
 
-    names: list[str] = field(default_factory=list)
+    names: Names = field(default_factory=Names)
     own: list[str | None] = field(default_factory=list)  # the splits that the source names
-    digests: list[bytes] = field(default_factory=list)
+    digests: Digests = field(default_factory=Digests)
     labels: list[Any] = field(default_factory=list)
     captions: list[Any] = field(default_factory=list)
+    said: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))  # of all of them
     tags: list[dict[str, str]] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)  # about the bytes of each raw item
+    sizes: array[int] = field(default_factory=lambda: array("q"))  # bytes of each, about
     prints: Fingerprints | None = None  # of the first of each set of exact copies
     splits: list[str] = field(default_factory=list)
     items: list[Item] | None = field(default_factory=list)  # None when they are too large to keep
@@ -52,11 +56,12 @@ class Scan:
             self.digests.append(digest)
             self.labels.append(item.cond.get("label"))
             self.captions.append(item.cond.get("caption"))
-            self.tags.append(item.tags)
+            self.said.update(digest_of(item.cond))
+            self.tags.append(item.tags or NO_TAGS)
             self.sizes.append(num_bytes(item.value))
             if self._compares(number, item) and digest not in seen:
                 self.prints.see(number, item)
-            seen.add(digest)
+                seen.add(digest)
             kept += self.sizes[-1]
             if self.items is not None:
                 self.items.append(item)
@@ -83,7 +88,7 @@ class Scan:
 
     def groups(self, entities: Sequence[str | None] | None = None) -> list[int]:
         """The cluster of each item: exact copies, near-duplicates, and items of one entity."""
-        pairs = [*_chained(self.digests), *((i, j) for i, j, _ in self.near_pairs())]
+        pairs = [*self.digests.copies(), *((i, j) for i, j, _ in self.near_pairs())]
         return clusters(len(self.names), [*pairs, *_chained(entities or [])])
 
     def near_pairs(self) -> list[tuple[int, int, float]]:
@@ -102,7 +107,7 @@ class Scan:
         """Items of the test split that show the same as one of the training split."""
         near = [(i, j) for i, j, _ in self.near_pairs()]
         problems = []
-        for group in members(clusters(len(self.names), [*_chained(self.digests), *near])):
+        for group in members(clusters(len(self.names), [*self.digests.copies(), *near])):
             train = [number for number in group if self.splits[number] == "train"]
             test = [number for number in group if self.splits[number] == "test"]
             if not train or not test:

@@ -1,0 +1,111 @@
+"""What encoded items are put into, chunk by chunk, and how the chunks come about."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from morphogen.core.codec import Item
+from morphogen.core.encoded import Encoded, num_items, rows
+from morphogen.core.spec import ProductSpec, Spec
+from morphogen.data.mapped import Filling, MappedStore, open_rows, parts_of
+from morphogen.data.scan import num_bytes
+from morphogen.data.store import CHUNK, MemoryStore, Store, no_items
+
+CHUNK_BYTES = 1 << 25  # of raw items encoded at once, about
+MOST_WORKERS = 8
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class InMemory:
+    """Room in memory, set aside beforehand."""
+
+    whole = 0
+
+    def __init__(self, spec: Spec, count: int) -> None:
+        self.spec, self.x, self.count = spec, no_items(spec, count), 0
+
+    def add(self, x: Any) -> None:
+        """Some more items, as they are stored."""
+        here = slice(self.count, self.count + num_items(x))
+        named = self.x if isinstance(self.x, dict) else {"": self.x}
+        for name, part in named.items():
+            part[here] = x[name] if name else x
+        self.count = here.stop
+
+    def finish(self, cond: Mapping[str, Encoded], names: Sequence[str]) -> Store:
+        """The store."""
+        return MemoryStore(self.spec, rows(self.x, slice(0, self.count)), cond, names)
+
+
+class OnDisk:
+    """Room in a folder. `whole` items are there already, where an earlier run was interrupted."""
+
+    def __init__(self, spec: Spec, folder: Path) -> None:
+        self.spec, self.folder = spec, folder
+        self.files = Filling(folder, parts_of(spec))
+        self.whole = self.files.whole
+
+    def add(self, x: Any) -> None:
+        """Some more items, as they are stored."""
+        named = x if isinstance(self.spec, ProductSpec) else {"x": x}
+        self.files.add({name: part.flatten() for name, part in named.items()})
+
+    def finish(self, cond: Mapping[str, Encoded], names: Sequence[str]) -> Store:
+        """The store."""
+        self.files.close()
+        mapped = open_rows(self.folder, self.spec, self.files.rows)
+        return MappedStore(self.spec, mapped, cond, names)
+
+
+def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Items, as many at a time as are encoded at once: fewer where they are large."""
+    chunk: list[Item] = []
+    size = 0
+    for item in items:
+        chunk.append(item)
+        size += num_bytes(item.value)
+        if len(chunk) == CHUNK or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def in_order(function: Callable[[In], Out], inputs: Iterable[In]) -> Iterator[Out]:
+    """The function of every input, on all cores, in the order of the inputs. At most two inputs for
+    each core are under way, so that memory stays bounded.
+
+    Threads: decoding and resizing let go of the interpreter, and nothing has to be copied between
+    processes.
+    """
+    workers = min(num_cores(), MOST_WORKERS)
+    rest = iter(inputs)
+    first = list(itertools.islice(rest, 2))
+    if workers == 1 or len(first) < 2:
+        yield from map(function, itertools.chain(first, rest))
+        return
+    waiting: deque[Future[Out]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for each in itertools.chain(first, rest):
+                waiting.append(pool.submit(function, each))
+                if len(waiting) >= 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def num_cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

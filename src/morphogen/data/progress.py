@@ -1,0 +1,67 @@
+"""How far the reading of data is: heard by who listens, where it takes long.
+
+with listening(show):
+    data = load("photos/")
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TypeVar
+
+EVERY = 0.5  # seconds between two words
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`done` of `total` items (None: not known) after `seconds`; `doing` says what is done."""
+
+    doing: str
+    done: int
+    total: int | None
+    seconds: float
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that are left, at this pace."""
+        if self.total is None or not self.done:
+            return None
+        return self.seconds / self.done * (self.total - self.done)
+
+
+OnProgress = Callable[[Progress], None]
+_listener: ContextVar[OnProgress | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def listening(show: OnProgress) -> Iterator[None]:
+    """Tell `show` of all that is read meanwhile."""
+    token = _listener.set(show)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def told(items: Iterable[T], doing: str, total: int | None = None) -> Iterator[T]:
+    """Pass items on, telling the listener now and then how many there were."""
+    show = _listener.get()
+    if show is None:
+        yield from items
+        return
+    started = said = time.monotonic()
+    done = 0
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - said >= EVERY:
+            show(Progress(doing, done, total, now - started))
+            said = now
+    if said > started:  # it took long enough to be told of
+        show(Progress(doing, done, done, time.monotonic() - started))
