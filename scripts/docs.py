@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "reference"
 
 INTRODUCTIONS = {
+    "source": "Where items lie: folders, archives, tables, arrays, datasets, memory.\n"
+    "The kind that is surest reads a source, for every modality alike.",
     "modality": "How a raw item becomes a tensor, and back. A modality is a codec.",
     "backbone": "Which network. A backbone maps one TensorSpec to another.",
     "family": "By which principle a model learns and samples.",

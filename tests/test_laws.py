@@ -27,15 +27,15 @@ MOST_LINES, MOST_COLUMNS, MOST_STATEMENT_LINES = 400, 100, 60
 # A package imports from lower layers, and from its own layer where that is not the axes'.
 LAYERS: dict[str, int] = {
     "core": 0,
-    **dict.fromkeys(AXES.values(), 1),
+    **dict.fromkeys(AXES.values(), 2),
     "sources": 1,
-    "data": 2,
-    **dict.fromkeys(("training", "evaluation"), 3),
-    "comparison": 4,
-    **dict.fromkeys(("records", "interop"), 5),
-    "systems": 6,
-    "testing": 6,
-    **dict.fromkeys(("serve", "cli"), 7),
+    "data": 3,
+    **dict.fromkeys(("training", "evaluation"), 4),
+    "comparison": 5,
+    **dict.fromkeys(("records", "interop"), 6),
+    "systems": 7,
+    "testing": 7,
+    **dict.fromkeys(("serve", "cli"), 8),
 }
 CORE_MAY_IMPORT = {"torch", "safetensors", "morphogen", *sys.stdlib_module_names}
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
@@ -72,7 +72,7 @@ def broken_imports(package: str, tree: ast.AST) -> list[str]:
         other = rest.partition(".")[0]
         if other not in LAYERS or other == package:
             continue
-        axes = LAYERS[package] == LAYERS[other] == 1
+        axes = LAYERS[package] == LAYERS[other] == 2
         if axes or LAYERS[other] > LAYERS[package] or (package == "systems" and other == "testing"):
             broken.append(name)
     return broken
@@ -95,6 +95,7 @@ def test_dependency_law(file: Path) -> None:
         ("core", "from morphogen import families"),
         ("training", "def f():\n    from morphogen.cli import app"),
         ("tasks", "import importlib\nimportlib.import_module('morphogen.metrics.frechet')"),
+        ("sources", "from morphogen.modalities.image import Image"),
         ("data", "import morphogen.systems.memory"),
         ("testing", "from morphogen.cli import app"),
     ],

@@ -20,6 +20,7 @@ from morphogen.core.errors import RecipeError, did_you_mean
 
 # What the user types -> the folder. The folders are the axes of the design.
 AXES = {
+    "source": "sources",
     "modality": "modalities",
     "backbone": "backbones",
     "family": "families",

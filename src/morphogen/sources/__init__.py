@@ -1,0 +1,30 @@
+"""Where items lie, read in one room for every modality: folders, archives, tables, arrays, memory.
+
+    records(source, wants, report)   every item that a codec wants, with what is known of it
+    survey(source)                   what there is, from names and headers alone
+    recognise(source, wants)         how surely a codec that wants this reads the source, and why
+    opened(records, open, report)    records to items, several at once, problems noted
+    texts(source, wants)             captions, cells and names
+    defects(source, wants)           what reading puts up with in silence
+
+One file of this folder is one kind of place; a file added here, or in `sources/` below a path of
+`MORPHOGEN_PLUGINS`, is asked like the others.
+"""
+
+from morphogen.sources._open import opened
+from morphogen.sources._read import (
+    defects,
+    kept_surveys,
+    recognise,
+    records,
+    source_of,
+    survey,
+    texts,
+)
+from morphogen.sources._record import Record, Source, Survey, Wants
+from morphogen.sources._regular import begins, open_regular, read_regular
+
+__all__ = [
+    "Record", "Source", "Survey", "Wants", "begins", "defects", "kept_surveys", "open_regular",
+    "opened", "read_regular", "recognise", "records", "source_of", "survey", "texts",
+]  # fmt: skip

@@ -1,0 +1,301 @@
+"""From the files of a folder or archive to records: first the names, which say what they mean."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from morphogen.core.codec import SPLITS_FILE, Problem, Report
+from morphogen.core.errors import DataError
+from morphogen.sources import delimited, lines, parquet
+from morphogen.sources._columns import suffix_of
+from morphogen.sources._files import File, Listing, is_archive, walk
+from morphogen.sources._layout import Layout
+from morphogen.sources._record import Record, Survey, Wants
+from morphogen.sources._regular import open_regular
+from morphogen.sources._sidecar import (
+    ATTACHED,
+    MAX_ATTACHED,
+    STYLEGAN,
+    Files,
+    Sidecar,
+    attached_conditions,
+    is_caption,
+    stylegan_table,
+)
+from morphogen.sources._table import Table
+
+HEAD = 64  # bytes by which a file without a known suffix is told
+FEW_STARTS = 3  # files of a suffix that are looked into
+TABLES = delimited.SUFFIXES + lines.SUFFIXES + parquet.SUFFIXES
+Read = Callable[[], bytes]
+
+
+@dataclass
+class Tree:
+    """What a first walk found: items by name, tables, what belongs to items, and the rest."""
+
+    root: Path
+    items: list[File] = field(default_factory=list)
+    tables: list[tuple[str, Table]] = field(default_factory=list)
+    attached: dict[str, dict[str, Read]] = field(default_factory=dict)  # path without suffix
+    others: list[str] = field(default_factory=list)
+    seen: Listing = field(default_factory=Listing)
+
+    @classmethod
+    def of(cls, root: Path, wants: Wants) -> Tree:
+        """Walk once. What lies in archives is read again when it is an item."""
+        tree = cls(root)
+        told = _Told(wants)
+        for file in walk(root, tree.seen):
+            suffix = suffix_of(file.path)
+            if suffix in wants.suffixes or told.by_start(file, suffix):
+                tree.items.append(file)
+            elif suffix in ATTACHED and PurePosixPath(file.path).name != STYLEGAN:
+                tree._attach(file, suffix)
+            elif file.path != SPLITS_FILE and not tree._add_table(file, suffix):
+                tree.others.append(file.path)
+        tree._detach()
+        return tree
+
+    def _attach(self, file: File, suffix: str) -> None:
+        """Keep a file that may belong to an item; those in archives are read while they pass."""
+        read: Read = file.read
+        if not file.disk and file.num_bytes <= MAX_ATTACHED:
+            data = file.read()
+            read = partial(bytes, data)
+        self.attached.setdefault(file.path[: -len(suffix)], {})[suffix] = read
+
+    def _detach(self) -> None:
+        """Tables and other files that belong to no item; captions that are only numbers."""
+        stems = {_stem(file.path) for file in self.items}
+        for stem in [stem for stem in self.attached if stem not in stems]:
+            for suffix, read in self.attached.pop(stem).items():
+                file = File(stem + suffix, stem + suffix, read, str(self.root / (stem + suffix)))
+                if suffix != ".json" or not self._add_table(file, suffix):
+                    self.others.append(stem + suffix)
+        texts = [parts[".txt"] for parts in self.attached.values() if ".txt" in parts]
+        if texts and not any(is_caption(_head(read)) for read in texts[:50]):
+            for stem, parts in self.attached.items():
+                if parts.pop(".txt", None):
+                    self.others.append(f"{stem}.txt")
+
+    def _add_table(self, file: File, suffix: str) -> bool:
+        """Open a table; False when the file is none."""
+        name = PurePosixPath(file.path).name
+        try:
+            if name == STYLEGAN:
+                table = stylegan_table(file.read(), file.path)
+            elif suffix in parquet.SUFFIXES and file.disk:
+                table = parquet.parquet_table(Path(file.disk), file.path, None)
+            elif suffix in delimited.SUFFIXES + lines.SUFFIXES:
+                table = text_table(file, suffix)
+            else:
+                table = None
+        except DataError:
+            if PurePosixPath(name).stem.lower() in NAMED_TABLES:
+                raise
+            table = None
+        if table is not None:
+            self.tables.append((file.path, table))
+        return table is not None
+
+
+NAMED_TABLES = ("captions", "metadata", "labels", "tags")
+
+
+def text_table(file: File, suffix: str) -> Table:
+    """A CSV, TSV or JSON file of a tree as a table."""
+    opener: Callable[[], Any] = partial(open_regular, file.disk)
+    if not file.disk:
+        opener = partial(io.BytesIO, file.read())
+    make = delimited.delimited_table if suffix in delimited.SUFFIXES else lines.lines_table
+    return make(opener, file.path, None, file.path)
+
+
+class _Told:
+    """Which files without a known suffix are items, by their first bytes."""
+
+    def __init__(self, wants: Wants) -> None:
+        self.wants = wants
+        self.counts: dict[str, list[bool]] = {}
+        self.skip = {*TABLES, *ATTACHED, *wants.convert, ".md", ".html", ".py", ".xml", ".yaml"}
+
+    def by_start(self, file: File, suffix: str) -> bool:
+        """A suffix that a few files tell is told for all; files without one, each for itself."""
+        sniff = self.wants.sniff
+        if sniff is None or suffix in self.skip or is_archive(file.path):
+            return False
+        alone = not suffix or suffix[1:].isdecimal() or " " in suffix
+        told = self.counts.setdefault(suffix, [])
+        if not alone and len(told) >= FEW_STARTS:
+            return all(told)
+        told.append(sniff(_head(file.read if not file.disk else partial(_start, file.disk))))
+        return told[-1]
+
+
+def _start(path: str) -> bytes:
+    with open_regular(path) as stream:
+        return stream.read(HEAD)
+
+
+def _head(read: Read) -> bytes:
+    try:
+        return read()[:HEAD]
+    except (DataError, OSError, RuntimeError):
+        return b""
+
+
+def _stem(path: str) -> str:
+    suffix = suffix_of(path)
+    return path[: -len(suffix)] if suffix else path
+
+
+# -- records --------------------------------------------------------------------------------------
+
+
+def tree_records(root: Path, wants: Wants, report: Report) -> Iterator[Record]:
+    """The items of a folder or archive, with what names, tables and files beside them say."""
+    tree = Tree.of(root, wants)
+    layout = Layout.of(file.place for file in tree.items)
+    used = _used(tree, layout, wants, report)
+    files = Files([file.path for file in used])
+    sidecars = []
+    for path, table in tree.tables:
+        sidecar = Sidecar.match(table, path, files, wants, report)
+        if sidecar is None:
+            tree.others.append(path)
+        else:
+            sidecars.append(sidecar)
+    by_table = any(PurePosixPath(s.name).name == STYLEGAN and s.by_path for s in sidecars)
+    _note(tree, wants, report)
+    for file in _again(root, tree, used):
+        split, label = layout.read(file.place)
+        cond = {} if label is None or by_table else {"label": label}
+        if parts := tree.attached.get(_stem(file.path)):
+            cond |= attached_conditions(parts)
+        tags: dict[str, str] = {}
+        for sidecar in sidecars:
+            if row := sidecar.by_path.get(file.path):
+                cond |= sidecar.conditions(row)
+                split = sidecar.columns.split_in(row) or split
+                tags |= sidecar.columns.tags(row)
+        disk = Path(file.disk) if file.disk else None
+        suffix = suffix_of(file.path)
+        size = max(file.num_bytes, 0)
+        yield Record(file.path, "file", file.read, suffix, cond, split, tags, disk, size)
+
+
+def _again(root: Path, tree: Tree, used: Sequence[File]) -> Iterator[File]:
+    """The files that are used; those in archives are read on the way, one after the other."""
+    if all(file.disk for file in used):
+        yield from used
+        return
+    wanted = {file.path: None for file in used}
+    for file in walk(root, Listing()):
+        if file.path in wanted:
+            if not file.disk:
+                file.read = partial(_given, _read_now(file))
+            yield file
+
+
+def _read_now(file: File) -> bytes | DataError:
+    """The bytes of a member of an archive, or the error to raise in their place."""
+    try:
+        return file.read()
+    except DataError as error:
+        return error
+
+
+def _given(data: bytes | DataError) -> bytes:
+    if isinstance(data, DataError):
+        raise data
+    return data
+
+
+def _used(tree: Tree, layout: Layout, wants: Wants, report: Report) -> list[File]:
+    """The items, without those whose folders say that they are something else."""
+    uses: dict[str, list[File]] = {"item": [], "target": [], "beside": []}
+    for file in tree.items:
+        uses[layout.use(file.place)].append(file)
+    told = {
+        "target": (
+            "belong to the items beside them, and are not read",
+            "to learn them instead, name their folder as the source",
+        ),
+        "beside": (
+            "lie beside the folders of the splits, and are not read",
+            "move them into the folder of the split that they belong to",
+        ),
+    }
+    for use, (reason, fix) in told.items():
+        if found := [file.path for file in uses[use]]:
+            said = told_of(wants.what, found, reason)
+            report.problems.append(Problem(report.source, said, fix))
+    return uses["item"]
+
+
+def _note(tree: Tree, wants: Wants, report: Report) -> None:
+    """Say what of the source is not read: one note a suffix, one problem for each item that
+    another program could read."""
+    report.problems += tree.seen.problems
+    for kind, found, fix in (
+        ("hidden", tree.seen.hidden, "rename it without the leading dot, if it is one of the data"),
+        ("link", tree.seen.links, "pack the archive with what links stand for (tar --dereference)"),
+    ):
+        for archive, names in found.items():
+            if items := [name for name in names if suffix_of(name) in wants.suffixes]:
+                what = f"hidden {wants.what}" if kind == "hidden" else kind
+                report.problems.append(Problem(archive, told_of(what, items), fix))
+    kept: dict[str, list[str]] = {}
+    for path in tree.others:
+        suffix = suffix_of(path)
+        if suffix in wants.convert:
+            fix = wants.convert[suffix]
+            report.problems.append(Problem(path, f"{suffix} is not read", fix, fatal=True))
+        else:
+            kept.setdefault(suffix, []).append(path)
+    for suffix, paths in kept.items():
+        reason = told_of(f"{suffix or 'suffixless'} file", paths, f"not read as {wants.what}s")
+        fix = f"nothing, if they are no {wants.what}s"
+        report.problems.append(Problem(report.source, reason, fix))
+
+
+def told_of(kind: str, names: Sequence[str], what: str = "not read") -> str:
+    """`3 links not read: a.png, b.png, c.png`, the first three by name."""
+    listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"{len(names):,} {kind}{'s' * (len(names) != 1)} {what}: {listed}"
+
+
+# -- survey ---------------------------------------------------------------------------------------
+
+
+def survey_tree(root: Path, kind: str, most: int = 100_000) -> Survey:
+    """How many files of each suffix there are, looking at `most` at most."""
+    found = Survey(kind, name=f"in the {kind}")
+    stems: Counter[str] = Counter()
+    attached: list[tuple[str, str]] = []
+    try:
+        for number, file in enumerate(walk(root, Listing())):
+            if number >= most:
+                break
+            suffix = suffix_of(file.path)
+            if suffix in ATTACHED:
+                attached.append((file.path[: -len(suffix)], suffix))
+                continue
+            found.suffixes[suffix] += 1
+            stems[_stem(file.path)] += 1
+            starts = found.starts.setdefault(suffix, [])
+            if len(starts) < FEW_STARTS:
+                starts.append(_head(partial(_start, file.disk) if file.disk else file.read))
+    except DataError as error:
+        found.damaged = error.message
+    for stem, suffix in attached:
+        if stem not in stems:
+            found.suffixes[suffix] += 1
+    return found

@@ -1,0 +1,105 @@
+"""CSV and TSV: cells divided by commas, semicolons or tabs, as Excel and pandas write them.
+
+The first line may be Excel's `sep=;`; cells in quotes may hold line ends; a header names the
+columns and is row 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from morphogen.core.codec import Problem, Report, Text
+from morphogen.core.errors import DataError
+from morphogen.sources._encoding import Opener, open_text
+from morphogen.sources._record import Record, Source, Survey, Wants
+from morphogen.sources._regular import open_regular
+from morphogen.sources._table import Row, Table, defects_of, records_of, texts_of
+
+SUFFIXES = (".csv", ".tsv", ".tab")
+DELIMITERS = ",;\t|"
+MOST_IN_CELL = 1 << 24  # characters; beyond, a quote was left open
+
+
+class Delimited(Source):
+    """A file of comma-separated, semicolon-separated or tab-separated values."""
+
+    kind = "table"
+
+    @classmethod
+    def opens(cls, source: Any) -> float:
+        is_path = isinstance(source, (str, Path)) and str(source).lower().endswith(SUFFIXES)
+        return 0.9 if is_path and Path(source).is_file() else 0.0
+
+    @property
+    def table(self) -> Table:
+        """The file as a table."""
+        path = Path(self.source)
+        return delimited_table(lambda: open_regular(path), path.name, path.parent, str(path))
+
+    def survey(self) -> Survey:
+        suffix = Path(self.source).suffix.lower()
+        return self.table.survey(name=f"a {suffix} table")
+
+    def records(self, wants: Wants, report: Report) -> Iterator[Record]:
+        yield from records_of(self.table, wants, report)
+
+    def texts(self, wants: Wants) -> Iterator[Text]:
+        yield from texts_of(self.table, wants)
+
+    def defects(self, wants: Wants) -> Iterator[Problem]:
+        yield from defects_of(self.table, wants)
+
+
+def delimited_table(
+    open_bytes: Opener, name: str, folder: Path | None = None, where: str = ""
+) -> Table:
+    """Bytes of CSV or TSV -> a table. Raises `DataError` when they are not text."""
+    where = where or name
+    with open_text(open_bytes, where) as stream:
+        first = stream.readline()
+        stated = stated_delimiter(first)
+        header = stream.readline() if stated else first
+    delimiter = stated or max(DELIMITERS, key=_outside_quotes(header).count)
+    skip = 1 if stated else 0
+
+    def reader() -> Iterator[list[str]]:
+        csv.field_size_limit(MOST_IN_CELL)
+        with open_text(open_bytes, where) as stream:
+            for _ in range(skip):
+                stream.readline()
+            try:
+                yield from csv.reader(stream, delimiter=delimiter)
+            except (csv.Error, UnicodeError) as error:
+                raise DataError(f"the table cannot be read: {error}", where=where) from error
+
+    columns = [cell.strip() for cell in next(reader(), [])]
+
+    def rows() -> Iterator[tuple[str, Row]]:
+        lines = reader()
+        next(lines, None)
+        for number, cells in enumerate((each for each in lines if each), 2):
+            row: Row = dict(zip(columns, cells, strict=False))
+            if len(cells) > len(columns):
+                row[None] = cells[len(columns) :]  # type: ignore[index]
+            yield f"{name}#row {number}", row
+
+    return Table(name, [column for column in columns if column], rows, folder, where=where)
+
+
+def stated_delimiter(line: str) -> str | None:
+    """The delimiter that Excel's first line `sep=;` states."""
+    text = line.strip().strip('"').lower()
+    return text[4:] if text.startswith("sep=") and len(text) == 5 else None
+
+
+def delimited_text(text: str, name: str) -> Table:
+    """CSV text -> a table."""
+    return delimited_table(lambda: io.BytesIO(text.encode()), name)
+
+
+def _outside_quotes(line: str) -> str:
+    return "".join(line.split('"')[::2])

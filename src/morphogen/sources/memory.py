@@ -1,0 +1,175 @@
+"""What lies in memory: arrays, tensors, DataFrames, lists of dicts, of texts, of anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from morphogen.core.codec import Problem, Report, Text
+from morphogen.core.errors import DataError
+from morphogen.sources._record import Record, Source, Survey, Wants
+from morphogen.sources._stacks import Stack, item_keys, label_key, plain_labels, records_of_stacks
+from morphogen.sources._table import Row, Table, defects_of, records_of, texts_of
+
+FEW = 50  # values that are looked at to see what there is
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Values in memory with a label for each, all of one split: a part of a source."""
+
+    values: Any
+    labels: Any = None
+    split: str | None = None
+
+
+class Memory(Source):
+    """An array or tensor, a table, a sequence of values, or a list of `Labelled` parts."""
+
+    kind = "memory"
+
+    @classmethod
+    def opens(cls, source: Any) -> float:
+        return 0.0 if isinstance(source, (str, Path, bytes)) else 0.5
+
+    def survey(self) -> Survey:
+        parts = self._parts()
+        first = parts[0].values if parts else []
+        if (table := as_table(first)) is not None:
+            return table.survey("memory", "a table in memory")
+        if (arrays := as_arrays(first)) is not None:
+            shapes = {key: (value.shape, value.dtype) for key, value in arrays.items()}
+            return Survey("memory", arrays=shapes, name="an array in memory")
+        values = list(first[:FEW]) if isinstance(first, Sequence) else []
+        return Survey("memory", values=values, num=len(first), name="a list in memory")
+
+    def records(self, wants: Wants, report: Report) -> Iterator[Record]:
+        stacks: list[Stack] = []
+        for part in self._parts():
+            name = part.split or "array"
+            if (table := as_table(part.values)) is not None:
+                table.split = part.split
+                yield from records_of(table, wants, report)
+            elif (arrays := as_arrays(part.values)) is not None:
+                stacks += _stacks(arrays, part, name, wants, report)
+            elif isinstance(part.values, Sequence):
+                yield from _cells(part, wants, report)
+            else:
+                raise _unknown(part.values)
+        yield from records_of_stacks(stacks, wants, "memory")
+
+    def texts(self, wants: Wants) -> Iterator[Text]:
+        for table in filter(None, (as_table(part.values) for part in self._parts())):
+            yield from texts_of(table, wants)
+
+    def defects(self, wants: Wants) -> Iterator[Problem]:
+        for table in filter(None, (as_table(part.values) for part in self._parts())):
+            yield from defects_of(table, wants)
+
+    def _parts(self) -> list[Labelled]:
+        if isinstance(self.source, Labelled):
+            return [self.source]
+        is_parts = isinstance(self.source, (list, tuple)) and self.source
+        if is_parts and all(isinstance(part, Labelled) for part in self.source):
+            return list(self.source)
+        return [Labelled(self.source)]
+
+
+def as_table(values: Any) -> Table | None:
+    """A DataFrame, a list of dicts, or a dict of columns as a table; None for what is none."""
+    if hasattr(values, "to_dict") and hasattr(values, "columns"):  # pandas, polars
+        columns = [str(name) for name in values.columns]
+        return Table("table", columns, partial(_frame_rows, values), Path(), trusted=True)
+    if isinstance(values, Sequence) and values and all(isinstance(v, Mapping) for v in values):
+        named = list(dict.fromkeys(str(key) for row in values for key in row))
+        return Table("table", named, partial(_rows, values), Path(), trusted=True)
+    if isinstance(values, Mapping) and values:
+        columns = [str(key) for key in values]
+        if all(isinstance(each, (list, tuple)) for each in values.values()):
+            cells = zip(*values.values(), strict=False)
+            rows = [dict(zip(columns, row, strict=True)) for row in cells]
+            return Table("table", columns, partial(_rows, rows), Path(), trusted=True)
+    return None
+
+
+def as_arrays(values: Any) -> dict[str, np.ndarray] | None:
+    """An array, a tensor, or a dict of arrays, as NumPy has them; None for what is none."""
+    if isinstance(values, Mapping):
+        found = {str(key): as_array(value) for key, value in values.items()}
+        return None if not found or any(v is None for v in found.values()) else found  # type: ignore[return-value]
+    array = as_array(values)
+    return None if array is None else {"": array}
+
+
+def as_array(values: Any) -> np.ndarray | None:
+    """An array or tensor as NumPy has it."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    return values if isinstance(values, np.ndarray) else None
+
+
+def _stacks(
+    arrays: Mapping[str, np.ndarray], part: Labelled, name: str, wants: Wants, report: Report
+) -> list[Stack]:
+    if "" in arrays:
+        return [Stack(name, part.split, arrays[""], part.labels)]
+    shapes = {key: (value.shape, value.dtype) for key, value in arrays.items()}
+    stacks = []
+    for split, key in item_keys(shapes, wants).items():
+        labels = label_key(shapes, split, key)
+        plain = plain_labels(arrays[labels], labels, name, report) if labels else None
+        stacks.append(Stack(key, split or part.split, arrays[key], plain))
+    if not stacks:
+        raise _unknown(arrays)
+    return stacks
+
+
+def _cells(part: Labelled, wants: Wants, report: Report) -> Iterator[Record]:
+    """One record for each value of a list."""
+    labels = None if part.labels is None else list(part.labels)
+    if labels is not None and len(labels) != len(part.values):
+        raise DataError(
+            f"there are not as many labels as {wants.what}s",
+            found=f"{len(labels):,} labels",
+            expected=f"{len(part.values):,}, one per {wants.what}",
+        )
+    for number, value in enumerate(part.values):
+        name = f"{part.split or 'memory'}#{number}"
+        array = as_array(value)
+        if array is None and (wants.cell is None or not wants.cell(value)):
+            reason = f"no {wants.what}: a value of the type {type(value).__name__}"
+            report.problems.append(Problem(name, reason, "leave it out", fatal=True))
+            continue
+        cond = {} if labels is None else {"label": labels[number]}
+        kind = "cell" if array is None else "array"
+        held = value if array is None else array
+        yield Record(name, kind, partial(_same, held), cond=cond, split=part.split)  # type: ignore[arg-type]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Row]]:
+    for number, row in enumerate(rows):
+        yield f"table#row {number}", {str(key): value for key, value in row.items()}
+
+
+def _frame_rows(frame: Any) -> Iterator[tuple[str, Row]]:
+    names = [str(name) for name in frame.columns]
+    rows = frame.itertuples(index=False, name=None) if hasattr(frame, "itertuples") else None
+    for number, row in enumerate(rows if rows is not None else frame.iter_rows()):
+        yield f"table#row {number}", dict(zip(names, row, strict=True))
+
+
+def _unknown(values: Any) -> DataError:
+    return DataError(
+        "nothing that can be read from memory",
+        found=type(values).__name__,
+        expected="an array, a tensor, a DataFrame, a list of dicts, of texts or of arrays",
+    )

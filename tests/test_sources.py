@@ -1,0 +1,295 @@
+"""Where items lie: what is read from each kind of place, and what hostile places cannot do."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from morphogen.core.codec import Report
+from morphogen.core.errors import DataError
+from morphogen.sources import Record, Wants, opened, recognise, records, survey
+
+NOTES = Wants(
+    "note",
+    suffixes=frozenset({".note"}),
+    sniff=lambda data: data.startswith(b"NOTE"),
+    arrays=lambda shape, dtype: len(shape) == 2 and dtype.kind == "f",
+    convert={".docx": "save it as .note"},
+)
+TEXTS = Wants("text", suffixes=frozenset({".txt"}), cell=lambda value: isinstance(value, str))
+ROWS = Wants("row", rows=True)
+
+
+def put(path: Path, text: str | bytes = b"NOTE") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def read(source: Any, wants: Wants = NOTES) -> tuple[list[Record], Report]:
+    report = Report(str(source))
+    return list(records(source, wants, report)), report
+
+
+def labels(found: list[Record]) -> dict[str, tuple[str | None, Any]]:
+    return {record.name: (record.split, record.cond.get("label")) for record in found}
+
+
+# -- memory ---------------------------------------------------------------------------------------
+
+
+def test_a_list_of_texts_and_a_list_of_dicts() -> None:
+    found, _ = read(["one", "two"], TEXTS)
+    assert [record.value() for record in found] == ["one", "two"]
+    rows = [{"text": "one", "label": 3, "split": "train"}, {"text": "two", "split": "test"}]
+    found, _ = read(rows, TEXTS)
+    assert [(r.value(), r.cond, r.split) for r in found] == [
+        ("one", {"label": 3}, "train"),
+        ("two", {}, "test"),
+    ]
+    found, _ = read(rows, ROWS)
+    assert found[0].value() == {"text": "one", "label": 3}
+    found, report = read(["one", 2], TEXTS)
+    assert [problem.name for problem in report.skipped] == ["memory#1"]
+
+
+def test_a_data_frame_and_a_dict_of_columns() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"size": [1.5, 2.5], "kind": ["a", "b"]})
+    for source in (frame, {"size": [1.5, 2.5], "kind": ["a", "b"]}):
+        found, _ = read(source, ROWS)
+        assert [r.value() for r in found] == [
+            {"size": 1.5, "kind": "a"},
+            {"size": 2.5, "kind": "b"},
+        ]
+
+
+def test_arrays_and_tensors_in_memory() -> None:
+    import torch
+
+    for source in (np.ones((3, 4)), torch.ones(3, 4).double()):
+        found, _ = read(source)
+        assert [record.name for record in found] == ["array#0", "array#1", "array#2"]
+        assert found[0].value().tolist() == [1, 1, 1, 1]
+    with pytest.raises(DataError, match="shape of notes"):
+        read(np.ones((3, 4, 5, 6)))
+
+
+# -- tables ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("text,label,split\r\n'a',1,train\r\n".replace("'", '"'), "utf-8"),
+        ("sep=;\r\ntext;label;split\r\na;1;train\r\n", "utf-8-sig"),
+        ("text\tlabel\tsplit\r\na\t1\ttrain\r\n", "utf-16"),
+        ("text|label|split\na|1|train\n", "utf-8"),
+    ],
+)
+def test_tables_as_programs_write_them(text: str, code: str, tmp_path: Path) -> None:
+    found, _ = read(put(tmp_path / "t.csv", text.encode(code)), TEXTS)
+    assert [(r.name, r.value(), r.cond, r.split) for r in found] == [
+        ("t.csv#row 2", "a", {"label": "1"}, "train")
+    ]
+
+
+def test_line_ends_in_cells_and_semicolons_in_windows_code(tmp_path: Path) -> None:
+    text = 'text;label\r\n"größer, ""so""\nund so";x\r\n'
+    found, _ = read(put(tmp_path / "t.csv", text.encode("cp1252")), TEXTS)
+    assert found[0].value() == 'größer, "so"\nund so'
+
+
+def test_json_lines_and_json(tmp_path: Path) -> None:
+    rows = [{"text": "a", "label": 2}, {"text": "b", "more": [1]}]
+    lines = put(tmp_path / "t.jsonl", "\n".join(map(json.dumps, rows)))
+    whole = put(tmp_path / "t.json", json.dumps({"data": rows}))
+    for source in (lines, whole):
+        found, _ = read(source, TEXTS)
+        assert [(r.value(), r.cond.get("label")) for r in found] == [("a", 2), ("b", None)]
+    with pytest.raises(DataError, match="row 1 is no JSON"):
+        read(put(tmp_path / "bad.jsonl", "{"), TEXTS)
+
+
+def test_parquet_has_class_names_and_splits(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    kinds = {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
+    for split in ("train", "test"):
+        rows = {"text": ["a", "b"], "label": [1, None]}
+        made = datasets.Dataset.from_dict(rows, features=datasets.Features(kinds))
+        made.to_parquet(tmp_path / "data" / f"{split}-00000-of-00001.parquet")
+    found, _ = read(tmp_path, TEXTS)
+    assert [(r.split, r.value(), r.cond) for r in found] == [
+        ("test", "a", {"label": "yes"}),
+        ("test", "b", {}),
+        ("train", "a", {"label": "yes"}),
+        ("train", "b", {}),
+    ]
+
+
+# -- trees ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (["cat/1", "dog/1"], {"cat/1": (None, "cat"), "dog/1": (None, "dog")}),
+        (["all/cat/1", "all/dog/1"], {"all/cat/1": (None, "cat"), "all/dog/1": (None, "dog")}),
+        (["train/a/1", "val/a/1"], {"train/a/1": ("train", "a"), "val/a/1": ("validation", "a")}),
+        (["a/train/1", "a/test/1"], {"a/train/1": ("train", None), "a/test/1": ("test", None)}),
+        (
+            ["a/train/1", "b/test/1"],
+            {"a/train/1": ("train", "a"), "b/test/1": ("test", "b")},
+        ),
+        (["train/1", "test/1", "extra/1"], {"train/1": ("train", None), "test/1": ("test", None)}),
+        (["images/1", "masks/1"], {"images/1": (None, None)}),
+        (["trainA/1", "testB/1"], {"trainA/1": ("train", "A"), "testB/1": ("test", "B")}),
+        (["train2017/1", "val2017/1"], {
+            "train2017/1": ("train", None), "val2017/1": ("validation", None)
+        }),
+        (["bus/1", "train/1"], {"bus/1": (None, "bus"), "train/1": (None, "train")}),
+        (["__MACOSX/a/1", "a/1", ".git/1"], {"a/1": (None, None)}),
+    ],
+)  # fmt: skip
+def test_what_folders_mean(paths: list[str], expected: dict[str, Any], tmp_path: Path) -> None:
+    for path in paths:
+        put(tmp_path / f"{path}.note")
+    found, report = read(tmp_path)
+    assert labels(found) == {f"{name}.note": pair for name, pair in expected.items()}
+    told = sum("not read" in problem.reason for problem in report.problems)
+    assert told == (len(found) < len(paths) and "__MACOSX/a/1" not in paths)
+
+
+def test_tables_and_files_beside_items(tmp_path: Path) -> None:
+    for name in "abcd":
+        put(tmp_path / "notes" / f"{name}.note")
+    put(tmp_path / "labels.csv", "id,breed\na,pug\nb,pug\nc,boxer\nd,boxer\n")
+    put(tmp_path / "notes" / "a.txt", "a caption")
+    put(tmp_path / "notes" / "b.json", json.dumps({"caption": "in JSON", "label": "x"}))
+    found, report = read(tmp_path)
+    assert {r.name[-6]: r.cond for r in found} == {
+        "a": {"label": "pug", "caption": "a caption"},
+        "b": {"label": "pug", "caption": "in JSON"},
+        "c": {"label": "boxer"},
+        "d": {"label": "boxer"},
+    }
+    assert "breed" in report.facts["labels"]
+
+
+def test_shards_have_files_of_one_name(tmp_path: Path) -> None:
+    for shard in range(2):
+        with tarfile.open(tmp_path / f"train-{shard:04d}.tar", "w") as archive:
+            for member, data in (("1.note", b"NOTE"), ("1.cls", b"7"), ("1.txt", b"seven")):
+                info = tarfile.TarInfo(member)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    found, _ = read(tmp_path)
+    assert [(r.name, r.split, r.cond) for r in found] == [
+        (f"train-000{n}/1.note", None, {"label": 7, "caption": "seven"}) for n in (0, 1)
+    ]
+    assert [record.value() for record in found] == [b"NOTE", b"NOTE"]
+
+
+def test_what_is_not_read_is_told(tmp_path: Path) -> None:
+    put(tmp_path / "a.note")
+    put(tmp_path / "b.docx")
+    put(tmp_path / "c", b"NOTE without a suffix")
+    put(tmp_path / "d.dat", b"data")
+    found, report = read(tmp_path)
+    assert [record.name for record in found] == ["a.note", "c"]
+    told = {(problem.name, problem.reason) for problem in report.problems}
+    assert ("b.docx", ".docx is not read") in told
+    assert (str(tmp_path), "1 .dat file not read as notes: d.dat") in told
+
+
+# -- hostile places -------------------------------------------------------------------------------
+
+
+def test_pipes_devices_and_circles_end(tmp_path: Path) -> None:
+    put(tmp_path / "a.note")
+    os.mkfifo(tmp_path / "pipe.note")
+    os.mkfifo(tmp_path / "captions.csv")
+    (tmp_path / "zero.note").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "captions.csv").unlink()
+    os.mkfifo(tmp_path / "other.csv")
+    found, report = read(tmp_path)
+    items = list(opened(found, lambda record, notes: record.value(), report))
+    assert [item.name for item in items] == ["a.note"]
+    reasons = {problem.name: problem.reason for problem in report.skipped}
+    assert "a named pipe" in reasons["pipe.note"]
+    assert "a device" in reasons["zero.note"]
+    with pytest.raises(DataError, match="a named pipe"):
+        read(tmp_path / "pipe.note")
+
+
+def test_tables_name_no_files_outside_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = put(tmp_path / "secret" / "x.note", b"NOTE: the secret")
+    put(tmp_path / "data" / "a.note")
+    rows = ["file", "a.note", "../secret/x.note", str(secret)]
+    table = put(tmp_path / "data" / "t.csv", "\n".join(rows) + "\n")
+    found, report = read(table)
+    items = list(opened(found, lambda record, notes: record.value(), report))
+    assert [item.value for item in items] == [b"NOTE"]
+    assert all("leaves the folder" in problem.reason for problem in report.skipped)
+    assert "the secret" not in str(report)
+    monkeypatch.setenv("MORPHOGEN_ROOTS", str(tmp_path / "secret"))
+    found, report = read(table)
+    items = list(opened(found, lambda record, notes: record.value(), report))
+    assert len(items) == 3
+
+
+def test_a_locked_archive_says_so(tmp_path: Path) -> None:
+    plain = io.BytesIO()
+    with zipfile.ZipFile(plain, "w") as archive:
+        archive.writestr("a.note", b"NOTE")
+    data = bytearray(plain.getvalue())
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.find(mark) + place] |= 1
+    with pytest.raises(DataError, match="locked with a password"):
+        read(put(tmp_path / "a.zip", bytes(data)))
+
+
+# -- recognising and opening ----------------------------------------------------------------------
+
+
+def test_the_larger_part_makes_surer(tmp_path: Path) -> None:
+    for number in range(3):
+        put(tmp_path / f"{number}.note")
+        put(tmp_path / f"{number}.txt", "a caption of it")
+    note, text = recognise(tmp_path, NOTES), recognise(tmp_path, TEXTS)
+    assert note is not None
+    assert "3 .note files in the folder" in note.why
+    assert text is None  # captions are no items
+    put(tmp_path / "lone.txt")
+    text = recognise(tmp_path, TEXTS)
+    assert text is not None
+    assert text.sure < note.sure
+    assert survey(tmp_path).suffixes == {".note": 3, ".txt": 1}
+
+
+def test_opened_keeps_the_order_and_the_problems() -> None:
+    def value(record: Record, notes: Report) -> int:
+        number: int = record.value()
+        notes.facts["sizes"] = {f"{number % 2}": 1}
+        if number % 10 == 3:
+            raise DataError("odd", hint="even it")
+        return number
+
+    made = [Record(f"{n}", "cell", lambda n=n: n) for n in range(500)]
+    for threads in (1, 4):
+        report = Report("")
+        items = list(opened(iter(made), value, report, threads=threads))
+        assert [item.value for item in items] == [n for n in range(500) if n % 10 != 3]
+        assert [problem.name for problem in report.skipped] == [f"{n}" for n in range(3, 500, 10)]
+        assert report.facts["sizes"] == {"0": 250, "1": 250}
