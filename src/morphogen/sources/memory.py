@@ -12,7 +12,7 @@ import numpy as np
 
 from morphogen.core.codec import Problem, Report, Text
 from morphogen.core.errors import DataError
-from morphogen.sources._record import Record, Source, Survey, Wants
+from morphogen.sources._record import Kind, Record, Source, Survey, Wants
 from morphogen.sources._stacks import Stack, item_keys, label_key, plain_labels, records_of_stacks
 from morphogen.sources._table import Row, Table, defects_of, records_of, texts_of
 
@@ -100,8 +100,8 @@ def as_table(values: Any) -> Table | None:
 def as_arrays(values: Any) -> dict[str, np.ndarray] | None:
     """An array, a tensor, or a dict of arrays, as NumPy has them; None for what is none."""
     if isinstance(values, Mapping):
-        found = {str(key): as_array(value) for key, value in values.items()}
-        return None if not found or any(v is None for v in found.values()) else found  # type: ignore[return-value]
+        found = {str(k): a for k, v in values.items() if (a := as_array(v)) is not None}
+        return found if found and len(found) == len(values) else None
     array = as_array(values)
     return None if array is None else {"": array}
 
@@ -146,9 +146,9 @@ def _cells(part: Labelled, wants: Wants, report: Report) -> Iterator[Record]:
             report.problems.append(Problem(name, reason, "leave it out", fatal=True))
             continue
         cond = {} if labels is None else {"label": labels[number]}
-        kind = "cell" if array is None else "array"
+        kind: Kind = "cell" if array is None else "array"
         held = value if array is None else array
-        yield Record(name, kind, partial(_same, held), cond=cond, split=part.split)  # type: ignore[arg-type]
+        yield Record(name, kind, partial(_same, held), cond=cond, split=part.split)
 
 
 def _same(value: Any) -> Any:
