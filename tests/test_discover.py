@@ -41,11 +41,27 @@ def test_unknown_axis_suggests_the_nearest() -> None:
         discover.names("famly")
 
 
-def test_dotted_path_only_on_trust() -> None:
+def test_a_dotted_path_only_where_the_user_vouches_for_it() -> None:
     dotted = "morphogen.core.spec:TensorSpec"
+    with pytest.raises(RecipeError, match="refused to import"):
+        discover.find("family", dotted)
+    discover.vouch({"family": {"name": f"vae+{dotted}"}})
     assert discover.find("family", dotted).__name__ == "TensorSpec"
     with pytest.raises(RecipeError, match="refused to import"):
-        discover.find("family", dotted, trust_dotted=False)
+        discover.find("family", dotted + "s")
+
+
+@pytest.mark.parametrize("name", ["nowhere.at.all:Name", "morphogen:nothing", ":Name", "json:"])
+def test_a_dotted_path_that_leads_nowhere(name: str) -> None:
+    discover.vouch(name)
+    with pytest.raises(RecipeError, match="cannot be imported"):
+        discover.find("family", name)
+
+
+@pytest.mark.parametrize("name", [True, None, 3, ["vae"]])
+def test_a_name_is_a_text(name: object) -> None:
+    with pytest.raises(RecipeError, match="no name"):
+        discover.find("family", name)  # type: ignore[arg-type]
 
 
 def test_a_file_without_its_component() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from morphogen.core import discover
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.spec import TensorSpec
@@ -99,6 +100,7 @@ def test_refused_pairs_say_what_to_use_instead() -> None:
 
 def test_dotted_names_need_trust() -> None:
     recipe = Recipe(family={"name": "morphogen.families.flow_matching:FlowMatching"})
-    assert type(build_family(recipe, VECTOR, {})).__name__ == "FlowMatching"
     with pytest.raises(RecipeError, match="refused to import"):
-        build_family(recipe, VECTOR, {}, trust_dotted=False)
+        build_family(recipe, VECTOR, {})
+    discover.vouch(recipe.to_json())
+    assert type(build_family(recipe, VECTOR, {})).__name__ == "FlowMatching"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from morphogen.comparison.reproduce import reproduce
     from morphogen.core.bundle import Bundle
     from morphogen.core.recipe import Recipe
-    from morphogen.data.dataset import Data, load
+    from morphogen.data.dataset import Data
     from morphogen.evaluation.evaluate import evaluate
     from morphogen.training.run import train
 
@@ -30,7 +30,6 @@ _HOMES = {
     "Recipe": "morphogen.core.recipe",
     "compare": "morphogen.comparison.compare",
     "evaluate": "morphogen.evaluation.evaluate",
-    "load": "morphogen.data.dataset",
     "reproduce": "morphogen.comparison.reproduce",
     "train": "morphogen.training.run",
 }
@@ -42,6 +41,15 @@ def open(path: str, *, trust: bool = False, device: str = "cpu") -> Bundle:
     from morphogen.core.bundle import Bundle
 
     return Bundle.open(path, trust=trust, device=device)
+
+
+def load(source: Any, modality: str | None = None, **options: Any) -> Data:
+    """Read a source into encoded train and test splits. See `data.dataset.load`."""
+    from morphogen.core import discover
+    from morphogen.data import dataset
+
+    discover.vouch(modality)
+    return dataset.load(source, modality, **options)
 
 
 def __getattr__(name: str) -> Any:

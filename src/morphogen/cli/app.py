@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from morphogen.core import discover
 from morphogen.core.errors import MorphogenError
 
 
@@ -64,6 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(__version__)
         return
     debug = "--debug" in given
+    for each in given:
+        discover.vouch(re.split("[=,]", each))  # dotted paths that are typed may be imported
     try:
         build_app()(args=[each for each in given if each != "--debug"], prog_name="morphogen")
     except MorphogenError as error:

@@ -15,22 +15,23 @@ def cite(
     """Print BibTeX of what a bundle combines."""
     from pathlib import Path
 
-    from morphogen.core.bundle import read_config
+    from morphogen.core import discover
+    from morphogen.core.config import read_config
 
-    entries = references()
-    for key in keys_of(read_config(Path(bundle)), entries, trust=trust):
+    entries, config = references(), read_config(Path(bundle))
+    if trust:
+        discover.vouch(config)
+    for key in keys_of(config, entries):
         print(entries[key] + "\n")
 
 
-def keys_of(
-    config: Mapping[str, Any], entries: Mapping[str, str], *, trust: bool = False
-) -> list[str]:
+def keys_of(config: Mapping[str, Any], entries: Mapping[str, str]) -> list[str]:
     """The BibTeX keys of the parts that a bundle's config names, each once, software last."""
     from morphogen.core import discover
 
     keys: list[str] = []
     for axis, name in parts_of(config):
-        keys += papers_of(discover.find(axis, name, trust_dotted=trust), entries)
+        keys += papers_of(discover.find(axis, name), entries)
     return list(dict.fromkeys([*keys, "morphogen"]))
 
 

@@ -32,7 +32,7 @@ def bundle_facts(path: str) -> dict[str, Any]:
     from pathlib import Path
 
     from morphogen.core import discover
-    from morphogen.core.bundle import read_config
+    from morphogen.core.config import read_config
     from morphogen.core.errors import BundleError
     from morphogen.core.spec import TensorSpec
 

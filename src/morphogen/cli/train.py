@@ -34,6 +34,9 @@ def train(
     forecast: Annotated[
         bool, typer.Option("--forecast", help="say what it needs, then stop")
     ] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="import components that files name")
+    ] = False,
 ) -> None:
     """Train a model of your data; save it as a bundle."""
     from morphogen.cli._progress import training_progress
@@ -53,6 +56,7 @@ def train(
         "budget": budget,
         "seed": seed,
         "through": through,
+        "trust": trust,
     }
     if forecast:
         for session in sessions(source, out=out, dry=True, **options):

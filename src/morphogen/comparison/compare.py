@@ -66,6 +66,7 @@ def compare(
             "a comparison reads its data from disk, in every run anew", found=str(source),
             hint="save arrays with numpy.savez and give the file",
         )  # fmt: skip
+    discover.vouch([list(families or ()), [each.partition("=")[2] for each in settings]])
     data, out = load(source, **Recipe().with_settings(settings).reading), Path(out)
     entrants, absent = suitable(data, families)
     jobs = [

@@ -27,6 +27,7 @@ from morphogen.core.measurement import Measurement, check_comparable
 from morphogen.data.dataset import Data, load
 from morphogen.data.differences import compare as compare_files
 from morphogen.data.listing import read_listing
+from morphogen.data.places import load_options
 from morphogen.evaluation.evaluate import evaluate, read_scores
 from morphogen.evaluation.features import hash_tensors
 from morphogen.training.chain import has_begun, is_finished
@@ -175,7 +176,7 @@ def _load(bundle: Bundle, data: Data | Path | str | None) -> Data:
             where=source,
             hint=f"morphogen reproduce {bundle.path} --data FOLDER",
         )
-    return load(source, codec=bundle.codec, **bundle.data.get("options", {}))
+    return load(source, codec=bundle.codec, **load_options(bundle.data))
 
 
 def _check_data(found: Reproduction, bundle: Bundle, data: Data) -> None:

@@ -181,7 +181,8 @@ def _locally(workers: int) -> Execute:
 def _in_a_process(job: Job, threads: int) -> dict[str, Any]:
     """Run a job apart; a failure is a reason and not the end of the comparison."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-m", "morphogen.comparison.runs", json.dumps(asdict(job))]
+    # -P: modules that lie in the folder where we are started are not Morphogen's.
+    command = [sys.executable, "-P", "-m", "morphogen.comparison.runs", json.dumps(asdict(job))]
     out = Path(job.out)
     out.mkdir(parents=True, exist_ok=True)
     with (out / STDERR).open("w") as said:

@@ -7,7 +7,8 @@
     metrics.json  samples/  log.jsonl  README.md
 
 No pickle, no code. A bundle from a stranger is safe to open: names in it are looked up among the
-installed components, and dotted paths are refused unless the caller says `trust=True`.
+installed components, and dotted paths are refused unless the caller says `trust=True`, which
+vouches for all of them (see `core.discover`).
 """
 
 from __future__ import annotations
@@ -26,20 +27,27 @@ import morphogen
 from morphogen.core import discover
 from morphogen.core.capability import why_not
 from morphogen.core.codec import Codec, Item
-from morphogen.core.codec_storage import codec_tensors, describe_codec, rebuild_codec
+from morphogen.core.codec_storage import codec_tensors
+from morphogen.core.config import (
+    CODEC,
+    FORMAT,
+    MODEL,
+    SCHEDULE,
+    VERSION,
+    check_priors,
+    describe,
+    read_config,
+    read_metrics,
+    rebuild,
+)
 from morphogen.core.errors import BundleError, RecipeError, RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.random import generator as new_generator
-from morphogen.core.recipe import Recipe, build_family
+from morphogen.core.recipe import Recipe
 from morphogen.core.result import Result
 from morphogen.core.schema import check_options
-from morphogen.core.spec import spec_from_json
 from morphogen.core.storage import read_tensors, sha256, write_tensors, write_text
 
-FORMAT = "morphogen-bundle"
-VERSION = 2  # 2: conditions are read by codecs of their own
-KEYS = {"version", "spec", "conditions", "recipe", "codec", "data", "priors", "files"}
-SCHEDULE = "schedule.safetensors"
 SAMPLE_BATCH = 250  # items generated at once: a batch that fits small machines and fills large ones
 
 
@@ -63,11 +71,11 @@ class Bundle:
         """Write the bundle; config.json goes last, so that a folder with one is complete."""
         path = Path(path)
         (path / "config.json").unlink(missing_ok=True)  # of the bundle that this one replaces
-        write_tensors(path / "model.safetensors", self.family.state_dict())
-        files = {"model.safetensors": sha256(path / "model.safetensors")}
+        write_tensors(path / MODEL, self.family.state_dict())
+        files = {MODEL: sha256(path / MODEL)}
         if tensors := codec_tensors(self.codec):
-            write_tensors(path / "codec.safetensors", tensors)
-            files["codec.safetensors"] = sha256(path / "codec.safetensors")
+            write_tensors(path / CODEC, tensors)
+            files[CODEC] = sha256(path / CODEC)
         if self.increments is not None:
             schedule = write_tensors(path / SCHEDULE, {"increments": self.increments})
             files[SCHEDULE] = sha256(schedule)
@@ -94,32 +102,24 @@ class Bundle:
         """
         path = Path(path)
         config = read_config(path)
-        for name, expected in config["files"].items():
-            file = path / Path(name).name
-            if not file.is_file():
-                raise BundleError("a file of the bundle is missing", found="nothing", where=file)
-            if (found := sha256(file)) != expected:
-                raise BundleError(
-                    "a file of the bundle was changed after it was saved",
-                    found=f"sha256 {found[:16]}...",
-                    expected=f"sha256 {expected[:16]}...",
-                    where=file,
-                    hint="copy the bundle again from where it came, or train it anew",
-                )
-        codec_file = path / "codec.safetensors"
-        tensors = read_tensors(codec_file) if "codec.safetensors" in config["files"] else {}
-        family, codec, recipe = rebuild(config, tensors, trust=trust)
+        if trust:
+            discover.vouch(config)
+        tensors = {
+            name: _read_unchanged(path / name, config["files"][name])
+            for name in (MODEL, CODEC, SCHEDULE)
+            if name in config["files"]
+        }
+        family, codec, recipe = rebuild(config, tensors.get(CODEC, {}), tensors[MODEL], path)
         try:
-            family.load_state_dict(read_tensors(path / "model.safetensors"))
+            family.load_state_dict(tensors[MODEL])
         except RuntimeError as error:
             raise BundleError(
-                f"the weights do not fit the recipe: {error}", where=path / "model.safetensors"
+                f"the weights do not fit the recipe: {error}", where=path / MODEL
             ) from error
         family.to(device).eval()
-        metrics_file = path / "metrics.json"
-        metrics = json.loads(metrics_file.read_text()) if metrics_file.is_file() else {}
-        known = SCHEDULE in config["files"]
-        increments = read_tensors(path / SCHEDULE)["increments"] if known else None
+        check_priors(config["priors"], family.conditions)
+        increments = tensors.get(SCHEDULE, {}).get("increments")
+        metrics = read_metrics(path)
         return cls(
             family, codec, recipe, config["data"], config["priors"], metrics=metrics, path=path,
             run=config.get("run", {}), increments=increments,
@@ -150,6 +150,7 @@ class Bundle:
 
         Raises `RefusedPair` when the model lacks what the task needs, naming what that is.
         """
+        discover.vouch([name, options])  # the caller's own words
         run = discover.find("task", name)
         if reason := why_not(self.family, run):
             raise RefusedPair(
@@ -228,64 +229,16 @@ class Bundle:
         return cond
 
 
-def describe(family: Family, codec: Codec, recipe: Recipe) -> dict[str, Any]:
-    """What `rebuild` needs, as JSON."""
-    return {
-        "spec": family.spec.to_json(),
-        "conditions": {name: spec.to_json() for name, spec in family.conditions.items()},
-        "recipe": recipe.to_json(),
-        "codec": describe_codec(codec),
-    }
-
-
-def rebuild(
-    config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, trust: bool
-) -> tuple[Family, Codec, Recipe]:
-    """Inverse of `describe`, with untrained weights."""
-    spec: Any = spec_from_json(config["spec"])
-    conditions: Any = {n: spec_from_json(state) for n, state in config["conditions"].items()}
-    recipe = Recipe.from_json(config["recipe"])
-    codec = rebuild_codec(config["codec"], tensors, trust=trust)
-    return build_family(recipe, spec, conditions, trust_dotted=trust), codec, recipe
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """config.json of a bundle, checked for format and version."""
-    file = path / "config.json"
+def _read_unchanged(file: Path, expected: str) -> dict[str, Tensor]:
+    """The tensors of a file that is still what it was when the bundle was saved."""
     if not file.is_file():
-        unfinished = (path / "checkpoint").is_dir()
+        raise BundleError("a file of the bundle is missing", found="nothing", where=file)
+    if (found := sha256(file)) != expected:
         raise BundleError(
-            "the training of this bundle has not finished" if unfinished else "no bundle here",
-            found="a checkpoint, no config.json" if unfinished else "no config.json",
-            where=path,
-            hint=f"morphogen train --resume --out {path}" if unfinished else f"ls {path.parent}",
-        )
-    try:
-        config: dict[str, Any] = json.loads(file.read_text())
-        is_ours = config["format"] == FORMAT
-        lacking = KEYS - config.keys()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"config.json is damaged: {error!r}", where=file) from error
-    if not is_ours or lacking:
-        raise BundleError(
-            "config.json is not a bundle's",
-            found=f"no {', '.join(sorted(lacking))}" if lacking else config["format"],
-            expected=f"{FORMAT} with {', '.join(sorted(KEYS))}",
+            "a file of the bundle was changed after it was saved",
+            found=f"sha256 {found[:16]}...",
+            expected=f"sha256 {expected[:16]}...",
             where=file,
+            hint="copy the bundle again from where it came, or train it anew",
         )
-    if config["version"] > VERSION:
-        raise BundleError(
-            "the bundle was written by a newer Morphogen",
-            found=f"version {config['version']}, of Morphogen {config.get('written_by', '?')}",
-            expected=f"version {VERSION} or older: this is Morphogen {morphogen.__version__}",
-            hint="pip install --upgrade morphogen",
-        )
-    if config["version"] < VERSION:
-        raise BundleError(
-            "the bundle was written by an older Morphogen, in a form that is read no more",
-            found=f"version {config['version']}, of Morphogen {config.get('written_by', '?')}",
-            expected=f"version {VERSION}",
-            where=file,
-            hint="train it anew: the recipe in config.json still holds",
-        )
-    return config
+    return read_tensors(file)

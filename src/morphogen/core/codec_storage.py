@@ -15,6 +15,7 @@ from torch import Tensor
 
 from morphogen.core import discover
 from morphogen.core.codec import Codec
+from morphogen.core.errors import BundleError
 from morphogen.core.storage import below
 
 
@@ -40,15 +41,15 @@ def codec_tensors(codec: Codec) -> dict[str, Tensor]:
     return named
 
 
-def rebuild_codec(
-    entry: Mapping[str, Any], tensors: Mapping[str, Tensor], *, trust: bool = False
-) -> Codec:
+def rebuild_codec(entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Codec:
     """Inverse of `describe_codec` and `codec_tensors`."""
-    codec_class = discover.find(entry["axis"], entry["name"], trust_dotted=trust)
+    codec_class = discover.find(entry["axis"], entry["name"])
+    if not (isinstance(codec_class, type) and issubclass(codec_class, Codec)):
+        raise BundleError(f"{entry['name']} is no codec", expected="morphogen list modalities")
     own = {key: value for key, value in tensors.items() if not key.startswith("condition.")}
     codec: Codec = codec_class.from_state(entry["state"], own)
     for name, each in entry.get("conditions", {}).items():
         inside = below(f"condition.{name}.", tensors)
-        codec.condition_codecs[name] = rebuild_codec(each, inside, trust=trust)
+        codec.condition_codecs[name] = rebuild_codec(each, inside)
     view = entry.get("view", codec.view)
     return codec if view == codec.view else codec.use_view(view)

@@ -5,6 +5,10 @@ flow_matching`. A name is looked up, in this order, as a file in the axis folder
 the same name below a path in `MORPHOGEN_PLUGINS`), as an entry point of the group
 `morphogen.<folder>`, or, when it has a colon, as a dotted path `package.module:Name`. Listing an
 axis imports nothing.
+
+A dotted path runs code of whoever wrote it, so that one that stands in a file is refused: a bundle,
+checkpoint or recipe of a stranger cannot choose what is imported. The user vouches for names, by
+typing them or with `--trust`; that holds for these names until the process ends.
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,28 +36,40 @@ AXES = {
     "metric": "metrics",
 }
 
+_vouched: set[str] = set()  # dotted paths that the user has typed, or trusts
+
 
 def names(axis: str) -> list[str]:
     """Every component of an axis, sorted."""
     found = {module.name for module in pkgutil.iter_modules(_folders(axis))}
-    found |= {point.name for point in metadata.entry_points(group=f"morphogen.{_folder(axis)}")}
+    found |= {point.name for point in _entry_points(axis)}
     return sorted(name for name in found if not name.startswith("_") and name != "parts")
 
 
-def find(axis: str, name: str, *, trust_dotted: bool = True) -> Any:
+def vouch(value: Any) -> None:
+    """Take every dotted path in `value`, a name, a chain of names or JSON, for the user's own word.
+
+    To be called with what the user typed, and with what was read from a file that the user trusts.
+    """
+    if isinstance(value, str):
+        _vouched.update(name for name in value.split("+") if ":" in name)
+    elif isinstance(value, Mapping):
+        vouch(list(value.values()))
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            vouch(each)
+
+
+def find(axis: str, name: str) -> Any:
     """The class or function called `name`.
 
-    `trust_dotted=False` refuses dotted paths: a bundle from a stranger may not choose what gets
-    imported. Raises `RecipeError` with the nearest name when there is none.
+    Raises `RecipeError` with the nearest name when there is none, and for a dotted path that the
+    user did not `vouch` for.
     """
+    if not isinstance(name, str):  # as a file may have it
+        raise RecipeError(f"that is no name of a {axis}", found=repr(name)[:80], expected="text")
     if ":" in name:
-        if not trust_dotted:
-            raise RecipeError(
-                f"refused to import {name!r}: the name comes from a file, not from you",
-                hint="open the bundle with trust=True (--trust) if you know who made it",
-            )
-        module_name, _, attribute = name.partition(":")
-        return getattr(importlib.import_module(module_name), attribute)
+        return _import(name)
     known = names(axis)
     if name not in known:
         raise RecipeError(
@@ -60,7 +78,7 @@ def find(axis: str, name: str, *, trust_dotted: bool = True) -> Any:
             expected=", ".join(known),
             hint=f"morphogen list {_folder(axis)}",
         )
-    for point in metadata.entry_points(group=f"morphogen.{_folder(axis)}"):
+    for point in _entry_points(axis):
         if point.name == name:
             return point.load()
     _folders(axis)
@@ -91,6 +109,37 @@ def name_of(component: type) -> str:
     if module.startswith("morphogen."):
         return module.rpartition(".")[2]
     return f"{module}:{component.__qualname__}"
+
+
+def _import(name: str) -> Any:
+    """What a dotted path names, if the user vouches for it."""
+    if name not in _vouched:
+        raise RecipeError(
+            f"refused to import {name!r}: it stands in a file, and was not typed by you",
+            hint="--trust (trust=True) if you know who wrote the file",
+        )
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RecipeError(
+            f"{name!r} cannot be imported: {error}", expected="package.module:Name"
+        ) from error
+    if isinstance(found, type):
+        _vouched.add(name_of(found))  # by which a bundle will call it
+    return found
+
+
+def _entry_points(axis: str) -> list[metadata.EntryPoint]:
+    """Of what is installed: a folder that somebody happens to work in installs nothing."""
+    installed = [path for path in sys.path if path and Path(path) != Path.cwd()]
+    group = f"morphogen.{_folder(axis)}"
+    return [
+        point
+        for distribution in metadata.distributions(path=installed)
+        for point in distribution.entry_points
+        if point.group == group
+    ]
 
 
 def _folder(axis: str) -> str:

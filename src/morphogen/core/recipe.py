@@ -19,6 +19,7 @@ from typing import Any
 
 from morphogen.core import discover
 from morphogen.core.backbone import BuildBackbone
+from morphogen.core.border import read_text
 from morphogen.core.errors import RecipeError, did_you_mean
 from morphogen.core.family import Family
 from morphogen.core.schema import check_options, defaults
@@ -43,8 +44,8 @@ class Recipe:
         if not path.is_file():
             raise RecipeError("the recipe does not exist", found=str(path), hint="ls recipes/")
         try:
-            tables = tomllib.loads(path.read_text())
-        except tomllib.TOMLDecodeError as error:
+            tables = tomllib.loads(read_text(path, RecipeError))
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise RecipeError(f"the recipe is not valid TOML: {error}", where=str(path)) from error
         return cls.from_json(tables, where=str(path))
 
@@ -87,7 +88,7 @@ class Recipe:
         return Recipe(**tables)
 
 
-def resolve(recipe: Recipe, spec: TensorSpec, *, trust_dotted: bool = True) -> Recipe:
+def resolve(recipe: Recipe, spec: TensorSpec) -> Recipe:
     """Fill in the family, the backbone and every default of both; check every key and type.
 
     Raises `RecipeError` for names and options that do not exist. The tables `modality` and `train`
@@ -95,10 +96,10 @@ def resolve(recipe: Recipe, spec: TensorSpec, *, trust_dotted: bool = True) -> R
     """
     family_options = dict(recipe.family)
     family_name = family_options.pop("name", "flow_matching")
-    family = discover.find("family", family_name, trust_dotted=trust_dotted)
+    family = discover.find("family", family_name)
     backbone_options = dict(recipe.backbone)
     backbone_name = backbone_options.pop("name", None) or family.backbone_for(spec)
-    backbone = discover.find("backbone", backbone_name, trust_dotted=trust_dotted)
+    backbone = discover.find("backbone", backbone_name)
     checked_family = check_options(family, family_options, "family")
     checked_backbone = check_options(backbone, backbone_options, "backbone")
     return Recipe(
@@ -109,18 +110,12 @@ def resolve(recipe: Recipe, spec: TensorSpec, *, trust_dotted: bool = True) -> R
     )
 
 
-def build_family(
-    recipe: Recipe,
-    spec: TensorSpec,
-    conditions: Mapping[str, TensorSpec],
-    *,
-    trust_dotted: bool = True,
-) -> Family:
+def build_family(recipe: Recipe, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> Family:
     """The untrained family that a recipe describes, for data of `spec`."""
-    resolved = resolve(recipe, spec, trust_dotted=trust_dotted)
+    resolved = resolve(recipe, spec)
     family_options, backbone_options = dict(resolved.family), dict(resolved.backbone)
-    family = discover.find("family", family_options.pop("name"), trust_dotted=trust_dotted)
-    backbone = discover.find("backbone", backbone_options.pop("name"), trust_dotted=trust_dotted)
+    family = discover.find("family", family_options.pop("name"))
+    backbone = discover.find("backbone", backbone_options.pop("name"))
     build = BuildBackbone(backbone, **backbone_options)
     built: Family = family(spec, conditions, build, **family_options)
     return built

@@ -112,7 +112,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except FileNotFoundError as error:
         raise BundleError("a file of the bundle is missing", where=str(path)) from error
-    except SafetensorError as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise BundleError(f"the file is damaged: {error}", where=str(path)) from error
 
 

@@ -13,18 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from morphogen.core import discover
-from morphogen.core.bundle import read_config
+from morphogen.core.config import read_config
 from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import write_text
 from morphogen.evaluation import _group_report
 
 
-def write_card(path: Path | str) -> Path:
+def write_card(path: Path | str, *, trust: bool = False) -> Path:
     """Write README.md into a bundle's folder, from config.json, metrics.json and log.jsonl.
 
     Raises `BundleError` when the folder holds no bundle.
     """
     path = Path(path)
+    if trust:
+        discover.vouch(read_config(path))
     return write_text(path / "README.md", card(path))
 
 

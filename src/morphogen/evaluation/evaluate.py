@@ -41,6 +41,7 @@ from morphogen.core.measurement import Measurement
 from morphogen.core.random import generator, mix_seed
 from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
+from morphogen.data.places import load_options
 from morphogen.evaluation._intervals import LEVEL, mean_interval
 from morphogen.evaluation._judge import Samples
 from morphogen.evaluation.copying import copying
@@ -73,7 +74,7 @@ def evaluate(
     `DataError` where there is nothing held out to compare with.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    reading = bundle.data.get("options", {})  # split as in training, or a part would be known
+    reading = load_options(bundle.data)  # split as in training, or a part would be known
     loaded = data if isinstance(data, Data) else load(data or bundle.data["source"], **reading)
     if len(loaded.test) < 2:
         raise DataError(

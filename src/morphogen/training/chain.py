@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from morphogen.core import discover
+from morphogen.core.border import read_json
 from morphogen.core.bundle import Bundle
 from morphogen.core.capability import CanReconstruct, missing
 from morphogen.core.errors import RecipeError, RefusedPair, did_you_mean
@@ -37,6 +38,11 @@ from morphogen.training.resume import FREE
 from morphogen.training.session import Session, check_unchanged
 
 RECORD = "chain.json"
+ASKED = {
+    "recipe": {"family": {"name": str}, "train": dict},
+    "source": str,
+    "through?": (None, str),
+}
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,8 @@ class Chain:
         """The chain that was begun in `out`; None where there is none."""
         if not (out / RECORD).exists():
             return None
-        about = json.loads((out / RECORD).read_text())
-        return cls(**{**about, "recipe": Recipe.from_json(about["recipe"])})
+        about = read_json(out / RECORD, ASKED)
+        return cls(Recipe.from_json(about["recipe"]), about["source"], about.get("through"))
 
     def write(self, out: Path) -> None:
         """Leave the record in `out`."""
@@ -99,7 +105,13 @@ def has_begun(out: Path) -> bool:
 
 
 def sessions(
-    data: Data, chain: Chain, out: Path, *, resume: bool = False, dry: bool = False
+    data: Data,
+    chain: Chain,
+    out: Path,
+    *,
+    resume: bool = False,
+    dry: bool = False,
+    trust: bool = False,
 ) -> Iterator[Session]:
     """The trainings of a chain, or the one of a single family, each prepared when the one before
     is over. With `resume`, those that are left; with `dry`, nothing is written. A stage that was
@@ -116,11 +128,11 @@ def sessions(
         if before is not None:
             data = in_latents(data, before)
         if resume and folder != out and is_finished(folder):
-            before = Bundle.open(folder)
+            before = Bundle.open(folder, trust=trust)
             check_unchanged(data, before.data, folder)
             continue
         if resume and (has_checkpoint(folder) or (folder / "config.json").exists()):
-            session = Session.resumed(data, folder, free)
+            session = Session.resumed(data, folder, free, trust=trust)
         else:
             session = Session.started(data, recipe, folder)
         yield session

@@ -19,6 +19,8 @@ from typing import Any
 from torch import Tensor
 
 import morphogen
+from morphogen.core.border import COUNT, REAL, SHA256, Number, check_shape, read_json
+from morphogen.core.config import DATA, DESCRIPTION, RUN
 from morphogen.core.errors import BundleError
 from morphogen.core.storage import (
     clear_partial,
@@ -35,6 +37,19 @@ from morphogen.training.schedule import TrainState
 
 FOLDER = "checkpoint"
 CODEC = "codec/"  # prefix of the codec's tensors
+ABOUT = DESCRIPTION | {
+    "data": DATA | {"source": str, "digest": str, "num_train": COUNT},
+    "run?": RUN,
+    "state": dict,
+    "sha256": SHA256,
+}
+STATE = {
+    "step": COUNT,
+    "seconds": REAL,
+    "progress": Number(low=0, high=1 + 1e-6),
+    "increment": Number(low=0, high=1),
+    "rolled_back": [COUNT],
+}
 
 
 def write_checkpoint(
@@ -78,9 +93,9 @@ def read_checkpoint(out: Path) -> tuple[Snapshot, dict[str, Any], dict[str, Tens
     if not folders:
         raise nothing_to_resume(out)
     newest = folders[-1]
-    about = json.loads((newest / "run.json").read_text())
+    about = read_json(newest / "run.json", ABOUT)
     weights = newest / "state.safetensors"
-    if sha256(weights) != about.pop("sha256"):
+    if not weights.is_file() or sha256(weights) != about.pop("sha256"):
         raise BundleError("the checkpoint was changed after it was written", where=str(weights))
     tensors = read_tensors(weights)
     codec = {k.removeprefix(CODEC): tensors.pop(k) for k in list(tensors) if k.startswith(CODEC)}
@@ -95,6 +110,7 @@ def read_checkpoint(out: Path) -> tuple[Snapshot, dict[str, Any], dict[str, Tens
             where=str(newest),
             hint="go on with the version that began it, or train anew with another --out",
         ) from error
+    check_shape(asdict(state), STATE, newest / "run.json")
     return Snapshot(state, tensors), about, codec
 
 

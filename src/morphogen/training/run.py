@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from morphogen.core import discover
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import BundleError, TrainingError
 from morphogen.core.recipe import Recipe
@@ -32,6 +33,7 @@ def train(
     through: Bundle | Path | str | None = None,
     out: Path | str | None = None,
     resume: bool = False,
+    trust: bool = False,
     on_log: OnLog | None = None,
 ) -> Bundle:
     """Train a family, or a chain of them such as "vq_vae+autoregressive" (see `training.chain`), on
@@ -40,13 +42,14 @@ def train(
     `through` is a trained bundle whose latents are learned in place of the data (latent diffusion,
     VQ + transformer). With `resume`, the run in `out` goes on where its last checkpoint stands, and
     data and recipe default to its own. Ctrl-C ends the training early with a usable bundle and a
-    checkpoint to resume from.
+    checkpoint to resume from. Components that the files named here (`recipe`, `through`, the run
+    that goes on) call by a dotted path are imported only with `trust`.
 
     Raises `MorphogenError`s that say what to type next.
     """
     stages = sessions(
         data, family, recipe=recipe, settings=settings, backbone=backbone, budget=budget,
-        seed=seed, through=through, out=out, resume=resume,
+        seed=seed, through=through, out=out, resume=resume, trust=trust,
     )  # fmt: skip
     with closing(stages):  # lets go of the folder, whatever happens
         return [session.train(on_log or (lambda log: None)) for session in stages][-1]
@@ -71,23 +74,28 @@ def sessions(
     out: Path | str | None = None,
     resume: bool = False,
     dry: bool = False,
+    trust: bool = False,
 ) -> Generator[Session]:
     """What `train` runs, with the same arguments: one session, or one for each stage of a chain,
     prepared when the one before is over. The folder is held (see `training.hold`) until the last.
     With `dry`, nothing is written: for forecasts.
     """
+    settings = list(settings)
+    discover.vouch([family, backbone, [setting.partition("=")[2] for setting in settings]])
     wanted = recipe if isinstance(recipe, Recipe) else _read(recipe)
+    if trust:
+        discover.vouch(wanted.to_json())
     wanted = _with_arguments(wanted, family, backbone, budget, seed).with_settings(settings)
     if resume:
         folder = _existing(out)
         with hold(folder):
             clear_leftovers(folder)
-            yield from _resumed(data, wanted, through, folder)
+            yield from _resumed(data, wanted, through, folder, trust=trust)
         return
     if data is None:
         raise TrainingError("there is no data to train on", hint="morphogen train photos/")
     with nullcontext(Path(out or ".")) if dry else _new_folder(out, wanted) as folder:
-        bundle = None if through is None else _opened(through)
+        bundle = None if through is None else _opened(through, trust)
         loaded, source = _loaded(data, wanted, bundle)
         asked = Chain(wanted, source, str(bundle.path) if bundle and bundle.path else None)
         yield from chain.sessions(loaded, asked, folder, dry=dry)
@@ -98,23 +106,29 @@ def _resumed(
     given: Recipe,
     through: Bundle | Path | str | None,
     folder: Path,
+    *,
+    trust: bool,
 ) -> Iterator[Session]:
     """The sessions that are left of the run in `folder`, which nothing `given` may change."""
     begun = Chain.of(folder)
     if begun is None:
-        session = Session.resumed(data, folder, given)
+        session = Session.resumed(data, folder, given, trust=trust)
         if through is not None:
-            check_through(session.data.codec, _opened(through), folder)
+            check_through(session.data.codec, _opened(through, trust), folder)
         yield session
         return
     wanted = gone_on_with(begun.recipe, given, folder)
+    if trust:
+        discover.vouch(wanted.to_json())
     through = through or begun.through
-    loaded, _ = _loaded(data or begun.source, wanted, _opened(through) if through else None)
-    yield from chain.sessions(loaded, replace(begun, recipe=wanted), folder, resume=True)
+    bundle = _opened(through, trust) if through else None
+    loaded, _ = _loaded(data or begun.source, wanted, bundle)
+    asked = replace(begun, recipe=wanted)
+    yield from chain.sessions(loaded, asked, folder, resume=True, trust=trust)
 
 
-def _opened(through: Bundle | Path | str) -> Bundle:
-    return through if isinstance(through, Bundle) else Bundle.open(through)
+def _opened(through: Bundle | Path | str, trust: bool) -> Bundle:
+    return through if isinstance(through, Bundle) else Bundle.open(through, trust=trust)
 
 
 def _loaded(data: Data | Path | str, wanted: Recipe, bundle: Bundle | None) -> tuple[Data, str]:

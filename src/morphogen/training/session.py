@@ -20,16 +20,19 @@ from typing import Any
 import torch
 
 from morphogen.core import discover
-from morphogen.core.bundle import Bundle, describe, rebuild
+from morphogen.core.border import reading
+from morphogen.core.bundle import Bundle
 from morphogen.core.capability import why_not
 from morphogen.core.codec_storage import codec_tensors
+from morphogen.core.config import describe, rebuild
 from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family
 from morphogen.core.recipe import Recipe, build_family, resolve
-from morphogen.core.storage import write_text
+from morphogen.core.storage import below, write_text
 from morphogen.data.dataset import Data, load
 from morphogen.data.differences import compare
 from morphogen.data.listing import read_listing, write_listing
+from morphogen.data.places import load_options
 from morphogen.training.checkpoint import (
     clear_leftovers,
     read_checkpoint,
@@ -80,20 +83,25 @@ class Session:
         return cls(family, data, resolved, options, out)
 
     @classmethod
-    def resumed(cls, data: Data | Path | str | None, out: Path, given: Recipe) -> Session:
-        """The run whose checkpoint lies in `out`. Raises `RecipeError` where `given` asks for other
-        settings than it was begun with."""
+    def resumed(
+        cls, data: Data | Path | str | None, out: Path, given: Recipe, *, trust: bool = False
+    ) -> Session:
+        """The run whose checkpoint lies in `out`; with `trust`, importing what it names. Raises
+        `RecipeError` where `given` asks for other settings than it was begun with."""
         snapshot, about, codec_tensors = read_checkpoint(out)
-        family, codec, recipe = rebuild(about, codec_tensors, trust=True)
+        if trust:
+            discover.vouch(about)
+        own = below("model/", snapshot.tensors)
+        family, codec, recipe = rebuild(about, codec_tensors, own, out)
         recipe = gone_on_with(recipe, given, out, reading_of(codec, about["data"]))
         if not isinstance(data, Data):
-            reading = about["data"].get("options", {})
-            data = load(data or about["data"]["source"], codec=codec, **reading)
+            data = load(data or about["data"]["source"], codec=codec, **load_options(about["data"]))
         check_unchanged(data, about["data"], out)
         options = TrainOptions.resolve(recipe.train, {})
         data = data.unconditional() if options.unconditional else data
         session = cls(family, data, recipe, options, out)
-        session.run.restore(snapshot)
+        with reading("the checkpoint", out):
+            session.run.restore(snapshot)
         session.environments = about.get("run", {}).get("environments", [])
         return session
 

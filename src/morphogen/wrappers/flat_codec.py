@@ -124,7 +124,7 @@ class FlatCodec(CodecAround):
     @classmethod
     def from_state(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> FlatCodec:
         """Inverse of `state` and `tensors`. Never imports what the state names by a dotted path."""
-        return cls(rebuild_codec(state["inner"], tensors, trust=False))
+        return cls(rebuild_codec(state["inner"], tensors))
 
 
 def _kept(part: TensorSpec) -> slice | Tensor:

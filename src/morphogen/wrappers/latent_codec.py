@@ -19,10 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from morphogen.core.bundle import SAMPLE_BATCH, Bundle, describe, rebuild
+from morphogen.core.bundle import SAMPLE_BATCH, Bundle
 from morphogen.core.capability import CanReconstruct, missing
 from morphogen.core.codec import Codec, Item
 from morphogen.core.codec_storage import codec_tensors
+from morphogen.core.config import describe, rebuild
 from morphogen.core.errors import DataError, RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.recipe import Recipe
@@ -154,9 +155,10 @@ class LatentCodec(CodecAround):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> LatentCodec:
-        """Inverse of `state` and `tensors`. Never imports what the state names by a dotted path."""
-        model, inner, recipe = rebuild(state, below("inner.", tensors), trust=False)
-        model.load_state_dict(below("model.", tensors))
+        """Inverse of `state` and `tensors`."""
+        weights = below("model.", tensors)
+        model, inner, recipe = rebuild(state, below("inner.", tensors), weights)
+        model.load_state_dict(weights)
         codec = cls(inner, model, recipe)
         codec.mean, codec.std = tensors["mean"], tensors["std"]
         codec.is_fitted = True
