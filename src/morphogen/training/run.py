@@ -98,7 +98,7 @@ def sessions(
         bundle = None if through is None else _opened(through, trust)
         loaded, source = _loaded(data, wanted, bundle)
         asked = Chain(wanted, source, str(bundle.path) if bundle and bundle.path else None)
-        yield from chain.sessions(loaded, asked, folder, dry=dry)
+        yield from chain.sessions(loaded, asked, folder, dry=dry, trust=trust)
 
 
 def _resumed(
