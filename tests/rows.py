@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from morphogen.core.codec import Codec, Item, Report
+from morphogen.core.codec import Codec, Item, Recognition, Report
 from morphogen.core.spec import ProductSpec, TensorSpec
 
 KINDS, LONGEST, BINS = ("red", "green", "blue"), 4, 300
@@ -26,8 +26,8 @@ class Rows(Codec):
         self.use_view("parts")
 
     @classmethod
-    def recognises(cls, source: Path | str) -> str | None:
-        return "rows" if str(source).endswith(".rows") else None
+    def recognises(cls, source: Path | str) -> Recognition | None:
+        return Recognition(0.5, "rows") if str(source).endswith(".rows") else None
 
     def read(self, source: Path | str, report: Report) -> Iterator[Item]:
         with Path(source).open() as lines:

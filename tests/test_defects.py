@@ -404,7 +404,7 @@ def test_tables_that_cannot_be_read(tmp_path: Path) -> None:
     folder = sound(tmp_path / "data")
     (folder / "captions.csv").write_bytes("file,caption\nhats/00.png,caf\u00e9\n".encode("latin-1"))
     assert "not UTF-8" in (check(folder).error or "")
-    (folder / "captions.csv").write_text("name,words\nhats/00.png,hat\n")
+    (folder / "captions.csv").write_text("title,words\nboots,hat\n")
     assert "no column that names picture files" in (check(folder).error or "")
 
 

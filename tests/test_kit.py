@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from morphogen.core import discover
 from morphogen.core.backbone import Backbone
-from morphogen.core.codec import Codec, Item
+from morphogen.core.codec import Codec, Item, Recognition
 from morphogen.core.errors import RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.random import randn
@@ -377,7 +377,7 @@ class Numbers(Codec):
 
     @classmethod
     def recognises(cls, source):
-        return "a text" if Path(source).suffix == ".txt" else None
+        return Recognition(0.5, "a text") if Path(source).suffix == ".txt" else None
 
     def read(self, source, report):
         for row, line in enumerate(Path(source).read_text().splitlines()):

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from morphogen.core import discover
-from morphogen.core.codec import Codec, Item, Report
+from morphogen.core.codec import Codec, Item, Recognition, Report
 from morphogen.core.encoded import equal, joined, stacked
 from morphogen.core.errors import DataError, RecipeError, RefusedPair
 from morphogen.core.random import generator, randint, randn
@@ -254,7 +254,7 @@ class Words(Codec):
         self.windows, self.encoded = windows, 0
 
     @classmethod
-    def recognises(cls, source: Any) -> str | None:
+    def recognises(cls, source: Any) -> Recognition | None:
         return None
 
     def read(self, source: Any, report: Report) -> Iterator[Item]:

@@ -103,7 +103,7 @@ class CanFingerprint(Protocol):
 class CanFindDefects(Protocol):
     """Optional for a codec: it finds what reading puts up with in silence."""
 
-    def defects(self, source: Path | str) -> Iterator[Problem]:
+    def defects(self, source: Any) -> Iterator[Problem]:
         """What is odd in the files of `source`, file by file."""
 
 
@@ -121,7 +121,7 @@ class Text:
 class CanListTexts(Protocol):
     """Optional for a codec: every text that comes with its items, for what hides in texts."""
 
-    def texts(self, source: Path | str) -> Iterator[Text]:
+    def texts(self, source: Any) -> Iterator[Text]:
         """Captions, cells and names of `source`; what cannot be read is left to `read` to tell."""
 
 
@@ -153,11 +153,11 @@ class Codec(ABC):
 
     @classmethod
     @abstractmethod
-    def recognises(cls, source: Path | str) -> str | None:
-        """Why this codec can read `source` ("23 .png files"), or None when it cannot."""
+    def recognises(cls, source: Any) -> Recognition | None:
+        """How surely this codec reads `source`, and why ("23 .png files"); None when it cannot."""
 
     @abstractmethod
-    def read(self, source: Path | str, report: Report) -> Iterator[Item]:
+    def read(self, source: Any, report: Report) -> Iterator[Item]:
         """Yield the items of `source`, noting in `report` whatever is skipped or odd."""
 
     @abstractmethod

@@ -10,9 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from torch import Tensor
-
 from morphogen.core import discover
 from morphogen.core.codec import Codec, Item, Report
 from morphogen.core.encoded import joined
@@ -25,6 +22,7 @@ from morphogen.data.modality import build_codec, find_modality
 from morphogen.data.scan import Scan
 from morphogen.data.store import MemoryStore, Store, digest_stores, expand, no_items
 from morphogen.data.views import Suits, choose_view, view_of
+from morphogen.sources import Labelled
 
 READING = ("group_by", "synthetic")  # options of a scan, which a bundle records
 
@@ -61,6 +59,7 @@ class Data:
         cls,
         x: Any,
         labels: Any = None,
+        modality: str | None = None,
         *,
         test: Any = None,
         test_labels: Any = None,
@@ -71,19 +70,21 @@ class Data:
         suits: Suits | None = None,
         **options: Any,
     ) -> Data:
-        """Pictures in memory: a NumPy array or tensor (N, H, W), (N, H, W, C) or (N, C, H, W).
+        """What lies in memory: an array or tensor, such as pictures (N, H, W), (N, H, W, C) or
+        (N, C, H, W), a DataFrame, a list of dicts or of texts.
 
-        `options` are the image codec's; a fitted `codec` is used as it is; `group_by`,
+        `options` are the codec's; a fitted `codec` is used as it is; `group_by`,
         `synthetic`, `view` and `suits` are those of `load`. Without `test`, a tenth is held out.
         """
 
+        parts = [Labelled(x, labels, None if test is None else "train")]
+        parts += [] if test is None else [Labelled(test, test_labels, "test")]
+
         def read(codec: Codec, report: Report) -> Iterator[Item]:
-            own = None if test is None else "train"
-            parts = [(x, labels, own)] + ([] if test is None else [(test, test_labels, "test")])
-            return codec.read_arrays(parts, report)  # type: ignore[attr-defined]
+            return codec.read(parts, report)
 
         scan = Scan(group_by=group_by, synthetic=synthetic)
-        used = codec or build_codec("image", options)
+        used = codec or build_codec(modality or find_modality(parts), options)
         return _load(
             used, read, Report("array"), scan, fitted=codec is not None, view=view, suits=suits
         )
@@ -212,9 +213,9 @@ def load(
         about = {"codec": codec, "view": view, "suits": suits, **reading, **codec_options}
         planted = plant(load(source, modality, **about), num=num)
         return replace(planted, options=planted.options | {"canaries": num})
-    if isinstance(source, (np.ndarray, Tensor)):
+    if not isinstance(source, (str, Path)):
         about = {"codec": codec, "view": view, "suits": suits, **reading, **codec_options}
-        return Data.from_tensors(source, **about)
+        return Data.from_tensors(source, modality=modality, **about)
     scan, report = Scan(**reading), Report(str(source))
     if codec is not None:
         find_modality(source)  # raises when there is nothing to read
@@ -233,7 +234,7 @@ def load_into(
     suits: Suits | None = None,
 ) -> Data:
     """`load`, leaving in `report` and `scan` what was found even when it raises."""
-    codec = build_codec(modality or find_modality(source), options)
+    codec = build_codec(modality or find_modality(source, report), options)
     return _load(codec, reader(source), report, scan, view=view, suits=suits)
 
 

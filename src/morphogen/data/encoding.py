@@ -39,6 +39,7 @@ from morphogen.data.windows import StreamFilling, check_long_enough
 KEEP_BYTES = 1 << 30  # raw items kept in memory between the readings, at most
 MOST_IN_MEMORY = 1 << 30  # bytes of an encoded split that is kept in memory; a larger one is mapped
 STORES = 1  # the form of stores on disk: another number where the files are others
+MANY_RARE = 20  # classes of one item, from which they are told together
 FEW_ITEMS = 32  # fewer training items than this are learned by heart
 Read = Callable[[Codec, Report], Iterator[Item]]
 
@@ -62,7 +63,7 @@ def read_scan(
     scan: Scan,
 ) -> Codec:
     """See a source whole, without encoding it; returns the codec that read it, not fitted."""
-    codec = build_codec(modality or find_modality(source), options)
+    codec = build_codec(modality or find_modality(source, report), options)
     see(codec, reader(source), report, scan)
     return codec
 
@@ -255,11 +256,15 @@ def _note_split(scan: Scan, stores: Mapping[str, Store], report: Report) -> None
 
 
 def _note_rare_classes(names: list[str], counts: list[int], report: Report) -> None:
-    for name, count in zip(names, counts, strict=False):
-        if count == 1:
-            reason = "the class has one training item"
-            fix = "add items to it, join it to another class, or remove it"
-            report.problems.append(Problem(name, reason, fix))
+    """Say which classes have one item: each for itself, or, where they are many, once."""
+    rare = [name for name, count in zip(names, counts, strict=False) if count == 1]
+    fix = "add items to it, join it to another class, or remove it"
+    if len(rare) > MANY_RARE:
+        reason = f"{len(rare):,} classes have one training item: {', '.join(rare[:3])}, ..."
+        report.problems.append(Problem(report.source, reason, fix.replace("it", "each", 1)))
+        return
+    for name in rare:
+        report.problems.append(Problem(name, "the class has one training item", fix))
 
 
 def class_counts(store: Store, name: str, spec: TensorSpec) -> list[int]:

@@ -23,6 +23,7 @@ CHUNK = 512
 CONSTANT = 0.02  # standard deviation in [-1, 1] below which an item is near-constant
 UNBALANCED = 10  # the largest class over the smallest, from which it is worth saying
 MOST_SHOWN = 20
+MANY_ALIKE = 10  # problems of one kind, from which they are told together
 
 
 @dataclass
@@ -49,15 +50,31 @@ class Inspection:
         for title, problems in (("skipped", skipped), ("worth a look", notes)):
             if problems:
                 lines += ["", f"{title}: {len(problems):,}"]
-                for each in problems[:most]:
-                    lines += [f"  {each.name}", f"      {each.reason}", f"      fix: {each.fix}"]
-                if len(problems) > most:
-                    lines.append(f"  and {len(problems) - most:,} more (--json lists all)")
+                told = _together(problems)
+                for name, each in told[:most]:
+                    lines += [f"  {name}", f"      {each.reason}", f"      fix: {each.fix}"]
+                if len(told) > most:
+                    lines.append(f"  and {len(told) - most:,} more (--json lists all)")
         if self.error:
             lines += ["", "This cannot be trained on:", *self.error.splitlines()]
         elif not self.problems:
             lines += ["", "Nothing is wrong with it."]
         return "\n".join([*lines, "", f"next: {self.next_command}"])
+
+
+def _together(problems: list[Problem]) -> list[tuple[str, Problem]]:
+    """Problems with what they are about; many of one kind are told once, in the first's place."""
+    same: defaultdict[tuple[str, str], list[Problem]] = defaultdict(list)
+    for each in problems:
+        same[each.reason, each.fix].append(each)
+    told = []
+    for alike in same.values():
+        if len(alike) > MANY_ALIKE:
+            names = ", ".join(each.name for each in alike[:3])
+            told.append((f"{len(alike):,} items: {names}, ... (--json lists all)", alike[0]))
+        else:
+            told += [(each.name, each) for each in alike]
+    return told
 
 
 def inspect(source: Path | str, modality: str | None = None, **codec_options: Any) -> Inspection:
@@ -70,8 +87,8 @@ def inspect_with(
     scan: Scan, source: Path | str, modality: str | None, codec_options: Mapping[str, Any]
 ) -> Inspection:
     """`inspect`, leaving in `scan` what was seen."""
-    modality = modality or find_modality(source)
     report = Report(str(source))
+    modality = modality or find_modality(source, report)
     try:
         data = load_into(source, modality, codec_options, report, scan)
     except DataError as error:

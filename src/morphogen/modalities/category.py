@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from morphogen.core.codec import Codec, Item, Report
+from morphogen.core.codec import Codec, Item, Recognition, Report
 from morphogen.core.errors import DataError, did_you_mean
 from morphogen.core.spec import TensorSpec
 
@@ -28,7 +28,7 @@ class Category(Codec):
         self.classes: list[str] = []
 
     @classmethod
-    def recognises(cls, source: Path | str) -> str | None:
+    def recognises(cls, source: Any) -> Recognition | None:
         """Never: categories are what is said of items, or columns of a table."""
         return None
 

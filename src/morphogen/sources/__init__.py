@@ -5,12 +5,14 @@
     recognise(source, wants)         how surely a codec that wants this reads the source, and why
     opened(records, open, report)    records to items, several at once, problems noted
     texts(source, wants)             captions, cells and names
+    foreign(source)                  containers that are not read, and how to convert each
     defects(source, wants)           what reading puts up with in silence
 
 One file of this folder is one kind of place; a file added here, or in `sources/` below a path of
 `MORPHOGEN_PLUGINS`, is asked like the others.
 """
 
+from morphogen.sources._foreign import foreign
 from morphogen.sources._open import opened
 from morphogen.sources._read import (
     defects,
@@ -21,10 +23,11 @@ from morphogen.sources._read import (
     survey,
     texts,
 )
-from morphogen.sources._record import Record, Source, Survey, Wants
+from morphogen.sources._record import Labelled, Record, Source, Survey, Wants
 from morphogen.sources._regular import begins, open_regular, read_regular
 
 __all__ = [
-    "Record", "Source", "Survey", "Wants", "begins", "defects", "kept_surveys", "open_regular",
-    "opened", "read_regular", "recognise", "records", "source_of", "survey", "texts",
+    "Labelled", "Record", "Source", "Survey", "Wants", "begins", "defects", "foreign",
+    "kept_surveys", "open_regular", "opened", "read_regular", "recognise", "records",
+    "source_of", "survey", "texts",
 ]  # fmt: skip

@@ -198,7 +198,10 @@ def _zip_members(path: Path, links: list[str]) -> Iterator[Member]:
             if stat.S_ISLNK(member.external_attr >> 16):
                 links.append(member.filename)
             elif not member.is_dir():
-                yield member.filename, member.file_size, partial(_zip_bytes, archive, member)
+                name = member.filename
+                if "/" not in name:  # some programs on Windows write backslashes
+                    name = name.replace("\\", "/")
+                yield name, member.file_size, partial(_zip_bytes, archive, member)
 
 
 def _zip_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:

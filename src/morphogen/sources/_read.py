@@ -13,6 +13,8 @@ from morphogen.core.codec import Problem, Recognition, Report, Text
 from morphogen.core.errors import DataError, missing_path
 from morphogen.sources._columns import is_file, item_column
 from morphogen.sources._record import Record, Source, Survey, Wants
+from morphogen.sources._stacks import is_lone
+from morphogen.sources._table import pixel_columns
 
 _KEPT: ContextVar[dict[int | str, Survey] | None] = ContextVar("surveys", default=None)
 
@@ -71,8 +73,6 @@ def recognise(source: Any, wants: Wants) -> Recognition | None:
         found = survey(source)
     except DataError:
         return None
-    if found.damaged:
-        return Recognition(0.2, f"a damaged source: {found.damaged}")  # reading says more
     if found.columns:
         return _in_table(found, wants)
     if found.arrays:
@@ -94,6 +94,9 @@ def _in_table(found: Survey, wants: Wants) -> Recognition | None:
         held = item in found.media or found.kind == "dataset"
         why = found.name if held and files else f"{found.name} that {what}"
         return Recognition(0.95 if files else 0.8, why)
+    if wants.arrays is not None and (stack := pixel_columns(found.columns, wants)):
+        why = f"{found.name} whose {len(stack[0]):,} numbered columns are one {wants.what} a row"
+        return Recognition(0.9, why)
     if wants.rows and found.columns and not found.media:
         return Recognition(0.6, f"{found.name} of {len(found.columns):,} columns")
     return None
@@ -109,7 +112,7 @@ def _in_arrays(found: Survey, wants: Wants) -> Recognition | None:
         listed = ", ".join(filter(None, keys[:3]))
         why = f"{found.name} of {first[0]:,} {wants.what}s" + (f": {listed}" if listed else "")
         return Recognition(0.8, why)
-    alone = [k for k, (shape, dtype) in found.arrays.items() if takes((1, *shape), dtype)]
+    alone = any(is_lone(shape, dtype, wants) for shape, dtype in found.arrays.values())
     return Recognition(0.6, f"{found.name} of one {wants.what}") if alone else None
 
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from morphogen.core.codec import Problem, Report, Text
+from morphogen.core.errors import DataError
 
 Kind = Literal["file", "cell", "row", "array"]
 Shape = tuple[int, ...]
@@ -36,6 +37,15 @@ class Record:
     path: Path | None = None  # a file on disk, for what is too long to be read whole
     num_bytes: int = 0  # where it is known without reading
     stack: Any = None  # the array (N, ...) that an item is a row of
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Values in memory with a label for each, all of one split: a part of a source."""
+
+    values: Any
+    labels: Any = None
+    split: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ class Survey:
     arrays: dict[str, tuple[Shape, np.dtype[Any]]] = field(default_factory=dict)
     values: list[Any] = field(default_factory=list)  # in memory: the first few
     num: int | None = None  # items, where they are counted
-    damaged: str = ""  # why it cannot be seen whole; reading it says more
+    damaged: DataError | None = None  # why it cannot be seen whole
     foreign: dict[str, str] = field(default_factory=dict)  # what nobody reads -> how to convert it
     name: str = ""  # what it is in words: "a .csv table"
 

@@ -44,6 +44,8 @@ class Sidecar:
         without suffix, that only one file has. Rows without a file and files without a row are
         noted. None for a table that is about something else."""
         folder = PurePosixPath(path).parent
+        if "submission" in PurePosixPath(path).stem.lower():  # what Kaggle wants filled in
+            return None
         item = _naming_column(table, folder, files)
         is_named = PurePosixPath(path).stem.lower() in NAMED
         if item is None and is_named:
@@ -55,9 +57,13 @@ class Sidecar:
             return None
         sidecar = cls(path, Columns.find(table.samples, item, table.classes))
         sidecar._guess_label(table, report)
+        several = 0
         for name, row in table.rows():
             file = str(row.get(item) or "").strip()
             if found := files.find(file, folder):
+                several += sidecar.columns.label is not None and _differ(
+                    sidecar.by_path.get(found), row, sidecar.columns.label
+                )
                 sidecar.by_path[found] = row
                 continue
             reason = f"the file does not exist: {file}" if file else "no file is named"
@@ -65,6 +71,11 @@ class Sidecar:
             report.problems.append(
                 Problem(name, reason, "correct the path or delete the row", True)
             )
+        if several:
+            reason = (
+                f"{several:,} rows give a file another label than a row before: the last counts"
+            )
+            report.problems.append(Problem(path, reason, "keep one row for each file"))
         sidecar._note_files_without(files, folder, wants, report)
         return sidecar
 
@@ -115,6 +126,10 @@ class Files:
         if relative in self._known:
             return relative
         return self._by_name.get(file[file.rfind("/") + 1 :])
+
+
+def _differ(before: Row | None, row: Row, label: str) -> bool:
+    return before is not None and before.get(label) != row.get(label)
 
 
 def _naming_column(table: Table, folder: PurePosixPath, files: Files) -> str | None:

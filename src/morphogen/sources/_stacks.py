@@ -61,7 +61,12 @@ def stacked(values: np.ndarray, wants: Wants) -> np.ndarray | None:
         return None
     if takes(values.shape, values.dtype):
         return values
-    return values[None] if takes((1, *values.shape), values.dtype) else None
+    return values[None] if is_lone(values.shape, values.dtype, wants) else None
+
+
+def is_lone(shape: Shape, dtype: np.dtype[Any], wants: Wants) -> bool:
+    """True for one item, such as a picture in colour; what has two axes is a table as well."""
+    return len(shape) > 2 and wants.arrays is not None and wants.arrays((1, *shape), dtype)
 
 
 def checked(labels: Any, count: int, wants: Wants, where: str) -> list[Any] | None:
@@ -94,7 +99,7 @@ def item_keys(shapes: Shapes, wants: Wants) -> dict[str | None, str]:
             found.setdefault(split_in(key), key)
     if not found and takes:
         for key, (shape, dtype) in shapes.items():
-            if shape and takes((1, *shape), dtype):
+            if is_lone(shape, dtype, wants):
                 found.setdefault(split_in(key), key)
     return found
 

@@ -93,7 +93,7 @@ def no_items(table: Table, wants: Wants) -> DataError:
 
 def records_of(table: Table, wants: Wants, report: Report) -> Iterator[Record]:
     """One record per row; rows without an item are problems."""
-    if wants.arrays is not None and (stack := pixel_columns(table, wants)):
+    if wants.arrays is not None and (stack := pixel_columns(table.samples, wants)):
         yield from _arrays_in_rows(table, stack)
         return
     columns = choose(table, wants)
@@ -154,15 +154,17 @@ def _read_named(table: Table, file: str) -> bytes:
 # -- rows of numbers ------------------------------------------------------------------------------
 
 
-def pixel_columns(table: Table, wants: Wants) -> tuple[list[str], tuple[int, ...]] | None:
+def pixel_columns(
+    samples: Mapping[str, Sequence[Any]], wants: Wants
+) -> tuple[list[str], tuple[int, ...]] | None:
     """The columns pixel0, pixel1, ... of a table that holds one array a row, and its shape."""
     numbered: dict[str, list[str]] = {}
-    for column in table.columns:
+    for column in samples:
         stem = column.strip().lower().rstrip("0123456789x")
-        if stem != column.strip().lower() and _are_numbers(table.samples[column]):
+        if stem != column.strip().lower() and _are_numbers(samples[column]):
             numbered.setdefault(stem, []).append(column)
     best = max(numbered.values(), key=len, default=[])
-    if len(best) < NUM_PIXELS or len(best) < len(table.columns) - 3 or wants.arrays is None:
+    if len(best) < NUM_PIXELS or len(best) < len(samples) - 3 or wants.arrays is None:
         return None
     side = round(len(best) ** 0.5)
     for shape in ((side, side), (round((len(best) / 3) ** 0.5),) * 2 + (3,)):

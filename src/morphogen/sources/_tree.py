@@ -15,6 +15,7 @@ from morphogen.core.errors import DataError
 from morphogen.sources import delimited, lines, parquet
 from morphogen.sources._columns import suffix_of
 from morphogen.sources._files import File, Listing, is_archive, walk
+from morphogen.sources._foreign import known_by_suffix
 from morphogen.sources._layout import Layout
 from morphogen.sources._record import Record, Survey, Wants
 from morphogen.sources._regular import open_regular
@@ -262,7 +263,8 @@ def _note(tree: Tree, wants: Wants, report: Report) -> None:
             kept.setdefault(suffix, []).append(path)
     for suffix, paths in kept.items():
         reason = told_of(f"{suffix or 'suffixless'} file", paths, f"not read as {wants.what}s")
-        fix = f"nothing, if they are no {wants.what}s"
+        known = known_by_suffix(suffix)
+        fix = known[1] if known else f"nothing, if they are no {wants.what}s"
         report.problems.append(Problem(report.source, reason, fix))
 
 
@@ -294,7 +296,7 @@ def survey_tree(root: Path, kind: str, most: int = 100_000) -> Survey:
             if len(starts) < FEW_STARTS:
                 starts.append(_head(partial(_start, file.disk) if file.disk else file.read))
     except DataError as error:
-        found.damaged = error.message
+        found.damaged = error
     for stem, suffix in attached:
         if stem not in stems:
             found.suffixes[suffix] += 1

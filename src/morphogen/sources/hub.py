@@ -44,7 +44,7 @@ class Hub(Source):
         try:
             table = next(self.tables())
         except DataError as error:
-            return Survey("dataset", damaged=error.message, name=name)
+            return Survey("dataset", damaged=error, name=name)
         return table.survey("dataset", "a dataset saved by datasets.save_to_disk")
 
     def records(self, wants: Wants, report: Report) -> Iterator[Record]:

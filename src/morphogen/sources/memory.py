@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,11 @@ import numpy as np
 
 from morphogen.core.codec import Problem, Report, Text
 from morphogen.core.errors import DataError
-from morphogen.sources._record import Kind, Record, Source, Survey, Wants
+from morphogen.sources._record import Kind, Labelled, Record, Source, Survey, Wants
 from morphogen.sources._stacks import Stack, item_keys, label_key, plain_labels, records_of_stacks
 from morphogen.sources._table import Row, Table, defects_of, records_of, texts_of
 
 FEW = 50  # values that are looked at to see what there is
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Values in memory with a label for each, all of one split: a part of a source."""
-
-    values: Any
-    labels: Any = None
-    split: str | None = None
 
 
 class Memory(Source):

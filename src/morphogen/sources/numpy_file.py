@@ -70,7 +70,7 @@ class NumpyFile(Source):
                 "arrays", arrays=shapes, num=len(files), name=f"{len(files):,} .npy files"
             )
         except DataError as error:
-            return Survey("arrays", damaged=error.message, name=f"a {path.suffix} file")
+            return Survey("arrays", damaged=error, name=f"a {path.suffix} file")
 
     def records(self, wants: Wants, report: Report) -> Iterator[Record]:
         path = Path(self.source)

@@ -70,7 +70,7 @@ class Parquet(Source):
             tables = list(self.tables())
             found = tables[0].survey(name="a .parquet table")
         except DataError as error:
-            return Survey("table", damaged=error.message, name="a .parquet table")
+            return Survey("table", damaged=error, name="a .parquet table")
         if Path(self.source).is_dir():
             found.name = f"{len(tables)} .parquet table{'s' * (len(tables) > 1)}"
         found.num = sum(table.num or 0 for table in tables)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from morphogen.core.codec import Codec, Item, Report
+from morphogen.core.codec import Codec, Item, Recognition, Report
 from morphogen.core.storage import read_tensors, write_tensors
 from morphogen.testing._promises import (
     check_described,
@@ -48,8 +48,9 @@ def check_codec(
 
 def _read(codec: Codec, source: Path | str) -> list[Item]:
     name = type(codec).__name__
-    reason = type(codec).recognises(source)
-    promise(isinstance(reason, str) and reason, f"{name} does not recognise {source}")
+    found = type(codec).recognises(source)
+    promise(isinstance(found, Recognition), f"{name} does not recognise {source}")
+    promise(found and 0 < found.sure <= 1 and found.why, f"{name}.recognises says {found}")
     with tempfile.TemporaryDirectory() as folder:
         promise(type(codec).recognises(folder) is None, f"{name} recognises an empty folder")
     report = Report(str(source))

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from morphogen.core.codec import Codec, Item, Report
+from morphogen.core.codec import Codec, Item, Recognition, Report
 
 
 class CodecAround(Codec):
@@ -22,7 +22,7 @@ class CodecAround(Codec):
         self.unit = inner.unit  # type: ignore[misc]
 
     @classmethod
-    def recognises(cls, source: Path | str) -> str | None:
+    def recognises(cls, source: Any) -> Recognition | None:
         """Never: a codec around another is asked for."""
         return None
 

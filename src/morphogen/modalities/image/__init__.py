@@ -19,24 +19,26 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
-from morphogen.core.codec import Codec, Fingerprint, Item, Problem, Report, Text
+from morphogen.core.codec import Codec, Fingerprint, Item, Problem, Recognition, Report, Text
 from morphogen.core.errors import DataError
 from morphogen.core.spec import TensorSpec
 from morphogen.modalities.image import fingerprint as prints
-from morphogen.modalities.image.arrays import Part, checked_labels, items_of
 from morphogen.modalities.image.convert import (
     CHANNELS,
     Form,
+    filled,
     from_levels,
     raw,
     to_array,
     to_levels,
+    unscaled,
+    white_of,
 )
 from morphogen.modalities.image.defects import find_defects
 from morphogen.modalities.image.grid import draw_map, write_pictures
 from morphogen.modalities.image.marks import mark
-from morphogen.modalities.image.sources import read_source, recognise
-from morphogen.modalities.image.texts import find_texts
+from morphogen.modalities.image.opening import WANTS, pictures
+from morphogen.sources import Labelled, recognise, records, texts
 
 LARGEST = 64  # the short side taken when the user names none: what CPUs train in minutes
 STEP = 8  # sizes are multiples of this, so that networks can halve them three times
@@ -60,29 +62,24 @@ class Image(Codec):
         if size is not None and not 1 <= size <= 4096:
             raise DataError("the size does not fit", found=size, expected="1 to 4096 pixels")
         self.size, self.mode, self.resize = size, mode, resize
+        self.white: int | None = None  # the value that is white, where no picture uses its depth
         self.facts: dict[str, Any] = {}  # what fit chose, and how many pictures that changes
 
     # -- reading ---------------------------------------------------------------------------------
 
     @classmethod
-    def recognises(cls, source: Path | str) -> str | None:
-        return recognise(source)
+    def recognises(cls, source: Any) -> Recognition | None:
+        return recognise(source, WANTS)
 
-    def read(self, source: Path | str, report: Report) -> Iterator[Item]:
-        yield from _counted(read_source(source, report, self.size or LARGEST), report)
+    def read(self, source: Any, report: Report) -> Iterator[Item]:
+        found = records(source, WANTS, report)
+        yield from _counted(pictures(found, report, self.size or LARGEST), report)
 
     def read_arrays(
         self, parts: Sequence[tuple[Any, Any, str | None]], report: Report
     ) -> Iterator[Item]:
-        """The items of (array, labels, split) triples; the arrays as `read_source` takes them."""
-        read = []
-        for x, labels, split in parts:
-            images = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
-            if hasattr(labels, "tolist"):
-                labels = labels.tolist()
-            name = split or "array"
-            read.append(Part(name, split, images, checked_labels(labels, images, name)))
-        yield from _counted(items_of(read, report), report)
+        """The items of (array, labels, split) triples."""
+        yield from self.read([Labelled(*part) for part in parts], report)
 
     # -- fitting ---------------------------------------------------------------------------------
 
@@ -90,7 +87,7 @@ class Image(Codec):
         sizes: Counter[tuple[int, int]] = Counter()
         modes: Counter[str] = Counter()
         depths: Counter[str] = Counter()
-        lattice = _Lattice()
+        lattice, largest = _Lattice(), 0
         for item in items:
             value = raw(item.value)
             form = Form.of(value)
@@ -99,6 +96,8 @@ class Image(Codec):
             depths[form.depth] += 1
             if form.depth == "float32":
                 lattice.see(value)
+            else:
+                largest = max(largest, int(np.max(value)))
         count = sum(sizes.values())
         if not count:
             raise DataError("there are no pictures to learn from", expected="at least one")
@@ -106,6 +105,10 @@ class Image(Codec):
         height, width = self._choose_size(sizes)
         mode = self._choose_mode(modes, count)
         levels = self._choose_levels(depths, lattice, mode, count)
+        self.white = white_of(largest, list(depths))
+        if self.white is not None:
+            self.facts["white"] = f"{self.white:,} is taken for white: no picture has more"
+            levels = self.white + 1
         self.spec = TensorSpec("real", (CHANNELS[mode], height, width), levels=levels)
         return self
 
@@ -174,7 +177,7 @@ class Image(Codec):
         mode = next(name for name, count in CHANNELS.items() if count == channels)
         if not items:
             return torch.empty(0, *self.spec.shape)
-        values = [item.value for item in items]
+        values = [filled(item.value, self.white) for item in items]
         shape = (height, width) if channels == 1 else (height, width, channels)
         depths = {value.dtype if isinstance(value, np.ndarray) else None for value in values}
         ready = len(depths) == 1 and None not in depths
@@ -195,15 +198,16 @@ class Image(Codec):
         values = (x.detach().cpu().float().clamp(-1, 1) + 1) / 2
         if spec.levels is not None:
             values = spec.quantise(x.detach().cpu().float())
-        return from_levels(values.permute(1, 2, 0).numpy(), spec.levels)  # (H, W, C)
+        index = values.permute(1, 2, 0).numpy()  # (H, W, C)
+        return unscaled(index) if self.white is not None else from_levels(index, spec.levels)
 
-    def defects(self, source: Path | str) -> Iterator[Problem]:
+    def defects(self, source: Any) -> Iterator[Problem]:
         """Odd files and rows; see `defects.py`."""
         yield from find_defects(source)
 
-    def texts(self, source: Path | str) -> Iterator[Text]:
-        """Captions, other cells, and names of files and folders; see `texts.py`."""
-        yield from find_texts(source)
+    def texts(self, source: Any) -> Iterator[Text]:
+        """Captions, other cells, and names of files and folders."""
+        yield from texts(source, WANTS)
 
     # -- recognising -----------------------------------------------------------------------------
 
@@ -218,10 +222,19 @@ class Image(Codec):
     # -- writing ---------------------------------------------------------------------------------
 
     def write(self, values: Sequence[Any], path: Path, columns: int | None = None) -> Path:
-        return write_pictures([_picture(value) for value in values], Path(path), columns)
+        return write_pictures([self._picture(value) for value in values], Path(path), columns)
+
+    def _picture(self, value: Any) -> Pillow.Image:
+        """A value as a Pillow picture that uses its depth, for writing."""
+        value = filled(value, self.white)
+        if isinstance(value, Pillow.Image):
+            return value
+        array = value[..., None] if value.ndim == 2 else value
+        levels = {"uint8": 256, "uint16": 65536}.get(value.dtype.name)
+        return from_levels(array, levels)
 
     def write_map(self, values: Sequence[Any], positions: Tensor, path: Path) -> Path:
-        return draw_map([_picture(value) for value in values], positions, Path(path))
+        return draw_map([self._picture(value) for value in values], positions, Path(path))
 
     def mark(self, path: Path, facts: Mapping[str, str], numbers: Sequence[int]) -> None:
         """Put `facts` into PNG and JPEG files."""
@@ -231,12 +244,13 @@ class Image(Codec):
 
     def state(self) -> dict[str, Any]:
         options = {"size": self.size, "mode": self.mode, "resize": self.resize}
-        return {"options": options, "spec": self._fitted().to_json()}
+        return {"options": options, "spec": self._fitted().to_json(), "white": self.white}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Image:
         codec = cls(**state["options"])
         codec.spec = TensorSpec.from_json(state["spec"])
+        codec.white = state.get("white")
         return codec
 
     def _fitted(self) -> TensorSpec:
@@ -288,13 +302,3 @@ def _counted(items: Iterator[Item], report: Report) -> Iterator[Item]:
             f"{captions:,} pictures have captions; they are kept with the items but are no "
             "condition of a model yet, since that needs a tokenizer"
         )
-
-
-def _picture(value: Any) -> Pillow.Image:
-    """A value as a Pillow picture, for writing."""
-    value = raw(value)
-    if isinstance(value, Pillow.Image):
-        return value
-    array = value[..., None] if value.ndim == 2 else value
-    levels = {"uint8": 256, "uint16": 65536}.get(value.dtype.name)
-    return from_levels(array, levels)

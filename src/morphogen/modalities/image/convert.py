@@ -13,11 +13,11 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from morphogen.core.errors import DataError
-from morphogen.modalities.image.files import plain_mode
 
 CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 MODES = {channels: mode for mode, channels in CHANNELS.items()}
 DEPTHS = {np.dtype(name): name for name in ("uint8", "uint16", "float32")}
+FEW_LEVELS = 16  # whole numbers up to here count levels (scikit-learn's digits run from 0 to 16)
 TOP = {np.dtype("uint8"): 255.0, np.dtype("uint16"): 65535.0, np.dtype("float32"): 1.0}  # white
 
 
@@ -46,10 +46,7 @@ def raw(value: Any) -> Any:
     if isinstance(value, Pillow.Image):
         if value.mode in ("L", "RGB", "RGBA", "I;16"):
             return value
-        try:
-            return plain_mode(value)
-        except ValueError as error:
-            raise DataError(f"the picture cannot be used: {error}", found=value.mode) from error
+        return plain_mode(value)
     known = isinstance(value, np.ndarray) and value.dtype in TOP
     if known and (value.ndim == 2 or (value.ndim == 3 and value.shape[2] in MODES)):
         return value
@@ -134,6 +131,33 @@ def squeezed(array: np.ndarray) -> np.ndarray:
     return array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
 
 
+def white_of(largest: int, depths: list[str]) -> int | None:
+    """Which value is white where no picture uses its depth: masks of 0 and 1, a few levels in 8
+    bits; a camera's 10, 12 or 14 bits in 16. None where the depth is used."""
+    if depths == ["uint8"] and 1 <= largest <= FEW_LEVELS:
+        return largest
+    if depths == ["uint16"] and largest:
+        return next((2**bits - 1 for bits in (10, 12, 14) if largest < 2**bits), None)
+    return None
+
+
+def filled(value: Any, white: int | None) -> Any:
+    """A raw picture, stretched to its whole depth where its white is a smaller value."""
+    value = raw(value)
+    if white is None:
+        return value
+    array = np.asarray(value)
+    if array.dtype == np.float32 or not 0 < int(array.max(initial=0)) <= white:
+        return value  # written by this codec, at its whole depth already
+    return np.rint(array * (TOP[array.dtype] / white)).astype(array.dtype)
+
+
+def unscaled(index: np.ndarray) -> Pillow.Image:
+    """(H, W, C) level indices -> a picture with these values, as in data that leave depth free."""
+    deep = index.max(initial=0) > 255
+    return Pillow.fromarray(squeezed(index.astype(np.uint16 if deep else np.uint8)))
+
+
 def to_levels(array: np.ndarray, levels: int | None) -> np.ndarray:
     """Values in their own depth -> level indices 0 .. levels-1; continuous -> float32 in [0, 1]."""
     top = TOP[array.dtype]
@@ -153,3 +177,33 @@ def from_levels(index: np.ndarray, levels: int | None) -> Pillow.Image:
     if top != 255:
         index = np.rint(np.clip(index, 0, top) * (255.0 / top))
     return Pillow.fromarray(squeezed(index.astype(np.uint8)))
+
+
+def beyond(low: float, high: float) -> DataError:
+    """The error for a picture of numbers whose scale nobody knows."""
+    return DataError(
+        f"values {low:g} to {high:g}, whose scale is not known",
+        hint="divide by what is white and save values in [0, 1], or save 16-bit whole numbers",
+    )
+
+
+def plain_mode(picture: Pillow.Image) -> Any:
+    """Any Pillow mode -> L, RGB, RGBA or I;16; a float picture -> a float32 array in [0, 1]."""
+    mode = picture.mode
+    if mode in ("L", "RGB", "RGBA", "I;16"):
+        return picture
+    if mode in ("LA", "La", "PA", "RGBa") or (mode == "P" and "transparency" in picture.info):
+        return picture.convert("RGBA")
+    if mode == "1":
+        return picture.convert("L")
+    if mode.startswith("I"):
+        values = np.asarray(picture).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise beyond(float(values.min()), float(values.max()))
+        return Pillow.fromarray(values.astype(np.uint16))
+    if mode == "F":
+        values = np.asarray(picture, dtype=np.float32)
+        if not (values.min() >= 0 and values.max() <= 1):
+            raise beyond(float(values.min()), float(values.max()))
+        return values
+    return picture.convert("RGB")
