@@ -1,0 +1,209 @@
+"""Text: whatever wrote it is read, cut and shown without losing a byte or guessing in silence."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from morphogen.core.codec import Item, Report
+from morphogen.core.errors import DataError
+from morphogen.modalities.text import END, Text
+from morphogen.modalities.text.encodings import decoded, to_bytes
+from morphogen.modalities.text.page import END as MARK
+from morphogen.modalities.text.page import visible
+from morphogen.modalities.text.pieces import piece_bytes, pieces
+
+WORDS = [
+    "harbour", "lantern", "seven", "copper", "window", "under", "morning", "quiet", "ladder",
+    "river", "stone", "apple", "blue", "letter", "garden", "winter", "basket", "silver", "thread",
+    "bridge", "candle", "meadow", "paper", "whistle", "north", "engine",
+]  # fmt: skip
+
+
+def prose(seed: int, num_words: int = 120) -> str:
+    draw = random.Random(seed)
+    return " ".join(draw.choice(WORDS) for _ in range(num_words)) + "."
+
+
+def fitted(*texts: str, **options: object) -> Text:
+    return Text(**options).fit([Item(text) for text in texts])  # type: ignore[arg-type]
+
+
+def read(source: object, **options: object) -> tuple[list[Item], Report]:
+    report = Report(str(source))
+    return list(Text(**options).read(source, report)), report  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"plain", "fünf €".encode(), b"half \xe2\x82 a sign", bytes(range(1, 256)), b"\xff", b""],
+)
+def test_every_sequence_of_bytes_comes_back(data: bytes) -> None:
+    text = data.decode("utf-8", "surrogateescape")
+    for codec in (fitted(text, length=300), fitted(text, length=300, form="windows")):
+        x = codec.encode(Item(text))
+        assert torch.equal(codec.encode(Item(codec.decode(x))), x)
+    assert to_bytes(codec.decode(x).rstrip(MARK)) == data
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding"),
+    [
+        (codecs.BOM_UTF8 + "café".encode(), "UTF-8 with a byte order mark"),
+        ("café au lait".encode("utf-16"), "UTF-16"),
+        ("a line of plain words".encode("utf-16-le"), "UTF-16 without a byte order mark"),
+        ("un café, une brûlée, très bon".encode("cp1252"), "Windows-1252"),
+        ("caf\xe9 \x81 cr\xe8me".encode("latin-1"), "Latin-1"),
+        ("naïve Größe".encode(), "UTF-8"),
+    ],
+)
+def test_encodings_are_found_and_named(data: bytes, encoding: str, tmp_path: Path) -> None:
+    found = decoded(data)
+    assert found.encoding == encoding
+    assert ("caf" in found.text) == ("caf" in data.decode("latin-1").replace("\0", ""))
+    (tmp_path / "note.txt").write_bytes(data)
+    (item,), report = read(tmp_path)
+    assert item.value == found.text
+    assert report.facts.get("encodings", {"UTF-8": 1}) == {encoding: 1}
+
+
+def test_broken_bytes_are_told_and_binary_is_refused(tmp_path: Path) -> None:
+    good = "größer und schöner".encode()
+    (tmp_path / "a.txt").write_bytes(good * 20 + b"\xff" + good * 20)
+    (tmp_path / "b.txt").write_bytes(bytes(range(32)) * 40)
+    (tmp_path / "c.txt").write_bytes(b"")
+    items, report = read(tmp_path)
+    assert [item.name for item in items] == ["a.txt"]
+    told = {problem.name: problem for problem in report.problems}
+    assert "1 byte is no UTF-8" in told["a.txt"].reason
+    assert not told["a.txt"].fatal
+    assert "binary" in told["b.txt"].reason
+    assert told["b.txt"].fatal
+    assert told["c.txt"].fatal
+
+
+def test_a_corpus_in_one_file_is_cut_where_paragraphs_end(tmp_path: Path) -> None:
+    text = "\n\n".join(prose(i, 40) for i in range(700))
+    (tmp_path / "book.txt").write_text(text)
+    items, _ = read(tmp_path / "book.txt")
+    assert "".join(item.value for item in items) == text
+    assert 64 <= len(items) <= 140
+    assert [item.name for item in items[:2]] == ["book.txt#0", "book.txt#1"]
+    assert all(item.value.endswith("\n\n") for item in items[:-1])
+    codec = Text().fit(items)
+    assert codec.windows == 256
+    assert codec.spec.end is None
+    stream = codec.encode_stream(items[0])
+    assert (stream == END).nonzero().flatten().tolist() == [len(stream) - 1]
+    assert float(codec.num_units(codec.encode(items[0])[None])) == 256
+
+
+@pytest.mark.parametrize("size", [7, 64, 1000])
+def test_pieces_lose_nothing(size: int) -> None:
+    data = "\n".join(prose(i, 9) for i in range(30)).encode() + "é".encode() * 400
+    blocks = [data[i : i + 501] for i in range(0, len(data), 501)]
+    found = list(pieces(blocks, size))
+    assert b"".join(found) == data
+    assert all(len(piece) <= 2 * size for piece in found)
+
+
+def test_pieces_stay_where_they_are_as_a_corpus_grows() -> None:
+    assert piece_bytes(1_115_394) == piece_bytes(1_300_000) == 1 << 14
+    assert piece_bytes(None) == piece_bytes(1 << 40) == 1 << 20
+
+
+def test_short_documents_are_whole_and_what_is_cut_is_told() -> None:
+    codec = fitted(*(["word " * 4] * 30))
+    assert codec.windows is None
+    assert codec.spec.shape == (24,)
+    assert codec.spec.end == END
+    codec = fitted(*(["word"] * 30), "x" * 900)
+    assert codec.spec.shape == (512,)
+    assert "1 of 31" in codec.facts["cut"]
+    assert codec.decode(codec.encode(Item("x" * 900))) == "x" * 511
+    assert codec.num_units(codec.encode(Item("word"))[None]).tolist() == [4.0]
+    with pytest.raises(DataError):
+        Text(length=1)
+
+
+def test_names_of_a_few_files_are_splits_and_words_about_them_are_left_out(tmp_path: Path) -> None:
+    for name in ("train", "valid", "test", "README"):
+        (tmp_path / f"{name}.txt").write_text(prose(len(name), 30))
+    items, report = read(tmp_path)
+    assert {item.name: item.split for item in items} == {
+        "test.txt": "test", "train.txt": "train", "valid.txt": "validation",
+    }  # fmt: skip
+    assert [problem.name for problem in report.problems] == ["README.txt"]
+
+
+def test_lines_and_paragraphs_can_be_items(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_bytes(b"Ada\r\nGrace\n\n Edsger\n\nBarbara\n")
+    lines, _ = read(tmp_path / "names.txt", per="line")
+    assert [item.value for item in lines] == ["Ada", "Grace", " Edsger", "Barbara"]
+    paragraphs, _ = read(tmp_path / "names.txt", per="paragraph")
+    assert [item.value for item in paragraphs] == ["Ada\r\nGrace", " Edsger", "Barbara"]
+
+
+def test_json_lines_and_tables_of_texts_are_read(tmp_path: Path) -> None:
+    rows = [{"text": prose(i), "label": "ab"[i % 2]} for i in range(6)]
+    lines = tmp_path / "reviews.jsonl"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    items, _ = read(lines)
+    assert [item.value for item in items] == [row["text"] for row in rows]
+    assert [item.cond["label"] for item in items] == [row["label"] for row in rows]
+    known = Text.recognises(lines)
+    assert known is not None
+    assert known.sure > 0.6  # more than a table of any rows
+    numbers = tmp_path / "numbers.csv"
+    numbers.write_text("age,town\n" + "31,Porto\n44,Lima\n" * 5)
+    assert Text.recognises(numbers) is None
+
+
+def test_near_duplicates_are_found_and_others_are_not() -> None:
+    codec = Text()
+    base = [prose(i) for i in range(60)]
+    changed = [text.replace("river", "stream").upper() + "  \n" for text in base]
+    prints = [codec.fingerprint(Item(text)) for text in [*base, *changed]]
+    assert all(prints)
+    keys = [int.from_bytes(each.keys[0]) for each in prints if each]
+    details = torch.tensor([list(each.detail) for each in prints if each], dtype=torch.uint8)
+
+    def found(i: int, j: int) -> bool:
+        near = (keys[i] ^ keys[j]).bit_count() <= codec.key_radius
+        alike = codec.likeness(details[i : i + 1], details[j : j + 1], torch.zeros(1))
+        return near and float(alike) >= codec.same_from
+
+    assert all(found(i, i + 60) for i in range(60))
+    assert not any(found(i, j) for i in range(60) for j in range(i))
+    assert codec.fingerprint(Item(" \n\t")) is None
+
+
+def test_a_page_shows_every_sign() -> None:
+    shown = visible("a <b>\tc  \n\udcffd\x07" + MARK + "e")
+    for sign in (
+        "&lt;b&gt;",
+        "\u2192",
+        "\u00b7\u00b7",
+        "\u21b5</span>\n",
+        "\ufffd",
+        "\u2407",
+        "end",
+    ):
+        assert sign in shown
+    assert "byte ff" in shown
+
+
+def test_odd_texts_and_files_of_texts(tmp_path: Path) -> None:
+    codec = fitted("one", "two")
+    assert codec.odd(Item(" \n ")) is not None
+    assert codec.odd(Item("one")) is None
+    said = codec.write(["one\n", "tw\udcffo"], tmp_path / "out.txt").read_text()
+    assert [line for line in said.splitlines() if not line.startswith("\u2500")] == [
+        "one", "tw\ufffdo",
+    ]  # fmt: skip
+    assert codec.brief("a\n b  c " * 20, 10) == "a b c a b\u2026"
