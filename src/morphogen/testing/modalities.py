@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from morphogen.core.codec import Codec, Item, Recognition, Report
+from morphogen.core.encoded import Encoded, equal, stacked, unstacked
+from morphogen.core.spec import Spec, TensorSpec
 from morphogen.core.storage import read_tensors, write_tensors
 from morphogen.testing._promises import (
     check_described,
@@ -40,8 +42,13 @@ def check_codec(
     with works(f"{name}.fit"):
         fitted = codec.fit(items)
     promise(fitted is codec, f"{name}.fit does not return the codec")
-    _check_encoding(codec, items)
-    _check_round_trip(codec, items)
+    promise(codec.view in codec.views, f"{name}.view {codec.view!r} is none of {codec.views}")
+    for view in codec.views:
+        with works(f"{name}.use_view({view!r})"):
+            codec.use_view(view)
+        _check_encoding(codec, items)
+        _check_round_trip(codec, items)
+        _check_units(codec, items)
     _check_state(codec, items)
     _check_write(codec, items)
 
@@ -70,12 +77,13 @@ def _check_encoding(codec: Codec, items: Sequence[Item]) -> None:
     rows = []
     for seed in (1, 2):
         with global_seed(seed), works(f"{name}.encode"), leaves_global_rng(f"{name}.encode"):
-            rows.append(torch.stack([codec.encode(item) for item in items]))
+            rows.append(stacked([codec.encode(item) for item in items]))
     check_values(rows[0], codec.spec, len(items), f"{name}.encode")
-    if codec.spec.kind == "real":
-        largest = float(rows[0].abs().max())
-        promise(largest <= 1 + 1e-5, f"{name}.encode leaves [-1, 1]: {largest}")
-    promise(torch.equal(*rows), f"{name}.encode differs between two equal calls")
+    for part, _, x in _parts(codec.spec, rows[0]):
+        if x.is_floating_point():
+            largest = float(x.abs().max())
+            promise(largest <= 1 + 1e-5, f"{name}.encode{part} leaves [-1, 1]: {largest}")
+    promise(equal(*rows), f"{name}.encode differs between two equal calls")
     with works(f"{name}.encode_many"):
         many = codec.encode_many(items)
     promise(close(many, rows[0]), f"{name}.encode_many is not encode of each")
@@ -83,7 +91,7 @@ def _check_encoding(codec: Codec, items: Sequence[Item]) -> None:
 
 def _check_round_trip(codec: Codec, items: Sequence[Item]) -> None:
     """Decoding is deterministic, and loses at most a level of what encoding kept."""
-    name, spec = type(codec).__name__, codec.spec
+    name = type(codec).__name__
     x = codec.encode_many(items)
     decoded = []
     for seed in (1, 2):
@@ -92,17 +100,43 @@ def _check_round_trip(codec: Codec, items: Sequence[Item]) -> None:
     promise(len(decoded[0]) == len(items), f"{name}.decode_many gives {len(decoded[0])} values")
     with works(f"{name}.encode of decoded values"):
         one, two = (_encode(codec, values) for values in decoded)
-        single = _encode(codec, [codec.decode(row) for row in x])
+        single = _encode(codec, [codec.decode(row) for row in unstacked(x)])
     promise(close(one, two), f"{name}.decode differs between two equal calls")
     promise(close(one, single), f"{name}.decode_many is not decode of each")
-    if spec.kind == "token":
-        promise(torch.equal(one, x), f"{name}: encode(decode(x)) is not x")
-    elif spec.levels:
-        lost = float((one - x).abs().max()) * (spec.levels - 1) / 2
-        promise(lost < 1.01, f"{name}: encode(decode(x)) is {lost:.1f} levels away from x")
+    for (part, spec, was), (_, _, now) in zip(
+        _parts(codec.spec, x), _parts(codec.spec, one), strict=True
+    ):
+        if spec.kind == "token":
+            promise(torch.equal(now, was), f"{name}: encode(decode(x)) is not x{part}")
+        elif spec.levels:
+            lost = float((now - was).abs().max()) * (spec.levels - 1) / 2
+            promise(
+                lost < 1.01, f"{name}: encode(decode(x)) is {lost:.1f} levels away from x{part}"
+            )
 
 
-def _encode(codec: Codec, values: Sequence[object]) -> Tensor:
+def _check_units(codec: Codec, items: Sequence[Item]) -> None:
+    """Every item has a positive number of units, that bits are counted per."""
+    name = type(codec).__name__
+    with works(f"{name}.num_units"):
+        units = codec.num_units(codec.encode_many(items))
+    fits = tuple(units.shape) == (len(items),) and bool((units > 0).all())
+    promise(fits, f"{name}.num_units gives {units}: not a positive number for each item")
+    if getattr(codec, "windows", None) is not None:
+        with works(f"{name}.encode_stream"):
+            streams = [codec.encode_stream(item) for item in items]  # type: ignore[attr-defined]
+        flat = all(stream.dim() == 1 and len(stream) > 0 for stream in streams)
+        promise(flat, f"{name}.encode_stream gives no sequence of tokens for some item")
+
+
+def _parts(spec: Spec, x: Encoded) -> list[tuple[str, TensorSpec, Tensor]]:
+    """("", spec, x) of a tensor; of items of parts, each with its name for a message."""
+    if isinstance(spec, TensorSpec) or not isinstance(x, dict):
+        return [("", spec, x)]  # type: ignore[list-item]
+    return [(f" in part {name!r}", part, x[name]) for name, part in spec]
+
+
+def _encode(codec: Codec, values: Sequence[object]) -> Encoded:
     return codec.encode_many([Item(value, f"value {i}") for i, value in enumerate(values)])
 
 
@@ -134,3 +168,11 @@ def _check_write(codec: Codec, items: Sequence[Item]) -> None:
                 written = codec.write(values, target, columns)
             exists = written.exists() and (written.is_dir() or written.stat().st_size > 0)
             promise(exists, f"{name}.write returns {written}, where there is nothing")
+    with works(f"{name}.html"):
+        shown = codec.html(values, 2)
+    promise(isinstance(shown, str) and shown, f"{name}.html shows nothing")
+    own = not any(mark in shown for mark in ('src="http', 'href="http', "<script"))
+    promise(own, f"{name}.html needs something from elsewhere")
+    with works(f"{name}.brief"):
+        words = [codec.brief(value, 20) for value in values]
+    promise(all(len(each) <= 20 for each in words), f"{name}.brief is longer than it was asked")
