@@ -94,8 +94,13 @@ def test_extend_example_works(workdir: Path) -> None:
     plugins = str(workdir / "plugins")
     ((_, check),) = blocks("docs/extend.md", "python", "python")
     check += (
-        "\nfrom morphogen.testing import check_task\ncheck_task(discover.find('task', 'surprise'))"
+        "\nfrom morphogen.testing import check_codec, check_task\n"
+        "check_task(discover.find('task', 'surprise'))\n"
+        "check_codec(discover.find('modality', 'walk'), 'walks')\n"
     )
+    for number, moves in enumerate(("NNESW", "EES", "WWNNE", "S", "NEN")):
+        (workdir / "walks").mkdir(exist_ok=True)
+        (workdir / "walks" / f"{number}.walk").write_text(moves + "\n")
     run(workdir, sys.executable, "-c", check, MORPHOGEN_PLUGINS=plugins)
     ((_, shell),) = blocks("docs/extend.md", "sh", "sh")
     said = run(workdir, "sh", "-c", "set -eu\n" + shell)

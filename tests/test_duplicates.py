@@ -20,7 +20,6 @@ from morphogen.core.random import generator, rand
 from morphogen.data.dataset import Data
 from morphogen.data.duplicates import find_duplicates
 from morphogen.data.fingerprints import Fingerprints
-from morphogen.data.minhash import SHINGLE, near_texts, signature
 from morphogen.data.neighbours import clusters, members, near, pack_keys
 from morphogen.modalities.image import Image
 from morphogen.modalities.image.fingerprint import _seen, _with_slopes
@@ -193,32 +192,6 @@ def test_copies_with_other_labels_and_across_splits_say_so(tmp_path: Path) -> No
     assert group.across_splits
     assert group.labels == ["boot", "hat"]
     assert (group.keep, group.leave_out) == ("test/hat/same.png", ["train/boot/0.png"])
-
-
-def test_minhash_estimates_the_jaccard_similarity() -> None:
-    base = "the quick brown fox jumps over the lazy dog and runs far away from here " * 3
-    base += " ".join(f"w{n}" for n in range(60))
-
-    def shingles(text: str) -> set[str]:
-        return {text[i : i + SHINGLE] for i in range(len(text) - SHINGLE + 1)}
-
-    for cut in (0, 20, 60, 120, 200):
-        other = base[cut:] + " tail" * (cut // 40)
-        a, b = shingles(base), shingles(other)
-        exact = len(a & b) / len(a | b)
-        estimate = float((signature(base) == signature(other)).mean())
-        assert estimate == pytest.approx(exact, abs=4 * (exact * (1 - exact) / 128) ** 0.5 + 1e-9)
-
-
-def test_near_texts_finds_planted_twins() -> None:
-    rng = np.random.default_rng(0)
-    vocabulary = ["".join(chr(97 + c) for c in rng.integers(0, 26, 6)) for _ in range(500)]
-    texts = [" ".join(rng.choice(vocabulary, 60)) for _ in range(80)]
-    twins = [text.upper().replace(" ", "  ", 5) + " end" for text in texts[:20]]
-    found = near_texts([*texts, *twins])
-    assert {(i, j) for i, j, _ in found} == {(i, 80 + i) for i in range(20)}
-    assert near_texts([]) == []
-    assert near_texts(["", "a"]) == []
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs Fashion-MNIST in MORPHOGEN_SHARED")

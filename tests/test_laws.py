@@ -192,7 +192,7 @@ def test_every_package_is_importable_by_name() -> None:
 
 @pytest.fixture
 def plugins(tmp_path: Path) -> dict[str, str]:
-    """An environment where a folder outside the package holds one family and one task."""
+    """An environment where a folder outside the package holds one component of several axes."""
     shutil.copytree(PLUGINS, tmp_path / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
     return {**os.environ, "MORPHOGEN_PLUGINS": str(tmp_path / "plugins")}
 
@@ -219,6 +219,7 @@ def source_state() -> dict[str, str]:
     [
         ("families", "toy_average", "Independent values, fitted by maximum likelihood."),
         ("tasks", "toy_spread", "Draw items and give the mean deviation of their values."),
+        ("modalities", "toy_walk", "Walks on a grid, from .walk files, wherever these lie."),
     ],
 )
 def test_one_file_added_is_listed(

@@ -12,8 +12,10 @@ import torch
 
 from morphogen.core.codec import Item, Report
 from morphogen.core.errors import DataError
+from morphogen.data.duplicates import find_duplicates
 from morphogen.modalities.text import END, Text
 from morphogen.modalities.text.encodings import decoded, to_bytes
+from morphogen.modalities.text.fingerprint import SHINGLE
 from morphogen.modalities.text.page import END as MARK
 from morphogen.modalities.text.page import visible
 from morphogen.modalities.text.pieces import piece_bytes, pieces
@@ -164,23 +166,38 @@ def test_json_lines_and_tables_of_texts_are_read(tmp_path: Path) -> None:
     assert Text.recognises(numbers) is None
 
 
-def test_near_duplicates_are_found_and_others_are_not() -> None:
-    codec = Text()
+def detail(text: str) -> torch.Tensor:
+    found = Text().fingerprint(Item(text))
+    assert found is not None
+    return torch.tensor(list(found.detail), dtype=torch.uint8)[None]
+
+
+def test_minhash_estimates_the_jaccard_similarity() -> None:
+    base = prose(1, 40)
+
+    def shingles(text: str) -> set[str]:
+        return {text[i : i + SHINGLE] for i in range(len(text) - SHINGLE + 1)}
+
+    for cut in (0, 20, 60, 120, 200):
+        other = base[cut:] + " tail" * (cut // 40)
+        a, b = shingles(base), shingles(other)
+        exact = len(a & b) / len(a | b)
+        estimate = float(Text().likeness(detail(base), detail(other), torch.zeros(1)))
+        assert estimate == pytest.approx(exact, abs=4 * (exact * (1 - exact) / 128) ** 0.5 + 1e-6)
+
+
+def test_near_duplicates_are_found_and_others_are_not(tmp_path: Path) -> None:
     base = [prose(i) for i in range(60)]
-    changed = [text.replace("river", "stream").upper() + "  \n" for text in base]
-    prints = [codec.fingerprint(Item(text)) for text in [*base, *changed]]
-    assert all(prints)
-    keys = [int.from_bytes(each.keys[0]) for each in prints if each]
-    details = torch.tensor([list(each.detail) for each in prints if each], dtype=torch.uint8)
-
-    def found(i: int, j: int) -> bool:
-        near = (keys[i] ^ keys[j]).bit_count() <= codec.key_radius
-        alike = codec.likeness(details[i : i + 1], details[j : j + 1], torch.zeros(1))
-        return near and float(alike) >= codec.same_from
-
-    assert all(found(i, i + 60) for i in range(60))
-    assert not any(found(i, j) for i in range(60) for j in range(i))
-    assert codec.fingerprint(Item(" \n\t")) is None
+    for number, text in enumerate(base):
+        (tmp_path / f"{number:02d}.txt").write_text(text)
+        if number < 20:
+            changed = text.replace("river", "stream").upper() + "  \n"
+            (tmp_path / f"twin{number:02d}.txt").write_text(changed)
+    found = find_duplicates(tmp_path, "text").groups
+    assert {(group.keep[-6:], group.leave_out[0][-6:]) for group in found} == {
+        (f"{i:02d}.txt", f"{i:02d}.txt") for i in range(20)
+    }
+    assert Text().fingerprint(Item(" \n\t")) is None
 
 
 def test_a_page_shows_every_sign() -> None:

@@ -1,0 +1,194 @@
+"""Texts and tables through every verb, as a user types them; and one more modality of one file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from morphogen.cli.app import main
+
+QUICK = ("--budget", "4steps", "--set", "backbone.model_dim=8", "--set", "train.num_previews=1")
+KINDS = ("text", "table")
+PLACES = "harbour market station garden library bridge museum bakery".split()
+GOOD = "bright warm quiet lovely clean".split()
+BAD = "noisy dusty cold broken crowded".split()
+
+
+def run(*arguments: str) -> object:
+    """Run a command; return its exit code."""
+    try:
+        main(list(arguments))
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run a command that must succeed; return what it printed."""
+    code = run(*arguments)
+    printed = capsys.readouterr()
+    assert not code, printed.out + printed.err
+    return printed.out
+
+
+def write_texts(folder: Path) -> Path:
+    """Reviews with a label, JSON lines."""
+    draw = random.Random(0)
+    path = folder / "reviews.jsonl"
+    with path.open("w") as file:
+        for i in range(150):
+            label = ("good", "bad")[i % 2]
+            words = GOOD if label == "good" else BAD
+            text = f"The {draw.choice(PLACES)} was {draw.choice(words)} at {draw.randint(1, 12)}."
+            row = {"text": text, "label": label, "source": ("web", "letter")[i % 3 == 0]}
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+def write_table(folder: Path) -> Path:
+    """Sales with numbers, categories, dates, missing cells and a label."""
+    draw = random.Random(0)
+    path = folder / "sales.csv"
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["order", "city", "weight", "price", "day", "returned", "label"])
+        for i in range(150):
+            label = ("retail", "trade")[i % 2]
+            weight = draw.randint(1, 40) * (1 + i % 2)
+            price = "" if i % 10 == 0 else round(weight * 1.7 + draw.random(), 2)
+            day = f"2024-{draw.randint(1, 12):02d}-{draw.randint(1, 28):02d}"
+            city, returned = draw.choice(["Porto", "Lima", "Oslo"]), draw.choice(["yes", "no"])
+            rows.writerow([f"A{i:05d}", city, weight, price, day, returned, label])
+    return path
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of each kind, alone in a folder."""
+    folder = tmp_path_factory.mktemp(request.param)
+    return (write_texts if request.param == "text" else write_table)(folder)
+
+
+@pytest.fixture(scope="module")
+def bundle(source: Path) -> Path:
+    """A model of it, trained by the command itself, evaluated."""
+    out = source.parent / "models" / "first"
+    assert not run("train", str(source), "--family", "autoregressive", "--out", str(out), *QUICK)
+    return out
+
+
+FAMILIES = {
+    "text": (
+        "vae", "autoencoder", "supervised", "autoencoder+flow_matching", "vae+gan",
+    ),
+    "table": (
+        "vae", "autoencoder", "flow_matching", "diffusion", "gan", "rbm", "supervised",
+    ),
+}  # fmt: skip
+
+
+def kind(source: Path) -> str:
+    return "text" if source.suffix == ".jsonl" else "table"
+
+
+def test_data_verbs(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = said(capsys, "inspect", str(source))
+    assert kind(source) in told
+    assert "150" in told
+    found = json.loads(said(capsys, "data", "check", str(source), "--json"))
+    assert found["error"] is None
+    assert "150 items" in said(capsys, "data", "dedupe", str(source))
+    assert "train" in said(capsys, "data", "split", str(source), "--dry-run")
+    folder = source.parent / "kept"
+    folder.mkdir()
+    copy = folder / source.name
+    shutil.copy(source, copy)
+    first = json.loads(said(capsys, "data", "snapshot", str(folder), "--json"))
+    with copy.open("a") as file:
+        file.write(source.read_text().splitlines()[-1] + "\n")
+    assert source.name in said(capsys, "data", "diff", first["id"], str(folder))
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_families(source: Path, number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    every = FAMILIES[kind(source)]
+    if number >= len(every):
+        pytest.skip("fewer families")
+    out = source.parent / "models" / every[number].replace("+", "-")
+    said(capsys, "train", str(source), "--family", every[number], "--out", str(out), *QUICK)
+    if every[number] != "supervised":
+        suffix = ".txt" if kind(source) == "text" else ".csv"
+        drawn = source.parent / f"{every[number]}{suffix}"
+        said(capsys, "sample", str(out), "-n", "5", "--out", str(drawn))
+        assert drawn.stat().st_size > 0
+
+
+def test_model_verbs(source: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suffix = ".txt" if kind(source) == "text" else ".csv"
+    drawn = source.parent / f"drawn{suffix}"
+    said(capsys, "sample", str(bundle), "-n", "6", "--out", str(drawn), "--label", "bad" if suffix == ".txt" else "trade")
+    text = drawn.read_text(errors="replace")
+    assert text.count("\u2500\u2500 ") >= 5 if suffix == ".txt" else len(text.splitlines()) == 7
+    reasons = json.loads(said(capsys, "tasks", str(bundle), "--json"))
+    assert [name for name, reason in reasons.items() if reason is None]
+    assert "@" in said(capsys, "cite", str(bundle))
+    assert said(capsys, "card", str(bundle))
+    assert (bundle / "README.md").stat().st_size > 500
+    assert "autoregressive" in said(capsys, "show", str(bundle))
+    assert said(capsys, "reproduce", str(bundle))
+
+
+def test_evaluate(source: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gate = source.parent / "gate.toml"
+    gate.write_text('[scores]\n"bits_per_dim" = {max = 1000.0}\n')
+    said(capsys, "evaluate", str(bundle), "--num", "40")
+    record = json.loads((bundle / "metrics.json").read_text())
+    assert record
+    assert (bundle / "evaluation.html").stat().st_size > 2000
+
+
+def test_compare(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = source.parent / "comparison"
+    said(
+        capsys, "compare", str(source), "--family", "autoregressive", "--family", "vae",
+        "--budget", "3steps", "--seeds", "1", "--num", "20", "--out", str(out),
+        "--set", "backbone.model_dim=8",
+    )  # fmt: skip
+    assert (out / "comparison.html").stat().st_size > 2000
+
+
+# -- one more modality, of one file -------------------------------------------------------------
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The plugin folder of the tests, which holds a modality of walks."""
+    monkeypatch.setenv("MORPHOGEN_PLUGINS", str(Path(__file__).parent / "plugins"))
+    yield "toy_walk"
+
+
+def test_one_more_modality_is_one_file(
+    toy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from morphogen.core import discover
+    from morphogen.testing import check_codec
+
+    folder = tmp_path / "walks"
+    draw = random.Random(0)
+    for i in range(60):
+        place = folder / ("near", "far")[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        moves = "".join(draw.choice("NESW") for _ in range(draw.randint(3, 8) + 6 * (i % 2)))
+        (place / f"{i:02d}.walk").write_text(moves + "\n")
+    check_codec(discover.find("modality", toy), folder)
+    out = tmp_path / "model"
+    said(capsys, "train", str(folder), "--family", "autoregressive", "--out", str(out), *QUICK)
+    said(capsys, "sample", str(out), "-n", "4", "--label", "near", "--out", str(tmp_path / "w.html"))
+    said(capsys, "evaluate", str(out), "--num", "20")
+    assert (out / "evaluation.html").is_file()
