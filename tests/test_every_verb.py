@@ -16,6 +16,7 @@ QUICK = ("--budget", "4steps", "--set", "backbone.model_dim=8", "--set", "train.
 KINDS = ("text", "table")
 PLACES = ["harbour", "market", "station", "garden", "library", "bridge", "museum", "bakery"]
 GOOD = ["bright", "warm", "quiet", "lovely", "clean"]
+DAYS = ["Today", "Yesterday", "Sunday", "Monday", "Friday", "Once"]
 BAD = ["noisy", "dusty", "cold", "broken", "crowded"]
 
 
