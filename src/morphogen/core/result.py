@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from morphogen.core.codec import Codec
+from morphogen.core.encoded import num_items
 from morphogen.core.ledger import record
 from morphogen.core.storage import write_text
 
@@ -20,24 +21,24 @@ from morphogen.core.storage import write_text
 class Result:
     """Items in model space with the numbers that belong to them.
 
-    `x` (N, *shape) or None: results, often with the inputs among them; `values` one list per name,
-    as long as the inputs, or scalars; `route` says which of a task's ways ran; `columns` how many
-    items stand in a row; `positions` (N, 2) lays items out as a map. The bundle that ran the task
-    attaches its codec, so that a result can decode itself. What `save` writes is marked and
-    recorded as made by a model, see `core.ledger`.
+    `x` (N, *shape), or parts by name, or None: results, often with the inputs among them; `values`
+    one list per name, as long as the inputs, or scalars; `route` says which of a task's ways ran;
+    `columns` how many items stand in a row; `positions` (N, 2) lays items out as a map. The bundle
+    that ran the task attaches its codec, so that a result can decode itself. What `save` writes is
+    marked and recorded as made by a model, see `core.ledger`.
     """
 
-    x: Tensor | None = None
+    x: Any = None  # Encoded | None
     values: dict[str, Any] = field(default_factory=dict)
     route: str = ""
     columns: int | None = None
     positions: Tensor | None = None
     codec: Codec | None = None
-    inputs: Tensor | None = None  # the items that the task worked on
+    inputs: Any = None  # Encoded | None: the items that the task worked on
     made_by: str = ""  # the model, task and seed
 
     def __len__(self) -> int:
-        return 0 if self.x is None else len(self.x)
+        return 0 if self.x is None else num_items(self.x)
 
     @property
     def items(self) -> Sequence[Any]:

@@ -13,6 +13,7 @@ import torch
 
 from morphogen.core import discover
 from morphogen.core.capability import CanDenoise, CanSample, missing
+from morphogen.core.encoded import joined
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.result import Result
 from morphogen.tasks._routes import Conditions, chunks
@@ -50,7 +51,7 @@ def generate(
         for name, value in (cond or {}).items()
         if not value.is_floating_point() and value.dim() == 1
     }
-    return Result(torch.cat(drawn), labels, route="sample")
+    return Result(joined(drawn), labels, route="sample")
 
 
 def _check(model: CanSample, options: dict[str, Any]) -> None:
