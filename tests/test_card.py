@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,22 @@ def test_tags_of_the_data_stand_in_it(bundle: Path) -> None:
 def test_a_folder_without_a_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError):
         write_card(tmp_path)
+
+
+def test_names_from_outside_do_nothing_in_a_card(bundle: Path) -> None:
+    """Class names and notes come from folders that anybody may have named."""
+    file = bundle / "metrics.json"
+    before = file.read_text()
+    evil = "<script>alert(1)</script> **x** [a](javascript:b)\x1b[31m | `c`"
+    score = {"value": 1.0, "n": 3, "note": evil}
+    record = {"scores": {evil: score}, "protocol": {evil: evil}, "warnings": [evil]}
+    alarm = {"step": 1, "kind": evil, "message": evil}
+    try:
+        file.write_text(json.dumps({"evaluation": record, "alarms": [alarm]}))
+        text = card(bundle)
+    finally:
+        file.write_text(before)
+    outside_code = re.sub("`[^`]*`", "", text.replace("\\`", ""))
+    assert "<script>" not in outside_code
+    assert "[a](" not in outside_code
+    assert "\x1b" not in text

@@ -9,6 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from morphogen.cli._parts import number
+from morphogen.cli._terminal import bare
+from morphogen.core.visible import visible
 from morphogen.training.forecast import duration
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Bar:
     """A bar that shows how much is done; events stand above it."""
 
     def __init__(self) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
         self.bar = Progress(
@@ -63,6 +66,7 @@ class Bar:
             TaskProgressColumn(),
             TextColumn("{task.description}", markup=False),
             expand=True,
+            console=Console(file=bare(sys.stdout)),  # a bar is drawn with escape codes
         )
         self.task: Any = self.bar.add_task("starting", total=1.0)
 
@@ -76,7 +80,7 @@ class Bar:
     def say(self, event: str | None) -> None:
         """A line above the bar."""
         if event:
-            self.bar.console.print(event, markup=False, highlight=False)
+            self.bar.console.print(visible(event), markup=False, highlight=False)
 
 
 class BarProgress(Bar):

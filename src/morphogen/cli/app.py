@@ -16,8 +16,10 @@ from typing import Annotated
 
 import typer
 
+from morphogen.cli._terminal import bare, plain_output
 from morphogen.core import discover
 from morphogen.core.errors import MorphogenError
+from morphogen.core.visible import visible
 
 
 def build_app() -> typer.Typer:
@@ -69,15 +71,26 @@ def main(arguments: list[str] | None = None) -> None:
     for each in given:
         discover.vouch(re.split("[=,]", each))  # dotted paths that are typed may be imported
     try:
-        build_app()(args=[each for each in given if each != "--debug"], prog_name="morphogen")
+        with plain_output():
+            build_app()(args=[each for each in given if each != "--debug"], prog_name="morphogen")
     except MorphogenError as error:
         if debug:
             raise
-        sentence, _, facts = str(error).partition("\n")
-        typer.secho(f"error: {sentence}", fg="red", bold=True, err=True)
-        if facts:
-            typer.echo(facts, err=True)
+        with plain_output():
+            tell(error)
         sys.exit(1)
+
+
+def tell(error: MorphogenError) -> None:
+    """An error, its first line in red on a terminal; the text itself stays as it is."""
+    sentence, _, facts = str(error).partition("\n")
+    if sys.stderr.isatty():
+        styled = visible(f"error: {sentence}")
+        print(f"\x1b[1;31m{styled}\x1b[0m", file=bare(sys.stderr))
+    else:
+        print(f"error: {sentence}", file=sys.stderr)
+    if facts:
+        print(facts, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -28,13 +28,13 @@ def show(
 
 def bundle_facts(path: str) -> dict[str, Any]:
     """A bundle's record, read from its JSON without building the model."""
-    import json
     from pathlib import Path
 
     from morphogen.core import discover
-    from morphogen.core.config import read_config
+    from morphogen.core.border import reading
+    from morphogen.core.config import read_config, read_metrics
     from morphogen.core.errors import BundleError
-    from morphogen.core.spec import TensorSpec
+    from morphogen.core.spec import spec_from_json
 
     folder = Path(path)
     if not folder.exists() and path in (*discover.AXES, *discover.AXES.values()):
@@ -45,21 +45,25 @@ def bundle_facts(path: str) -> dict[str, Any]:
             hint=f"morphogen show {path} NAME",
         )
     config = read_config(folder)
-    metrics = folder / "metrics.json"
-    sizes = {file: (folder / file).stat().st_size for file in config["files"]}
-    conditions = {n: str(TensorSpec.from_json(s)) for n, s in config["conditions"].items()}
+    with reading("config.json", folder):
+        spec = str(spec_from_json(config["spec"]))
+        conditions = {n: str(spec_from_json(s)) for n, s in config["conditions"].items()}
+    sizes = {
+        file: f"{(folder / file).stat().st_size / 1e6:.2f} MB" if (folder / file).is_file() else "-"
+        for file in config["files"]
+    }
     return {
         "bundle": str(folder),
         "family": config["recipe"]["family"]["name"],
         "backbone": config["recipe"]["backbone"].get("name"),
         "codec": config["codec"]["name"],
-        "spec": str(TensorSpec.from_json(config["spec"])),
+        "spec": spec,
         "conditions": conditions,
         "parameters": _num_parameters(folder / "model.safetensors"),
         "data": config["data"],
         "recipe": config["recipe"],
-        "metrics": json.loads(metrics.read_text()) if metrics.is_file() else {},
-        "files": {file: f"{size / 1e6:.2f} MB" for file, size in sizes.items()},
+        "metrics": read_metrics(folder),
+        "files": sizes,
     }
 
 
@@ -90,11 +94,16 @@ def _num_parameters(file: Any) -> int:
     """Numbers in a safetensors file, from its header alone."""
     from math import prod
 
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(file, framework="pt") as tensors:
-        names = tensors.keys()  # a safetensors file cannot be looped over itself
-        return sum(prod(tensors.get_slice(name).get_shape()) for name in names)
+    from morphogen.core.errors import BundleError
+
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            names = tensors.keys()  # a safetensors file cannot be looped over itself
+            return sum(prod(tensors.get_slice(name).get_shape()) for name in names)
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"the weights cannot be read: {error}", where=file) from error
 
 
 def _print_component(facts: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+from morphogen.core.visible import visible
+
 
 class MorphogenError(Exception):
     """An error meant for the user: one sentence, then the facts that let them mend it.
@@ -26,7 +28,7 @@ class MorphogenError(Exception):
         self.where, self.hint = where, hint
         facts = {"found": found, "expected": expected, "where": where, "try": hint}
         lines = [f"  {name + ':':<10}{fact}" for name, fact in facts.items() if fact is not None]
-        super().__init__("\n".join([message, *lines]))
+        super().__init__(visible("\n".join([message, *lines])))
 
 
 class DataError(MorphogenError):

@@ -8,14 +8,17 @@ bundle gives the same bytes; what was not measured is said to be not measured, w
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from morphogen.core import discover
-from morphogen.core.config import read_config
-from morphogen.core.spec import TensorSpec
+from morphogen.core.border import COUNT, REAL, read_lines, reading
+from morphogen.core.config import read_config, read_metrics
+from morphogen.core.spec import spec_from_json
 from morphogen.core.storage import write_text
+from morphogen.core.visible import as_code, in_markdown
 from morphogen.evaluation import _group_report
 
 
@@ -32,12 +35,16 @@ def write_card(path: Path | str, *, trust: bool = False) -> Path:
 
 def card(path: Path) -> str:
     """The text of the card."""
-    config = read_config(path)
-    metrics = _json(path / "metrics.json")
+    config, metrics = read_config(path), read_metrics(path)
+    with reading("the record of the bundle", path):
+        return _text(config, metrics, path)
+
+
+def _text(config: Mapping[str, Any], metrics: Mapping[str, Any], path: Path) -> str:
     family = config["recipe"]["family"]["name"]
     sections = [
         _front_matter(config),
-        f"# {_words(family)} of {config['codec']['name']} data",
+        f"# {in_markdown(_words(family))} of {in_markdown(config['codec']['name'])} data",
         _first_line(family),
         "## Data\n\n" + _data(config),
         "## Training\n\n" + _training(config, path),
@@ -50,7 +57,13 @@ def card(path: Path) -> str:
 
 def _front_matter(config: Mapping[str, Any]) -> str:
     tags = (config["recipe"]["family"]["name"], config["codec"]["name"])
-    return "\n".join(["---", "library_name: morphogen", "tags:", *(f"- {t}" for t in tags), "---"])
+    return "\n".join(
+        ["---", "library_name: morphogen", "tags:", *(f"- {_yaml(t)}" for t in tags), "---"]
+    )
+
+
+def _yaml(text: str) -> str:
+    return text if re.fullmatch(r"[\w.-]+", text) else json.dumps(text)
 
 
 def _first_line(family: str) -> str:
@@ -61,7 +74,7 @@ def _first_line(family: str) -> str:
 
 def _data(config: Mapping[str, Any]) -> str:
     data = config["data"]
-    spec = TensorSpec.from_json(config["spec"])
+    spec = spec_from_json(config["spec"])
     conditions = ", ".join(config["conditions"]) or "none"
     tags = [
         (tag, ", ".join(f"{value} ({count:,})" for value, count in counts.items()))
@@ -77,24 +90,23 @@ def _data(config: Mapping[str, Any]) -> str:
             ("one item", str(spec)),
             ("conditions", conditions),
             *((f"{tag} of items", counts) for tag, counts in tags),
-            ("digest", f"`{data.get('digest', 'not recorded')}`"),
+            ("digest", as_code(data.get("digest", "not recorded"))),
         ],
     )
 
 
 def _training(config: Mapping[str, Any], path: Path) -> str:
     rows = [
-        (f"{table}.{option}", f"`{value}`")
+        (f"{table}.{option}", as_code(value))
         for table in ("family", "backbone", "train")
         for option, value in sorted(config["recipe"][table].items())
     ]
     said = [_table(("option", "value"), rows)]
-    log = path / "log.jsonl"
-    if log.is_file() and (lines := log.read_text().splitlines()):
-        last = json.loads(lines[-1])
+    if logs := list(read_lines(path / "log.jsonl", {"step": COUNT, "seconds": REAL})):
+        last = logs[-1]
         said.insert(0, f"{last['step']:,} steps in {last['seconds']:,.0f} seconds.")
-    alarms = _json(path / "metrics.json").get("alarms", [])
-    said += [f"- Alarm at step {a['step']:,}: {a['kind']}: {a['message']}" for a in alarms]
+    alarms = read_metrics(path).get("alarms", [])
+    said += [_in_list(f"Alarm at step {a['step']:,}: {a['kind']}: {a['message']}") for a in alarms]
     return "\n\n".join(said)
 
 
@@ -118,33 +130,30 @@ def _evaluation(metrics: Mapping[str, Any]) -> str:
     said = [_table(head, rows)]
     copying = record.get("copying")
     said.append(
-        f"Copying: **{copying['verdict']}**. {copying['reason']}."
+        f"Copying: **{in_markdown(copying['verdict'])}**. {in_markdown(copying['reason'])}."
         if copying
         else "Copying was not judged."
     )
-    said += [f"- {warning}" for warning in record.get("warnings", [])]
+    said += [_in_list(warning) for warning in record.get("warnings", [])]
     for label, told in sorted(record.get("groups", {}).items()):
-        said.append(f"### Groups: {label}")
-        said += [f"- {finding}" for finding in told["findings"]]
-        said += _group_report.summary(told)
+        said.append(f"### Groups: {in_markdown(label)}")
+        said += [_in_list(finding) for finding in told["findings"]]
+        said += map(in_markdown, _group_report.summary(told))
         if told["measured"]:
             said.append(_table(*_group_report.table(told)))
-    facts = [(_words(name), f"`{value}`") for name, value in sorted(record["protocol"].items())]
+    facts = [(_words(name), as_code(value)) for name, value in sorted(record["protocol"].items())]
     said += ["How it was measured:", _table(("", ""), facts)]
     return "\n\n".join(said)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |"
-        for line in lines
-    )
+    return "\n".join("| " + " | ".join(map(in_markdown, line)) + " |" for line in lines)
 
 
-def _json(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-    return found
+def _in_list(text: str) -> str:
+    """An item of a list."""
+    return f"- {in_markdown(text)}"
 
 
 def _words(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import math
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from torch import Tensor
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Codec
 from morphogen.core.storage import write_text
+from morphogen.core.visible import in_html
 from morphogen.evaluation import _group_report
 
 STYLE = """
@@ -182,4 +182,4 @@ def number(value: float) -> str:
 
 def escaped(value: object) -> str:
     """As text of a page."""
-    return html.escape(str(value))
+    return in_html(value)
