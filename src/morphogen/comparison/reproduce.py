@@ -22,12 +22,12 @@ from torch import Tensor
 
 from morphogen.comparison.reproduction import Change, Reproduction, ScoreAgain
 from morphogen.core.bundle import Bundle
-from morphogen.core.errors import BundleError, DataError, MeasurementError, TrainingError
+from morphogen.core.errors import BundleError, MeasurementError, TrainingError
 from morphogen.core.measurement import Measurement, check_comparable
 from morphogen.data.dataset import Data, load
 from morphogen.data.differences import compare as compare_files
-from morphogen.data.listing import read_listing
-from morphogen.data.places import load_options
+from morphogen.data.listing import read_hashes
+from morphogen.data.places import files_of, load_options, place_of
 from morphogen.evaluation.evaluate import evaluate, read_scores
 from morphogen.evaluation.features import hash_tensors
 from morphogen.training.chain import has_begun, is_finished
@@ -168,15 +168,12 @@ def _load(bundle: Bundle, data: Data | Path | str | None) -> Data:
     inner = bundle.codec.inner
     if isinstance(data, Data):
         return data.through(bundle.codec) if inner and data.spec == inner.spec else data
-    source = str(data or bundle.data["source"])
-    if "://" not in source and not Path(source).exists():
-        raise DataError(
-            "the data that the bundle was trained on is not where it was",
-            found="nothing, or data in memory" if source == "array" else "nothing",
-            where=source,
-            hint=f"morphogen reproduce {bundle.path} --data FOLDER",
-        )
+    source = data or place_of(bundle.data, _hint(bundle))
     return load(source, codec=bundle.codec, **load_options(bundle.data))
+
+
+def _hint(bundle: Bundle) -> str:
+    return f"morphogen reproduce {bundle.path} --data FOLDER"
 
 
 def _check_data(found: Reproduction, bundle: Bundle, data: Data) -> None:
@@ -187,7 +184,8 @@ def _check_data(found: Reproduction, bundle: Bundle, data: Data) -> None:
         )
     if data.digest == bundle.data["digest"]:
         return
-    before = read_listing(bundle.path) if bundle.path is not None else None
+    hashes = read_hashes(bundle.path) if bundle.path is not None else None
+    before = None if hashes is None else files_of(bundle.data, hashes, data.files)
     found.data = compare_files(before or {}, data.files if before else {}, "trained on", "now")
     found.changes.append(Change("data digest", bundle.data["digest"][:12], data.digest[:12]))
     if before is None:
@@ -287,7 +285,7 @@ def _compare_scores(
     if bundle.path is not None and again.path is not None:
         for file in bundle.path.glob("features-*"):
             shutil.copy(file, again.path / file.name)
-    source = bundle.data["source"] if data is None else data
+    source = place_of(bundle.data, _hint(bundle)) if data is None else data
     same = protocol["data_digest"] == loaded.digest
     scores = read_scores(
         evaluate(

@@ -179,7 +179,8 @@ class Bundle:
         with torch.no_grad():
             result: Result = run(self.family, generator=draw, **arguments)
         result.codec, result.inputs = self.codec, arguments.get("x")
-        model = f"{discover.name_of(type(self.family))} {self.path or 'in memory'}"
+        where = self.path.resolve().name if self.path else "in memory"
+        model = f"{discover.name_of(type(self.family))} {where}"
         result.made_by = f"{model}, {name}, seed {seed}"
         self._name_classes(result)
         return result

@@ -18,6 +18,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -130,16 +131,21 @@ def _import(name: str) -> Any:
     return found
 
 
-def _entry_points(axis: str) -> list[metadata.EntryPoint]:
+def _entry_points(axis: str) -> tuple[metadata.EntryPoint, ...]:
     """Of what is installed: a folder that somebody happens to work in installs nothing."""
-    installed = [path for path in sys.path if path and Path(path) != Path.cwd()]
-    group = f"morphogen.{_folder(axis)}"
-    return [
-        point
-        for distribution in metadata.distributions(path=installed)
-        for point in distribution.entry_points
-        if point.group == group
-    ]
+    installed = tuple(path for path in sys.path if path and Path(path) != Path.cwd())
+    return _installed_points(installed).get(f"morphogen.{_folder(axis)}", ())
+
+
+@cache
+def _installed_points(folders: tuple[str, ...]) -> dict[str, tuple[metadata.EntryPoint, ...]]:
+    """Entry points of Morphogen's groups; all that is installed is looked through for them."""
+    found: dict[str, tuple[metadata.EntryPoint, ...]] = {}
+    for distribution in metadata.distributions(path=list(folders)):
+        for point in distribution.entry_points:
+            if point.group.startswith("morphogen."):
+                found[point.group] = (*found.get(point.group, ()), point)
+    return found
 
 
 def _folder(axis: str) -> str:

@@ -14,6 +14,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -159,6 +160,7 @@ def _json_type(of: Any) -> dict[str, Any]:
     return {"type": names[of]} if of in names else {}
 
 
+@cache
 def _trailing_comments(component: Callable[..., Any]) -> dict[str, str]:
     """`name: type = default,  # comment` -> {name: comment}, read off the source."""
     try:

@@ -19,6 +19,7 @@ from morphogen.data.canaries import Canaries, plant
 from morphogen.data.encoding import Read, class_counts, encode, reader
 from morphogen.data.listing import listing
 from morphogen.data.modality import build_codec, find_modality
+from morphogen.data.places import name_of
 from morphogen.data.scan import Scan
 from morphogen.data.store import MemoryStore, Store, digest_stores, expand, no_items
 from morphogen.data.views import Suits, choose_view, view_of
@@ -91,9 +92,8 @@ class Data:
 
     def about(self) -> dict[str, Any]:
         """What a bundle records of the data it was trained on, as JSON."""
-        source = str(Path(self.source).resolve()) if Path(self.source).exists() else self.source
         return {
-            "source": source,
+            "source": name_of(self.source),
             "digest": self.digest,
             "options": self.options,
             "num_train": len(self.train),

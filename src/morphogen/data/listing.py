@@ -1,9 +1,10 @@
 """Which files a model was trained on: for each, a hash of all that was read from it.
 
-    BUNDLE/data_files.json.gz     {"boots/001.png": "5f1c...", "shoes.csv": "90ab...", ...}
+    BUNDLE/data_files.json.gz     ["5f1c...", "90ab...", ...]
 
 The hash covers the contents of the file's items, their labels and captions, and the split that each
-went to. So a bundle can tell which files changed after it was trained, without a copy of them.
+went to. So a bundle can tell which files changed after it was trained, without a copy of them. What
+they are called, which may be people's names, stays on this machine (see `data.places`).
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import gzip
 import hashlib
 import json
 import re
-import zlib
 from pathlib import Path
 
-from morphogen.core.errors import BundleError
+from morphogen.core.border import Text, parse_json, read_bytes, unzipped
 from morphogen.core.storage import write_atomic
 from morphogen.data.scan import Scan
 
 FILE = "data_files.json.gz"
+HASH = Text("[0-9a-f]{16}", "16 hexadecimal digits")
 ROW = re.compile(r"(#(row )?|@)\d+$")  # `file#12`, `file#row 12`, `file@12`: one of many
 
 
@@ -38,19 +39,17 @@ def listing(scan: Scan, source: str) -> dict[str, str]:
     return {file: digest.hexdigest() for file, digest in hashes.items()}
 
 
-def write_listing(folder: Path, files: dict[str, str]) -> Path:
-    """Write the list into a bundle."""
-    data = gzip.compress(json.dumps(files).encode(), mtime=0)
+def write_hashes(folder: Path, files: dict[str, str]) -> Path:
+    """Write the hashes into a bundle, without the names."""
+    data = gzip.compress(json.dumps(sorted(files.values())).encode(), mtime=0)
     return write_atomic(folder / FILE, lambda path: path.write_bytes(data))
 
 
-def read_listing(folder: Path) -> dict[str, str] | None:
-    """The list in a bundle; None when it has none. Raises `BundleError` when it is damaged."""
+def read_hashes(folder: Path) -> list[str] | None:
+    """The hashes in a bundle; None when it has none. Raises `BundleError` when it is damaged."""
     file = folder / FILE
     if not file.is_file():
         return None
-    try:
-        files: dict[str, str] = json.loads(gzip.decompress(file.read_bytes()))
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise BundleError(f"the list of files is damaged: {error}", where=file) from error
-    return files
+    unpacked = unzipped(read_bytes(file), file).decode(errors="replace")
+    hashes: list[str] = parse_json(unpacked, [HASH], file)
+    return hashes

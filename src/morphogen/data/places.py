@@ -1,15 +1,126 @@
-"""What a bundle records of its data, read again: how to load it, and from where."""
+"""Where on this machine the data of a run lies: what a bundle that is given away must not tell.
+
+    CACHE/places/DIGEST.json    {"source": "/home/ada/boots", "files": {"ada.png": "5f1c...", ...}}
+
+A bundle records the name of its source, the digest of what was read, and hashes of its files; paths
+and the names of files stay here, under the digest. So nobody's folder is found by a path that
+stands in somebody else's file, and the same data is found from any bundle that was trained on it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-READING = ("group_by", "synthetic", "canaries")  # options of `load` that are not the codec's
+from morphogen.core.border import read_json
+from morphogen.core.errors import DataError, MorphogenError
+from morphogen.core.storage import cache_folder, write_text
+
+LOAD = ("group_by", "synthetic", "canaries")  # options of `load` that are not the codec's
+PLACE = {"source": str, "files?": {str: str}}
+HUB = "hf://"  # the one kind of address that leads everybody to the same data
 
 
 def load_options(about: Mapping[str, Any]) -> dict[str, Any]:
     """How the data that a bundle was trained on is divided: options of `load`, and nothing else
     that its file may ask for, such as a codec."""
     options = about.get("options", {})
-    return {name: options[name] for name in READING if name in options}
+    return {name: options[name] for name in LOAD if name in options}
+
+
+def name_of(source: str) -> str:
+    """What a bundle says of where its data came from: the name of the file or folder, or the
+    address without who may read it."""
+    if "://" in source:
+        address = urlsplit(source)
+        host = address.netloc.rpartition("@")[2]
+        return address._replace(netloc=host, query="", fragment="").geturl()
+    path = Path(source)
+    return path.resolve().name if path.exists() else source
+
+
+def remember(source: str, digest: str, files: Mapping[str, str]) -> None:
+    """Note where data lies, for when a bundle that was trained on it is evaluated, reproduced or
+    gone on with. What was in memory is nowhere."""
+    if "://" in source or Path(source).exists():
+        place = source if "://" in source else str(Path(source).resolve())
+        _write(digest, {"source": place, "files": dict(files)})
+
+
+def place_of(about: Mapping[str, Any], hint: str) -> str:
+    """Where the data that a bundle tells `about` lies on this machine.
+
+    Raises `DataError` where that is not known, or it is there no more.
+    """
+    known, named = _read(about.get("digest", "")), str(about.get("source", ""))
+    source = named if known is None and named.startswith(HUB) else (known or {}).get("source")
+    if source and ("://" in source or Path(source).exists()):
+        return str(source)
+    raise DataError(
+        "the data that the bundle was trained on is not where it was"
+        if source
+        else "where the data of the bundle lies on this machine is not known",
+        found="data in memory" if named == "array" else f"it was called {named or 'nothing'}",
+        where=source,
+        hint=hint,
+    )
+
+
+def files_of(
+    about: Mapping[str, Any], hashes: Iterable[str], now: Mapping[str, str]
+) -> dict[str, str]:
+    """The files that a bundle was trained on, by name -> hash: as they are noted here, else those
+    of `now` that have the same `hashes`, and the rest by their hash alone."""
+    known = (_read(about.get("digest", "")) or {}).get("files")
+    left = Counter(hashes)
+    if known is not None and Counter(known.values()) == left:
+        return dict(known)
+    found = {}
+    for name, each in now.items():
+        if left[each]:
+            left[each] -= 1
+            found[name] = each
+    return found | {f"a file of hash {each}": each for each in left.elements()}
+
+
+def remember_bundle(path: Path) -> str:
+    """Note where a bundle lies; returns what it is found again by."""
+    key = hashlib.sha256((path / "config.json").read_bytes()).hexdigest()
+    _write(key, {"source": str(path.resolve())})
+    return key
+
+
+def bundle_at(key: str, hint: str) -> Path:
+    """Where the bundle that was noted as `key` lies. Raises `DataError`."""
+    known = _read(key)
+    if known is not None and Path(known["source"], "config.json").is_file():
+        return Path(known["source"])
+    raise DataError(
+        "where the bundle in whose latents it is trained lies is not known on this machine",
+        found=known["source"] if known else "nothing",
+        hint=hint,
+    )
+
+
+def _file(key: str) -> Path:
+    """Latents have the digest of their data and of the model; their data lies where it lies."""
+    first = key.partition("-")[0]
+    return cache_folder() / "places" / f"{hashlib.sha256(first.encode()).hexdigest()[:32]}.json"
+
+
+def _write(key: str, about: Mapping[str, Any]) -> None:
+    """A cache that cannot be written costs that paths have to be typed again, and no more."""
+    try:
+        write_text(_file(key), json.dumps(about) + "\n")
+    except MorphogenError:
+        return
+
+
+def _read(key: str) -> dict[str, Any] | None:
+    file = _file(key)
+    return read_json(file, PLACE, DataError) if key and file.is_file() else None

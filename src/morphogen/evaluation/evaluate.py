@@ -41,7 +41,7 @@ from morphogen.core.measurement import Measurement
 from morphogen.core.random import generator, mix_seed
 from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
-from morphogen.data.places import load_options
+from morphogen.data.places import load_options, place_of
 from morphogen.evaluation._intervals import LEVEL, mean_interval
 from morphogen.evaluation._judge import Samples
 from morphogen.evaluation.copying import copying
@@ -75,7 +75,9 @@ def evaluate(
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     reading = load_options(bundle.data)  # split as in training, or a part would be known
-    loaded = data if isinstance(data, Data) else load(data or bundle.data["source"], **reading)
+    if data is None:
+        data = place_of(bundle.data, f"morphogen evaluate {bundle.path} --data FOLDER")
+    loaded = data if isinstance(data, Data) else load(data, **reading)
     if len(loaded.test) < 2:
         raise DataError(
             "an evaluation needs held-out items",

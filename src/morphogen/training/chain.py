@@ -40,7 +40,7 @@ from morphogen.training.session import Session, check_unchanged
 RECORD = "chain.json"
 ASKED = {
     "recipe": {"family": {"name": str}, "train": dict},
-    "source": str,
+    "data": {"source": str, "digest": str},
     "through?": (None, str),
 }
 
@@ -50,8 +50,8 @@ class Chain:
     """What was asked of a chain."""
 
     recipe: Recipe  # its family's name is that of the chain
-    source: str  # of the data
-    through: str | None = None  # the bundle in whose latents the first stage is trained
+    data: Mapping[str, Any]  # the source's name and the digest, see `data.places`
+    through: str | None = None  # what is noted of the bundle in whose latents it is trained
 
     @classmethod
     def of(cls, out: Path) -> Chain | None:
@@ -59,11 +59,11 @@ class Chain:
         if not (out / RECORD).exists():
             return None
         about = read_json(out / RECORD, ASKED)
-        return cls(Recipe.from_json(about["recipe"]), about["source"], about.get("through"))
+        return cls(Recipe.from_json(about["recipe"]), about["data"], about.get("through"))
 
     def write(self, out: Path) -> None:
         """Leave the record in `out`."""
-        about = {**vars(self), "recipe": self.recipe.to_json()}
+        about = {"recipe": self.recipe.to_json(), "data": self.data, "through": self.through}
         write_text(out / RECORD, json.dumps(about, indent=2) + "\n")
 
 

@@ -13,6 +13,7 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.errors import BundleError, TrainingError
 from morphogen.core.recipe import Recipe
 from morphogen.data.dataset import Data, load
+from morphogen.data.places import bundle_at, place_of, remember, remember_bundle
 from morphogen.training import chain
 from morphogen.training.chain import Chain, in_latents
 from morphogen.training.checkpoint import clear_leftovers, nothing_to_resume
@@ -96,8 +97,9 @@ def sessions(
         raise TrainingError("there is no data to train on", hint="morphogen train photos/")
     with nullcontext(Path(out or ".")) if dry else _new_folder(out, wanted) as folder:
         bundle = None if through is None else _opened(through, trust)
-        loaded, source = _loaded(data, wanted, bundle)
-        asked = Chain(wanted, source, str(bundle.path) if bundle and bundle.path else None)
+        loaded, about = _loaded(data, wanted, bundle)
+        kept = remember_bundle(bundle.path) if bundle and bundle.path else None
+        asked = Chain(wanted, about, kept)
         yield from chain.sessions(loaded, asked, folder, dry=dry, trust=trust)
 
 
@@ -120,9 +122,12 @@ def _resumed(
     wanted = gone_on_with(begun.recipe, given, folder)
     if trust:
         discover.vouch(wanted.to_json())
-    through = through or begun.through
+    hint = f"morphogen train DATA --resume --out {folder}"
+    if through is None and begun.through is not None:
+        through = bundle_at(begun.through, f"{hint} --through BUNDLE")
     bundle = _opened(through, trust) if through else None
-    loaded, _ = _loaded(data or begun.source, wanted, bundle)
+    source = place_of(begun.data, hint) if data is None else data
+    loaded, _ = _loaded(source, wanted, bundle)
     asked = replace(begun, recipe=wanted)
     yield from chain.sessions(loaded, asked, folder, resume=True, trust=trust)
 
@@ -131,16 +136,20 @@ def _opened(through: Bundle | Path | str, trust: bool) -> Bundle:
     return through if isinstance(through, Bundle) else Bundle.open(through, trust=trust)
 
 
-def _loaded(data: Data | Path | str, wanted: Recipe, bundle: Bundle | None) -> tuple[Data, str]:
-    """The data in the view that suits the family, or as the latents of `bundle`; its source."""
+def _loaded(
+    data: Data | Path | str, wanted: Recipe, bundle: Bundle | None
+) -> tuple[Data, dict[str, Any]]:
+    """The data in the view that suits the family, or as the latents of `bundle`; and what a chain
+    notes of it."""
     suits = chain.suits_model(bundle) if bundle else chain.suits(wanted)
     loaded = data if isinstance(data, Data) else load(data, **wanted.reading, suits=suits)
     if view := isinstance(data, Data) and wanted.reading.get("view"):
         loaded = loaded.in_view(view)
     elif isinstance(data, Data):
         loaded = loaded.suited(suits)
-    source = loaded.about()["source"]
-    return (in_latents(loaded, bundle) if bundle is not None else loaded), source
+    remember(loaded.source, loaded.digest, loaded.files)
+    about = {name: loaded.about()[name] for name in ("source", "digest")}
+    return (in_latents(loaded, bundle) if bundle is not None else loaded), about
 
 
 def _read(recipe: Path | str | None) -> Recipe:

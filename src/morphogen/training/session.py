@@ -31,8 +31,8 @@ from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.storage import below, write_text
 from morphogen.data.dataset import Data, load
 from morphogen.data.differences import compare
-from morphogen.data.listing import read_listing, write_listing
-from morphogen.data.places import load_options
+from morphogen.data.listing import read_hashes, write_hashes
+from morphogen.data.places import files_of, load_options, place_of
 from morphogen.training.checkpoint import (
     clear_leftovers,
     read_checkpoint,
@@ -95,7 +95,9 @@ class Session:
         family, codec, recipe = rebuild(about, codec_tensors, own, out)
         recipe = gone_on_with(recipe, given, out, reading_of(codec, about["data"]))
         if not isinstance(data, Data):
-            data = load(data or about["data"]["source"], codec=codec, **load_options(about["data"]))
+            hint = f"morphogen train DATA --resume --out {out}"
+            source = data or place_of(about["data"], hint)
+            data = load(source, codec=codec, **load_options(about["data"]))
         check_unchanged(data, about["data"], out)
         options = TrainOptions.resolve(recipe.train, {})
         data = data.unconditional() if options.unconditional else data
@@ -144,7 +146,7 @@ class Session:
         if self.run.state.step == 0:
             tell(self._event(self.forecast().text()))
             if self.first:
-                write_listing(self.out, self.data.files)
+                write_hashes(self.out, self.data.files)
         else:
             self._replay()
             tell(self._event(f"resumed at step {self.run.state.step}"))
@@ -281,14 +283,22 @@ class LogFile:
         """Write one line, unless the log says nothing."""
         if log.values or log.event:
             with self.path.open("a") as file:
-                file.write(json.dumps(log.to_json()) + "\n")
+                file.write(json.dumps(self._without_paths(log.to_json())) + "\n")
+
+    def _without_paths(self, line: dict[str, object]) -> dict[str, object]:
+        """The log lies in the bundle, and does not say where that lies on this machine."""
+        folder = self.path.parent
+        if isinstance(event := line.get("event"), str):
+            line["event"] = event.replace(f"{folder}/", "").replace(str(folder), folder.name)
+        return line
 
 
 def check_unchanged(data: Data, before: Mapping[str, Any], out: Path) -> None:
     """Raise `TrainingError` unless `data` is what the run in `out` noted, `before`."""
     if data.digest == before["digest"]:
         return
-    changes = compare(read_listing(out) or {}, data.files, "trained on", "now")
+    files = files_of(before, read_hashes(out) or [], data.files)
+    changes = compare(files, data.files, "trained on", "now")
     named = f"{changes.brief()}; " if changes.num_same or changes.changed else ""
     raise TrainingError(
         "the data is not what the run was started with",
