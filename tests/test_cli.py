@@ -143,7 +143,7 @@ def test_train_tells_the_forecast_and_events(
     config = json.loads((out / "config.json").read_text())
     assert config["recipe"]["train"]["seed"] == 3
     assert config["recipe"]["backbone"]["model_dim"] == 8
-    assert config["data"]["source"] == str(photos)
+    assert config["data"]["source"] == photos.name
 
 
 def test_train_from_a_recipe_that_set_overrides(

@@ -199,7 +199,7 @@ def test_a_bundle_names_itself_in_what_it_saves(tmp_path):
         settings=["backbone.name=mlp", "backbone.model_dim=8", "train.num_previews=0"],
     )  # fmt: skip
     made = bundle.task("reconstruct", torch.zeros(2, 1, 8, 8))
-    assert made.made_by == f"autoencoder {bundle.path}, reconstruct, seed 0"
+    assert made.made_by == f"autoencoder {bundle.path.name}, reconstruct, seed 0"
     assert made.inputs is not None
     assert made.inputs.shape == (2, 1, 8, 8)
 

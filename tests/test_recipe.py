@@ -10,6 +10,7 @@ from morphogen.core import discover
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.spec import TensorSpec
+from morphogen.training.options import TrainOptions
 
 VECTOR = TensorSpec.vector(4)
 SMALL = ["family.name=flow_matching", "backbone.name=mlp"]
@@ -104,3 +105,20 @@ def test_dotted_names_need_trust() -> None:
         build_family(recipe, VECTOR, {})
     discover.vouch(recipe.to_json())
     assert type(build_family(recipe, VECTOR, {})).__name__ == "FlowMatching"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[family]\nname = true\n", b"\xff\xfe[family]", b"[train]\nlr = 1e99\n",
+        b"[train]\nbatch_size = inf\n", b"[backbone]\nname = 'mlp'\nmodel_dim = -1\n",
+        b"[train]\nbudget = '1e9999h'\n", b"[family]\nname = ['vae']\n", b"a = " + b"[" * 5000,
+        b"[train]\nbudget = 3\n", b"family = 3\n", b"[family]\nname = 'vae'\nlatent_dim = 0\n",
+    ],
+)  # fmt: skip
+def test_an_absurd_recipe_is_one_plain_error(text: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_bytes(text)
+    with pytest.raises(RecipeError):  # noqa: PT012
+        recipe = resolve(Recipe.read(file), VECTOR)
+        TrainOptions.resolve(recipe.train, {})

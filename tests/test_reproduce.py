@@ -399,7 +399,7 @@ def test_a_bundle_without_a_record_and_one_of_the_future(bundle: Path) -> None:
 
 
 def test_data_that_is_gone(bundle: Path) -> None:
-    changed(bundle, lambda config: config["data"].update(source="/nowhere/photos"))
+    changed(bundle, lambda config: config["data"].update(digest="0" * 32))
     with pytest.raises(DataError, match="--data FOLDER"):
         reproduce(bundle)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -141,3 +142,39 @@ def test_json_schema() -> None:
     assert schema["kind"]["enum"] == ["a", "b"]
     assert schema["size"]["anyOf"] == [{"type": "integer"}, {"type": "null"}]
     assert schema["many"]["items"] == {"type": "integer"}
+
+
+class Sized:
+    """With options that are counted, and those that are not."""
+
+    def __init__(
+        self,
+        *,
+        num_layers: int = 2,  # blocks
+        num_chains: int = 4,  # of them; 0 starts anew every time
+        model_dim: int | None = None,  # width; none chooses
+        num_hidden: tuple[int, ...] = (4, 2),  # of each layer
+        drop_prob: float = 0.1,  # of an item
+        shift: float = 1.0,  # of anything
+        seed: int = 0,  # of every draw
+        name: str = "a",  # of a part
+    ) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("num_layers", 0), ("num_layers", "-3"), ("num_layers", 1e99), ("num_layers", math.inf),
+        ("num_layers", True), ("model_dim", 0), ("num_hidden", [4, 0]), ("drop_prob", 1.5),
+        ("shift", math.nan), ("shift", "inf"), ("shift", 1e99), ("seed", 2**70), ("name", True),
+        ("num_chains", -1), ("num_hidden", 3), ("num_layers", {"a": 1}), ("num_layers", [1]),
+    ],
+)  # fmt: skip
+def test_an_absurd_number_is_refused(option: str, value: object) -> None:
+    with pytest.raises(RecipeError, match=option):
+        check_options(Sized, {option: value}, "backbone")
+
+
+def test_a_count_may_be_0_where_its_comment_says_what_that_means() -> None:
+    given = {"num_chains": 0, "model_dim": None, "drop_prob": 1, "seed": -5, "num_hidden": "8,4"}
+    assert check_options(Sized, given, "backbone")["num_chains"] == 0

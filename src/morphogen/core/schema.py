@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import inspect
 import io
+import math
+import re
+import reprlib
 import textwrap
 import tokenize
 import types
@@ -21,6 +24,8 @@ from typing import Any, Literal
 from morphogen.core.errors import RecipeError, did_you_mean
 
 REQUIRED = inspect.Parameter.empty
+LARGEST = 10**12  # no option is larger, whatever it is
+COUNTED = re.compile("^num_|_dim$|_size$|^size$")  # names of counts and sizes
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,28 @@ class Option:
         if typing.get_origin(self.type) is Literal:
             return " | ".join(map(str, typing.get_args(self.type)))
         return getattr(self.type, "__name__", None) or str(self.type)
+
+    def bounded(self, value: Any) -> Any:
+        """`value`, if a number so named can have it. Raises `ValueError`.
+
+        Counts (`num_*`) and sizes (`*_dim`, `*_size`) are at least 1, or 0 where the comment says
+        what 0 means; a `*_prob` lies in [0, 1]; and no number is absurdly large.
+        """
+        if isinstance(value, (list, tuple)):
+            for each in value:
+                self.bounded(each)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return value
+        low, high = -LARGEST, LARGEST
+        if isinstance(value, int) and COUNTED.search(self.name):
+            low = 0 if re.search(r"\b0\b", self.comment) else 1
+        elif self.name.endswith("_prob"):
+            low, high = 0, 1
+        elif self.name == "seed":
+            low, high = -(2**63), 2**63 - 1
+        if not low <= value <= high:
+            raise ValueError(f"it is not between {low:,} and {high:,}")
+        return value
 
     def to_json_schema(self) -> dict[str, Any]:
         """This option as a JSON schema property, which drives web forms."""
@@ -76,11 +103,11 @@ def check_options(
                 where=where,
             )
         try:
-            checked[key] = convert(value, known[key].type)
-        except (TypeError, ValueError) as error:
+            checked[key] = known[key].bounded(convert(value, known[key].type))
+        except (TypeError, ValueError, ArithmeticError) as error:
             raise RecipeError(
-                f"{where}.{key} has a value that does not fit",
-                found=repr(value),
+                f"{where}.{key} has a value that does not fit: {error}",
+                found=reprlib.repr(value),
                 expected=f"{known[key].type_name} ({known[key].comment})",
                 where=f"{where}.{key}",
             ) from error
@@ -131,19 +158,21 @@ def _convert_plain(value: Any, to: Any) -> Any:
             raise ValueError(f"{value!r} is no whole number")
         return int(float(value))
     if to is float:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or not math.isfinite(float(value)):
             raise ValueError(f"{value!r} is no number")
         return float(value)
-    if to in (str, Path):
-        return to(value)
-    return value
+    if to is str:
+        if not isinstance(value, str):
+            raise ValueError(f"{value!r} is no text")
+        return value
+    return to(value) if to is Path else value
 
 
 def _first_that_fits(value: Any, choices: list[Any]) -> Any:
     for choice in choices:
         try:
             return convert(value, choice)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, ArithmeticError):
             continue
     raise ValueError(f"{value!r} fits none of {choices}")
 

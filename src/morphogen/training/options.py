@@ -9,6 +9,8 @@ from typing import Any, Literal
 from morphogen.core.errors import RecipeError
 from morphogen.core.schema import check_options
 
+LONGEST = 1e12  # of a budget, in any unit
+LARGEST_RATE = 1e3  # nothing learns at a larger one
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -33,12 +35,16 @@ class TrainOptions:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on GPUs only
     compile: Literal["auto", "yes", "no"] = "auto"  # torch.compile where the budget repays it
     checkpoint_every: float = 60.0  # seconds between checkpoints on disk
-    num_previews: int = 8  # sample sheets rendered while it trains
+    num_previews: int = 8  # sample sheets rendered while it trains; 0 for none
 
     def __post_init__(self) -> None:
         checks = {
             "batch_size": self.batch_size >= 1,
-            "lr": self.lr > 0,
+            "lr": 0 < self.lr <= LARGEST_RATE,
+            "weight_decay": self.weight_decay >= 0,
+            "beta1": 0 <= self.beta1 < 1,
+            "beta2": 0 <= self.beta2 < 1,
+            "checkpoint_every": self.checkpoint_every >= 0,
             "warmup": 0 <= self.warmup <= 1,
             "decay": 0 <= self.decay <= 1,
             "ema": 0 <= self.ema < 0.28,
@@ -80,6 +86,8 @@ class Budget:
         except ValueError:
             number = 0.0
         unit = match[2] if match else ""
+        if not number <= LONGEST:
+            number = 0.0
         if number > 0 and unit in _UNITS:
             return cls(seconds=number * _UNITS[unit])
         if number >= 1 and unit in ("step", "steps"):
