@@ -7,10 +7,12 @@ function, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +22,8 @@ from morphogen.cli._terminal import bare, plain_output
 from morphogen.core import discover
 from morphogen.core.errors import MorphogenError
 from morphogen.core.visible import visible
+
+VALUES = {"cond", "label", "settings"}  # options of verbs whose texts are never places
 
 
 def build_app() -> typer.Typer:
@@ -39,10 +43,33 @@ def build_app() -> typer.Typer:
         # list.py holds list_: a trailing underscore keeps the builtin's name free.
         function = getattr(module, name, None) or getattr(module, f"{name}_")
         if isinstance(function, typer.Typer):  # a verb with verbs of its own
+            for own in function.registered_commands:
+                if own.callback is not None:
+                    own.callback = with_home(own.callback)
             app.add_typer(function, name=name)
             continue
-        app.command(name, **getattr(module, "COMMAND", {}))(function)
+        app.command(name, **getattr(module, "COMMAND", {}))(with_home(function))
     return app
+
+
+def with_home(verb: Callable[..., object]) -> Callable[..., object]:
+    """A verb that takes `~/x` for a place in the home folder wherever it takes a text, as a shell
+    does where it sees the `~`: not after `--out=`. Texts that are values stay as they are."""
+    if hasattr(verb, "__wrapped__"):
+        return verb
+
+    def there(value: object) -> object:
+        if isinstance(value, (list, tuple)):
+            return [there(each) for each in value]
+        is_place = isinstance(value, str) and (value == "~" or value.startswith("~/"))
+        return str(Path(str(value)).expanduser()) if is_place else value
+
+    @functools.wraps(verb)
+    def wrapper(*given: object, **options: object) -> object:
+        found = {name: v if name in VALUES else there(v) for name, v in options.items()}
+        return verb(*given, **found)
+
+    return wrapper
 
 
 def verbs() -> list[str]:
