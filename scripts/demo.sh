@@ -23,7 +23,7 @@ echo "== 5. What else it can do =="
 morphogen tasks demo/model
 morphogen task interpolate demo/model demo/digits/3/000.png demo/digits/8/000.png \
     --out demo/interpolate.png
-morphogen task inpaint demo/model demo/digits/5/000.png --out demo/inpaint.png
+morphogen task fill demo/model demo/digits/5/000.png --out demo/fill.png
 
 echo "== 6. How good it is, beside what real pictures reach =="
 morphogen evaluate demo/model --num 2000

@@ -15,7 +15,8 @@ from morphogen.core.batch import Batch
 from morphogen.core.errors import RefusedPair
 from morphogen.core.random import generator, rand, randint, randn
 from morphogen.core.spec import TensorSpec
-from morphogen.families.autoregressive import Autoregressive, limited, near_and_before
+from morphogen.families._raster import near_and_before
+from morphogen.families.autoregressive import Autoregressive, limited
 from morphogen.training.distributed import Processes
 from morphogen.training.optimizer import PhaseUpdate
 from morphogen.training.options import TrainOptions

@@ -212,6 +212,6 @@ def test_file_names_cannot_leave_the_folder(copy: Path) -> None:
 def test_a_task_without_its_items_says_so(saved: Path) -> None:
     bundle = Bundle.open(saved)
     with pytest.raises(RecipeError, match="needs items"):
-        bundle.task("inpaint")
+        bundle.task("fill")
     with pytest.raises(RecipeError, match="takes no items"):
         bundle.task("generate", torch.zeros(1, *bundle.family.spec.shape))

@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from morphogen.core import discover
+from morphogen.core.batch import Batch
 from morphogen.core.capability import needs, why_not
+from morphogen.core.encoded import each, equal, rows
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.gaussian_path import DenoiserSampling, GaussianPath
 from morphogen.core.random import generator, randn
+from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.schema import options
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import ProductSpec, TensorSpec
 from morphogen.tasks._latents import mix, slerp
 from morphogen.tasks._path import from_noise, to_noise
 from morphogen.tasks._regions import known_region
@@ -24,12 +27,13 @@ from morphogen.tasks.anomaly import anomaly
 from morphogen.tasks.classify import classify
 from morphogen.tasks.denoise import denoise, noise_level
 from morphogen.tasks.embed import embed, principal
+from morphogen.tasks.fill import fill
 from morphogen.tasks.generate import generate
-from morphogen.tasks.inpaint import inpaint
 from morphogen.tasks.interpolate import interpolate
 from morphogen.tasks.reconstruct import reconstruct
 from morphogen.tasks.super_resolve import pool, super_resolve
 from morphogen.tasks.vary import vary
+from morphogen.testing._promises import draw_data
 
 SPEC = TensorSpec("real", (1, 4, 4))
 
@@ -295,7 +299,7 @@ def test_noise_is_estimated_from_the_finest_differences(space: tuple[int, ...]) 
         noise_level(torch.zeros(2, 5))
 
 
-# -- inpaint, super_resolve ----------------------------------------------------------------------
+# -- fill, super_resolve ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -305,13 +309,13 @@ def test_inpainting_averages_to_the_gaussian_conditional_mean(
     model: Any, route: str, tolerance: float
 ) -> None:
     x = model.draw(3, 4)
-    result = inpaint(
+    result = fill(
         model, x, mask="right", num=150, num_steps=40, num_repeats=8, generator=generator(0)
     )
     assert result.x is not None
     assert result.route == route
     assert result.columns == 151
-    keep = known_region("right", x, SPEC.space, generator(0)).flatten()
+    keep = known_region("right", x, SPEC, generator(0)).flatten()
     error, power = [], []
     for row, truth in zip(result.x.view(3, 151, 16), x.flatten(1), strict=True):
         mean, _ = conditional(model.cov, truth, keep)
@@ -326,7 +330,7 @@ def test_inpainting_averages_to_the_gaussian_conditional_mean(
 def test_inpainting_by_an_autoencoder_finds_the_item_that_its_known_part_decides() -> None:
     model = Encodes(latent_dim=2)
     x = model.decode(model.encode(model.draw(3, 4)))
-    result = inpaint(model, x, mask="right", num=2, num_steps=300, generator=generator(0))
+    result = fill(model, x, mask="right", num=2, num_steps=300, generator=generator(0))
     assert result.x is not None
     assert torch.allclose(result.x.view(3, 3, *SPEC.shape)[:, 1], x, atol=1e-3)
 
@@ -335,7 +339,8 @@ def test_inpainting_by_an_autoencoder_finds_the_item_that_its_known_part_decides
 @pytest.mark.parametrize("mask", ["center", "left", "right", "top", "bottom", "random:0.5"])
 def test_masks_hide_their_share_of_any_space(space: tuple[int, ...], mask: str) -> None:
     x = torch.zeros(50, 3, *space)
-    known = known_region(mask, x, space, generator(0)).expand(x.shape)
+    spec = TensorSpec("real", (3, *space))
+    known = known_region(mask, x, spec, generator(0)).expand(x.shape)
     share = 0.5 ** len(space) if mask == "center" else 0.5
     assert (~known).float().mean().item() == pytest.approx(share, abs=0.05)
     assert (known[:, 0] == known[:, 2]).all()
@@ -348,9 +353,9 @@ def test_bad_masks_are_named() -> None:
     x = GaussianData().draw(2, 0)
     for mask in ("centre", "random:2", "random:x"):
         with pytest.raises(RecipeError):
-            inpaint(Fills(), x, mask=mask, generator=generator(0))
+            fill(Fills(), x, mask=mask, generator=generator(0))
     with pytest.raises(RecipeError, match="does not fit"):
-        inpaint(Fills(), x, known=torch.ones(3, 3).bool(), generator=generator(0))
+        fill(Fills(), x, known=torch.ones(3, 3).bool(), generator=generator(0))
 
 
 @pytest.mark.parametrize("model", [Samples(), Denoises(), Encodes()])
@@ -468,3 +473,101 @@ def test_embed_places_items_the_same_for_the_same_seed() -> None:
     assert torch.cdist(near, far).min() > torch.cdist(near, near).median() * 0.5
     with pytest.raises(RecipeError, match="three items"):
         embed(Encodes(), x[:2], generator=generator(0))
+
+
+# -- data other than grids -------------------------------------------------------------------------
+
+ENDED = TensorSpec.tokens(8, 5, end=4)
+ROWS = ProductSpec({"age": TensorSpec.vector(1), "job": TensorSpec.label(3)})
+
+
+def family(name: str, spec: Any) -> Any:
+    """A small untrained family: its weights are as they start, its rules are those of any."""
+    torch.manual_seed(0)
+    recipe = Recipe(family={"name": name}, backbone={"model_dim": 32})
+    built = build_family(recipe, spec, {})
+    built.prepare(Batch(draw_data(spec, 32, 0)), generator(0))
+    return built.eval()
+
+
+@pytest.mark.parametrize("name", ["super_resolve", "denoise"])
+@pytest.mark.parametrize("spec", [ENDED, TensorSpec.tokens(16, 5), ROWS])
+def test_what_is_made_for_real_values_says_no_to_tokens_and_parts(name: str, spec: Any) -> None:
+    reason = why_not(family("vae", spec), discover.find("task", name))
+    assert reason is not None
+    assert str(spec) in reason
+
+
+def test_to_go_on_is_for_sequences() -> None:
+    go_on = discover.find("task", "continue")
+    assert why_not(family("autoregressive", ENDED), go_on) is None
+    assert "sequences of tokens" in str(why_not(Fills(), go_on))
+    columns = family("autoregressive", TensorSpec.columns((3, 2)))
+    assert "sequences of tokens" in str(why_not(columns, go_on))
+
+
+def test_going_on_keeps_the_prefix_and_ends_once() -> None:
+    model, go_on = family("autoregressive", ENDED), discover.find("task", "continue")
+    prefix = torch.tensor([[0, 1, 4, 4, 4, 4, 4, 4], [2, 2, 2, 4, 4, 4, 4, 4]])
+    known = prefix != 4
+    result = go_on(model, prefix, known, num=20, generator=generator(0))
+    assert len(result) == 40
+    assert result.values["prefix"] == [2] * 20 + [3] * 20
+    assert (result.x[:20, :2] == prefix[0, :2]).all()
+    assert (result.x[20:, :3] == prefix[1, :3]).all()
+    assert torch.equal(ENDED.canonical(result.x), result.x)
+    assert len(result.x.unique(dim=0)) > 10
+
+
+def test_going_on_by_a_stream_keeps_the_prefix_too() -> None:
+    model, go_on = family("autoregressive", ENDED), discover.find("task", "continue")
+
+    class Streams:
+        spec, conditions, stream = ENDED, {}, model.stream
+
+    prefix = torch.tensor([[0, 1, 4, 4, 4, 4, 4, 4]])
+    result = go_on(Streams(), prefix, prefix != 4, num=5, generator=generator(0))
+    assert result.route == "stream"
+    assert (result.x[:, :2] == prefix[:, :2]).all()
+    assert torch.equal(ENDED.canonical(result.x), result.x)
+
+
+@pytest.mark.parametrize("spec", [ENDED, ROWS])
+def test_filling_hides_a_part_of_what_is_real_and_keeps_the_rest(spec: Any) -> None:
+    model, x = family("vae", spec), draw_data(spec, 6, 3)
+    mask = "job" if spec is ROWS else "left"
+    known = known_region(mask, x, spec, generator(0))
+    result = fill(model, x, mask=mask, num=2, num_steps=3, generator=generator(0))
+    again = rows(result.x, torch.arange(18) % 3 != 0)
+    twice = each(lambda part: part.repeat_interleave(2, 0), x)
+    if spec is ROWS:
+        assert torch.equal(again["age"], twice["age"])
+        assert not known["job"].any()
+    else:
+        lengths = spec.num_real(x)
+        assert (~known).sum(1).tolist() == [math.ceil(n / 2) for n in lengths.tolist()]
+        held = known.repeat_interleave(2, 0)
+        assert torch.equal(again[held], twice[held])
+
+
+def test_a_part_that_is_not_there_is_named() -> None:
+    with pytest.raises(RecipeError, match="Did you mean 'job'"):
+        fill(family("vae", ROWS), draw_data(ROWS, 2, 0), mask="jib", generator=generator(0))
+
+
+@pytest.mark.parametrize("spec", [ENDED, ROWS, TensorSpec.columns((3, 2, 4))])
+def test_rebuilding_and_varying_count_what_differs(spec: Any) -> None:
+    model, x = family("vae", spec), draw_data(spec, 5, 3)
+    rebuilt = reconstruct(model, x, generator=generator(0))
+    shares = rebuilt.values["error_share"]
+    assert len(shares) == 5
+    assert all(share >= 0 for share in shares)
+    pairs = rows(rebuilt.x, torch.arange(10) % 2 == 0)
+    assert equal(pairs, x)
+    varied = vary(model, x, num=3, generator=generator(0))
+    assert len(varied) == 20
+    strange = anomaly(model, x, route="reconstruct", generator=generator(0))
+    assert strange.values["score"] == pytest.approx(shares)
+    walked = interpolate(model, x, num=3, generator=generator(0))
+    assert len(walked) == 12
+    assert equal(spec.canonical(walked.x), walked.x)

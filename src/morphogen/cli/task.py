@@ -12,6 +12,9 @@ def task(
     bundle: Annotated[str, typer.Argument(help="folder of a trained bundle")],
     inputs: Annotated[list[str] | None, typer.Argument(help="files or folders to work on")] = None,
     *,
+    text: Annotated[
+        list[str] | None, typer.Option(help="an input typed here, in place of a file; repeatable")
+    ] = None,
     out: Annotated[str | None, typer.Option(help="where the result goes; .json: numbers")] = None,
     seed: Annotated[int, typer.Option(help="same seed, same result")] = 0,
     cond: Annotated[list[str] | None, typer.Option(help="condition, name=value")] = None,
@@ -26,12 +29,14 @@ def task(
     from morphogen.cli._parts import parse_pairs, print_facts, print_json
     from morphogen.core import discover
     from morphogen.core.bundle import Bundle
+    from morphogen.core.codec import Item
 
     discover.find("task", name)  # a misspelt task is told before a large bundle is read
     opened = Bundle.open(bundle, trust=trust, device=device)
     result = opened.task(
         name,
         *(inputs or []),
+        *(Item(typed, "--text") for typed in text or []),
         seed=seed,
         cond=parse_pairs(cond or [], "--cond"),
         **parse_pairs(settings or [], "--set"),

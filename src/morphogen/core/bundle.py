@@ -40,6 +40,7 @@ from morphogen.core.config import (
     read_metrics,
     rebuild,
 )
+from morphogen.core.encoded import moved, num_items
 from morphogen.core.errors import BundleError, RecipeError, RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.random import generator as new_generator
@@ -159,26 +160,31 @@ class Bundle:
                 hint=f"morphogen tasks {self.path or 'BUNDLE'}",
             )
         arguments = check_options(run, options, name)
-        takes_items = "x" in inspect.signature(run).parameters
+        parameters = inspect.signature(run).parameters
+        takes_items = "x" in parameters or "prefix" in parameters
         if takes_items != bool(inputs):
             raise RecipeError(
                 f"the task {name!r} {'needs' if takes_items else 'takes no'} items to work on",
                 found=f"{len(inputs)} items",
                 hint=f"morphogen task {name} {self.path or 'BUNDLE'}{' a.png' * takes_items}",
             )
-        if inputs:
+        if "prefix" in parameters:
+            begun = self.codec.encode_prefixes(self.items(*inputs))
+            arguments["prefix"], arguments["known"] = begun
+        elif inputs:
             arguments["x"] = self.encode(*inputs)
+        given = arguments.get("x", arguments.get("prefix"))
         draw = new_generator(seed)
-        num = len(arguments["x"]) if "x" in arguments else int(arguments.get("num", 16))
+        num = int(arguments.get("num", 16)) if given is None else num_items(given)
         arguments["cond"] = self.conditions(num, cond or {}, draw, drawn=not inputs)
         device = self.family.device
         for key, value in arguments.items():
-            if isinstance(value, Tensor):
-                arguments[key] = value.to(device)
+            if isinstance(value, Tensor) or key == "x":
+                arguments[key] = moved(value, device)
         arguments["cond"] = {key: value.to(device) for key, value in arguments["cond"].items()}
         with torch.no_grad():
             result: Result = run(self.family, generator=draw, **arguments)
-        result.codec, result.inputs = self.codec, arguments.get("x")
+        result.codec, result.inputs = self.codec, given
         where = self.path.resolve().name if self.path else "in memory"
         model = f"{discover.name_of(type(self.family))} {where}"
         result.made_by = f"{model}, {name}, seed {seed}"
@@ -199,18 +205,27 @@ class Bundle:
             for name in discover.names("task")
         }
 
-    def encode(self, *inputs: Any) -> Tensor:
-        """Items, paths or a ready tensor -> (N, *shape)."""
-        if len(inputs) == 1 and isinstance(inputs[0], Tensor):
+    def encode(self, *inputs: Any) -> Any:
+        """Items, paths or a ready tensor, or dict of tensors, -> (N, *shape)."""
+        ready = len(inputs) == 1 and isinstance(inputs[0], (Tensor, dict))
+        if ready and not self._is_raw(inputs[0]):
             self.family.spec.check(inputs[0], "input")
             return inputs[0]
+        return self.codec.encode_many(self.items(*inputs))
+
+    def _is_raw(self, value: Any) -> bool:
+        """Whether a dict is a raw value, such as a row of a table, and not a batch of parts."""
+        return isinstance(value, dict) and not all(isinstance(v, Tensor) for v in value.values())
+
+    def items(self, *inputs: Any) -> list[Item]:
+        """What a task's inputs stand for: items as they are, raw values, and paths to read."""
         items: list[Item] = []
         for value in inputs:
             if isinstance(value, (str, Path)):
                 items.extend(self.codec.read_inputs(value))
             else:
                 items.append(value if isinstance(value, Item) else Item(value))
-        return self.codec.encode_many(items)
+        return items
 
     def conditions(
         self, num: int, given: Mapping[str, Any], draw: torch.Generator, *, drawn: bool

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import Spec, TensorSpec
 
 Conditions = Mapping[str, Tensor]
 
@@ -134,7 +134,29 @@ class CanFill(Protocol):
         cond: Conditions | None = None,
         generator: torch.Generator,
     ) -> Tensor:
-        """Redraw x where `known` (B, *, broadcastable, bool) is False; keep it where True."""
+        """Redraw x where `known` (B, *, broadcastable, bool) is False; keep it where True.
+
+        Items of sequences with ends may then end elsewhere, but not before what is known of them.
+        """
+        ...
+
+
+@runtime_checkable
+class CanStream(Protocol):
+    """Draws a sequence a position at a time, each seen as soon as it is drawn."""
+
+    def stream(
+        self,
+        prefix: Tensor,
+        *,
+        cond: Conditions | None = None,
+        generator: torch.Generator,
+        **options: Any,
+    ) -> Iterator[Tensor]:
+        """Tokens (B, n), 0 <= n < L -> what follows them, (B,) at a time, until all have ended.
+
+        With no prefix, and the same generator and options, it gives the items of `sample`.
+        """
         ...
 
 
@@ -180,7 +202,7 @@ class HasEnergy(Protocol):
 def needs(function: Callable[..., Any]) -> tuple[type, ...]:
     """The capabilities that `function`'s first parameter is annotated with, any one of which does.
 
-    `def inpaint(model: CanFill | CanDenoise, ...)` gives (CanFill, CanDenoise).
+    `def fill(model: CanFill | CanDenoise, ...)` gives (CanFill, CanDenoise).
     """
     hints = typing.get_type_hints(function)
     first = next(iter(typing.cast(Any, function).__code__.co_varnames))
@@ -207,11 +229,26 @@ def missing(model: object, capability: type) -> list[str]:
     return [name for name in members(capability) if not hasattr(model, name)]
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def refuses(reason: Callable[[Spec], str | None]) -> Callable[[F], F]:
+    """Mark a task with what it has against data of some specs: `reason(spec)` says why it cannot
+    serve them, or is None."""
+
+    def mark(function: F) -> F:
+        function.refuses = reason  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
 def why_not(model: object, function: Callable[..., Any]) -> str | None:
     """None when `function` applies to `model`; else the reason, for a person to read."""
-    options = needs(function)
+    options, spec = needs(function), getattr(model, "spec", None)
     if any(not missing(model, capability) for capability in options):
-        return None
+        against: Callable[[Spec], str | None] | None = getattr(function, "refuses", None)
+        return None if against is None or spec is None else against(spec)
     reasons = [f"{c.__name__} (no {', '.join(missing(model, c))})" for c in options]
     advice = [text for c in options if (text := _advice(model, c))]
     return "; ".join([f"needs {' or '.join(reasons)}", *advice])

@@ -244,6 +244,22 @@ class Codec(ABC):
         self.view = name
         return self
 
+    def encode_prefixes(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
+        """Items that are to go on: tokens padded to the length of the spec (N, L), and where they
+        stand (N, L). The end that encoding gives an item is no part of a prefix.
+
+        Raises `RecipeError` where items are no sequences that end.
+        """
+        spec: Spec = self.spec
+        if not isinstance(spec, TensorSpec) or spec.end is None:
+            raise RecipeError(
+                "the items have no beginning to go on from",
+                found=str(spec),
+                expected="sequences of tokens with an end",
+            )
+        x = self.encode_many(items)
+        return x, (x != spec.end) & spec.mask(x)
+
     def num_units(self, x: Any) -> Tensor:
         """How many units (bytes, pixel values) the encoded items hold: (B,). By default, their real
         values; a tokenizer's tokens are several bytes each."""

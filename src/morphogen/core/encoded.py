@@ -27,6 +27,11 @@ def num_items(x: Encoded) -> int:
     return len(next(iter(x.values())) if isinstance(x, dict) else x)
 
 
+def device(x: Encoded) -> torch.device:
+    """Where the items are."""
+    return (next(iter(x.values())) if isinstance(x, dict) else x).device
+
+
 def rows(x: Encoded, index: Tensor | slice) -> Encoded:
     """The items at `index`."""
     return each(lambda part: part[index], x)

@@ -27,9 +27,9 @@ Bengio et al. 2003; Holtzman et al. 2020 (top-p sampling).
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -44,12 +44,12 @@ from morphogen.core.family import Family
 from morphogen.core.likelihood import NEVER, build_likelihood
 from morphogen.core.random import categorical
 from morphogen.core.spec import Spec, TensorSpec
+from morphogen.families._raster import near_and_before, own_tokens
 
 LONGEST = 4096  # positions: attention over more does not fit small machines
 MOST_LEVELS = 256
 MOST_POSITIONS = 6_400  # per step, but for 8 items at least: more steps are worth more
 ORDERED_FROM = 32  # levels from which an ordered output is worth more than a free one
-RADIUS = 2  # positions along every axis that count as near
 
 
 class Autoregressive(Family):
@@ -222,6 +222,28 @@ class Autoregressive(Family):
         return self.from_tokens(self._draw(tokens, held, cond, generator, limits))
 
     @torch.no_grad()
+    def stream(
+        self,
+        prefix: Tensor,
+        *,
+        cond: Mapping[str, Tensor] | None = None,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Iterator[Tensor]:
+        """What follows tokens (B, n), a position (B,) at a time, until all items have ended."""
+        num, known = prefix.shape
+        first = torch.zeros(known, dtype=torch.int64) if self.offsets is None else self.offsets
+        tokens = F.pad(prefix + first[:known].to(prefix), (0, self.num_tokens - known))
+        held = (torch.arange(self.num_tokens, device=tokens.device) < known).expand(num, -1)
+        limits = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        settled = self._drawn(tokens.to(self.device), held, cond, generator, limits)
+        for i, tokens in enumerate(settled):
+            if i >= known:
+                yield tokens[:, i] - (0 if self.offsets is None else self.offsets[i])
+
+    @torch.no_grad()
     def fill(
         self,
         x: Tensor,
@@ -252,15 +274,26 @@ class Autoregressive(Family):
         limits: Mapping[str, Any],
     ) -> Tensor:
         """Tokens (B, L), those not `held` replaced by draws."""
-        tokens, context = tokens.clone(), self._context(cond, len(tokens))
-        step, state = getattr(self.network, "step", None), None
+        return deque(self._drawn(tokens, held, cond, generator, limits), maxlen=1).pop()
+
+    def _drawn(
+        self,
+        tokens: Tensor,
+        held: Tensor,
+        cond: Mapping[str, Tensor] | None,
+        generator: torch.Generator,
+        limits: Mapping[str, Any],
+    ) -> Iterator[Tensor]:
+        """Tokens (B, L) after each position is settled, the same tensor every time."""
         end, ended = self.spec.end, torch.zeros_like(tokens[:, 0], dtype=torch.bool)
+        tokens = tokens.clone() if end is None else torch.where(held, tokens, end)
+        context = self._context(cond, len(tokens))
+        step, state = getattr(self.network, "step", None), None
         # Whether more is known of an item at this position or later: then it does not end here.
         goes_on = (held & (tokens != (-1 if end is None else end))).flip(1).cumsum(1).flip(1) > 0
         for i in range(self.num_tokens):
             if end is not None and bool(ended.all()):
-                tokens[:, i:] = torch.where(held[:, i:], tokens[:, i:], end)
-                break
+                return
             if step is not None:
                 params, state = step(self._input_at(tokens, i), context, state)  # (B, P)
             else:
@@ -275,7 +308,7 @@ class Autoregressive(Family):
             tokens[:, i] = torch.where(held[:, i], tokens[:, i], drawn)
             if end is not None:
                 ended |= tokens[:, i] == end
-        return tokens
+            yield tokens
 
     def _context(
         self,
@@ -327,31 +360,6 @@ class Autoregressive(Family):
         values = self.spec.dequantise(levels).to(params).expand(len(params), 1, -1)
         spread = params[:, :, None].expand(-1, -1, self.vocab_size)
         return self.likelihood.log_prob(spread, values)[:, 0]
-
-
-def own_tokens(sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Columns side by side in one vocabulary: where each one's tokens start (L,), and which tokens
-    (L, V) are not its own."""
-    size = torch.tensor(sizes)
-    first = size.cumsum(0) - size
-    places = torch.arange(sum(sizes))
-    return first, (places < first[:, None]) | (places >= (first + size)[:, None])
-
-
-def near_and_before(spec: TensorSpec) -> Tensor:
-    """Places in raster order (L, F) of the F values near each of L values and before it; L itself
-    for those that would lie outside. The channels of a position come after each other."""
-    values = torch.arange(spec.num_values).view(*spec.space, spec.channels)
-    sides = (0, 0, *(RADIUS for _ in range(2 * len(spec.space))))
-    padded = F.pad(values, sides, value=spec.num_values)
-    found = []
-    for offset in itertools.product(range(-RADIUS, RADIUS + 1), repeat=len(spec.space)):
-        if offset <= (0,) * len(spec.space):  # a position before, or the same one
-            window = zip(offset, spec.space, strict=True)
-            shifted = padded[tuple(slice(RADIUS + o, RADIUS + o + size) for o, size in window)]
-            found.append(shifted[..., None, :].expand(*values.shape, spec.channels))
-    places = torch.cat(found, dim=-1).flatten(0, -2)  # (L, F)
-    return places.where(places < torch.arange(spec.num_values)[:, None], spec.num_values)
 
 
 def limited(

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from morphogen.core.bundle import SAMPLE_BATCH
 from morphogen.core.capability import why_not
+from morphogen.core.encoded import each, joined, num_items, rows, together
 from morphogen.core.errors import RecipeError, RefusedPair, did_you_mean
+from morphogen.core.spec import Spec, TensorSpec
 
 Conditions = Mapping[str, Tensor]
 Route = Callable[..., Any]
@@ -65,14 +67,62 @@ def repeat(cond: Conditions | None, num: int) -> Conditions | None:
     return {name: value.repeat_interleave(num, dim=0) for name, value in cond.items()}
 
 
-def rows(*columns: Tensor) -> Tensor:
-    """Tensors (N, *) side by side: item 0 of each, then item 1 of each. (N * len(columns), *)."""
-    return torch.stack([column.to(columns[0]) for column in columns], dim=1).flatten(0, 1)
+def beside(*columns: Any) -> Any:
+    """Items (N, *) side by side: item 0 of each, then item 1 of each. (N * len(columns), *)."""
+
+    def interleaved(parts: list[Tensor]) -> Tensor:
+        return torch.stack([part.to(parts[0]) for part in parts], dim=1).flatten(0, 1)
+
+    return together(interleaved, columns)
+
+
+def copied(x: Any, num: int) -> Any:
+    """Each item `num` times in a row."""
+    return each(lambda part: part.repeat_interleave(num, dim=0), x)
+
+
+def in_rows(x: Any, results: Any, num: int) -> Any:
+    """Each item of x (N, *), then the `num` results (N * num, *) that belong to it."""
+
+    def grid(parts: list[Tensor]) -> Tensor:
+        first, rest = parts
+        rest = rest.to(first).view(len(first), num, *first.shape[1:])
+        return torch.cat([first[:, None], rest], dim=1).flatten(0, 1)
+
+    return together(grid, [x, results])
+
+
+def in_chunks(
+    run: Callable[[Any, Conditions | None], Any], x: Any, cond: Conditions | None = None
+) -> Any:
+    """`run` over items (N, *) and their conditions, some at a time, put together again."""
+    shares = chunks(num_items(x), cond)
+    return joined([run(rows(x, part), share) for part, share in shares])
 
 
 def per_item(x: Tensor) -> list[float]:
     """Mean over everything but the batch, as plain numbers for `Result.values`."""
     return [float(value) for value in x.float().flatten(1).mean(1).cpu()]
+
+
+def only(what: str, serves: Callable[[Spec], bool]) -> Callable[[Spec], str | None]:
+    """For `core.capability.refuses`: a task that is for `what` alone."""
+
+    def reason(spec: Spec) -> str | None:
+        return None if serves(spec) else f"is for {what}, and the data is {spec}"
+
+    return reason
+
+
+def is_grid(spec: Spec) -> bool:
+    """Real values at positions: pictures, sounds, series."""
+    return isinstance(spec, TensorSpec) and spec.kind == "real" and bool(spec.space)
+
+
+def is_sequence(spec: Spec) -> bool:
+    """Tokens one after the other, all of one vocabulary."""
+    tokens = isinstance(spec, TensorSpec) and spec.kind == "token" and len(spec.space) == 1
+    return tokens and isinstance(spec, TensorSpec) and spec.sizes is None
 
 
 def check_share(value: float, name: str) -> None:

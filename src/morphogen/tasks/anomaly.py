@@ -5,7 +5,8 @@ r"""Score how strange items are to the model: higher is stranger.
                   (Graham et al. 2023)
     log_prob      -log p(x) / (D ln 2), bits per dimension: the model's surprise. Smooth items can
                   be more probable than typical ones (Nalisnick et al. 2019)
-    reconstruct   mean squared error of decode(encode(x)): what does not pass the bottleneck
+    reconstruct   mean squared error of decode(encode(x)), or the share of tokens that come out
+                  otherwise: what does not pass the bottleneck
     energy        E(x) / D, -log p(x) up to a constant
 
 A denoiser has a log_prob too, at several times the cost and without a map: ask for it by `route`.
@@ -24,15 +25,17 @@ import torch
 from torch import Tensor
 
 from morphogen.core.capability import CanDenoise, CanReconstruct, HasEnergy, HasLogProb
+from morphogen.core.encoded import tensor
 from morphogen.core.likelihood import bits_per_dim
 from morphogen.core.result import Result
+from morphogen.tasks._change import change, change_of_items
 from morphogen.tasks._posterior import noise_error
-from morphogen.tasks._routes import Conditions, choose, chunks
+from morphogen.tasks._routes import Conditions, choose, in_chunks
 
 
 def anomaly(
     model: HasLogProb | CanDenoise | CanReconstruct | HasEnergy,
-    x: Tensor,
+    x: Any,
     *,
     cond: Conditions | None = None,  # conditions by name, each (N, ...)
     generator: torch.Generator,
@@ -43,21 +46,20 @@ def anomaly(
     spec = getattr(model, "spec")  # noqa: B009
 
     def by_log_prob(m: HasLogProb) -> tuple[Tensor, Tensor | None]:
-        shares = chunks(len(x), cond)
-        log_prob = [m.log_prob(x[i], cond=share, generator=generator) for i, share in shares]
-        return bits_per_dim(torch.cat(log_prob), spec), None
+        log_prob = in_chunks(lambda p, c: m.log_prob(p, cond=c, generator=generator), x, cond)
+        return bits_per_dim(log_prob, spec, x), None
 
     def by_denoising(m: CanDenoise) -> tuple[Tensor, Tensor | None]:
         where = noise_error(m, x, cond, num_draws, generator) / math.log(2)
         return where.flatten(1).mean(1), where
 
     def by_autoencoder(m: CanReconstruct) -> tuple[Tensor, Tensor | None]:
-        again = torch.cat([m.decode(m.encode(x[i])) for i, _ in chunks(len(x))])
-        where = (again != x).float() if spec.kind == "token" else (again.to(x) - x).square()
-        return where.flatten(1).mean(1), where
+        again = in_chunks(lambda part, _: m.decode(m.encode(part)), x)
+        where = None if spec.kind == "parts" else tensor(change(again, x, spec))
+        return change_of_items(again, x, spec), where
 
     def by_energy(m: HasEnergy) -> tuple[Tensor, Tensor | None]:
-        energy = torch.cat([m.energy(x[i]) for i, _ in chunks(len(x))])
+        energy = in_chunks(lambda part, _: m.energy(part), x)
         return energy / spec.num_values, None
 
     routes: dict[str, Callable[..., Any]] = {

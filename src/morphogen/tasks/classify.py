@@ -19,18 +19,19 @@ import torch
 from torch import Tensor
 
 from morphogen.core.capability import CanDenoise, CanPredict, HasLogProb
+from morphogen.core.encoded import device, num_items
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.result import Result
 from morphogen.core.spec import TensorSpec
 from morphogen.tasks._posterior import noise_error
-from morphogen.tasks._routes import Conditions, choose, chunks
+from morphogen.tasks._routes import Conditions, choose, in_chunks
 
 Evidence = Callable[[Conditions], Tensor]  # log p(x | conditions), up to a constant: (N,)
 
 
 def classify(
     model: CanPredict | HasLogProb | CanDenoise,
-    x: Tensor,
+    x: Any,
     *,
     cond: Conditions | None = None,  # conditions by name other than the one asked for
     generator: torch.Generator,
@@ -44,13 +45,14 @@ def classify(
     def by_prediction(m: CanPredict) -> tuple[str, TensorSpec, Tensor]:
         if target not in (None, m.target):
             raise RecipeError("the model predicts another target", found=target, expected=m.target)
-        predicted = torch.cat([m.predict(x[part]) for part, _ in chunks(len(x))])
-        return m.target, m.target_spec, predicted
+        return m.target, m.target_spec, in_chunks(lambda part, _: m.predict(part), x)
 
     def by_likelihood(m: HasLogProb) -> tuple[str, TensorSpec, Tensor]:
         def evidence(given: Conditions) -> Tensor:
-            shares = chunks(len(x), given)
-            return torch.cat([m.log_prob(x[i], cond=c, generator=generator) for i, c in shares])
+            found: Tensor = in_chunks(
+                lambda part, c: m.log_prob(part, cond=c, generator=generator), x, given
+            )
+            return found
 
         return by_bayes(evidence)
 
@@ -67,7 +69,7 @@ def classify(
         logits = []
         for index, weight in enumerate(weights):
             generator.set_state(state)  # the same draws for every class
-            classes = torch.full((len(x),), index, dtype=torch.long, device=x.device)
+            classes = torch.full((num_items(x),), index, dtype=torch.long, device=device(x))
             log_prior = math.log(weight) if weight > 0 else -math.inf
             logits.append(evidence({**(cond or {}), label: classes}) + log_prior)
         return label, spec, torch.stack(logits, dim=1).softmax(1)

@@ -17,15 +17,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from morphogen.core.capability import CanDenoise, CanReconstruct
+from morphogen.core.capability import CanDenoise, CanReconstruct, refuses
 from morphogen.core.errors import RecipeError
 from morphogen.core.result import Result
 from morphogen.tasks._path import in_range, integrate
-from morphogen.tasks._routes import Conditions, choose, chunks, per_item, rows
+from morphogen.tasks._routes import Conditions, beside, choose, chunks, only, per_item
 
 CLEAN = 1e-3  # an item whose time is below this has no noise worth taking off
 
 
+@refuses(only("real values, which noise can be added to", lambda spec: spec.kind == "real"))
 def denoise(
     model: CanDenoise | CanReconstruct,
     x: Tensor,
@@ -65,7 +66,7 @@ def denoise(
     result = run()
     values["squared_change"] = per_item((result.to(x) - x).square())
     columns = 2 * math.ceil(math.sqrt(len(x) / 2))
-    return Result(rows(x, result), dict(values), name, columns)
+    return Result(beside(x, result), dict(values), name, columns)
 
 
 def noise_level(x: Tensor) -> Tensor:

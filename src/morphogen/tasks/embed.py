@@ -10,22 +10,23 @@ r"""Lay items out on a plane, near each other where the model finds them alike.
 from __future__ import annotations
 
 import importlib.util
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from morphogen.core.capability import CanEncode, HasFeatures
+from morphogen.core.encoded import num_items
 from morphogen.core.errors import RecipeError
 from morphogen.core.result import Result
-from morphogen.tasks._routes import Conditions, choose, chunks
+from morphogen.tasks._routes import Conditions, choose, in_chunks
 
 FEWEST_FOR_TSNE = 30
 
 
 def embed(
     model: HasFeatures | CanEncode,
-    x: Tensor,
+    x: Any,
     *,
     cond: Conditions | None = None,  # not used: items are placed by what they are
     generator: torch.Generator,
@@ -35,19 +36,21 @@ def embed(
     """Lay items out on a plane by the model's features or latents."""
 
     def by_features(m: HasFeatures) -> Tensor:
-        return torch.cat([m.features(x[part]) for part, _ in chunks(len(x))]).flatten(1)
+        features: Tensor = in_chunks(lambda part, _: m.features(part), x)
+        return features.flatten(1)
 
     def by_latents(m: CanEncode) -> Tensor:
-        z = torch.cat([m.encode(x[part]) for part, _ in chunks(len(x))]).flatten(1)
+        z: Tensor = in_chunks(lambda part, _: m.encode(part), x).flatten(1)
         if m.latent_spec.kind == "token":  # how often each code occurs
             return torch.nn.functional.one_hot(z, m.latent_spec.vocab_size or 1).sum(1)
         return z
 
-    if len(x) < 3:
-        raise RecipeError("a map needs at least three items", found=len(x), expected=">= 3")
+    num = num_items(x)
+    if num < 3:
+        raise RecipeError("a map needs at least three items", found=num, expected=">= 3")
     name, run = choose(model, {"features": by_features, "encode": by_latents}, route)
     features = run().double().cpu()
-    enough = len(x) >= FEWEST_FOR_TSNE and importlib.util.find_spec("sklearn") is not None
+    enough = num >= FEWEST_FOR_TSNE and importlib.util.find_spec("sklearn") is not None
     chosen = method if method != "auto" else "tsne" if enough else "pca"
     positions = principal(features, 2) if chosen == "pca" else _tsne(features, generator)
     across, up = positions.unbind(1)

@@ -11,23 +11,24 @@ for token latents a growing share of the positions is taken from b.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from morphogen.core.capability import CanDenoise, CanReconstruct
+from morphogen.core.encoded import num_items
 from morphogen.core.errors import RecipeError
 from morphogen.core.random import rand
 from morphogen.core.result import Result
 from morphogen.tasks._latents import mix, slerp
 from morphogen.tasks._path import from_noise, to_noise
-from morphogen.tasks._routes import Conditions, choose, chunks
+from morphogen.tasks._routes import Conditions, choose, chunks, in_chunks
 
 
 def interpolate(
     model: CanReconstruct | CanDenoise,
-    x: Tensor,
+    x: Any,
     *,
     cond: Conditions | None = None,  # conditions by name, each (N, ...), for the denoising route
     generator: torch.Generator,
@@ -36,20 +37,21 @@ def interpolate(
     route: Literal["reconstruct", "denoise"] | None = None,  # force a way; none takes the first
 ) -> Result:
     """Walk from each item to the next: one row per pair of neighbours."""
-    if len(x) < 2 or num < 2:
+    pairs = num_items(x) - 1
+    if pairs < 1 or num < 2:
         raise RecipeError(
             "a walk needs two ends",
-            found=f"{len(x)} item(s), num={num}",
+            found=f"{num_items(x)} item(s), num={num}",
             expected="at least two items, num >= 2",
         )
-    left = torch.arange(len(x) - 1).repeat_interleave(num)  # the pair that each output belongs to
-    weight = torch.linspace(0, 1, num).repeat(len(x) - 1)
+    left = torch.arange(pairs).repeat_interleave(num)  # the pair that each output belongs to
+    weight = torch.linspace(0, 1, num).repeat(pairs)
 
-    def by_latents(m: CanReconstruct) -> Tensor:
-        z = torch.cat([m.encode(x[part]) for part, _ in chunks(len(x))])
+    def by_latents(m: CanReconstruct) -> Any:
+        z = in_chunks(lambda part, _: m.encode(part), x)
         turn = rand(z.shape[1:], generator)
         between = mix(m, z[left], z[left + 1], weight, turn)
-        return torch.cat([m.decode(between[part]) for part, _ in chunks(len(between))])
+        return in_chunks(lambda part, _: m.decode(part), between)
 
     def by_noise(m: CanDenoise) -> Tensor:
         ends = [to_noise(m, x[part], share, num_steps) for part, share in chunks(len(x), cond)]

@@ -9,21 +9,24 @@ The first shows what passes the bottleneck; the second what the model restores o
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from morphogen.core.capability import CanDenoise, CanReconstruct
+from morphogen.core.encoded import num_items
 from morphogen.core.random import randn
 from morphogen.core.result import Result
+from morphogen.core.spec import Spec
+from morphogen.tasks._change import change_of_items, named
 from morphogen.tasks._path import integrate
-from morphogen.tasks._routes import Conditions, check_share, choose, chunks, per_item, rows
+from morphogen.tasks._routes import Conditions, beside, check_share, choose, in_chunks
 
 
 def reconstruct(
     model: CanReconstruct | CanDenoise,
-    x: Tensor,
+    x: Any,
     *,
     cond: Conditions | None = None,  # conditions by name, each (N, ...), for the denoising route
     generator: torch.Generator,
@@ -32,7 +35,9 @@ def reconstruct(
 ) -> Result:
     """Encode items and decode them; pairs of input and reconstruction."""
 
-    def by_autoencoder(m: CanReconstruct, part: Tensor, share: Conditions | None) -> Tensor:
+    spec: Spec = getattr(model, "spec")  # noqa: B009
+
+    def by_autoencoder(m: CanReconstruct, part: Any, share: Conditions | None) -> Any:
         return m.decode(m.encode(part))
 
     def by_denoising(m: CanDenoise, part: Tensor, share: Conditions | None) -> Tensor:
@@ -42,7 +47,7 @@ def reconstruct(
         return integrate(m, x_t, strength, cond=share, generator=generator)
 
     name, run = choose(model, {"reconstruct": by_autoencoder, "denoise": by_denoising}, route)
-    again = torch.cat([run(x[part], share) for part, share in chunks(len(x), cond)])
-    error = per_item((again.to(x) - x).square())
-    columns = 2 * math.ceil(math.sqrt(len(x) / 2))
-    return Result(rows(x, again), {"squared_error": error}, name, columns)
+    again = in_chunks(run, x, cond)
+    error = named("error", change_of_items(again, x, spec), spec)
+    columns = 2 * math.ceil(math.sqrt(num_items(x) / 2))
+    return Result(beside(x, again), error, name, columns)

@@ -17,14 +17,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from morphogen.core.capability import CanDenoise, CanReconstruct
+from morphogen.core.capability import CanDenoise, CanReconstruct, refuses
 from morphogen.core.errors import RecipeError
 from morphogen.core.random import randn
 from morphogen.core.result import Result
 from morphogen.tasks._path import in_range, integrate
-from morphogen.tasks._routes import Conditions, choose, chunks, per_item, rows
+from morphogen.tasks._routes import Conditions, beside, choose, chunks, is_grid, only, per_item
 
 
+@refuses(only("real values on a grid or in a sequence, which can be finer", is_grid))
 def super_resolve(
     model: CanDenoise | CanReconstruct,
     x: Tensor,
@@ -71,9 +72,9 @@ def super_resolve(
         fine = project(in_range(model, fine), y, factor)
     values = {"inconsistency": per_item((pool(fine, factor) - y).abs())}
     if is_coarse:
-        return Result(rows(unpool(y, factor), fine), values, name, 2)
+        return Result(beside(unpool(y, factor), fine), values, name, 2)
     values["squared_error"] = per_item((fine - x).square())
-    return Result(rows(unpool(y, factor), fine, x), values, name, 3)
+    return Result(beside(unpool(y, factor), fine, x), values, name, 3)
 
 
 def pool(x: Tensor, factor: int) -> Tensor:

@@ -8,7 +8,7 @@ reconstruct   decode a disturbed latent: sqrt(1 - s^2) z + s eps under a Gaussia
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,14 +16,23 @@ from torch import Tensor
 from morphogen.core.capability import CanDenoise, CanReconstruct
 from morphogen.core.random import randn
 from morphogen.core.result import Result
+from morphogen.tasks._change import change_of_items, named
 from morphogen.tasks._latents import disturb
 from morphogen.tasks._path import integrate
-from morphogen.tasks._routes import Conditions, check_share, choose, chunks, repeat
+from morphogen.tasks._routes import (
+    Conditions,
+    check_share,
+    choose,
+    copied,
+    in_chunks,
+    in_rows,
+    repeat,
+)
 
 
 def vary(
     model: CanDenoise | CanReconstruct,
-    x: Tensor,
+    x: Any,
     *,
     cond: Conditions | None = None,  # conditions by name, each (N, ...), for the denoising route
     generator: torch.Generator,
@@ -34,19 +43,17 @@ def vary(
 ) -> Result:
     """Make variations of each item: rows of the item and its variations."""
     check_share(strength, "strength")
-    copies = x.repeat_interleave(num, 0)
+    copies, spec = copied(x, num), getattr(model, "spec")  # noqa: B009
 
     def by_denoising(m: CanDenoise, part: Tensor, share: Conditions | None) -> Tensor:
         eps = randn(part.shape, generator).to(part)
         x_t = m.path.noised(part, eps, part.new_tensor([strength]))
         return integrate(m, x_t, strength, cond=share, generator=generator, num_steps=num_steps)
 
-    def by_latents(m: CanReconstruct, part: Tensor, share: Conditions | None) -> Tensor:
+    def by_latents(m: CanReconstruct, part: Any, share: Conditions | None) -> Any:
         return m.decode(disturb(m, m.encode(part), strength, generator))
 
     name, run = choose(model, {"denoise": by_denoising, "reconstruct": by_latents}, route)
-    shares = chunks(len(copies), repeat(cond, num))
-    varied = torch.cat([run(copies[part], share) for part, share in shares]).to(x)
-    change = (varied - copies).square().flatten(1).float().mean(1).view(len(x), num).mean(1)
-    grid = torch.cat([x[:, None], varied.view(len(x), num, *x.shape[1:])], dim=1).flatten(0, 1)
-    return Result(grid, {"squared_change": change.tolist()}, name, num + 1)
+    varied = in_chunks(run, copies, repeat(cond, num))
+    change = change_of_items(varied, copies, spec).view(-1, num).mean(1)
+    return Result(in_rows(x, varied, num), named("change", change, spec), name, num + 1)

@@ -60,6 +60,8 @@ def check_capabilities(model: Any, batch: Batch, where: str) -> None:
             _check_sample(model, batch, where)
         if has(model, "CanFill"):
             _check_fill(model, batch, where)
+        if has(model, "CanStream") and _is_sequence(model.spec):
+            _check_stream(model, batch, where)
         if has(model, "CanPredictNext") and has(model, "HasLogProb"):
             _check_chain_rule(model, batch, where)
 
@@ -168,6 +170,21 @@ def _check_fill(model: Any, batch: Batch, where: str) -> None:
     promise(torch.equal(kept, x), f"{where}: fill changes values that are known")
     promise(close(one, two), f"{where}: fill with one seed gives two results")
     promise(not close(one, other), f"{where}: fill gives the same items for two seeds")
+
+
+def _check_stream(model: Any, batch: Batch, where: str) -> None:
+    """A stream of nothing gives the items of `sample`; one of a prefix goes on after it."""
+    size, cond, spec = len(batch), _conditions(model, batch), model.spec
+    steps = list(model.stream(batch.x[:, :0], cond=cond, generator=generator(3)))
+    promise(all(step.shape == (size,) for step in steps), f"{where}: a stream gives (B,) at a time")
+    whole = torch.stack(steps, dim=1)
+    missing_steps = spec.shape[0] - whole.shape[1]
+    promise(not missing_steps or spec.end is not None, f"{where}: the stream stops too early")
+    padded = torch.nn.functional.pad(whole, (0, missing_steps), value=spec.end or 0)
+    drawn = model.sample(size, cond=cond, generator=generator(3))
+    promise(torch.equal(spec.canonical(padded), drawn), f"{where}: the stream is not the sample")
+    rest = list(model.stream(batch.x[:, :2], cond=cond, generator=generator(3)))
+    promise(len(rest) <= spec.shape[0] - 2, f"{where}: the stream repeats its prefix")
 
 
 def _check_chain_rule(model: Any, batch: Batch, where: str) -> None:

@@ -15,7 +15,7 @@ from morphogen.core.errors import MorphogenError
 from morphogen.core.random import generator
 from morphogen.core.result import Result
 from morphogen.core.schema import REQUIRED, options
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.testing._promises import (
     check_described,
     close,
@@ -33,6 +33,13 @@ def default_models() -> list[Any]:
     """Oracles over a grid, a vector and tokens, which have every capability between them."""
     grid = TensorSpec("real", (1, 4, 4))
     return [GaussianOracle.example(grid), GaussianOracle.example(), TwoGaussians(), TwoStateChain()]
+
+
+def refused_specs() -> list[Any]:
+    """Data that tasks made for pictures forget: tokens, columns, items that end, parts."""
+    parts = ProductSpec({"age": TensorSpec.vector(1), "job": TensorSpec.label(3)})
+    ended, columns = TensorSpec.tokens(6, 4, end=3), TensorSpec.columns((2, 3))
+    return [TensorSpec.tokens(6, 4), ended, columns, parts]
 
 
 def check_task(task: Callable[..., Any], models: Sequence[Any] | None = None, **given: Any) -> None:
@@ -59,16 +66,30 @@ def check_task(task: Callable[..., Any], models: Sequence[Any] | None = None, **
     promise(not lacking, f"{name} needs {', '.join(sorted(lacking))}: pass them to check_task")
     fitting = [m for m in models or default_models() if not capability.why_not(m, task)]
     promise(fitting, f"{name} applies to none of the models: pass `models=` with one that it does")
+    for spec in refused_specs():
+        _check_refusal(task, spec)
     ran = [_check_run(task, model, given) for model in fitting]
     promise(any(ran), f"{name} refuses all the models: pass `models=` or options that let it run")
+
+
+def _check_refusal(task: Callable[..., Any], spec: Spec) -> None:
+    """What it has against a spec is a sentence."""
+    against = getattr(task, "refuses", None)
+    reason = None if against is None else against(spec)
+    said = reason is None or (isinstance(reason, str) and reason)
+    promise(said, f"{task.__name__} refuses {spec} with {reason!r}, which is no reason")
 
 
 def _check_run(task: Callable[..., Any], model: Any, given: dict[str, Any]) -> bool:
     """Run the task twice. False where it refuses the model with an error meant for the user."""
     where = f"{task.__name__} on {type(model).__name__} of {model.spec}"
     arguments = dict(given)
-    if "x" in inspect.signature(task).parameters:
+    parameters = inspect.signature(task).parameters
+    if "x" in parameters:
         arguments["x"] = model.sample(NUM_INPUTS, generator=generator(4))
+    if "prefix" in parameters:
+        arguments["prefix"] = model.sample(NUM_INPUTS, generator=generator(4))
+        arguments["known"] = (torch.arange(model.spec.shape[0]) < 2).expand(NUM_INPUTS, -1)
     before = arguments["x"].clone() if "x" in arguments else None
     weights = {key: value.clone() for key, value in model.state_dict().items()}
     results: list[Any] = []

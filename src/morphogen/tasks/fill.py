@@ -18,59 +18,88 @@ import torch
 from torch import Tensor
 
 from morphogen.core.capability import CanDenoise, CanFill, CanReconstruct
-from morphogen.core.random import randn
+from morphogen.core.encoded import each, joined, num_items, rows, together
+from morphogen.core.random import rand, randn
 from morphogen.core.result import Result
+from morphogen.core.spec import ProductSpec, Spec
 from morphogen.tasks._path import in_range
 from morphogen.tasks._regions import check_known, known_region
-from morphogen.tasks._routes import Conditions, choose, chunks, per_item, repeat
+from morphogen.tasks._routes import Conditions, choose, chunks, copied, in_rows, repeat
 
 
-def inpaint(
+def fill(
     model: CanFill | CanDenoise | CanReconstruct,
-    x: Tensor,
+    x: Any,
     *,
     cond: Conditions | None = None,  # conditions by name, each (N, ...)
     generator: torch.Generator,
-    mask: str = "center",  # what is hidden: center, left, right, top, bottom or random:0.5
-    known: Tensor | None = None,  # a ready mask in place of `mask`: True where x is kept
+    mask: str = "center",  # hidden: center, left, right, top, bottom, random:0.5; parts by name
+    known: Any = None,  # a ready mask in place of `mask`: True where x is kept
     num: int = 3,  # fillings of each item
     num_steps: int = 50,  # steps of the routes denoise and reconstruct
     num_repeats: int = 4,  # denoise: how often each step is gone back and repeated
     route: Literal["fill", "denoise", "reconstruct"] | None = None,  # force a way
 ) -> Result:
     """Redraw a hidden part of each item: rows of the masked input and its fillings."""
-    space: tuple[int, ...] = getattr(model, "spec").space  # noqa: B009
+    spec: Spec = getattr(model, "spec")  # noqa: B009
     if known is None:
-        known = known_region(mask, x, space, generator)
+        known = known_region(mask, x, spec, generator)
     known = check_known(known, x)
-    x_all, known_all = x.repeat_interleave(num, 0), known.repeat_interleave(num, 0)
+    x_all, known_all = copied(x, num), copied(known, num)
 
-    def by_filling(m: CanFill, part: slice, share: Conditions | None) -> Tensor:
-        return m.fill(x_all[part], known_all[part], cond=share, generator=generator)
+    def by_filling(m: CanFill, part: slice, share: Conditions | None) -> Any:
+        fill: Any = m.fill
+        return fill(rows(x_all, part), rows(known_all, part), cond=share, generator=generator)
 
     def by_repainting(m: CanDenoise, part: slice, share: Conditions | None) -> Tensor:
         repaint = _RePaint(m, generator, num_steps, num_repeats)
         return repaint(x_all[part], known_all[part], share)
 
-    def by_gibbs(m: CanReconstruct, part: slice, share: Conditions | None) -> Tensor:
-        truth, keep = x_all[part], known_all[part]
-        # Started at noise with the item's own spread: where the rest leaves a choice, it decides.
-        spread = truth.flatten(1).std(1).view(-1, *(1,) * (truth.dim() - 1))
-        guess = torch.where(keep, truth, spread * randn(truth.shape, generator).to(truth))
+    def by_gibbs(m: CanReconstruct, part: slice, share: Conditions | None) -> Any:
+        truth, keep = rows(x_all, part), rows(known_all, part)
+        # Started at random: where the rest leaves a choice, the start decides.
+        guess = kept(keep, truth, at_random(truth, spec, generator))
         for _ in range(num_steps):
-            guess = torch.where(keep, truth, m.decode(m.encode(guess)).to(truth))
+            guess = kept(keep, truth, m.decode(m.encode(guess)))
         return guess
 
     routes: dict[str, Any] = {
         "fill": by_filling, "denoise": by_repainting, "reconstruct": by_gibbs
     }  # fmt: skip
     name, run = choose(model, routes, route)
-    shares = chunks(len(x_all), repeat(cond, num))
-    filled = torch.cat([run(part, share) for part, share in shares]).to(x)
-    masked = torch.where(known, x, torch.zeros_like(x))
-    grid = torch.cat([masked[:, None], filled.view(len(x), num, *x.shape[1:])], dim=1)
-    hidden_share = per_item((~known).float())
-    return Result(grid.flatten(0, 1), {"hidden": hidden_share}, name, num + 1)
+    shares = chunks(num_items(x_all), repeat(cond, num))
+    filled = joined([run(part, share) for part, share in shares])
+    masked = kept(known, x, each(torch.zeros_like, x))
+    return Result(in_rows(masked, filled, num), {"hidden": hidden_share(known)}, name, num + 1)
+
+
+def kept(known: Any, x: Any, other: Any) -> Any:
+    """x where it is known, else the other: (N, *) each, or by parts."""
+
+    def chosen(parts: list[Tensor]) -> Tensor:
+        keep, own, new = parts
+        return torch.where(keep, own, new.to(own))
+
+    return together(chosen, [known, x, other])
+
+
+def at_random(like: Any, spec: Spec, generator: torch.Generator) -> Any:
+    """Items that know nothing: noise with each item's own spread, tokens evenly drawn."""
+    if isinstance(spec, ProductSpec):
+        return {name: at_random(like[name], part, generator) for name, part in spec}
+    if spec.kind == "token":
+        drawn = rand(like.shape, generator).to(like.device)
+        sizes = torch.tensor(spec.sizes or spec.vocab_size or 1, device=like.device)
+        return (drawn * sizes).long()
+    spread = like.flatten(1).std(1, correction=int(like[0].numel() > 1))
+    return spread.view(-1, *(1,) * (like.dim() - 1)) * randn(like.shape, generator).to(like)
+
+
+def hidden_share(known: Any) -> list[float]:
+    """The share of each item that is hidden, its parts counted alike."""
+    parts = list(known.values()) if isinstance(known, dict) else [known]
+    shares = [(~part).float().reshape(len(part), -1).mean(1) for part in parts]
+    return [float(share) for share in torch.stack(shares).mean(0)]
 
 
 @dataclass
