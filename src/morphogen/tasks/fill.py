@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from morphogen.core.capability import CanDenoise, CanFill, CanReconstruct
-from morphogen.core.encoded import each, joined, num_items, rows, together
+from morphogen.core.encoded import Encoded, each, joined, num_items, rows, together
 from morphogen.core.random import rand, randn
 from morphogen.core.result import Result
 from morphogen.core.spec import ProductSpec, Spec
@@ -34,7 +34,7 @@ def fill(
     cond: Conditions | None = None,  # conditions by name, each (N, ...)
     generator: torch.Generator,
     mask: str = "center",  # hidden: center, left, right, top, bottom, random:0.5; parts by name
-    known: Any = None,  # a ready mask in place of `mask`: True where x is kept
+    known: Encoded | None = None,  # a ready mask in place of `mask`: True where x is kept
     num: int = 3,  # fillings of each item
     num_steps: int = 50,  # steps of the routes denoise and reconstruct
     num_repeats: int = 4,  # denoise: how often each step is gone back and repeated
