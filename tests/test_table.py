@@ -13,6 +13,7 @@ import torch
 from morphogen.core.codec import Item, Report
 from morphogen.core.errors import DataError
 from morphogen.core.spec import ProductSpec, TensorSpec
+from morphogen.data.dataset import load
 from morphogen.modalities.table import Table
 from morphogen.modalities.table.cells import parsed
 from morphogen.modalities.table.columns import OTHER, Category, Number
@@ -143,7 +144,21 @@ def test_what_no_training_row_has_is_an_error_or_told() -> None:
     with pytest.raises(DataError, match="missing, as in no training row"):
         codec.encode(Item({"age": None, "pet": "cat"}))
     assert back(codec, {"age": 99_999, "pet": "cat"}, "parts")["age"] == 59 * 59
-    assert codec.facts["moved_into_range"] == {"age": 1}
+    report = Report("")
+    for age in (-1, 0, 99_999):
+        codec.check_fits(Item({"age": age, "pet": "cat"}), report)
+    assert report.facts["moved_into_range"] == {"age": 2}
+
+
+def test_a_row_that_does_not_fit_is_a_problem(tmp_path: Path) -> None:
+    path = tmp_path / "pets.csv"
+    rows = [f"{i * i},{['cat', 'dog'][i % 2]},train" for i in range(60)]
+    rows += ["4,cat,test", "9,newt,test", "99999,dog,test"]
+    path.write_text("\n".join(["age,pet,split", *rows]) + "\n")
+    data = load(path)
+    assert len(data.test) == 2
+    assert ["newt" in problem.reason for problem in data.report.skipped] == [True]
+    assert data.report.facts["moved_into_range"] == {"age": 1}
 
 
 def test_rare_values_of_many_share_a_token() -> None:

@@ -12,6 +12,7 @@ import torch
 
 from morphogen.core.codec import Item, Report
 from morphogen.core.errors import DataError
+from morphogen.core.random import generator
 from morphogen.data.duplicates import find_duplicates
 from morphogen.modalities.text import END, Text
 from morphogen.modalities.text.encodings import decoded, to_bytes
@@ -224,3 +225,13 @@ def test_odd_texts_and_files_of_texts(tmp_path: Path) -> None:
         "one", "tw\ufffdo",
     ]  # fmt: skip
     assert codec.brief("a\n b  c " * 20, 10) == "a b c a b\u2026"
+
+
+def test_words_change_places() -> None:
+    text = prose(0, 12)
+    (words,) = Text().damages()
+    swapped = Text().damage(text, words, 4, generator(0))
+    assert sorted(swapped.split()) == sorted(text.split())
+    assert swapped != text
+    assert Text().damage(text, words, 0, generator(0)) == text
+    assert Text().damage("alone", words, 4, generator(0)) == "alone"

@@ -266,6 +266,11 @@ class Codec(ABC):
         spec: Spec = self.spec
         return spec.num_real(x)
 
+    def check_fits(self, item: Item, report: Report) -> None:
+        """Raise `DataError` when an item cannot be encoded as the codec was fitted (a category that
+        no training item has); count in the report's facts what encoding changes of it."""
+        return
+
     def odd(self, item: Item) -> tuple[str, str] | None:
         """What is odd about an item that can be read (a blank picture), and what to do; or None."""
         return None

@@ -199,8 +199,15 @@ def _filled(codec: Codec, room: Any, items: Iterator[Item], count: int, report: 
 
 
 def _encode_conditions(codec: Codec, item: Item, report: Report) -> dict[str, Encoded] | None:
-    """The item's conditions, or None with a problem when one is absent or unknown."""
+    """The item's conditions, or None with a problem when one is absent or unknown, or when the item
+    itself cannot be encoded."""
     encoded: dict[str, Encoded] = {}
+    try:
+        codec.check_fits(item, report)
+    except MorphogenError as error:
+        fix = error.hint or "correct it or leave it out"
+        report.problems.append(Problem(item.name, error.message, fix, fatal=True))
+        return None
     for name in codec.conditions:
         if name not in item.cond:
             reason, fix = f"it has no {name}, as most others do", f"give it a {name} or move it out"

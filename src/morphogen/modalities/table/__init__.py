@@ -25,7 +25,7 @@ from morphogen.core.encoded import num_items, unstacked
 from morphogen.core.errors import DataError
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.modalities.table import page
-from morphogen.modalities.table.cells import Cell, parsed_row
+from morphogen.modalities.table.cells import parsed_row
 from morphogen.modalities.table.columns import Column, Number, column_from_json, missing
 from morphogen.modalities.table.kinds import Seen, kind_of
 from morphogen.modalities.table.reading import list_texts, read_rows, recognise
@@ -133,7 +133,6 @@ class Table(Codec):
             raise DataError("the codec has seen no rows yet", hint="codec.fit(items)")
         rows = [parsed_row(item.value) for item in items]
         cells = {c.name: [row.get(c.name) for row in rows] for c in self.learned.values()}
-        self._note_outside(cells)
         if self.view == TOKENS:
             return torch.stack([c.tokens(cells[c.name]) for c in self.learned.values()], 1)
         x: dict[str, Tensor] = {}
@@ -155,12 +154,12 @@ class Table(Codec):
             if column.size or column.is_constant
         }
 
-    def _note_outside(self, cells: Mapping[str, Sequence[Cell]]) -> None:
-        """Count the numbers that lie beyond those of the training rows."""
+    def check_fits(self, item: Item, report: Report) -> None:
+        row = parsed_row(item.value)
         for column in self.learned.values():
-            if isinstance(column, Number) and (num := column.num_outside(cells[column.name])):
-                counts = self.facts.setdefault("moved_into_range", {})
-                counts[column.name] = counts.get(column.name, 0) + num
+            if column.moves(row.get(column.name)):
+                counts = report.facts.setdefault("moved_into_range", {})
+                counts[column.name] = counts.get(column.name, 0) + 1
 
     def num_units(self, x: Any) -> Tensor:
         """Columns that are learned."""

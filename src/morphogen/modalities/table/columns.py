@@ -64,6 +64,10 @@ class Column:
         """Cells (N,) -> their tokens, (N,)."""
         raise NotImplementedError
 
+    def moves(self, cell: Cell) -> bool:
+        """Whether encoding changes the cell. Raises `DataError` when it cannot be encoded."""
+        return False
+
     def of_token(self, token: int) -> Cell:
         """A token -> a cell, always the same."""
         raise NotImplementedError
@@ -101,6 +105,9 @@ class Category(Column):
 
     def tokens(self, cells: Sequence[Cell]) -> Tensor:
         return torch.tensor([self._token(cell) for cell in cells], dtype=torch.int64)
+
+    def moves(self, cell: Cell) -> bool:
+        return self._token(cell) < 0  # never: it raises where a token is wanting
 
     def _token(self, cell: Cell) -> int:
         if cell is None and self.has_missing:
@@ -181,10 +188,10 @@ class Number(Column):
             raise unknown(self.name, cell, [])
         return np.nan if found is None else float(found)
 
-    def num_outside(self, cells: Sequence[Cell]) -> int:
-        """How many cells no training row reaches as far as: they are moved to the nearest."""
-        numbers = self.numbers(cells)
-        return int(((numbers < self.low) | (numbers > self.high)).sum())
+    def moves(self, cell: Cell) -> bool:
+        """Whether no training row reaches so far: the number is moved to the nearest that does."""
+        number = self._number(cell)
+        return number < self.low or number > self.high
 
     @property
     def _middle(self) -> float:

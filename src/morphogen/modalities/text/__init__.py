@@ -13,6 +13,7 @@ Legend: L tokens of an item, B batch.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from torch import Tensor
 from morphogen.core.codec import Codec, Fingerprint, Item, Recognition, Report
 from morphogen.core.codec import Text as Listed
 from morphogen.core.errors import DataError
+from morphogen.core.random import randint
 from morphogen.core.spec import TensorSpec
 from morphogen.modalities.text import fingerprint as prints
 from morphogen.modalities.text import page
@@ -36,6 +38,7 @@ LONGEST = 512  # tokens of a whole document, where the user names no length
 WINDOW = 256  # tokens of a window, where the user names no length
 STEP = 8  # lengths of documents are rounded up to a multiple, so that networks can halve them
 MOST_CUT = 0.1  # documents are read whole when no more than this part of them is too long
+SPACE = re.compile(r"(\s+)")
 FEWEST_SIGNS = 2  # a text of fewer letters and signs is odd
 
 
@@ -149,6 +152,19 @@ class Text(Codec):
     def likeness(self, first: Tensor, second: Tensor, key: Tensor) -> Tensor:
         """The share of 5-grams that two texts have in common, estimated."""
         return prints.likeness(first, second, key)
+
+    def damages(self) -> Mapping[str, Sequence[float]]:
+        """Words that changed places: what a judge of single words does not notice."""
+        return {"with {:.0f} pairs of words swapped": (0, 1, 4)}
+
+    def damage(self, value: Any, words: str, strength: float, draw: torch.Generator) -> Any:
+        """The text after that."""
+        parts = SPACE.split(str(value))  # words at even places, what parts them between
+        count = (len(parts) + 1) // 2
+        for _ in range(int(strength) if count > 1 else 0):
+            i, j = (2 * int(k) for k in randint(count, (2,), draw))
+            parts[i], parts[j] = parts[j], parts[i]
+        return "".join(parts)
 
     # -- for people ------------------------------------------------------------------------------
 
