@@ -231,16 +231,21 @@ def test_every_file_is_counted_read_or_skipped(tmp_path):
     assert data.facts()["num_skipped"] == 4
 
 
-def test_items_without_a_class_or_with_an_unknown_one_are_listed(tmp_path):
+def test_items_without_a_class_are_kept_and_with_an_unknown_one_are_listed(tmp_path):
     folder(tmp_path / "train", 8, classes=("bag", "boot"))
     folder(tmp_path / "test", 2, start=20, classes=("bag", "hat"))
     folder(tmp_path / "train", 1, start=90)
     data = load(tmp_path)
     reasons = {p.name: p.reason for p in data.report.skipped}
-    assert set(reasons) == {"train/0090.png", "test/hat/0020.png", "test/hat/0021.png"}
-    assert "no label" in reasons["train/0090.png"]
+    assert set(reasons) == {"test/hat/0020.png", "test/hat/0021.png"}
     assert "no class 'hat'" in reasons["test/hat/0020.png"]
-    assert data.report.facts["split"] == "16 train, 2 test (the source's own)"
+    assert data.report.facts["split"] == "17 train, 2 test (the source's own)"
+    assert data.report.facts["label_absent"].startswith("1 of 17 training items have no label")
+    assert (data.train.cond["label"] == -1).sum() == 1
+    assert data.priors["label"] == pytest.approx([8 / 17, 8 / 17])
+    labelled = data.having(["label"])
+    assert len(labelled.train) == 16
+    assert labelled.priors["label"] == [0.5, 0.5]
 
 
 def test_a_class_with_one_item(tmp_path):

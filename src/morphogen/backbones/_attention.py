@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from morphogen.backbones._parts import linear
+from morphogen.core.conditioning import Context
 from morphogen.core.errors import RecipeError
 
 
@@ -50,6 +51,28 @@ class Attention(nn.Module):
         query, key, value = self.project(x, rotation)
         seen = None if mask is None else mask[:, None, None]  # (B, 1, 1, N)
         mixed = F.scaled_dot_product_attention(query, key, value, seen, is_causal=causal)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class CrossAttention(nn.Module):
+    """Every position looks at a context: a branch to be added, zero at the start."""
+
+    def __init__(self, dim: int, context_dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = linear(dim, dim)
+        self.key_value = linear(context_dim, 2 * dim)
+        self.out = linear(dim, dim, gain=0.0)
+        self.query_norm = nn.LayerNorm(dim // num_heads, bias=False)
+        self.key_norm = nn.LayerNorm(dim // num_heads, bias=False)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """(B, N, D), and what there is to see -> (B, N, D)."""
+        query = self.query(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        pair = self.key_value(context.sequence).unflatten(-1, (2, self.num_heads, -1))
+        key, value = pair.permute(2, 0, 3, 1, 4)  # (B, H, M, D / H)
+        query, key = self.query_norm(query), self.key_norm(key)
+        mixed = F.scaled_dot_product_attention(query, key, value, context.mask[:, None, None])
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 

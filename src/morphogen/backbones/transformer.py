@@ -24,7 +24,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from morphogen.backbones._attention import Attention, check_heads, mean_of_real, rotary_angles
+from morphogen.backbones._attention import (
+    Attention,
+    CrossAttention,
+    check_heads,
+    mean_of_real,
+    rotary_angles,
+)
 from morphogen.backbones._parts import (
     HEAD_GAIN,
     Modulation,
@@ -41,6 +47,7 @@ from morphogen.backbones._parts import (
     space_to_depth,
 )
 from morphogen.core.backbone import Backbone
+from morphogen.core.conditioning import Context
 from morphogen.core.spec import TensorSpec
 
 # Positions above which patches of 1, 2, then 4 and more are doubled: attention is quadratic.
@@ -53,12 +60,15 @@ WIDTH, MANY, WIDTH_OF_MANY = 192, 256, 96
 class Transformer(Backbone):
     """A pre-norm transformer: grid to grid (DiT), to vector, from vector, or a causal sequence."""
 
+    attends = True
+
     def __init__(
         self,
         in_spec: TensorSpec,
         out_spec: TensorSpec,
         cond_dim: int = 0,
         causal: bool = False,
+        context_dim: int = 0,
         *,
         model_dim: int | None = None,  # width of the residual stream; none chooses by length
         num_layers: int = 4,  # blocks, each of attention and a SwiGLU layer
@@ -67,6 +77,7 @@ class Transformer(Backbone):
         dropout_prob: float = 0.0,  # probability of dropping a branch's feature in training
     ) -> None:
         super().__init__(in_spec, out_spec, cond_dim, causal)
+        self.context_dim = context_dim
         self.from_vector, self.to_vector = is_vector(in_spec), is_vector(out_spec)
         self.in_factor, self.out_factor, self.grid = _plan(in_spec, out_spec, causal, patch_size)
         num_positions = math.prod(self.grid)
@@ -91,7 +102,8 @@ class Transformer(Backbone):
         self.register_buffer("sin", angles.sin(), persistent=False)
 
         self.blocks = nn.ModuleList(
-            Block(model_dim, num_heads, cond_dim, dropout_prob) for _ in range(num_layers)
+            Block(model_dim, num_heads, cond_dim, dropout_prob, context_dim)
+            for _ in range(num_layers)
         )
         self.modulation = Modulation(cond_dim, model_dim)
         self.head: nn.Module
@@ -118,9 +130,11 @@ class Transformer(Backbone):
             return f"the spaces {in_spec.space} and {out_spec.space} do not share patches"
         return None
 
-    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, cond: Tensor | None = None, context: Context | None = None
+    ) -> Tensor:
         """(B, *in), (B, cond_dim) -> (B, *out). A causal network also takes shorter sequences."""
-        h, context = self._tokens(x, cond)  # (B, N, D)
+        h, cond = self._tokens(x, cond)  # (B, N, D)
         mask = None if self.from_vector else self.in_spec.mask(x)
         rotation = self.cos[: h.shape[1]], self.sin[: h.shape[1]]
         # Gradient penalties differentiate twice with respect to the input of a critic, which only
@@ -128,8 +142,8 @@ class Transformer(Backbone):
         penalised = self.to_vector and x.requires_grad and torch.is_grad_enabled()
         with sdpa_kernel(SDPBackend.MATH) if penalised else contextlib.nullcontext():
             for block in self.blocks:
-                h = block(h, context, rotation, self.causal, mask)
-        h = self._normalised(h, context)
+                h = block(h, cond, rotation, self.causal, mask=mask, context=context)
+        h = self._normalised(h, cond)
         if self.to_vector:
             return self.head(mean_of_real(h, mask))
         grid = (h.shape[1],) if len(self.grid) == 1 else self.grid
@@ -138,7 +152,11 @@ class Transformer(Backbone):
 
     @torch.no_grad()
     def step(
-        self, token: Tensor, cond: Tensor | None = None, state: Any = None
+        self,
+        token: Tensor,
+        cond: Tensor | None = None,
+        state: Any = None,
+        context: Context | None = None,
     ) -> tuple[Tensor, Any]:
         """token (B,), or (B, C) real, at the next position -> output (B, C) there, new state.
 
@@ -153,7 +171,8 @@ class Transformer(Backbone):
         rotation = self.cos[i : i + 1], self.sin[i : i + 1]
         for n, block in enumerate(self.blocks):
             assert isinstance(block, Block)
-            h = block.step(h, cond, rotation, state.of_block(n, h, block, len(self.position)), i)
+            cache = state.of_block(n, h, block, len(self.position))
+            h = block.step(h, cond, rotation, cache, i, context=context)
         h = self._normalised(h, cond)
         return self.head(h[:, 0]), Cache(i + 1, state.blocks)
 
@@ -161,23 +180,26 @@ class Transformer(Backbone):
         """(B, *in) -> (B, N, D), and what modulates the blocks."""
         if self.from_vector:
             vector = self.stem(x)  # (B, D)
-            context = vector if cond is None else torch.cat([cond, vector], dim=1)
-            return vector[:, None] + self.position, context
+            both = vector if cond is None else torch.cat([cond, vector], dim=1)
+            return vector[:, None] + self.position, both
         if self.in_spec.kind == "token":
             h = self.stem(x.flatten(1))
         else:
             h = self.stem(space_to_depth(x, self.in_factor).flatten(2).transpose(1, 2))
         return h + self.position[: h.shape[1]], cond
 
-    def _normalised(self, h: Tensor, context: Tensor | None) -> Tensor:
-        scale, shift = self.modulation(context)
+    def _normalised(self, h: Tensor, cond: Tensor | None) -> Tensor:
+        scale, shift = self.modulation(cond)
         return modulate(normalise(h, -1), scale, shift)
 
 
 class Block(nn.Module):
-    """Attention and a SwiGLU layer, each modulated, gated and added."""
+    """Attention and a SwiGLU layer, each modulated, gated and added; between them, where there is
+    a context, attention to it."""
 
-    def __init__(self, dim: int, num_heads: int, cond_dim: int, dropout_prob: float) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, cond_dim: int, dropout_prob: float, context_dim: int = 0
+    ) -> None:
         super().__init__()
         hidden = -(-dim * 8 // 24) * 8  # 8/3 D in eights: as many weights as a plain layer of 4 D
         self.attention = Attention(dim, num_heads)
@@ -185,31 +207,36 @@ class Block(nn.Module):
         self.outer = linear(hidden, dim)
         self.modulation = Modulation(cond_dim, dim, num=6)
         self.dropout = nn.Dropout(dropout_prob)
+        self.cross = CrossAttention(dim, context_dim, num_heads) if context_dim else None
 
     def forward(
         self,
         h: Tensor,
-        context: Tensor | None,
+        cond: Tensor | None,
         rotation: tuple[Tensor, Tensor],
         causal: bool,
+        *,
         mask: Tensor | None = None,
+        context: Context | None = None,
     ) -> Tensor:
         """(B, N, D) -> (B, N, D)."""
-        scale, shift, gate, *rest = self.modulation(context)
+        scale, shift, gate, *rest = self.modulation(cond)
         mixed = self.attention(modulate(normalise(h, -1), scale, shift), rotation, causal, mask)
         h = torch.addcmul(h, gate[:, None], self.dropout(mixed))
-        return self._feed_forward(h, *rest)
+        return self._feed_forward(self._look(h, context), *rest)
 
     def step(
         self,
         h: Tensor,
-        context: Tensor | None,
+        cond: Tensor | None,
         rotation: tuple[Tensor, Tensor],
         cache: tuple[Tensor, Tensor],
         i: int,
+        *,
+        context: Context | None = None,
     ) -> Tensor:
         """(B, 1, D) at position i -> (B, 1, D), with the keys and values of those before."""
-        scale, shift, gate, *rest = self.modulation(context)
+        scale, shift, gate, *rest = self.modulation(cond)
         query, key, value = self.attention.project(
             modulate(normalise(h, -1), scale, shift), rotation
         )
@@ -217,7 +244,13 @@ class Block(nn.Module):
         keys[:, :, i : i + 1], values[:, :, i : i + 1] = key, value
         mixed = F.scaled_dot_product_attention(query, keys[:, :, : i + 1], values[:, :, : i + 1])
         h = torch.addcmul(h, gate[:, None], self.attention.out(mixed.transpose(1, 2).flatten(2)))
-        return self._feed_forward(h, *rest)
+        return self._feed_forward(self._look(h, context), *rest)
+
+    def _look(self, h: Tensor, context: Context | None) -> Tensor:
+        if self.cross is None:
+            return h
+        assert context is not None, "this network was built to attend to a context: pass it"
+        return h + self.dropout(self.cross(normalise(h, -1), context))
 
     def _feed_forward(self, h: Tensor, scale: Tensor, shift: Tensor, gate: Tensor) -> Tensor:
         value, switch = self.inner(modulate(normalise(h, -1), scale, shift)).chunk(2, dim=-1)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from morphogen.backbones._attention import Attention, check_heads
+from morphogen.backbones._attention import Attention, CrossAttention, check_heads
 from morphogen.backbones._parts import (
     ConvBlock,
     Downsample,
@@ -36,6 +36,7 @@ from morphogen.backbones._parts import (
     refuses_output,
 )
 from morphogen.core.backbone import Backbone
+from morphogen.core.conditioning import Context
 from morphogen.core.spec import TensorSpec
 
 # Positions above which the stem stacks blocks of 1 (400 = 20x20), then of 2 and more (48x48).
@@ -45,12 +46,15 @@ MOST_POSITIONS = (400, 2304)
 class UNet(Backbone):
     """A U-Net: grid to grid of the same space, for denoising."""
 
+    attends = True
+
     def __init__(
         self,
         in_spec: TensorSpec,
         out_spec: TensorSpec,
         cond_dim: int = 0,
         causal: bool = False,
+        context_dim: int = 0,
         *,
         model_dim: int = 32,  # width at the finest resolution
         widening: int = 3,  # how much wider each halving makes it, up to 6 times in all
@@ -62,6 +66,7 @@ class UNet(Backbone):
         dropout_prob: float = 0.0,  # probability of dropping a hidden feature in training
     ) -> None:
         super().__init__(in_spec, out_spec, cond_dim, causal)
+        self.context_dim = context_dim
         axes = len(in_spec.space)
         factor = patch_factor(in_spec.space, patch_size, MOST_POSITIONS)
         spaces = pyramid(coarser(in_spec.space, factor), num_levels)
@@ -78,10 +83,16 @@ class UNet(Backbone):
             self.down.append(Downsample(width, wider, halving(space)))
             self.up.append(Upsample(wider, width, halving(space), space))
             self.merge.append(conv(axes, 2 * width, width, 1))
-            self.after.append(nn.ModuleList(blocks(width, num_blocks)))
+            after: list[nn.Module] = [*blocks(width, num_blocks)]
+            # The context is looked at where positions are few: at the two coarsest resolutions.
+            if context_dim and space == spaces[-2]:
+                after.append(ContextMixing(width, context_dim))
+            self.after.append(nn.ModuleList(after))
         self.mid = nn.ModuleList()
         for i, block in enumerate(blocks(widths[-1], num_mid_blocks), start=1):
             self.mid.append(block)
+            if context_dim:
+                self.mid.append(ContextMixing(widths[-1], context_dim))
             if attention_every and i % attention_every == 0:
                 self.mid.append(GlobalMixing(widths[-1]))
         self.head = Upsample(
@@ -99,25 +110,29 @@ class UNet(Backbone):
             return f"skip connections need one space: {in_spec.space} is not {out_spec.space}"
         return refuses_output(out_spec) or refuses_axes(in_spec)
 
-    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, cond: Tensor | None = None, context: Context | None = None
+    ) -> Tensor:
         """(B, *in), (B, cond_dim) -> (B, *out)."""
         h = self.stem(x)  # (B, D, *space)
         skips = []
         for before, down in zip(self.before, self.down, strict=True):
-            h = through(before, h, cond)
+            h = through(before, h, cond, context)
             skips.append(h)
             h = down(h)
-        h = through(self.mid, h, cond)
+        h = through(self.mid, h, cond, context)
         for i in reversed(range(len(skips))):
             h = self.merge[i](torch.cat([skips[i], self.up[i](h)], dim=1))
-            h = through(self.after[i], h, cond)
+            h = through(self.after[i], h, cond, context)
         return self.head(normalise(h))
 
 
-def through(blocks: nn.Module, h: Tensor, cond: Tensor | None) -> Tensor:
+def through(
+    blocks: nn.Module, h: Tensor, cond: Tensor | None, context: Context | None = None
+) -> Tensor:
     """Apply blocks in order."""
     for block in blocks.children():
-        h = block(h, cond)
+        h = block(h, context) if isinstance(block, ContextMixing) else block(h, cond)
     return h
 
 
@@ -133,4 +148,19 @@ class GlobalMixing(nn.Module):
         """(B, D, *space) -> (B, D, *space)."""
         h = x.flatten(2).transpose(1, 2)  # (B, N, D)
         h = self.attention(normalise(h, -1))
+        return x + h.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class ContextMixing(nn.Module):
+    """x + attention(norm(x), context); starts as the identity."""
+
+    def __init__(self, dim: int, context_dim: int) -> None:
+        super().__init__()
+        self.attention = CrossAttention(dim, context_dim, check_heads(dim, None))
+
+    def forward(self, x: Tensor, context: Context | None) -> Tensor:
+        """(B, D, *space) -> (B, D, *space)."""
+        assert context is not None, "this network was built to attend to a context: pass it"
+        h = x.flatten(2).transpose(1, 2)  # (B, N, D)
+        h = self.attention(normalise(h, -1), context)
         return x + h.transpose(1, 2).unflatten(2, x.shape[2:])

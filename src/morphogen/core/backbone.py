@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from morphogen.core.conditioning import Context
 from morphogen.core.errors import RefusedPair
 from morphogen.core.spec import ProductSpec, Spec
 
@@ -23,10 +24,16 @@ class Backbone(nn.Module):
     block (time, class, text already embedded), None when cond_dim is 0; out (B, *out_spec.shape),
     real. A causal network's output at position i depends on inputs at positions <= i only.
 
-    Subclasses take `(in_spec, out_spec, cond_dim, causal, *, hyperparameters...)`.
+    A network that `attends` also looks at a sequence (a caption, a picture) by cross-attention: it
+    is then built with a `context_dim`, and called as `forward(x, cond, context)`.
+
+    Subclasses take `(in_spec, out_spec, cond_dim, causal, *, hyperparameters...)`, those that
+    attend `(in_spec, out_spec, cond_dim, causal, context_dim, *, hyperparameters...)`.
     """
 
     takes_parts: ClassVar[bool] = False  # items of a ProductSpec, as inputs and as outputs
+    attends: ClassVar[bool] = False  # looks at a context, position by position
+    context_dim: int = 0  # how wide that is; 0: the network was built without
 
     def __init__(
         self, in_spec: Any, out_spec: Any, cond_dim: int = 0, causal: bool = False
@@ -52,6 +59,11 @@ class Backbone(nn.Module):
         """(B, *in), (B, cond_dim) -> (B, *out)."""
         raise NotImplementedError
 
+    def run(self, x: Any, cond: Tensor | None = None, context: Context | None = None) -> Any:
+        """`forward`, with the context for a network that attends to one. Others have what the
+        vector `cond` says of it."""
+        return self(x, cond, context) if self.context_dim else self(x, cond)
+
 
 class CanStep(Protocol):
     """A causal backbone that generates one position at a time, keeping what it has seen."""
@@ -73,7 +85,12 @@ class BuildBackbone:
         self.backbone, self.hyperparameters = backbone, hyperparameters
 
     def __call__(
-        self, in_spec: Spec, out_spec: Spec, cond_dim: int = 0, causal: bool = False
+        self,
+        in_spec: Spec,
+        out_spec: Spec,
+        cond_dim: int = 0,
+        causal: bool = False,
+        context_dim: int = 0,
     ) -> Backbone:
         """A network in_spec -> out_spec. Raises `RefusedPair` where this kind cannot."""
         reason = self.backbone.refusal(in_spec, out_spec, causal)
@@ -83,6 +100,12 @@ class BuildBackbone:
                 found=f"{in_spec} -> {out_spec}{', causal' if causal else ''}",
                 hint="morphogen list backbones",
             )
+        if context_dim and self.backbone.attends:
+            build: Any = self.backbone  # one more argument than the others take
+            built: Backbone = build(
+                in_spec, out_spec, cond_dim, causal, context_dim, **self.hyperparameters
+            )
+            return built
         return self.backbone(in_spec, out_spec, cond_dim, causal, **self.hyperparameters)
 
 

@@ -28,6 +28,7 @@ from morphogen.core import discover
 from morphogen.core.capability import why_not
 from morphogen.core.codec import Codec, Item
 from morphogen.core.codec_storage import codec_tensors
+from morphogen.core.conditioning import absent, check_conditions
 from morphogen.core.config import (
     CODEC,
     FORMAT,
@@ -47,8 +48,10 @@ from morphogen.core.random import generator as new_generator
 from morphogen.core.recipe import Recipe
 from morphogen.core.result import Result
 from morphogen.core.schema import check_options
+from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import read_tensors, sha256, write_tensors, write_text
 
+LEAST_SHARE = 1e-4  # of items without a class, to be drawn without one
 SAMPLE_BATCH = 250  # items generated at once: a batch that fits small machines and fills large ones
 
 
@@ -60,7 +63,8 @@ class Bundle:
     codec: Codec
     recipe: Recipe
     data: dict[str, Any] = field(default_factory=dict)  # digest, counts, source
-    priors: dict[str, list[float]] = field(default_factory=dict)  # label -> class frequencies
+    # label -> class frequencies; number -> quantiles of it, encoded
+    priors: dict[str, list[float]] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
     run: dict[str, Any] = field(default_factory=dict)  # how it was trained: steps, environments
@@ -192,11 +196,16 @@ class Bundle:
         return result
 
     def _name_classes(self, result: Result) -> None:
-        """Put class names in place of class indices."""
+        """Put class names in place of class indices, and numbers in their own unit."""
         for name, values in result.values.items():
-            known = self.codec.class_names(name) if name in self.codec.conditions else []
-            if known and isinstance(values, list) and all(isinstance(v, int) for v in values):
-                result.values[name] = [known[value] for value in values]
+            reader = self.codec.condition_codecs.get(name)
+            if reader is None or not isinstance(values, list):
+                continue
+            known = self.codec.class_names(name)
+            if known and all(isinstance(value, int) for value in values):
+                result.values[name] = [known[each] if each >= 0 else None for each in values]
+            elif not known and reader.spec.kind == "real" and reader.spec.layout == "vector":
+                result.values[name] = [reader.decode(torch.tensor(value)) for value in values]
 
     def tasks(self) -> dict[str, str | None]:
         """Every task: None when it applies to this model, else the reason why it does not."""
@@ -230,19 +239,58 @@ class Bundle:
     def conditions(
         self, num: int, given: Mapping[str, Any], draw: torch.Generator, *, drawn: bool
     ) -> dict[str, Tensor]:
-        """Encode the conditions given by name, and draw the labels that were not (if `drawn`)."""
-        cond: dict[str, Tensor] = {}
-        for name, value in given.items():
-            if isinstance(value, Tensor):
-                cond[name] = value
-                continue
-            values = value if isinstance(value, (list, tuple)) else [value] * num
-            cond[name] = torch.stack([self.codec.encode_condition(name, each) for each in values])
-        for name, frequencies in self.priors.items():
-            if drawn and name not in cond and name in self.family.conditions:
-                weights = torch.tensor(frequencies)
-                cond[name] = torch.multinomial(weights, num, replacement=True, generator=draw)
+        """Encode the conditions given by name, one value for all or a list of `num`, and draw those
+        that were not (if `drawn`) as the training items have them."""
+        known = self.family.conditions
+        check_conditions(given, known)
+        cond = {name: self._condition(name, value, num) for name, value in given.items()}
+        for name, prior in self.priors.items():
+            if drawn and prior and name not in cond and name in known:
+                cond[name] = _drawn(prior, known[name], num, draw)
         return cond
+
+    def _condition(self, name: str, value: Any, num: int) -> Tensor:
+        """A condition as given -> (num, *shape). What is one value, and what a list of them, only
+        the condition's codec knows."""
+        spec = self.family.conditions[name]
+        reader = self.codec.condition_codecs.get(name)
+        if isinstance(value, Tensor):
+            rows = value if value.dim() > len(spec.shape) else value[None]
+            spec.check(rows, f"condition {name!r}")
+        elif reader is None or reader.is_one(value):
+            rows = self._encode_condition(name, value)[None]
+        else:
+            rows = torch.stack([self._encode_condition(name, each) for each in value])
+        if len(rows) not in {1, num}:
+            raise RecipeError(
+                f"there are not as many values of {name!r} as items",
+                found=f"{len(rows)} values for {num} items",
+                expected=f"one value for all, or {num}",
+            )
+        return rows if len(rows) == num else rows.expand(num, *spec.shape).clone()
+
+    def _encode_condition(self, name: str, value: Any) -> Tensor:
+        if value is None:
+            return absent(self.family.conditions[name])
+        if isinstance(value, str) and name in self.codec.condition_codecs:
+            value = self.codec.condition_codecs[name].parse(value)
+        return self.codec.encode_condition(name, value)
+
+
+def _drawn(prior: list[float], spec: TensorSpec, num: int, draw: torch.Generator) -> Tensor:
+    """Classes as often as in `prior`, whose sum falls short by the part that has none; numbers
+    between its quantiles."""
+    weights = torch.tensor(prior)
+    if spec.kind == "token":
+        left = 1 - float(weights.double().sum())
+        if left > LEAST_SHARE:  # of items without a class
+            weights = torch.cat([weights, weights.new_tensor([left])])
+        label = torch.multinomial(weights, num, replacement=True, generator=draw)
+        return torch.where(label < len(prior), label, -1)
+    place = torch.rand(num, generator=draw) * (len(prior) - 1)
+    below = place.long().clamp(max=max(len(prior) - 2, 0))
+    above = (below + 1).clamp(max=len(prior) - 1)
+    return torch.lerp(weights[below], weights[above], place - below)[:, None]
 
 
 def _read_unchanged(file: Path, expected: str) -> dict[str, Tensor]:

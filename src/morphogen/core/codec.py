@@ -198,6 +198,27 @@ class Codec(ABC):
         """What each encoded condition looks like; empty when the data has none."""
         return {name: codec.spec for name, codec in self.condition_codecs.items()}
 
+    @classmethod
+    def recognises_cells(cls, values: Sequence[Any]) -> Recognition | None:
+        """How sure this codec is that it reads `values`, raw cells of a column of conditions; the
+        surest codec is taken. None, by default: it does not."""
+        return None
+
+    def is_one(self, value: Any) -> bool:
+        """Whether `value` is one raw item. A list is several, unless a codec knows better."""
+        return not isinstance(value, (list, tuple))
+
+    def parse(self, text: str) -> Any:
+        """The raw value that a text stands for, as given to `--cond`: by default, the text."""
+        return text
+
+    def spread(self, x: Any) -> str:
+        """What encoded items are like, in a few words: their lengths, their range."""
+        if not self.spec.is_ragged:
+            return str(self.spec)
+        units = self.num_units(x)
+        return f"{int(units.min()):,} to {int(units.max()):,} {self.unit}s"
+
     def encode_condition(self, name: str, value: Any) -> Tensor:
         """One raw condition -> tensor of `conditions[name]`."""
         known = self.condition_codecs

@@ -1,28 +1,51 @@
-"""Named conditions to one vector: every family takes them in the same way.
+r"""Named conditions to a vector and a sequence: every family takes them in the same way.
 
-A condition is described by a `TensorSpec`: a class label is one token, an embedding a real vector,
-a caption a token sequence. Each is embedded, absent ones are replaced by a learned "none", and the
-sum conditions the backbone. Dropping conditions at random in training is what makes guidance
-possible (Ho & Salimans 2022, classifier-free guidance).
+A condition is described by the `TensorSpec` of the codec that reads it. One without positions (a
+class, a number, an embedding) is embedded as a vector. One with positions (a caption, a picture) is
+read in order: tokens or patches with what is known of their place, through two layers of
+self-attention, whose outputs are a sequence to attend to and whose mean is a vector. So
 
-Legend: B batch, D embedding dimension.
+    vector    sum over names of v_name(value)                       (B, D), modulates every block
+    context   [none, h_1 .. h_N] of every name that has positions   (B, N, D) and its mask
+
+where `none`, learned, takes the place of a vector that is absent, and is all that is left to see of
+an absent sequence. Dropping conditions at random in training is what makes guidance possible (Ho &
+Salimans 2022, classifier-free guidance).
+
+An absent condition is left out of `cond` where no item has it, else -1 for tokens and NaN for
+numbers, see `present`.
+
+Legend: B batch, D embedding dimension, N positions.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from morphogen.core.errors import RefusedPair, did_you_mean
 from morphogen.core.random import rand
 from morphogen.core.spec import TensorSpec
 
+MOST_POSITIONS = 64  # of a condition: longer ones are read in patches
+NUM_LAYERS = 2  # of self-attention over them
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a network may attend to: a sequence, and which of its positions there are."""
+
+    sequence: Tensor  # (B, N, D)
+    mask: Tensor  # (B, N) bool, at least one of each item
+
 
 class Conditioner(nn.Module):
-    """Embeds named conditions: sum over names of embed_name(value), or none_name where absent."""
+    """Embeds named conditions: a sum of vectors, and a sequence of those that have positions."""
 
     def __init__(self, conditions: Mapping[str, TensorSpec], dim: int) -> None:
         super().__init__()
@@ -32,7 +55,9 @@ class Conditioner(nn.Module):
         self.embed = nn.ModuleDict()
         self.none = nn.ParameterDict()
         for name, spec in self.conditions.items():
-            if spec.kind == "token":
+            if has_positions(spec):
+                self.embed[name] = Reader(spec, dim)
+            elif spec.kind == "token":
                 self.embed[name] = nn.Embedding(spec.vocab_size or 1, dim)
             else:
                 self.embed[name] = nn.Linear(spec.num_values, dim)
@@ -46,24 +71,156 @@ class Conditioner(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """cond, each (B, ...) -> (B, D). Drops each item's conditions with `drop_prob`."""
+        return self.both(cond, batch_size, drop_prob, generator)[0]
+
+    def both(
+        self,
+        cond: Mapping[str, Tensor] | None,
+        batch_size: int,
+        drop_prob: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Context | None]:
+        """cond, each (B, ...) -> the vector (B, D), and the context where a condition has
+        positions. An item's conditions are dropped together, with `drop_prob`."""
         check_conditions(cond, self.conditions)
         total = self.zero.expand(batch_size, -1)
         keep = None
         if drop_prob > 0 and generator is not None and self.conditions:
             keep = (rand((batch_size, 1), generator) >= drop_prob).to(total.device)
+        parts: list[Context] = []
         for name, spec in self.conditions.items():
             none = self.none[name].expand(batch_size, -1)
-            if cond is None or name not in cond:
+            value = None if cond is None else cond.get(name)
+            if value is None:
                 total = total + none
+                if has_positions(spec):
+                    parts.append(sink(none))
                 continue
-            value = cond[name]
-            if spec.kind == "token":
-                embedded = self.embed[name](value)  # (B, D) for a label, (B, L, D) for a sequence
-                embedded = embedded.mean(1) if embedded.dim() == 3 else embedded
+            there = present(value, spec)
+            seen = there if keep is None else there & keep[:, 0]
+            value = value.masked_fill(~wide(there, value), 0)
+            if has_positions(spec):
+                sequence, mask, embedded = self.embed[name](value)
+                parts += [sink(none), Context(sequence, mask & seen[:, None])]
             else:
-                embedded = self.embed[name](value.flatten(1))
-            total = total + (embedded if keep is None else torch.where(keep, embedded, none))
-        return total
+                embedded = self.embed[name](value if spec.kind == "token" else value.flatten(1))
+            total = total + torch.where(seen[:, None], embedded, none)
+        if not parts:
+            return total, None
+        return total, Context(
+            torch.cat([part.sequence for part in parts], dim=1),
+            torch.cat([part.mask for part in parts], dim=1),
+        )
+
+
+class Reader(nn.Module):
+    """A sequence or grid in order: tokens, or patches, with their places, then self-attention."""
+
+    def __init__(self, spec: TensorSpec, dim: int) -> None:
+        super().__init__()
+        self.spec = spec
+        space = spec.space
+        self.patch = patch_of(space)
+        self.grid = tuple(-(-size // p) for size, p in zip(space, self.patch, strict=True))
+        width = spec.channels
+        self.token: nn.Embedding | None = None
+        if spec.kind == "token":
+            width = dim if math.prod(self.patch) == 1 else -(-dim // 2)
+            self.token = nn.Embedding(spec.vocab_size or 1, width)
+        self.stem = nn.Linear(width * math.prod(self.patch), dim)
+        self.place = nn.Parameter(torch.randn(math.prod(self.grid), dim) * 0.5)
+        self.layers = nn.ModuleList(ReaderLayer(dim) for _ in range(NUM_LAYERS))
+        self.pooled = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, *shape) -> the sequence (B, N, D), its mask (B, N), and the vector (B, D)."""
+        real = self.spec.mask(x)
+        if self.token is not None:
+            x = self.token(x).movedim(-1, 1)
+        if real is not None:
+            x = x * real[:, None]  # what follows the end is nothing, whatever stands there
+        h = self.stem(patches(x, self.patch)) + self.place  # (B, N, D)
+        mask = torch.ones(h.shape[:2], dtype=torch.bool, device=h.device)
+        if real is not None:
+            mask = patches(real[:, None].to(h), self.patch).amax(-1) > 0
+        for layer in self.layers:
+            h = layer(h, mask)
+        h = F.layer_norm(h, h.shape[-1:])
+        mean = (h * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return h, mask, self.pooled(mean)
+
+
+class ReaderLayer(nn.Module):
+    """Self-attention over what is real, and two linear layers: pre-normalised, added."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.num_heads = next(n for n in range(max(dim // 32, 1), 0, -1) if dim % n == 0)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, dim))
+
+    def forward(self, h: Tensor, mask: Tensor) -> Tensor:
+        """(B, N, D), (B, N) -> (B, N, D)."""
+        qkv = self.qkv(F.layer_norm(h, h.shape[-1:])).unflatten(-1, (3, self.num_heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, N, D / heads)
+        mixed = F.scaled_dot_product_attention(query, key, value, mask[:, None, None])
+        h = h + self.out(mixed.transpose(1, 2).flatten(2))
+        return h + self.mlp(F.layer_norm(h, h.shape[-1:]))
+
+
+def has_positions(spec: TensorSpec) -> bool:
+    """Whether a condition is a sequence or a grid, to be read in order and attended to."""
+    return bool(spec.space) and spec.layout != "vector"
+
+
+def context_dim(conditions: Mapping[str, TensorSpec], dim: int) -> int:
+    """How wide the context of such conditions is: `dim`, or 0 where none has positions."""
+    return dim if any(map(has_positions, conditions.values())) else 0
+
+
+def present(value: Tensor, spec: TensorSpec) -> Tensor:
+    """Which items (B, *shape) have the condition, (B,) bool: -1 and NaN stand for none."""
+    rows = value.reshape(len(value), -1)
+    return (rows >= 0).all(1) if spec.kind == "token" else ~rows.isnan().any(1)
+
+
+def absent(spec: TensorSpec) -> Tensor:
+    """The value (*shape) that stands for no condition."""
+    if spec.kind == "token":
+        return torch.full(spec.shape, -1)
+    return torch.full(spec.shape, math.nan)
+
+
+def sink(none: Tensor) -> Context:
+    """The learned "none" (B, D) as the one position that can always be attended to."""
+    return Context(none[:, None], none.new_ones(len(none), 1, dtype=torch.bool))
+
+
+def wide(per_item: Tensor, x: Tensor) -> Tensor:
+    """(B,) -> broadcastable against x (B, ...)."""
+    return per_item.reshape(-1, *(1,) * (x.dim() - 1))
+
+
+def patch_of(space: tuple[int, ...]) -> tuple[int, ...]:
+    """The patch that leaves at most `MOST_POSITIONS` of a space: the longest axes are halved."""
+    patch = [1] * len(space)
+    while math.prod(-(-size // p) for size, p in zip(space, patch, strict=True)) > MOST_POSITIONS:
+        sizes = [size / p for size, p in zip(space, patch, strict=True)]
+        patch[sizes.index(max(sizes))] *= 2
+    return tuple(patch)
+
+
+def patches(x: Tensor, patch: tuple[int, ...]) -> Tensor:
+    """(B, C, *space) -> (B, N, C prod(patch)), padded with zeros at the end."""
+    space = x.shape[2:]
+    missing = [-size % p for size, p in zip(space, patch, strict=True)]
+    x = F.pad(x, [n for size in reversed(missing) for n in (0, size)])
+    split = [n for size, p in zip(x.shape[2:], patch, strict=True) for n in (size // p, p)]
+    x = x.reshape(*x.shape[:2], *split)
+    axes = range(len(space))
+    order = [2 + 2 * a for a in axes] + [1] + [3 + 2 * a for a in axes]
+    return x.permute(0, *order).flatten(1 + len(space)).flatten(1, len(space))
 
 
 class TimeEmbedding(nn.Module):

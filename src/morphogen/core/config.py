@@ -84,7 +84,7 @@ CONFIG = DESCRIPTION | {
     "format": FORMAT,
     "version": COUNT,
     "data": DATA,
-    "priors": {str: [Number(low=0, high=1)]},
+    "priors": {str: [Number(low=-1, high=1)]},
     "run?": RUN,
     "files": {MODEL: SHA256, f"{CODEC}?": SHA256, f"{SCHEDULE}?": SHA256},
 }
@@ -182,13 +182,16 @@ def read_metrics(path: Path) -> dict[str, Any]:
 
 
 def check_priors(priors: Mapping[str, list[float]], conditions: Mapping[str, Spec]) -> None:
-    """Raise `BundleError` unless there is one frequency for every value of a label."""
-    for name, frequencies in priors.items():
+    """Raise `BundleError` unless there is one frequency for every value of a label; of a number
+    there are quantiles."""
+    for name, prior in priors.items():
         spec: Any = conditions.get(name)
-        if spec is not None and (len(frequencies) != spec.vocab_size or not sum(frequencies)):
+        if spec is None or (spec.kind == "real" and spec.num_values == 1):
+            continue
+        if len(prior) != spec.vocab_size or sum(prior) <= 0 or min(prior) < 0:
             raise BundleError(
                 f"the frequencies of {name} are not those of its values",
-                found=f"{len(frequencies)}, in all {sum(frequencies):g}",
+                found=f"{len(prior)}, in all {sum(prior):g}",
                 expected=f"{spec.vocab_size}, in all 1",
             )
 

@@ -88,6 +88,11 @@ class Family(nn.Module):
             self.usual_values: Tensor
             self.register_buffer("usual_values", torch.tensor(float(spec.num_values)))
 
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Conditions that every item must have: those without are left out of training."""
+        return ()
+
     @classmethod
     def refusal(cls, spec: Spec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
         """None when the family can learn data of `spec`; else why not, and what to use instead."""

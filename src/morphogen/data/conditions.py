@@ -1,34 +1,203 @@
-"""What is said of the items: which of it is learned, and by which codec it is read."""
+"""What is said of the items: which of it is learned, and by which codec it is read.
+
+A condition is an item of another codec: a class is read by `category`, a number by `value`, a
+caption by `text`, a picture by `image`. Unless a user names others, the labels are learned, where
+there are two or more on at least half of the items. A name is looked for among what the source says
+of an item (its label, its caption), then among its tags (the other columns of a table). An item of
+which it is not said is kept, and learned as one of which nothing is known.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from morphogen.core.codec import Codec, Item, Report
+import torch
+from torch import Tensor
+
+from morphogen.core import discover
+from morphogen.core.codec import Codec, Item, Problem, Recognition, Report
+from morphogen.core.conditioning import absent, present
+from morphogen.core.errors import DataError, MorphogenError, did_you_mean
+from morphogen.core.spec import TensorSpec
 from morphogen.data.modality import build_codec
+from morphogen.data.store import Store
+
+LABEL = "label"
+EVERY, NOTHING = "all", "none"  # words in place of names
+MOST_LOOKED_AT = 2000  # values of a column that codecs are asked about
+QUANTILES = 20  # of a number that a bundle keeps, to draw from where none is given
 
 
 def noting(items: Iterable[Item], said: list[Mapping[str, Any]]) -> Iterator[Item]:
     """Pass items on, and put what is said of each into `said`."""
     for item in items:
-        said.append(item.cond)
+        said.append({**item.tags, **item.cond})
         yield item
 
 
-def fit_conditions(codec: Codec, said: Sequence[Mapping[str, Any]], report: Report) -> None:
+def is_said(value: Any) -> bool:
+    """Whether a cell says anything: not None, not empty, not NaN."""
+    if isinstance(value, str):
+        return bool(value.strip())
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+# -- choosing and fitting --------------------------------------------------------------------------
+
+
+def fit_conditions(
+    codec: Codec, said: Sequence[Mapping[str, Any]], report: Report, wanted: str | None = None
+) -> None:
     """Choose and fit the codecs of the conditions from what is `said` of the training items.
 
-    Labels are a condition where there are two or more, on at least half of the items.
+    `wanted` names them, with commas between; None is the labels, where there are any to learn.
+    Raises `DataError` for a name of which nothing is said.
     """
     codec.condition_codecs.clear()
-    labels = Counter(str(cond["label"]) for cond in said if "label" in cond)
+    if wanted is None:
+        _fit_labels(codec, said, report)
+        return
+    known = Counter(name for each in said for name, value in each.items() if is_said(value))
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    if names == [NOTHING]:
+        return
+    for name in list(known) if names == [EVERY] else names:
+        if name not in known:
+            raise DataError(
+                f"nothing called {name!r} is said of the items.{did_you_mean(name, known)}",
+                found=name,
+                expected=", ".join(sorted(known)) or "items with labels, captions or other columns",
+                where=report.source,
+                hint="--set modality.conditions=none",
+            )
+        values = [each[name] for each in said if is_said(each.get(name))]
+        codec.condition_codecs[name] = _reader_of(name, values, report)
+        _note_absent(name, len(values), len(said), report)
+
+
+def _fit_labels(codec: Codec, said: Sequence[Mapping[str, Any]], report: Report) -> None:
+    labels = Counter(str(each[LABEL]) for each in said if is_said(each.get(LABEL)))
     labelled = sum(labels.values())
     if len(labels) < 2 or labelled * 2 < len(said):
         if labels:
             reason = "one class only" if len(labels) == 1 else f"{labelled:,} have one"
             report.facts["labels_unused"] = f"labels are not a condition: {reason}"
         return
-    category = build_codec("category", {})
-    codec.condition_codecs["label"] = category.fit(Item(name) for name in labels)
+    codec.condition_codecs[LABEL] = build_codec("category", {}).fit(map(Item, labels))
+    _note_absent(LABEL, labelled, len(said), report)
+
+
+def _note_absent(name: str, num_said: int, num: int, report: Report) -> None:
+    if num_said < num:
+        report.facts[f"{name}_absent"] = (
+            f"{num - num_said:,} of {num:,} training items have no {name}, and are learned as such"
+        )
+
+
+def _reader_of(name: str, values: Sequence[Any], report: Report) -> Codec:
+    """The codec that is surest that it reads `values`, fitted to them; labels are categories."""
+    if name == LABEL:
+        return build_codec("category", {}).fit(map(Item, map(str, values)))
+    found: dict[str, Recognition] = {}
+    for modality in discover.names("modality"):
+        told = discover.find("modality", modality).recognises_cells(values[:MOST_LOOKED_AT])
+        if told is not None:
+            found[modality] = told
+    if not found:
+        raise DataError(
+            f"no codec reads what is said as {name!r}",
+            found=repr(values[0])[:60],
+            expected=f"values for one of: {', '.join(discover.names('modality'))}",
+            where=report.source,
+        )
+    chosen = max(found, key=lambda modality: found[modality].sure)
+    fitted = build_codec(chosen, {}).fit(map(Item, values))
+    if not isinstance(fitted.spec, TensorSpec):
+        raise DataError(
+            f"the condition {name!r} has several parts, which no model takes as a condition yet",
+            found=str(fitted.spec),
+            where=report.source,
+        )
+    report.facts[f"{name}_is"] = f"{chosen}: {found[chosen].why}"
+    return fitted
+
+
+# -- encoding --------------------------------------------------------------------------------------
+
+
+def encode_said(codec: Codec, item: Item, report: Report) -> dict[str, Tensor] | None:
+    """What is said of an item, encoded; None, with a problem, where it is not known from training,
+    such as a class that only held-out items have, or where the item itself cannot be encoded."""
+    encoded: dict[str, Tensor] = {}
+    try:
+        codec.check_fits(item, report)
+    except MorphogenError as error:
+        fix = error.hint or "correct it or leave it out"
+        report.problems.append(Problem(item.name, error.message, fix, fatal=True))
+        return None
+    for name, spec in codec.conditions.items():
+        value = item.cond.get(name, item.tags.get(name))
+        if not is_said(value):
+            encoded[name] = absent(spec)
+            continue
+        try:
+            encoded[name] = codec.encode_condition(name, value)
+        except MorphogenError as error:
+            reason = f"{error.message} (in the training split)"
+            fix = f"add training items with this {name}"
+            report.problems.append(Problem(item.name, reason, fix, fatal=True))
+            return None
+    return encoded
+
+
+def having(store: Store, names: Iterable[str], conditions: Mapping[str, TensorSpec]) -> Store:
+    """The items of a store of which all `names` are said."""
+    keep = torch.ones(len(store), dtype=torch.bool)
+    for name in names:
+        keep &= present(store.cond[name], conditions[name])
+    return store if keep.all() else store.take(keep.nonzero().flatten())
+
+
+# -- what there is of it ---------------------------------------------------------------------------
+
+
+def class_counts(values: Tensor, spec: TensorSpec) -> list[int]:
+    """How many items (N,) have each class."""
+    counts: list[int] = torch.bincount(values[values >= 0], minlength=spec.vocab_size or 1).tolist()
+    return counts
+
+
+def priors_of(codec: Codec, cond: Mapping[str, Tensor]) -> dict[str, list[float]]:
+    """What a bundle keeps of the conditions of the training items, to draw from: how often each
+    class comes, and quantiles of numbers. Of captions and pictures it keeps nothing: they are the
+    user's own."""
+    priors: dict[str, list[float]] = {}
+    for name, spec in codec.conditions.items():
+        values = cond[name]
+        if spec.kind == "token" and spec.shape == ():
+            total = max(len(values), 1)
+            priors[name] = [count / total for count in class_counts(values, spec)]
+        elif spec.kind == "real" and spec.shape == (1,):
+            known = values[present(values, spec)].flatten()
+            at = (torch.arange(QUANTILES) + 0.5) / QUANTILES
+            priors[name] = known.quantile(at).tolist() if len(known) else []
+    return priors
+
+
+def facts_of(codec: Codec, cond: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Each condition for people: its classes with their counts, else what its values are like."""
+    facts: dict[str, Any] = {}
+    for name, spec in codec.conditions.items():
+        if name not in cond:  # the data was asked for without it
+            continue
+        values = cond[name]
+        if names := codec.class_names(name):
+            facts[name] = dict(zip(names, class_counts(values, spec), strict=True))
+            continue
+        known = values[present(values, spec)]
+        spread = codec.condition_codecs[name].spread(known) if len(known) else "none"
+        facts[name] = f"{len(known):,} of {len(values):,} items: {spread}"
+    return facts

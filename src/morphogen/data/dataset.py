@@ -5,7 +5,7 @@ How the items come from the source into the stores is told in `encoding.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,8 @@ from morphogen.core.encoded import joined
 from morphogen.core.errors import DataError
 from morphogen.core.schema import check_options
 from morphogen.data.canaries import Canaries, plant
-from morphogen.data.encoding import Read, class_counts, encode, reader
+from morphogen.data.conditions import facts_of, having, priors_of
+from morphogen.data.encoding import Read, encode, reader
 from morphogen.data.listing import listing
 from morphogen.data.modality import build_codec, find_modality
 from morphogen.data.places import name_of
@@ -69,6 +70,7 @@ class Data:
         synthetic: Literal["hold_out", "include"] = "hold_out",
         view: str | None = None,
         suits: Suits | None = None,
+        conditions: str | None = None,
         **options: Any,
     ) -> Data:
         """What lies in memory: an array or tensor, such as pictures (N, H, W), (N, H, W, C) or
@@ -87,8 +89,9 @@ class Data:
         scan = Scan(group_by=group_by, synthetic=synthetic)
         used = codec or build_codec(modality or find_modality(parts), options)
         return _load(
-            used, read, Report("array"), scan, fitted=codec is not None, view=view, suits=suits
-        )
+            used, read, Report("array"), scan, fitted=codec is not None, view=view, suits=suits,
+            conditions=conditions,
+        )  # fmt: skip
 
     def about(self) -> dict[str, Any]:
         """What a bundle records of the data it was trained on, as JSON."""
@@ -151,6 +154,14 @@ class Data:
         data = _load(codec, self.read, Report(self.source), scan, fitted=True)
         return data if self.train.cond or not data.train.cond else data.unconditional()
 
+    def having(self, names: Iterable[str]) -> Data:
+        """The items of which all of `names` are said: what a model needs that cannot do without."""
+        named = [name for name in names if name in self.conditions]
+        train, test = (having(each, named, self.conditions) for each in (self.train, self.test))
+        if train is self.train and test is self.test:
+            return self
+        return replace(self, train=train, test=test, priors=priors_of(self.codec, train.cond))
+
     def unconditional(self) -> Data:
         """The same items with nothing said of them: no labels, no captions."""
         train, test = self.train.with_cond({}), self.test.with_cond({})
@@ -158,6 +169,7 @@ class Data:
 
     def facts(self) -> dict[str, Any]:
         """What there is to say about the data, as JSON."""
+        said = facts_of(self.codec, self.train.cond)
         return {
             "source": self.source,
             "modality": discover.name_of(type(self.codec)),
@@ -166,17 +178,8 @@ class Data:
             "num_train": len(self.train),
             "num_test": len(self.test),
             "num_skipped": len(self.report.skipped),
-            "classes": {
-                name: dict(
-                    zip(
-                        self.codec.class_names(name),
-                        class_counts(self.train, name, spec),
-                        strict=True,
-                    )
-                )
-                for name, spec in self.conditions.items()
-                if self.codec.class_names(name)
-            },
+            "classes": {name: fact for name, fact in said.items() if isinstance(fact, dict)},
+            "said": {name: fact for name, fact in said.items() if not isinstance(fact, dict)},
             "digest": self.digest,
             **self.report.facts,
         }
@@ -192,6 +195,7 @@ def load(
     canaries: int = 0,  # made-up items planted once, as many 4, 16 and 64 times
     view: str | None = None,  # one of the codec's encodings; none: the first that fits the family
     suits: Suits | None = None,  # what the family has against a spec, see `data.views`
+    conditions: str | None = None,  # what is learned with the items: "label,caption", all, none
     **codec_options: Any,
 ) -> Data:
     """Read a folder, file, dataset name, array or tensor into encoded train and test splits.
@@ -203,24 +207,30 @@ def load(
     are held out, unless `synthetic` is "include". With `canaries`, so many items are made up and
     planted in the training split once, as many 4, 16 and 64 times (see `data.canaries`). Where a
     codec offers several encodings, that called `view` is used, else the first that `suits`.
+    `conditions` names what is said of the items and learned with them; none given, the labels.
     """
     given = {"group_by": group_by, "synthetic": synthetic, "canaries": canaries, "view": view}
+    given["conditions"] = conditions
     reading = check_options(load, given, "modality")  # settings come as text
-    num, view = reading.pop("canaries"), reading.pop("view")
+    num, view, chosen = (reading.pop(name) for name in ("canaries", "view", "conditions"))
     if codec is not None and codec.inner is not None:  # read with the codec inside, then encode
         return load(source, codec=codec.inner, canaries=num, **reading).through(codec)
     if num:
-        about = {"codec": codec, "view": view, "suits": suits, **reading, **codec_options}
+        about = {"codec": codec, "view": view, "suits": suits, "conditions": chosen}
+        about |= reading | codec_options
         planted = plant(load(source, modality, **about), num=num)
         return replace(planted, options=planted.options | {"canaries": num})
     if not isinstance(source, (str, Path)):
-        about = {"codec": codec, "view": view, "suits": suits, **reading, **codec_options}
+        about = {"codec": codec, "view": view, "suits": suits, "conditions": chosen}
+        about |= reading | codec_options
         return Data.from_tensors(source, modality=modality, **about)
     scan, report = Scan(**reading), Report(str(source))
     if codec is not None:
         find_modality(source)  # raises when there is nothing to read
         return _load(codec, reader(source), report, scan, fitted=True, view=view)
-    return load_into(source, modality, codec_options, report, scan, view=view, suits=suits)
+    return load_into(
+        source, modality, codec_options, report, scan, view=view, suits=suits, conditions=chosen
+    )
 
 
 def load_into(
@@ -232,10 +242,11 @@ def load_into(
     *,
     view: str | None = None,
     suits: Suits | None = None,
+    conditions: str | None = None,
 ) -> Data:
     """`load`, leaving in `report` and `scan` what was found even when it raises."""
     codec = build_codec(modality or find_modality(source, report), options)
-    return _load(codec, reader(source), report, scan, view=view, suits=suits)
+    return _load(codec, reader(source), report, scan, view=view, suits=suits, conditions=conditions)
 
 
 def _load(
@@ -247,13 +258,18 @@ def _load(
     fitted: bool = False,
     view: str | None = None,
     suits: Suits | None = None,
+    conditions: str | None = None,
 ) -> Data:
     """The data that the road ends in."""
-    found = encode(codec, read, report, scan, fitted=fitted, view=view, suits=suits)
+    found = encode(
+        codec, read, report, scan, fitted=fitted, view=view, suits=suits, conditions=conditions
+    )
     digest = digest_stores(found.codec.spec, {"train": found.train, "test": found.test})
     data = Data(found.codec, found.train, found.test, report, report.source, digest)
     data.files, data.priors, data.read = listing(scan, report.source), found.priors, read
     data.options = {name: getattr(scan, name) for name in READING}
+    if conditions is not None:
+        data.options["conditions"] = conditions
     return data if found.around is None else data.through(found.around)
 
 

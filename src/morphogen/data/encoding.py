@@ -14,16 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import morphogen
 from morphogen.core.codec import Codec, Item, Problem, Report
 from morphogen.core.codec_storage import codec_tensors, describe_codec
 from morphogen.core.encoded import Encoded, joined, stacked
-from morphogen.core.errors import DataError, MorphogenError
-from morphogen.core.spec import TensorSpec
+from morphogen.core.errors import DataError
 from morphogen.core.storage import cache_folder, lock
-from morphogen.data.conditions import fit_conditions, noting
+from morphogen.data.conditions import (
+    class_counts,
+    encode_said,
+    fit_conditions,
+    noting,
+    priors_of,
+)
 from morphogen.data.division import entities_of, follow_splits_file
 from morphogen.data.filling import InMemory, OnDisk, chunks, in_order
 from morphogen.data.mapped import check_room
@@ -89,9 +92,10 @@ def encode(
     fitted: bool = False,
     view: str | None = None,
     suits: Suits | None = None,
+    conditions: str | None = None,
 ) -> Encoding:
     """All of the road, for a codec that is `fitted` or is to be, in the `view` asked for or the
-    first that `suits`."""
+    first that `suits`, with the `conditions` named."""
     scan.generated = entries_for(codec, report.source)
     see(codec, read, report, scan)
     scan.assign(entities_of(scan, report.source))
@@ -106,7 +110,7 @@ def encode(
     if not fitted:
         said: list[Mapping[str, Any]] = []
         codec.fit(noting(told(items("train"), "measuring", scan.splits.count("train")), said))
-        fit_conditions(codec, said, report)
+        fit_conditions(codec, said, report, conditions)
     chosen = choose_view(codec, view, suits)
     codec = chosen.inner or chosen
     report.facts |= getattr(codec, "facts", {})
@@ -118,11 +122,10 @@ def encode(
     _note_split(scan, stores, report)
     around = None if chosen is codec else chosen
     found = Encoding(codec, stores["train"], stores["test"], around=around)
+    found.priors = priors_of(codec, found.train.cond)
     for name, spec in codec.conditions.items():
-        if spec.kind == "token" and spec.shape == ():
-            counts = class_counts(found.train, name, spec)
-            found.priors[name] = [count / max(sum(counts), 1) for count in counts]
-            _note_rare_classes(codec.class_names(name), counts, report)
+        if names := codec.class_names(name):
+            _note_rare_classes(names, class_counts(found.train.cond[name], spec), report)
     return found
 
 
@@ -172,7 +175,7 @@ def _filled(codec: Codec, room: Any, items: Iterator[Item], count: int, report: 
 
     def chosen() -> Iterator[list[Item]]:
         for chunk in chunks(told(items, "encoding", count)):
-            said = [(item, _encode_conditions(codec, item, report)) for item in chunk]
+            said = [(item, encode_said(codec, item, report)) for item in chunk]
             usable = [(item, known) for item, known in said if known is not None]
             for name in cond if usable else ():
                 cond[name].append(stacked([known[name] for _, known in usable]))
@@ -196,31 +199,6 @@ def _filled(codec: Codec, room: Any, items: Iterator[Item], count: int, report: 
     }
     store: Store = room.finish(known, names)
     return store
-
-
-def _encode_conditions(codec: Codec, item: Item, report: Report) -> dict[str, Encoded] | None:
-    """The item's conditions, or None with a problem when one is absent or unknown, or when the item
-    itself cannot be encoded."""
-    encoded: dict[str, Encoded] = {}
-    try:
-        codec.check_fits(item, report)
-    except MorphogenError as error:
-        fix = error.hint or "correct it or leave it out"
-        report.problems.append(Problem(item.name, error.message, fix, fatal=True))
-        return None
-    for name in codec.conditions:
-        if name not in item.cond:
-            reason, fix = f"it has no {name}, as most others do", f"give it a {name} or move it out"
-            report.problems.append(Problem(item.name, reason, fix, fatal=True))
-            return None
-        try:
-            encoded[name] = codec.encode_condition(name, item.cond[name])
-        except MorphogenError as error:
-            reason = f"{error.message} (in the training split)"
-            fix = f"add training items with this {name}"
-            report.problems.append(Problem(item.name, reason, fix, fatal=True))
-            return None
-    return encoded
 
 
 def _check_enough(usable: int, report: Report) -> None:
@@ -272,10 +250,3 @@ def _note_rare_classes(names: list[str], counts: list[int], report: Report) -> N
         return
     for name in rare:
         report.problems.append(Problem(name, "the class has one training item", fix))
-
-
-def class_counts(store: Store, name: str, spec: TensorSpec) -> list[int]:
-    """How many items of a split each class has."""
-    known = store.cond[name][store.cond[name] >= 0]  # -1: absent
-    counts: list[int] = torch.bincount(known, minlength=spec.vocab_size or 1).tolist()
-    return counts

@@ -13,8 +13,8 @@ import torch
 
 from morphogen.core.codec import Problem, Report
 from morphogen.core.errors import DataError
+from morphogen.data.conditions import LABEL, class_counts, facts_of
 from morphogen.data.dataset import Data, load_into
-from morphogen.data.encoding import class_counts
 from morphogen.data.modality import find_modality
 from morphogen.data.scan import Scan
 from morphogen.data.store import Store
@@ -89,8 +89,10 @@ def inspect_with(
     """`inspect`, leaving in `scan` what was seen."""
     report = Report(str(source))
     modality = modality or find_modality(source, report)
+    options = dict(codec_options)
+    conditions = options.pop("conditions", None)
     try:
-        data = load_into(source, modality, codec_options, report, scan)
+        data = load_into(source, modality, options, report, scan, conditions=conditions)
     except DataError as error:
         facts = {"modality": modality, "items": report.num_read, **report.facts}
         again = f"morphogen inspect {shlex.quote(str(source))}"
@@ -110,9 +112,8 @@ def _facts(data: Data, modality: str) -> dict[str, Any]:
         **report.facts,
         "becomes": str(data.spec),
     }
-    for name, spec in data.conditions.items():
-        counts = class_counts(data.train, name, spec)
-        facts["classes"] = dict(zip(data.codec.class_names(name), counts, strict=True))
+    for name, fact in facts_of(data.codec, data.train.cond).items():
+        facts["classes" if name == LABEL else name] = fact
     return {**facts, **{key: v for key, v in report.facts.items() if key not in facts}}
 
 
@@ -136,10 +137,9 @@ def _copies(scan: Scan) -> list[Problem]:
 def _class_problems(data: Data) -> list[Problem]:
     problems = []
     for name, spec in data.conditions.items():
-        names = data.codec.class_names(name)
-        counts = Counter(dict(zip(names, class_counts(data.train, name, spec), strict=True)))
-        if not counts:
+        if not (names := data.codec.class_names(name)):
             continue
+        counts = Counter(dict(zip(names, class_counts(data.train.cond[name], spec), strict=True)))
         (most, many), (least, few) = counts.most_common()[0], counts.most_common()[-1]
         if many >= UNBALANCED * few:
             reason = f"very unbalanced: {many:,} of {most!r}, {few:,} of {least!r}"

@@ -21,14 +21,15 @@ from morphogen.core.border import read_json
 from morphogen.core.errors import DataError, MorphogenError
 from morphogen.core.storage import cache_folder, write_text
 
-LOAD = ("group_by", "synthetic", "canaries")  # options of `load` that are not the codec's
+# Options of `load` that are not the codec's.
+LOAD = ("group_by", "synthetic", "canaries", "conditions")
 PLACE = {"source": str, "files?": {str: str}}
 HUB = "hf://"  # the one kind of address that leads everybody to the same data
 
 
 def load_options(about: Mapping[str, Any]) -> dict[str, Any]:
-    """How the data that a bundle was trained on is divided: options of `load`, and nothing else
-    that its file may ask for, such as a codec."""
+    """How the data that a bundle was trained on is divided, and what is learned with the items:
+    options of `load`, and nothing else that its file may ask for, such as a codec."""
     options = about.get("options", {})
     return {name: options[name] for name in LOAD if name in options}
 

@@ -44,6 +44,7 @@ from morphogen.data.dataset import Data, load
 from morphogen.data.places import load_options, place_of
 from morphogen.evaluation._intervals import LEVEL, mean_interval
 from morphogen.evaluation._judge import Samples
+from morphogen.evaluation.asked import held_out_conditions
 from morphogen.evaluation.copying import copying
 from morphogen.evaluation.exposure import exposure
 from morphogen.evaluation.features import FeatureExtractor, feature_extractor, parts
@@ -85,6 +86,7 @@ def evaluate(
             expected="at least two test items",
             hint="add items to the data, or a test folder",
         )
+    loaded = loaded.having(bundle.family.required)
     labels = labels_of(loaded, groups)
     if device is not None:
         bundle.family.to(device)
@@ -154,10 +156,13 @@ def _protocol(bundle: Bundle, data: Data, seed: int) -> dict[str, Any]:
 def _draw(
     record: dict[str, Any], bundle: Bundle, data: Data, num: int | None, seed: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Generated items, encoded as the data is, and the labels that they were asked for with."""
+    """Generated items, encoded as the data is, and the labels that they were asked for with. What
+    more is said of items than one label is asked for as held-out items have it, all of one item
+    together."""
     n = min(num or MOST_ITEMS, len(data.train))
     start = time.perf_counter()
-    result = bundle.sample(n, seed=seed)
+    asked_for = held_out_conditions(bundle, data, n, generator(mix_seed(seed, 5)))
+    result = bundle.sample(n, seed=seed, cond=asked_for)
     record["sampling_seconds_per_1000"] = round(1000 * (time.perf_counter() - start) / n, 3)
     asked = {}
     for label, values in result.values.items():

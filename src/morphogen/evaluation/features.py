@@ -89,7 +89,8 @@ def feature_extractor(
     now; and put into both."""
     label = _label(data)
     target = label or "cluster"
-    train, test = (data.train, data.test) if label else _clustered(data, seed)
+    used = data.having([label]) if label else data
+    train, test = (used.train, used.test) if label else _clustered(data, seed)
     num_classes = data.conditions[label].vocab_size if label else int(train.cond[target].max()) + 1
     recipe = resolve(_recipe(data, target), data.spec)
     num_steps = min(max(EPOCHS * len(train) // BATCH_SIZE, FEWEST_STEPS), MOST_STEPS)

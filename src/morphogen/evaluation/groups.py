@@ -109,15 +109,25 @@ def measure_groups(
     """What an evaluation's record says of the groups of each label, as JSON."""
     found: dict[str, Any] = {}
     for label in labels:
-        groups = Groups(
-            label, class_names(data, label), data.train.cond[label], data.test.cond[label]
-        )
+        groups = _groups(data, label)
         if len(groups.names) > MOST_GROUPS:
             many = f"{len(groups.names):,} groups are more than {MOST_GROUPS}: not measured"
             found[label] = {"measured": {}, "gaps": {}, "notes": [many], "findings": []}
             continue
         found[label] = _measure_label(groups, items, samples, seed)
     return found
+
+
+def _groups(data: Data, label: str) -> Groups:
+    """The groups of a label; items without one are a group of their own."""
+    names, splits = class_names(data, label), (data.train.cond[label], data.test.cond[label])
+    if any(bool((split < 0).any()) for split in splits):
+        splits = (
+            splits[0].where(splits[0] >= 0, len(names)),
+            splits[1].where(splits[1] >= 0, len(names)),
+        )
+        names = [*names, f"no {label}"]
+    return Groups(label, names, *splits)
 
 
 def _measure_label(

@@ -60,6 +60,11 @@ class Boltzmann(Family):
         start = torch.full((spec.num_values,), 0.0 if self.gaussian else 0.5)
         self.register_buffer("unit_mean", start)
 
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The joint of data and label is learned from items that have both."""
+        return () if self.label is None else (self.label,)
+
     @classmethod
     def refuses(cls, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
         """Tokens fit when they are two-valued."""
@@ -95,7 +100,14 @@ class Boltzmann(Family):
         check_conditions(cond, self.conditions)
         if not cond or self.label is None or self.label not in cond:
             raise RefusedPair(f"the joint of data and {self.label!r} needs both", found=None)
-        return F.one_hot(cond[self.label], self.num_labels).to(self.unit_mean)
+        label = cond[self.label]
+        if bool((label < 0).any()):
+            raise RefusedPair(
+                f"some items have no {self.label!r}, without which there are no label units to set",
+                found=f"{int((label < 0).sum())} of {len(label)} items",
+                expected="a label for each item",
+            )
+        return F.one_hot(label, self.num_labels).to(self.unit_mean)
 
     @property
     def shows_mean(self) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
-from morphogen.core.conditioning import Conditioner, TimeEmbedding
+from morphogen.core.conditioning import Conditioner, TimeEmbedding, context_dim
 from morphogen.core.errors import RecipeError, RefusedPair, did_you_mean
 from morphogen.core.family import Family
 from morphogen.core.gaussian_path import DenoiserSampling, wide
@@ -75,7 +75,12 @@ class Denoiser(Family, DenoiserSampling):
         wanted = baseline == "gaussian" or (baseline == "auto" and spec.num_values <= MOST_VALUES)
         self.baseline = GaussianBaseline(spec.num_values) if wanted else None
         seen = spec.with_channels(spec.channels * (2 if wanted else 1))
-        self.network = backbone(seen, spec.with_channels(spec.channels), cond_dim)
+        self.network = backbone(
+            seen,
+            spec.with_channels(spec.channels),
+            cond_dim,
+            context_dim=context_dim(conditions, cond_dim),
+        )
         self.time = TimeEmbedding(cond_dim)
         self.conditioner = Conditioner(conditions, cond_dim)
         self.drop_prob, self.sharpness = drop_prob, sharpness
@@ -187,9 +192,11 @@ class Denoiser(Family, DenoiserSampling):
         What the network adds to the linear answer counts `sharpness` times.
         """
         drop_prob = self.drop_prob if generator is not None else 0.0
-        context = self.time(t) + self.conditioner(cond, len(x_t), drop_prob, generator)
+        embedded, context = self.conditioner.both(cond, len(x_t), drop_prob, generator)
+        vector = self.time(t) + embedded
         if self.baseline is None:
-            return self.network(x_t, context)
+            return self.network.run(x_t, vector, context)
         a, b = self.target_weights(t)
         linear = self.baseline(x_t, self.path.alpha(t), self.path.sigma(t), a, b)
-        return linear + sharpness * self.network(torch.cat([x_t, linear], dim=1), context)
+        seen = torch.cat([x_t, linear], dim=1)
+        return linear + sharpness * self.network.run(seen, vector, context)

@@ -32,6 +32,7 @@ from morphogen.core.batch import Batch
 MOST_VALUES = 3072  # of an item: beyond, the basis (D, D) costs more than the network
 SCALE_SQUARED = 0.8, 1.25  # least and most by which one call changes the variance of the noise
 LEAST_VARIANCE = 0.01  # keeps c small where the data never varies
+MOST_FEATURES = 64  # of a condition, for it to be taken as so many numbers
 
 
 class GaussianBaseline(nn.Module):
@@ -94,14 +95,19 @@ class GaussianBaseline(nn.Module):
 def unexplained(x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
     """Variance of x (N, D) around what a linear map from the conditions says of it: (D,).
 
-    Classes count one by one. Sequences of tokens are left out: no linear map reads them.
+    Classes count one by one, and so does what is absent. Sequences of tokens are left out, for no
+    linear map reads them, and so are pictures, which would explain everything.
     """
     features = [torch.ones(len(x), 1).to(x)]
     for value in cond.values():
-        if value.is_floating_point():
-            features.append(value.flatten(1).to(x))
+        if value.is_floating_point() and value[0].numel() <= MOST_FEATURES:
+            features += [value.flatten(1).nan_to_num().to(x)]
+            features += [value.isnan().flatten(1).any(1, keepdim=True).to(x)] * bool(
+                value.isnan().any()
+            )
         elif value.dim() == 1:
-            features.append(functional.one_hot(value).to(x))
+            first = value.min().clamp(max=0)  # -1 where some have no class
+            features.append(functional.one_hot(value - first).to(x))
     known = torch.cat(features, dim=1)  # (N, F)
     # The pseudo-inverse: the constant is a sum of the classes, which least squares by QR refuses.
     rest = x - known @ (torch.linalg.pinv(known) @ x)

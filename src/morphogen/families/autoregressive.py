@@ -38,7 +38,7 @@ from torch import Tensor
 
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
-from morphogen.core.conditioning import Conditioner
+from morphogen.core.conditioning import Conditioner, Context, context_dim
 from morphogen.core.errors import RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.likelihood import NEVER, build_likelihood
@@ -50,6 +50,8 @@ LONGEST = 4096  # positions: attention over more does not fit small machines
 MOST_LEVELS = 256
 MOST_POSITIONS = 6_400  # per step, but for 8 items at least: more steps are worth more
 ORDERED_FROM = 32  # levels from which an ordered output is worth more than a free one
+
+Embedded = tuple[Tensor | None, Context | None]  # what modulates the network, what it attends to
 
 
 class Autoregressive(Family):
@@ -96,7 +98,13 @@ class Autoregressive(Family):
             inputs = TensorSpec.tokens(self.num_tokens, self.vocab_size + 1)  # the last is start
         cond_dim = cond_dim if conditions else 0
         self.conditioner = Conditioner(conditions, cond_dim)
-        self.network = backbone(inputs, self.likelihood.param_spec, cond_dim, causal=True)
+        self.network = backbone(
+            inputs,
+            self.likelihood.param_spec,
+            cond_dim,
+            causal=True,
+            context_dim=context_dim(conditions, cond_dim),
+        )
         self.drop_prob = drop_prob
 
     @classmethod
@@ -197,7 +205,7 @@ class Autoregressive(Family):
         if self.offsets is not None:
             prefix = prefix + self.offsets[:position]
         padded = F.pad(prefix, (0, self.num_tokens - position))
-        params = self.network(self._inputs(padded), self._context(cond, len(prefix)))
+        params = self.network.run(self._inputs(padded), *self._context(cond, len(prefix)))
         logits = self._logits(params[:, :, position], position)
         if self.spec.sizes is None or self.offsets is None:
             return logits
@@ -289,15 +297,16 @@ class Autoregressive(Family):
         tokens = tokens.clone() if end is None else torch.where(held, tokens, end)
         context = self._context(cond, len(tokens))
         step, state = getattr(self.network, "step", None), None
+        seen = {"context": context[1]} if self.network.context_dim else {}
         # Whether more is known of an item at this position or later: then it does not end here.
         goes_on = (held & (tokens != (-1 if end is None else end))).flip(1).cumsum(1).flip(1) > 0
         for i in range(self.num_tokens):
             if end is not None and bool(ended.all()):
                 return
             if step is not None:
-                params, state = step(self._input_at(tokens, i), context, state)  # (B, P)
+                params, state = step(self._input_at(tokens, i), context[0], state, **seen)  # (B, P)
             else:
-                params = self.network(self._inputs(tokens), context)[:, :, i]
+                params = self.network.run(self._inputs(tokens), *context)[:, :, i]
             logits = self._logits(params, i)
             if end is not None:
                 logits[:, end] = logits[:, end].masked_fill(goes_on[:, i], NEVER)
@@ -315,11 +324,12 @@ class Autoregressive(Family):
         cond: Mapping[str, Tensor] | None,
         num: int,
         generator: torch.Generator | None = None,
-    ) -> Tensor | None:
-        """Embedded conditions (B, D), None without any; dropped at random if given a generator."""
+    ) -> Embedded:
+        """Embedded conditions (B, D), None without any, and what of them the network attends to;
+        dropped at random if given a generator."""
         drop_prob = self.drop_prob if generator is not None else 0.0
-        embedded = self.conditioner(cond, num, drop_prob, generator)
-        return embedded if self.conditions else None
+        vector, context = self.conditioner.both(cond, num, drop_prob, generator)
+        return vector if self.conditions else None, context
 
     def _inputs(self, tokens: Tensor) -> Tensor:
         """What the network sees of tokens (B, L): start and all but the last (B, L), or at every
@@ -340,9 +350,9 @@ class Autoregressive(Family):
         values = self.spec.dequantise(tokens[:, places.masked_fill(beyond, 0)])
         return values.to(next(self.parameters())).masked_fill(beyond, 0.0)
 
-    def _log_probs(self, tokens: Tensor, context: Tensor | None) -> Tensor:
+    def _log_probs(self, tokens: Tensor, context: Embedded) -> Tensor:
         """log p(x_i | x_<i): (B, L) -> (B, L)."""
-        params = self.network(self._inputs(tokens), context)
+        params = self.network.run(self._inputs(tokens), *context)
         if self.head == "categorical":
             if self.never is not None:
                 params = params.masked_fill(self.never.T, NEVER)

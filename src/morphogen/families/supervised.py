@@ -71,6 +71,11 @@ class Supervised(Family):
         self.register_buffer("offset", torch.zeros(num_outputs))
         self.register_buffer("scale", torch.ones(num_outputs))
 
+    @property
+    def required(self) -> tuple[str, ...]:
+        """An item without the target teaches nothing."""
+        return (self.target,)
+
     @classmethod
     def refuses(cls, spec: Spec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
         if conditions:

@@ -7,6 +7,7 @@ class. Elsewhere an index from 0 may stand for a name.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from morphogen.core.codec import Codec, Item, Recognition, Report
 from morphogen.core.errors import DataError, did_you_mean
 from morphogen.core.spec import TensorSpec
 
+LONGEST = 60  # characters of a name, for a column to be taken for one of categories
+FEW, MOST_SHARE = 20, 0.1  # different names, at most: so many, or this part of the items
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
@@ -31,6 +34,19 @@ class Category(Codec):
     def recognises(cls, source: Any) -> Recognition | None:
         """Never: categories are what is said of items, or columns of a table."""
         return None
+
+    @classmethod
+    def recognises_cells(cls, values: Sequence[Any]) -> Recognition | None:
+        """Sure where a few short names come again and again."""
+        if not all(isinstance(value, (str, int)) for value in values):
+            return None
+        names = Counter(str(value) for value in values)
+        if len(names) < 2 or len(names) > max(MOST_SHARE * len(values), FEW):
+            return None
+        if max(map(len, names)) > LONGEST or len(names) == len(values):
+            return None
+        numbers = all(NUMBER.fullmatch(name) for name in names)
+        return Recognition(0.5 if numbers else 0.8, f"{len(names):,} names")
 
     def read(self, source: Path | str, report: Report) -> Iterator[Item]:
         """Nothing: see `recognises`."""

@@ -80,7 +80,7 @@ class Session:
         torch.manual_seed(options.seed)
         data = data.unconditional() if options.unconditional else data
         family = build_family(resolved, data.spec, data.conditions)
-        return cls(family, data, resolved, options, out)
+        return cls(family, data.having(family.required), resolved, options, out)
 
     @classmethod
     def resumed(
@@ -101,7 +101,7 @@ class Session:
         check_unchanged(data, about["data"], out)
         options = TrainOptions.resolve(recipe.train, {})
         data = data.unconditional() if options.unconditional else data
-        session = cls(family, data, recipe, options, out)
+        session = cls(family, data.having(family.required), recipe, options, out)
         with reading("the checkpoint", out):
             session.run.restore(snapshot)
         session.environments = about.get("run", {}).get("environments", [])

@@ -71,6 +71,19 @@ class Image(Codec):
     def recognises(cls, source: Any) -> Recognition | None:
         return recognise(source, WANTS)
 
+    @classmethod
+    def recognises_cells(cls, values: Sequence[Any]) -> Recognition | None:
+        """Pictures: Pillow's, or arrays of two or three axes."""
+        for value in values:
+            array = isinstance(value, np.ndarray) and value.ndim in {2, 3}
+            if not (array or isinstance(value, Pillow.Image)):
+                return None
+        return Recognition(0.9, f"{len(values):,} pictures") if values else None
+
+    def parse(self, text: str) -> Any:
+        """A picture by the name of its file."""
+        return self.read_inputs(text)[0].value
+
     def read(self, source: Any, report: Report) -> Iterator[Item]:
         found = records(source, WANTS, report)
         yield from _counted(pictures(found, report, self.size or LARGEST), report)
@@ -299,6 +312,6 @@ def _counted(items: Iterator[Item], report: Report) -> Iterator[Item]:
     report.facts |= {"modes": dict(modes), "depths": dict(depths)}
     if captions:
         report.facts["captions"] = (
-            f"{captions:,} pictures have captions; they are kept with the items but are no "
-            "condition of a model yet, since that needs a tokenizer"
+            f"{captions:,} pictures have captions, which are learned from with "
+            "--set modality.conditions=caption"
         )

@@ -69,6 +69,13 @@ class Text(Codec):
     def recognises(cls, source: Any) -> Recognition | None:
         return recognise(source)
 
+    @classmethod
+    def recognises_cells(cls, values: Sequence[Any]) -> Recognition | None:
+        """Texts of any kind; a few short ones that come again are rather categories."""
+        if not values or not all(isinstance(value, str) for value in values):
+            return None
+        return Recognition(0.7, f"texts such as {page.brief(values[0], 30)!r}")
+
     def read(self, source: Any, report: Report) -> Iterator[Item]:
         yield from read_texts(source, report, self.per)
 

@@ -1,0 +1,41 @@
+"""What a model is asked for in an evaluation: the conditions of held-out items, jointly.
+
+A caption and a price that belong to one item are given together, as independent draws would ask for
+what there is not. A bundle keeps no captions of anybody, so they come from the data at hand.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from morphogen.core.bundle import Bundle
+from morphogen.core.conditioning import absent, present
+from morphogen.data.dataset import Data
+
+
+def held_out_conditions(
+    bundle: Bundle, data: Data, num: int, draw: torch.Generator
+) -> dict[str, Tensor]:
+    """Conditions (num, ...) of held-out items drawn with replacement; none where the bundle itself
+    can draw all there is, one label."""
+    wanted = [name for name in bundle.family.conditions if name in data.test.cond]
+    if not wanted or (len(wanted) == 1 and wanted[0] in bundle.priors):
+        return {}
+    index = torch.randint(len(data.test), (num,), generator=draw)
+    return {name: encoded_for(bundle, data, name)[index] for name in wanted}
+
+
+def encoded_for(bundle: Bundle, data: Data, name: str) -> Tensor:
+    """A condition of all held-out items as the model has it: another reading of the data may number
+    classes anew, or cut captions elsewhere."""
+    values, own, spec = data.test.cond[name], data.conditions[name], bundle.family.conditions[name]
+    theirs, ours = (each.condition_codecs.get(name) for each in (data.codec, bundle.codec))
+    if theirs is ours or theirs is None or ours is None:
+        return values
+    there = present(values, own).tolist()
+    rows = [
+        bundle.codec.encode_condition(name, theirs.decode(row)) if is_there else absent(spec)
+        for row, is_there in zip(values, there, strict=True)
+    ]
+    return torch.stack(rows)
