@@ -21,8 +21,12 @@ class Plain:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
+    encoding = "utf-8"  # for who asks: any text can be written
+
     def write(self, text: str) -> int:
         """Write text, every character of it visible."""
+        if not isinstance(text, str):
+            raise TypeError(f"text is written here, not {type(text).__name__}")
         encoding = getattr(self.stream, "encoding", None) or "utf-8"
         shown = visible(text).encode(encoding, "backslashreplace").decode(encoding)
         self.stream.write(shown)

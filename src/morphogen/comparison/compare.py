@@ -25,6 +25,7 @@ from morphogen.comparison.leaderboard import Leaderboard, leaderboard
 from morphogen.comparison.page import write_comparison
 from morphogen.comparison.runs import WATTS_PER_CORE, Job, OnStanding, Runs, run_all
 from morphogen.core import discover
+from morphogen.core.border import read_json
 from morphogen.core.capability import CanSample, missing
 from morphogen.core.errors import DataError, MorphogenError, RecipeError
 from morphogen.core.recipe import Recipe
@@ -152,7 +153,7 @@ def _check_same(
     }
     file = out / "protocol.json"
     if file.exists():
-        before = json.loads(file.read_text())
+        before = read_json(file)
         for name, wanted in protocol.items():
             if before.get(name) != wanted:
                 raise RecipeError(

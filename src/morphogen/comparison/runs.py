@@ -30,7 +30,9 @@ from typing import Any
 import torch
 
 from morphogen.comparison.pace import Pace, Standing
+from morphogen.core.border import COUNT, REAL, read_json
 from morphogen.core.bundle import Bundle
+from morphogen.core.config import METRICS, read_log, read_metrics
 from morphogen.core.errors import MorphogenError, RecipeError, TrainingError
 from morphogen.core.storage import write_text
 from morphogen.evaluation.evaluate import evaluate
@@ -38,6 +40,7 @@ from morphogen.training.chain import has_begun, is_finished, stage_folders
 from morphogen.training.options import Budget
 from morphogen.training.run import train
 
+DONE = {"family": str, "steps": COUNT, "seconds": REAL, "evaluation": METRICS["evaluation?"]}
 WATTS_PER_CORE = 10.0  # of a busy core, with its share of memory and power supply
 TICK = 1.0  # seconds between two looks at what is running
 STDERR, ERROR = "stderr.txt", "error: "  # the file, and what its line with the reason starts with
@@ -109,13 +112,11 @@ def run_one(job: Job) -> dict[str, Any]:
 
 
 def _last_log(folder: Path) -> dict[str, Any]:
-    log: dict[str, Any] = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
-    return log
+    return read_log(folder / "log.jsonl")[-1]
 
 
 def _alarms(folder: Path) -> set[str]:
-    metrics = json.loads((folder / "metrics.json").read_text())
-    return {alarm["kind"] for alarm in metrics.get("alarms", [])}
+    return {alarm["kind"] for alarm in read_metrics(folder).get("alarms", [])}
 
 
 def _num_parameters(bundle: Bundle) -> int:
@@ -137,7 +138,7 @@ def run_all(jobs: Sequence[Job], *, workers: int, on: str, on_standing: OnStandi
     for job in jobs:
         file = Path(job.out, "run.json")
         if file.exists():
-            yield job, json.loads(file.read_text())
+            yield job, read_json(file, DONE)
         else:
             left.append(job)
     if not left:
@@ -190,7 +191,7 @@ def _in_a_process(job: Job, threads: int) -> dict[str, Any]:
             command, env=environment, stdout=subprocess.DEVNULL, stderr=said, check=False
         ).returncode
     if code == 0:
-        run: dict[str, Any] = json.loads((out / "run.json").read_text())
+        run: dict[str, Any] = read_json(out / "run.json", DONE)
         return run
     return {"error": why_ended(code, (out / STDERR).read_text())}
 

@@ -21,7 +21,17 @@ import torch
 from torch import Tensor, nn
 
 import morphogen
-from morphogen.core.border import COUNT, REAL, SHA256, SIZE, Number, check_shape, read_json, reading
+from morphogen.core.border import (
+    COUNT,
+    REAL,
+    SHA256,
+    SIZE,
+    Number,
+    check_shape,
+    read_json,
+    read_lines,
+    reading,
+)
 from morphogen.core.codec import Codec
 from morphogen.core.codec_storage import describe_codec, rebuild_codec
 from morphogen.core.errors import BundleError
@@ -93,6 +103,7 @@ METRICS = {
     "evaluation?": {"scores": {str: MEASURED}, "protocol": dict, "warnings?": [str]},
     "alarms?": [{"step": COUNT, "kind": str, "message": str}],
 }
+LOG = {"step": COUNT, "seconds": REAL}
 
 
 def describe(family: Family, codec: Codec, recipe: Recipe) -> dict[str, Any]:
@@ -179,6 +190,11 @@ def read_metrics(path: Path) -> dict[str, Any]:
     """metrics.json of a bundle; nothing where there is none."""
     file = path / "metrics.json"
     return read_json(file, METRICS) if file.exists() else {}
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """log.jsonl of a run, line by line, without lines that were cut short or damaged."""
+    return list(read_lines(path, LOG))
 
 
 def check_priors(priors: Mapping[str, list[float]], conditions: Mapping[str, Spec]) -> None:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from morphogen.core.errors import BundleError, MorphogenError
+from morphogen.core.visible import visible
 
 PARTIAL = ".partial"  # ends the name of what is not whole yet, or not any more
 
@@ -57,7 +58,17 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
 
 def write_text(path: Path, text: str) -> Path:
     """Write text atomically."""
-    return write_atomic(path, lambda temporary: temporary.write_text(text))
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        around = text[max(0, error.start - 40) : error.end + 20]
+        raise MorphogenError(
+            f"{path.name} cannot hold a name that is not UTF-8",
+            found=visible(around).strip(),
+            where=path,
+            hint="rename the file or folder that is called so",
+        ) from error
+    return write_atomic(path, lambda temporary: temporary.write_bytes(data))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Path:

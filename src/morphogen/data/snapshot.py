@@ -19,13 +19,13 @@ import os
 import shutil
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from morphogen.core.border import reading
 from morphogen.core.errors import DataError, did_you_mean, missing_path
 from morphogen.core.storage import write_atomic
 from morphogen.data.differences import Difference, compare
@@ -117,8 +117,15 @@ class Store:
                 else DataError("only folders have versions", found="a file", where=str(source))
             )
         began = time.time_ns()
-        for name in ("objects", "versions"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        try:
+            for name in ("objects", "versions"):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(
+                f"versions cannot be kept here: {error.strerror}",
+                where=str(self.folder),
+                hint=f"morphogen data snapshot {source} --store FOLDER, where you may write",
+            ) from error
         skipped: list[str] = []
         files, new = self._changed(source, skipped)
         stored = []
@@ -350,10 +357,8 @@ def _version_id(files: Mapping[str, FileState]) -> str:
 
 
 def _read(path: Path) -> Version:
-    try:
+    with reading("the version", path, DataError):
         facts = json.loads(gzip.decompress(path.read_bytes()))
         rows = facts.pop("files")
         files = {n: FileState(size, mtime, digest, inode) for n, size, mtime, digest, inode in rows}
         return Version(files=files, **facts)
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"a version is damaged: {error}", where=str(path)) from error

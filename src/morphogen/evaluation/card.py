@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from morphogen.core import discover
-from morphogen.core.border import COUNT, REAL, read_lines, reading
-from morphogen.core.config import read_config, read_metrics
+from morphogen.core.border import reading
+from morphogen.core.config import read_config, read_log, read_metrics
 from morphogen.core.spec import spec_from_json
 from morphogen.core.storage import write_text
 from morphogen.core.visible import as_code, in_markdown
@@ -102,7 +102,7 @@ def _training(config: Mapping[str, Any], path: Path) -> str:
         for option, value in sorted(config["recipe"][table].items())
     ]
     said = [_table(("option", "value"), rows)]
-    if logs := list(read_lines(path / "log.jsonl", {"step": COUNT, "seconds": REAL})):
+    if logs := read_log(path / "log.jsonl"):
         last = logs[-1]
         said.insert(0, f"{last['step']:,} steps in {last['seconds']:,.0f} seconds.")
     alarms = read_metrics(path).get("alarms", [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 import zlib
 from collections import Counter
@@ -26,7 +27,10 @@ from morphogen.sources._stacks import (
     records_of_stacks,
 )
 
-DAMAGED = (OSError, ValueError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError, SyntaxError)
+DAMAGED = (
+    OSError, ValueError, EOFError, RuntimeError, SyntaxError, TypeError, KeyError, MemoryError,
+    OverflowError, NotImplementedError, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
+)  # fmt: skip
 FEW = 32  # files of a folder whose headers are read to see what there is
 
 

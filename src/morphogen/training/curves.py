@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from morphogen.core.config import read_log
 from morphogen.core.storage import write_atomic
 
 MOST_PANELS = 12
 
 
-def read_log(path: Path) -> list[dict[str, float]]:
-    """The lines of a log that hold numbers."""
-    if not path.is_file():
-        return []
-    lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    return [line for line in lines if "event" not in line and len(line) > 2]
+def numbers(path: Path) -> list[dict[str, float]]:
+    """The lines of a log that hold numbers, and of these the numbers."""
+    lines = [line for line in read_log(path) if "event" not in line and len(line) > 2]
+    return [{k: v for k, v in line.items() if isinstance(v, (int, float))} for line in lines]
 
 
 def read_alarms(path: Path) -> list[int]:
     """The steps at which the watch raised an alarm."""
-    lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    return [line["step"] for line in lines if "alarm" in line]
+    return [line["step"] for line in read_log(path) if "alarm" in line]
 
 
 def draw_curves(log: Path, picture: Path) -> Path | None:
@@ -29,7 +26,7 @@ def draw_curves(log: Path, picture: Path) -> Path | None:
 
     None when the log holds fewer than two lines.
     """
-    lines = read_log(log)
+    lines = numbers(log)
     if len(lines) < 2:
         return None
     from matplotlib.backends.backend_agg import FigureCanvasAgg

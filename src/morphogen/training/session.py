@@ -24,7 +24,7 @@ from morphogen.core.border import reading
 from morphogen.core.bundle import Bundle
 from morphogen.core.capability import why_not
 from morphogen.core.codec_storage import codec_tensors
-from morphogen.core.config import describe, rebuild
+from morphogen.core.config import describe, read_log, rebuild
 from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family
 from morphogen.core.recipe import Recipe, build_family, resolve
@@ -256,10 +256,9 @@ class Session:
 
     def _replay(self) -> None:
         """Show the watch what was logged before the run was interrupted."""
-        path, schedule = self.out / "log.jsonl", self.run.schedule
-        for line in path.read_text().splitlines() if path.is_file() else []:
-            if _step_of(line) <= self.run.state.step:
-                facts = json.loads(line)
+        schedule = self.run.schedule
+        for facts in read_log(self.out / "log.jsonl"):
+            if facts["step"] <= self.run.state.step:
                 left = (schedule.budget.seconds or 0.0) - facts["seconds"]
                 log = Log(facts["step"], facts["seconds"], left, schedule.num_steps)
                 list(self.watch.see(replace(log, values=numbers_of(facts))))
@@ -275,8 +274,8 @@ class LogFile:
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
-        lines = path.read_text().splitlines() if path.is_file() and step else []
-        kept = [line for line in lines if _step_of(line) <= step]
+        lines = read_log(path) if step else []
+        kept = [json.dumps(line) for line in lines if line["step"] <= step]
         write_text(path, "".join(line + "\n" for line in kept))
 
     def append(self, log: Log) -> None:
@@ -327,11 +326,3 @@ def stop_on_signals(run: Run) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _step_of(line: str) -> float:
-    """The step of a log line; infinite for one that was cut short."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
