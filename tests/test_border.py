@@ -98,7 +98,7 @@ def test_lines_that_were_cut_short_are_left_out(tmp_path: Path) -> None:
 
 def test_what_cannot_be_built_is_one_plain_error() -> None:
     with (
-        pytest.raises(BundleError, match="the codec cannot be made use of") as error,
+        pytest.raises(BundleError, match="the codec is damaged") as error,
         reading("the codec"),
     ):
         {}["size"]

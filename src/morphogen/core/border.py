@@ -179,7 +179,7 @@ def reading(
     ) as cause:  # fmt: skip
         first = next(iter(str(cause).splitlines()), "")
         raise error(
-            f"{what} cannot be made use of: {first or type(cause).__name__}",
+            f"{what} is damaged: {first or type(cause).__name__}",
             found=type(cause).__name__,
             where=where,
             hint="copy it again from where it came; --debug shows what failed",
