@@ -235,3 +235,13 @@ def test_words_change_places() -> None:
     assert swapped != text
     assert Text().damage(text, words, 0, generator(0)) == text
     assert Text().damage("alone", words, 4, generator(0)) == "alone"
+
+
+@pytest.mark.parametrize("form", ["documents", "windows"])
+def test_beginnings_have_no_end(form: str) -> None:
+    codec = fitted(prose(1, 30), prose(2, 30), length=64, form=form)
+    x, known = codec.encode_prefixes([Item("so it began"), Item("but")])
+    assert known.sum(1).tolist() == [11, 3]
+    assert bytes(x[0, known[0]].tolist()).decode() == "so it began"
+    with pytest.raises(DataError, match="nothing to go on with"):
+        codec.encode_prefixes([Item("x" * 64)])

@@ -124,6 +124,18 @@ class Text(Codec):
         joined = [np.append(part.astype(np.int64), END) for part in parts]
         return torch.from_numpy(np.concatenate(joined))
 
+    def encode_prefixes(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
+        """Texts that are to go on: their bytes without an end, also where items are windows."""
+        length, known = self._fitted().shape[0], [len(to_bytes(item.value)) for item in items]
+        if max(known, default=0) >= length:
+            raise DataError(
+                "the beginning leaves nothing to go on with",
+                found=f"{max(known):,} bytes",
+                expected=f"fewer than the {length:,} of the model's items",
+                hint="give its last sentences, or train with --set modality.length=N",
+            )
+        return self.encode_many(items), torch.arange(length) < torch.tensor(known)[:, None]
+
     def decode(self, x: Tensor) -> str:
         spec = self._fitted()
         spec.check(x[None], "text")
