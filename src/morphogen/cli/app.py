@@ -25,6 +25,8 @@ from morphogen.core.visible import visible
 
 VALUES = {"cond", "label", "settings"}  # options of verbs whose texts are never places
 
+VALUES = {"cond", "label", "settings"}  # options of verbs whose texts are never places
+
 
 def build_app() -> typer.Typer:
     """The command line with every verb of this folder, in alphabetical order."""
