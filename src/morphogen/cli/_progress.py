@@ -6,15 +6,19 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
 from morphogen.cli._parts import number
 from morphogen.cli._terminal import bare
+from morphogen.core.amounts import duration
+from morphogen.core.bundle import SAMPLE_BATCH
 from morphogen.core.visible import visible
-from morphogen.training.forecast import duration
 
 if TYPE_CHECKING:
     from morphogen.comparison.pace import Standing
+    from morphogen.core.drawing import Drawing
     from morphogen.training.loop import Log
 
 PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal to redraw
@@ -77,6 +81,10 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
+    def show(self, done: float, text: str) -> None:
+        """A share of the bar, and what stands beside it."""
+        self.bar.update(self.task, completed=done, description=text)
+
     def say(self, event: str | None) -> None:
         """A line above the bar."""
         if event:
@@ -96,7 +104,7 @@ class BarProgress(Bar):
         left = duration(log.remaining) if math.isfinite(log.remaining) else "?"
         of = f"/{log.num_steps}" if log.num_steps else ""
         text = f"step {log.step}{of}  {describe(log)}  {duration(log.seconds)} < {left}"
-        self.bar.update(self.task, completed=done, description=text)
+        self.show(done, text)
 
 
 def training_progress() -> PlainProgress | BarProgress:
@@ -135,14 +143,30 @@ class ComparisonBar(Bar):
         self.say(standing.event)
         runs = f"{standing.num_done}/{standing.num_runs} runs"
         text = "  ".join([runs, "; ".join(standing.running), time_left(standing)])
-        self.bar.update(
-            self.task, completed=standing.num_done / standing.num_runs, description=text
-        )
+        self.show(standing.num_done / standing.num_runs, text)
 
 
 def comparison_progress() -> ComparisonLines | ComparisonBar:
     """A bar on a terminal, lines elsewhere."""
     return ComparisonBar() if sys.stdout.isatty() else ComparisonLines()
+
+
+def draw_with_progress(drawing: Drawing, parts: Iterator[Drawing]) -> None:
+    """Draw all of `parts`; where there are several, say what they need and how far they are."""
+    begun, last, told = time.monotonic(), -math.inf, False
+    with Bar() if sys.stdout.isatty() and drawing.num > SAMPLE_BATCH else nullcontext() as bar:
+        for _ in parts:
+            if drawing.needs is not None and not told:
+                told = True
+                bar.say(drawing.needs.text()) if bar else print(drawing.needs.text(), flush=True)
+            now = time.monotonic()
+            left = duration(drawing.remaining(now - begun))
+            text = f"{drawing.drawn:,} of {drawing.num:,} items, {left} left"
+            if bar:
+                bar.show(drawing.drawn / drawing.num, text)
+            elif told and now - last >= PLAIN_EVERY:
+                print(text, flush=True)
+                last = now
 
 
 def time_left(standing: Standing) -> str:

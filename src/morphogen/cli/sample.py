@@ -11,7 +11,9 @@ def sample(
     bundle: Annotated[str, typer.Argument(help="folder of a trained bundle")],
     *,
     num: Annotated[int, typer.Option("-n", "--num", min=1, help="how many items")] = 16,
-    out: Annotated[str, typer.Option(help="where the items go")] = "samples.png",
+    out: Annotated[
+        str | None, typer.Option(help="where the items go: a file, or a folder for one file each")
+    ] = None,
     seed: Annotated[int, typer.Option(help="same seed, same items")] = 0,
     label: Annotated[
         str | None, typer.Option(help="class, by name: short for --cond label=")
@@ -25,8 +27,12 @@ def sample(
     trust: Annotated[bool, typer.Option("--trust", help="import components it names")] = False,
 ) -> None:
     """Draw new items from a trained bundle."""
+    from contextlib import closing
+
     from morphogen.cli._parts import parse_pairs
+    from morphogen.cli._progress import draw_with_progress
     from morphogen.core.bundle import Bundle
+    from morphogen.core.drawing import Drawing
 
     opened = Bundle.open(bundle, trust=trust, device=device)
     options = parse_pairs(settings or [], "--set")
@@ -35,5 +41,14 @@ def sample(
     conditions = parse_pairs(cond or [], "--cond")
     if label is not None:
         conditions["label"] = label
-    result = opened.sample(num, seed=seed, cond=conditions, **options)
-    print(f"{len(result)} items ({result.route}) in {result.save(out)}")
+    drawing = Drawing(
+        opened, num, out or f"samples{opened.codec.suffix}", seed=seed, cond=conditions, **options
+    )
+    with closing(iter(drawing)) as parts:
+        try:
+            draw_with_progress(drawing, parts)
+        except KeyboardInterrupt:
+            parts.close()  # writes what waits for a file to be full
+            print(f"stopped: {drawing.written:,} of {num:,} items in {drawing.path}")
+            raise typer.Exit(130) from None
+    print(f"{drawing.written:,} items ({drawing.route}) in {drawing.path}")

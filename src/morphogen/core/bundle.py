@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from morphogen.core.config import (
     read_metrics,
     rebuild,
 )
-from morphogen.core.encoded import moved, num_items
+from morphogen.core.encoded import moved, num_items, rows
 from morphogen.core.errors import BundleError, RecipeError, RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.random import generator as new_generator
@@ -143,11 +143,27 @@ class Bundle:
         """Draw `num` new items. Conditions not given are drawn as often as the data has them."""
         return self.task("generate", seed=seed, cond=cond, num=num, **options)
 
+    def sample_parts(
+        self,
+        num: int,
+        *,
+        seed: int = 0,
+        cond: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Iterator[Result]:
+        """The items of `sample`, drawn in parts of `SAMPLE_BATCH`, of which none is kept."""
+        draw = new_generator(seed)
+        drawn = self.conditions(num, cond or {}, draw, drawn=True)
+        for start in range(0, num, SAMPLE_BATCH):
+            part = slice(start, min(start + SAMPLE_BATCH, num))
+            share = {name: rows(value, part) for name, value in drawn.items()}
+            yield self.task("generate", seed=draw, cond=share, num=part.stop - start, **options)
+
     def task(
         self,
         name: str,
         *inputs: Any,
-        seed: int = 0,
+        seed: int | torch.Generator = 0,
         cond: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Result:
@@ -178,7 +194,7 @@ class Bundle:
         elif inputs:
             arguments["x"] = self.encode(*inputs)
         given = arguments.get("x", arguments.get("prefix"))
-        draw = new_generator(seed)
+        draw = seed if isinstance(seed, torch.Generator) else new_generator(seed)
         num = int(arguments.get("num", 16)) if given is None else num_items(given)
         arguments["cond"] = self.conditions(num, cond or {}, draw, drawn=not inputs)
         device = self.family.device
@@ -191,7 +207,7 @@ class Bundle:
         result.codec, result.inputs = self.codec, given
         where = self.path.resolve().name if self.path else "in memory"
         model = f"{discover.name_of(type(self.family))} {where}"
-        result.made_by = f"{model}, {name}, seed {seed}"
+        result.made_by = f"{model}, {name}, seed {draw.initial_seed()}"
         self._name_classes(result)
         return result
 

@@ -332,6 +332,20 @@ class Codec(ABC):
         body = self.html(values, columns)
         return write_text(Path(path), f'<!doctype html>\n<meta charset="utf-8">\n{body}\n')
 
+    def write_part(
+        self,
+        values: Sequence[Any],
+        path: Path,
+        first: int,
+        total: int,
+        columns: int | None = None,
+    ) -> Path:
+        """`write` for those from number `first` on of `total` values that come part by part: by
+        default, where they are not all, in a file of their own that is called by that number."""
+        if len(values) < total:
+            path = path.with_name(f"{path.stem}-{first:0{len(str(total))}d}{path.suffix}")
+        return self.write(values, path, columns)
+
     def write_map(self, values: Sequence[Any], positions: Tensor, path: Path) -> Path:
         """Draw `values` at 2-D `positions` (N, 2), for maps of the data: by default, a scatter in
         which every point tells its value."""

@@ -97,8 +97,10 @@ def record(
     path: Path,
     *,
     time: float,
+    first: int = 0,
 ) -> None:
-    """Mark what was written at `path` from `time` on, and record the items in their ledger.
+    """Mark what was written at `path` from `time` on, and record the items in their ledger; they
+    are numbered there from `first` on.
 
     Items that show the same as one of the `inputs` of a task are the user's own: they are neither
     marked nor recorded, or the originals would be taken for generated ones later on.
@@ -111,7 +113,7 @@ def record(
     new = {n: found for n, found in prints.items() if found and not _is_one_of(found, own, codec)}
     try:
         if isinstance(codec, CanMark):
-            codec.mark(path, {"synthetic": "yes", "generator": made_by}, list(new))
+            codec.mark(path, {"synthetic": "yes", "generator": made_by}, [first + n for n in new])
         ledger = Ledger.of(discover.name_of(type(codec)))
         ledger.record(Entry(fingerprint, made_by, time) for fingerprint in new.values())
     except (OSError, MorphogenError) as error:

@@ -13,8 +13,26 @@ from torch import Tensor
 
 from morphogen.core.codec import Codec
 from morphogen.core.encoded import num_items
+from morphogen.core.errors import MorphogenError
 from morphogen.core.ledger import record
-from morphogen.core.storage import write_text
+from morphogen.core.storage import clear_partial, write_text
+
+
+def check_empty(path: Path) -> None:
+    """Raise `MorphogenError` where `path` is a folder with something in it. What a killed process
+    was writing there does not count, and is removed."""
+    if not path.is_dir():
+        return
+    clear_partial(path)
+    there = sorted(entry.name for entry in path.iterdir())
+    if there:
+        more = f" and {len(there) - 1:,} more" if len(there) > 1 else ""
+        raise MorphogenError(
+            "the folder is not empty: new items are not mixed with what is there",
+            found=f"{there[0]}{more}",
+            where=path,
+            hint=f"--out {path}-2, or empty it",
+        )
 
 
 @dataclass
@@ -47,9 +65,16 @@ class Result:
             return []
         return self.codec.decode_many(self.x)
 
-    def save(self, path: Path | str) -> Path:
-        """Write items the way their modality is looked at; with none, the values as JSON."""
+    def save(self, path: Path | str, *, first: int = 0, total: int | None = None) -> Path:
+        """Write items the way their modality is looked at; with none, the values as JSON.
+
+        With `total`, they are those from number `first` on of so many, see `Codec.write_part`.
+        Raises `MorphogenError` for a folder that holds something already: what is drawn is never
+        mixed with what was there.
+        """
         path = Path(path)
+        if total is None:
+            check_empty(path)
         if self.x is None or self.codec is None or path.suffix == ".json":
             facts = {"route": self.route, **self.values}
             return write_text(path, json.dumps(facts, indent=2) + "\n")
@@ -58,9 +83,11 @@ class Result:
         if self.positions is not None:
             path = self.codec.write_map(items, self.positions, path)
         else:
-            path = self.codec.write(items, path, self.columns)
+            whole = len(items) if total is None else total
+            path = self.codec.write_part(items, path, first, whole, self.columns)
         if self.made_by:
-            record(self.codec, items, self._input_items(), self.made_by, path, time=began)
+            inputs = self._input_items()
+            record(self.codec, items, inputs, self.made_by, path, time=began, first=first)
         return path
 
     def _input_items(self) -> Sequence[Any]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from morphogen.core.amounts import duration, size
 from morphogen.training.loop import Run
 from morphogen.training.optimizer import NonFinite
 
@@ -121,21 +122,3 @@ def process_peak_bytes() -> int:
     """The largest resident set this process ever had."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def duration(seconds: float) -> str:
-    """90 -> "1m30s"."""
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    if hours:
-        return f"{hours}h{minutes:02d}m"
-    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
-
-
-def size(num_bytes: float) -> str:
-    """Bytes for a person."""
-    for unit in ("B", "kB", "MB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.0f} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.1f} GB"

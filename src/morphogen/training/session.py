@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from morphogen.core import discover
+from morphogen.core.amounts import size
 from morphogen.core.border import reading
 from morphogen.core.bundle import Bundle
 from morphogen.core.capability import why_not
@@ -41,7 +42,7 @@ from morphogen.training.checkpoint import (
 )
 from morphogen.training.curves import draw_curves
 from morphogen.training.device import choose_device, compile_if_it_pays, environment
-from morphogen.training.forecast import Forecast, forecast, size
+from morphogen.training.forecast import Forecast, forecast
 from morphogen.training.hold import hold
 from morphogen.training.loop import Log, Run, Snapshot, train_steps
 from morphogen.training.options import TrainOptions

@@ -46,6 +46,17 @@ class CodecAround(Codec):
         """Write raw values as the inner codec does."""
         return self.inner.write(values, path, columns)
 
+    def write_part(
+        self,
+        values: Sequence[Any],
+        path: Path,
+        first: int,
+        total: int,
+        columns: int | None = None,
+    ) -> Path:
+        """Write a part of many values as the inner codec does."""
+        return self.inner.write_part(values, path, first, total, columns)
+
     def write_map(self, values: Sequence[Any], positions: Tensor, path: Path) -> Path:
         """Draw a map as the inner codec does."""
         return self.inner.write_map(values, positions, path)

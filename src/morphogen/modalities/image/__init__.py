@@ -35,7 +35,7 @@ from morphogen.modalities.image.convert import (
     white_of,
 )
 from morphogen.modalities.image.defects import find_defects
-from morphogen.modalities.image.grid import draw_map, write_pictures
+from morphogen.modalities.image.grid import draw_map, write_folder, write_pictures
 from morphogen.modalities.image.marks import mark
 from morphogen.modalities.image.opening import WANTS, pictures
 from morphogen.sources import Labelled, recognise, records, texts
@@ -245,6 +245,19 @@ class Image(Codec):
         array = value[..., None] if value.ndim == 2 else value
         levels = {"uint8": 256, "uint16": 65536}.get(value.dtype.name)
         return from_levels(array, levels)
+
+    def write_part(
+        self,
+        values: Sequence[Any],
+        path: Path,
+        first: int,
+        total: int,
+        columns: int | None = None,
+    ) -> Path:
+        """In a folder the numbers of the files go on."""
+        if path.suffix:
+            return super().write_part(values, path, first, total, columns)
+        return write_folder([self._picture(value) for value in values], path, first, total)
 
     def write_map(self, values: Sequence[Any], positions: Tensor, path: Path) -> Path:
         return draw_map([self._picture(value) for value in values], positions, Path(path))

@@ -24,10 +24,15 @@ def write_pictures(pictures: Sequence[Pillow.Image], path: Path, columns: int | 
         raise DataError("there are no pictures to write", where=str(path))
     if path.suffix:
         return _save(grid(pictures, columns), path)
-    digits = max(5, len(str(len(pictures) - 1)))
-    for number, picture in enumerate(pictures):
-        _save(picture, path / f"{number:0{digits}d}.png")
-    return path
+    return write_folder(pictures, path, 0, len(pictures))
+
+
+def write_folder(pictures: Sequence[Pillow.Image], folder: Path, first: int, total: int) -> Path:
+    """PNG files that are numbered from `first` on, of `total` in the end."""
+    digits = max(5, len(str(total - 1)))
+    for number, picture in enumerate(pictures, first):
+        _save(picture, folder / f"{number:0{digits}d}.png")
+    return folder
 
 
 def grid(pictures: Sequence[Pillow.Image], columns: int | None = None) -> Pillow.Image:
