@@ -33,6 +33,8 @@ from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data
 from morphogen.data.views import Suits
 from morphogen.training.checkpoint import has_checkpoint
+from morphogen.training.device import choose_device
+from morphogen.training.memory import check_network
 from morphogen.training.options import Budget, TrainOptions
 from morphogen.training.resume import FREE
 from morphogen.training.session import Session, check_unchanged
@@ -162,6 +164,9 @@ def stage_recipes(recipe: Recipe, data: Data) -> list[Recipe]:
         own = _options_of(name, recipe, spec)
         own.train["budget"] = part_of(budget, (2 if is_last else 1) / (len(names) + 1))
         recipes.append(own)
+        trained = TrainOptions.resolve(own.train, {})
+        device = choose_device(trained.device)
+        check_network(own, spec, data.conditions, trained, device)
         with torch.random.fork_rng(devices=[]):
             model: Any = build_family(own, spec, data.conditions)
         if is_last:

@@ -45,6 +45,7 @@ from morphogen.training.device import choose_device, compile_if_it_pays, environ
 from morphogen.training.forecast import Forecast, forecast
 from morphogen.training.hold import hold
 from morphogen.training.loop import Log, Run, Snapshot, train_steps
+from morphogen.training.memory import check_batch, check_items, check_network
 from morphogen.training.options import TrainOptions
 from morphogen.training.probe import Probe
 from morphogen.training.resume import gone_on_with, reading_of
@@ -78,6 +79,9 @@ class Session:
         defaults = family_class.train_defaults_for(data.spec)
         options = TrainOptions.resolve(resolved.train, defaults)
         resolved = replace(resolved, train=options.to_json(), modality=dict(recipe.modality))
+        device = choose_device(options.device)
+        check_items(data.spec, options, device)
+        check_network(resolved, data.spec, data.conditions, options, device)
         torch.manual_seed(options.seed)
         data = data.unconditional() if options.unconditional else data
         family = build_family(resolved, data.spec, data.conditions)
@@ -111,7 +115,10 @@ class Session:
     # -- training --------------------------------------------------------------------------------
 
     def forecast(self) -> Forecast:
-        """Measure a few steps; raise `TrainingError` when the disk cannot hold the run."""
+        """Measure a few steps; raise `TrainingError` when memory or disk cannot hold the run."""
+        if self.run.state.step == 0:
+            self.run.prepare()
+        check_batch(self.run)
         needs = forecast(self.run)
         place = next(path for path in (self.out, *self.out.absolute().parents) if path.is_dir())
         free = shutil.disk_usage(place).free
