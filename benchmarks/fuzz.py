@@ -132,7 +132,7 @@ def make(folder: Path) -> list[Target]:
     shutil.copytree(photos, table)
     rows = [f"{label}/{i}.png,{label}" for label in ("dark", "light") for i in range(8)]
     (table / "labels.csv").write_text("\n".join(["file,label", *rows]) + "\n")
-    opened = (use, show, card, cite, packed)
+    opened = (use, show, card, cite, packed, reproduced)
 
     def resumed(at: Path) -> object:
         return prepare(data, out=at, resume=True)

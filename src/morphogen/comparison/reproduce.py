@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from morphogen.comparison.reproduction import Change, Reproduction, ScoreAgain
+from morphogen.core.border import reading
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import BundleError, MeasurementError, TrainingError
 from morphogen.core.measurement import Measurement, check_comparable
@@ -59,7 +60,8 @@ def reproduce(
     is not enough.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    _check_record(bundle)
+    with reading("the record of the run", bundle.path):
+        _check_record(bundle)
     name = str(bundle.path or "model")
     out = Path(out or f"{name.rstrip('/')}-again")
     if not dry_run:
@@ -138,7 +140,7 @@ def _changes(bundle: Bundle, device: str) -> list[Change]:
     for each in environments:
         since = f" from step {each['from_step']:,} on" if len(environments) > 1 else ""
         found += [
-            Change(fact.replace("_", " ") + since, _short(each[fact]), _short(value))
+            Change(fact.replace("_", " ") + since, _short(each.get(fact, "?")), _short(value))
             for fact, value in now.items()
             if each.get(fact) != value
         ]
@@ -182,12 +184,13 @@ def _check_data(found: Reproduction, bundle: Bundle, data: Data) -> None:
         found.notes.append(
             "it learned the latents of another model, whose weights are taken from the bundle"
         )
-    if data.digest == bundle.data["digest"]:
+    recorded = bundle.data.get("digest", "")
+    if data.digest == recorded:
         return
     hashes = read_hashes(bundle.path) if bundle.path is not None else None
     before = None if hashes is None else files_of(bundle.data, hashes, data.files)
     found.data = compare_files(before or {}, data.files if before else {}, "trained on", "now")
-    found.changes.append(Change("data digest", bundle.data["digest"][:12], data.digest[:12]))
+    found.changes.append(Change("data digest", recorded[:12], data.digest[:12]))
     if before is None:
         found.notes.append("the bundle has no list of its files to tell which of them changed")
     elif not found.data:
@@ -281,22 +284,24 @@ def _compare_scores(
     if not record:
         found.notes.append(f"no scores are recorded: morphogen evaluate {found.bundle}")
         return
-    protocol = record["protocol"]
+    with reading("the evaluation in metrics.json", bundle.path):
+        protocol, recorded = record["protocol"], read_scores(record)
+        known, seed, device = (protocol[name] for name in ("data_digest", "seed", "device"))
     if bundle.path is not None and again.path is not None:
         for file in bundle.path.glob("features-*"):
             shutil.copy(file, again.path / file.name)
     source = place_of(bundle.data, _hint(bundle)) if data is None else data
-    same = protocol["data_digest"] == loaded.digest
+    same = known == loaded.digest
     scores = read_scores(
         evaluate(
             again,
             loaded if same else source,
             num=protocol.get("num_generated"),
-            seed=protocol["seed"],
-            device=protocol["device"] if protocol["device"] == "cpu" else None,
+            seed=seed,
+            device=device if device == "cpu" else None,
         )
     )
-    for name, before in sorted(read_scores(record).items()):
+    for name, before in sorted(recorded.items()):
         found.scores.append(score_again(before, scores.get(name)))
 
 

@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from morphogen.core.border import read_text
 from morphogen.core.errors import RecipeError, did_you_mean, missing_path
 from morphogen.core.measurement import Measurement
 from morphogen.evaluation.evaluate import read_scores
@@ -36,11 +37,11 @@ Demands = Mapping[str, Mapping[str, Any]]
 def read_gate(path: Path | str) -> Demands:
     """The demands in a TOML file. Raises `RecipeError` for one that cannot be read."""
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise missing_path(path)
     try:
-        demands = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+        demands = tomllib.loads(read_text(path, RecipeError))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(f"the gate is no TOML: {error}", where=path) from error
     if isinstance(demands.get("groups"), dict):
         demands |= {f"groups.{label}": each for label, each in demands.pop("groups").items()}
