@@ -47,6 +47,7 @@ class Scan:
     def see(self, items: Iterable[Item], codec: Any = None, keep_bytes: int = 0) -> None:
         """Record every item; keep them in memory up to `keep_bytes`."""
         kept = 0
+        waiting: list[tuple[int, Item]] = []  # for fingerprints: with too many items, none is taken
         seen: set[bytes] = set()
         self.prints = Fingerprints(codec)
         for number, item in enumerate(items):
@@ -60,12 +61,22 @@ class Scan:
             self.tags.append(item.tags or NO_TAGS)
             self.sizes.append(num_bytes(item.value))
             if self._compares(number, item) and digest not in seen:
-                self.prints.see(number, item)
+                waiting.append((number, item))
                 seen.add(digest)
             kept += self.sizes[-1]
             if self.items is not None:
                 self.items.append(item)
                 self.items = self.items if kept <= keep_bytes else None
+            if kept > keep_bytes or self.near is not None or self.generated:
+                self._take(waiting)
+        self._take(waiting)
+
+    def _take(self, waiting: list[tuple[int, Item]]) -> None:
+        """Take the fingerprints that are waited for, unless near-duplicates are given up."""
+        if self.prints is not None and (self.generated or self.near is not False):
+            for number, item in waiting:
+                self.prints.see(number, item)
+        waiting.clear()
 
     def _compares(self, number: int, item: Item) -> bool:
         """Whether to take this fingerprint. Without being asked, near-duplicates are not looked for

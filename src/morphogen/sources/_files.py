@@ -26,6 +26,7 @@ LITTER = {
     "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "icon\r",
     "system volume information", "lost+found", "picasa.ini", "zbthumbnail.info",
 }  # fmt: skip
+BESIDE = (".md", ".txt", ".json", ".yaml", ".yml", ".lock")  # notes on what a folder holds
 DEEPEST = 64  # folders within folders
 DAMAGED = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError,
@@ -80,6 +81,24 @@ def walk(source: Path, seen: Listing) -> Iterator[File]:
             yield from walk_archive(Path(entry.disk), *prefixes[entry.path], seen)
         else:
             yield entry
+
+
+def only(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The files of a folder, where all have these suffixes but notes such as README.md; else none.
+
+    Ends at the first file of another kind, so that a folder of pictures is left at once.
+    """
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        for name in sorted(names):
+            suffix = os.path.splitext(name)[1].lower()
+            if is_hidden(name) or suffix in BESIDE:
+                continue
+            if suffix not in suffixes or not os.path.isfile(os.path.join(place, name)):
+                return []
+            found.append(Path(place, name))
+    return found
 
 
 def _is_part(relative: str) -> bool:

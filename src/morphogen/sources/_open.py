@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,7 @@ from morphogen.core.errors import DataError
 from morphogen.sources._record import Record
 
 CHUNK = 32  # records that one thread opens at a time
+WORTH_A_THREAD = 0.001  # seconds of one record
 AHEAD_BYTES = 1 << 26  # of files that are held before they are asked for
 Open = Callable[[Record, Report], Any]
 Opened = tuple[Record, Any, Report]
@@ -27,20 +29,35 @@ def opened(
     cannot and, as the hint, what to do; what it notes in `notes` reaches `report` in the order of
     the records, whichever thread comes first.
     """
-    threads = min(8, os.cpu_count() or 1) if threads is None else threads
     for record, value, notes in _in_threads(records, open_record, threads):
-        merge(report, notes)
+        if notes.problems or notes.facts or notes.marks:
+            merge(report, notes)
         if value is not None:
             yield Item(value, record.name, record.cond, record.split, record.tags)
 
 
-def _in_threads(records: Iterable[Record], open_record: Open, threads: int) -> Iterator[Opened]:
-    """Chunk by chunk, at most two chunks a thread ahead of what is asked for."""
-    if threads <= 1:
-        for record in records:
-            yield _open(record, open_record)
-        return
+def _in_threads(
+    records: Iterable[Record], open_record: Open, threads: int | None
+) -> Iterator[Opened]:
+    """Chunk by chunk, at most two chunks a thread ahead of what is asked for.
+
+    Unless the number of threads is given, the first chunk says whether they pay: what is opened in
+    less than a millisecond is mostly Python, in which threads only wait for one another.
+    """
     chunks = _chunks(records)
+    if threads is None:
+        threads = 1
+        for chunk in chunks:
+            began = time.thread_time()
+            done = _open_all(chunk, open_record)
+            if (time.thread_time() - began) / len(chunk) > WORTH_A_THREAD:
+                threads = min(8, os.cpu_count() or 1)
+            yield from done
+            break
+    if threads <= 1:
+        for chunk in chunks:
+            yield from _open_all(chunk, open_record)
+        return
     with ThreadPoolExecutor(threads) as pool:
         pending: deque[Future[list[Opened]]] = deque()
         try:

@@ -6,7 +6,6 @@ import math
 import tokenize
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from morphogen.core.codec import Problem, Report
 from morphogen.core.errors import DataError
+from morphogen.sources._files import only
 from morphogen.sources._layout import Layout
 from morphogen.sources._record import Record, Shape, Source, Survey, Wants
 from morphogen.sources._regular import open_regular
@@ -50,14 +50,8 @@ class NumpyFile(Source):
 
     @staticmethod
     def files_of(folder: Path) -> list[Path]:
-        """The .npy files of a folder that holds hardly anything else."""
-        counts = Counter(
-            each.suffix.lower() for each in folder.rglob("*") if not each.name.startswith(".")
-        )
-        others = sum(n for suffix, n in counts.items() if suffix not in ("", ".npy", ".md"))
-        if counts[".npy"] <= others:
-            return []
-        return sorted(each for each in folder.rglob("*.npy") if each.is_file())
+        """The .npy files of a folder that holds nothing else but notes."""
+        return only(folder, (".npy",))
 
     def survey(self) -> Survey:
         path = Path(self.source)

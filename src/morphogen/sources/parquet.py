@@ -12,6 +12,7 @@ from typing import Any
 
 from morphogen.core.codec import Problem, Report, Text
 from morphogen.core.errors import DataError
+from morphogen.sources._files import only
 from morphogen.sources._layout import split_of, split_of_shard
 from morphogen.sources._record import Record, Source, Survey, Wants
 from morphogen.sources._table import Row, Table, defects_of, records_of, texts_of
@@ -38,18 +39,8 @@ class Parquet(Source):
 
     @staticmethod
     def shards_of(folder: Path) -> list[Path]:
-        """The .parquet files of a folder that holds hardly anything else."""
-        found, others = [], 0
-        for path in sorted(folder.rglob("*"))[:10_000]:
-            if any(part.startswith(".") for part in path.relative_to(folder).parts):
-                continue
-            if path.suffix.lower() in SUFFIXES and path.is_file():
-                found.append(path)
-            elif path.suffix.lower() not in ("", ".md", ".json", ".txt", ".yaml") or (
-                path.is_file() and not path.suffix
-            ):
-                others += 1
-        return found if not others else []
+        """The .parquet files of a folder that holds nothing else but notes."""
+        return only(folder, SUFFIXES)
 
     def tables(self) -> Iterator[Table]:
         """The table of each file."""
