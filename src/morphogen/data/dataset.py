@@ -19,7 +19,7 @@ from morphogen.data.canaries import Canaries, plant
 from morphogen.data.conditions import facts_of, having, priors_of
 from morphogen.data.encoding import Read, encode, reader
 from morphogen.data.listing import listing
-from morphogen.data.modality import build_codec, find_modality
+from morphogen.data.modality import build_codec, find_modality, recognitions
 from morphogen.data.places import name_of
 from morphogen.data.scan import Scan
 from morphogen.data.store import MemoryStore, Store, digest_stores, expand, no_items
@@ -87,7 +87,9 @@ class Data:
             return codec.read(parts, report)
 
         scan = Scan(group_by=group_by, synthetic=synthetic)
-        used = codec or build_codec(modality or find_modality(parts), options)
+        if codec is None and modality is None:  # what nobody knows is told the shapes of pictures
+            modality = find_modality(parts) if recognitions(parts) else "image"
+        used = codec or build_codec(modality or "image", options)
         return _load(
             used, read, Report("array"), scan, fitted=codec is not None, view=view, suits=suits,
             conditions=conditions,
