@@ -160,13 +160,10 @@ def test_containers_that_nobody_reads(place: str, found: str, fix: str, tmp_path
     assert fix in str(caught.value)
 
 
-def test_arrays_of_objects_and_tables_about_files(tmp_path: Path) -> None:
+def test_arrays_of_objects(tmp_path: Path) -> None:
     cases.labels_npz(tmp_path)
     with pytest.raises(DataError, match="could run code"):
         find_modality(tmp_path / "ragged.npz")
-    cases.kaggle_labels(tmp_path)
-    with pytest.raises(DataError, match="name their folder"):
-        find_modality(tmp_path / "labels.csv")
 
 
 # -- values ---------------------------------------------------------------------------------------
