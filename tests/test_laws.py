@@ -218,6 +218,7 @@ def source_state() -> dict[str, str]:
     ("axis", "name", "summary"),
     [
         ("families", "toy_average", "Independent values, fitted by maximum likelihood."),
+        ("sources", "toy_lines", "Lines such as `cat: a cat that sleeps`."),
         ("tasks", "toy_spread", "Draw items and give the mean deviation of their values."),
         ("modalities", "toy_walk", "Walks on a grid, from .walk files, wherever these lie."),
     ],
@@ -265,6 +266,21 @@ spread = discover.find("task", "toy_spread")
 print(spread(family, cond={{}}, generator=torch.Generator().manual_seed(0)).values["spread"] > 0)
 """
     assert "True" in run(plugins, "-c", script)
+    assert source_state() == before
+
+
+def test_one_source_added_is_read_by_every_codec(plugins: dict[str, str], tmp_path: Path) -> None:
+    """A codec that was written without it recognises what lies there, and learns from it."""
+    file = tmp_path / "pets.toy"
+    file.write_text("".join(f"{name}: the {name} number {n}\n" for n in range(9) for name in "ab"))
+    script = f"""
+import morphogen as mg
+data = mg.load({str(file)!r})
+assert data.codec.class_names("label") == ["a", "b"], data.codec.class_names("label")
+print(type(data.codec).__name__, len(data.train) + len(data.test))
+"""
+    before = source_state()
+    assert "Text 18" in run(plugins, "-c", script)
     assert source_state() == before
 
 

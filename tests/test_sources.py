@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import sqlite3
 import tarfile
 import zipfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,30 @@ def test_parquet_has_class_names_and_splits(tmp_path: Path) -> None:
         ("train", "a", {"label": "yes"}),
         ("train", "b", {}),
     ]
+
+
+def test_a_table_of_a_database(tmp_path: Path) -> None:
+    path = tmp_path / "data.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE notes (text TEXT, label INTEGER, split TEXT)")
+        database.executemany(
+            "INSERT INTO notes VALUES (?, ?, ?)", [("a", 1, "train"), ("b", None, "test")]
+        )
+        database.commit()
+    for source in (path, f"sqlite:///{path}", f"sqlite:///{path}?table=notes"):
+        found, _ = read(source, TEXTS)
+        assert [(r.value(), r.cond, r.split) for r in found] == [
+            ("a", {"label": 1}, "train"),
+            ("b", {}, "test"),
+        ]
+    found, _ = read(f"sqlite:///{path}?query=SELECT label FROM notes WHERE label = 1", ROWS)
+    assert [record.value() for record in found] == [{"label": 1}]
+    with pytest.raises(DataError, match="Did you mean 'notes'"):
+        read(f"sqlite:///{path}?table=note", TEXTS)
+    with pytest.raises(DataError, match="cannot be read"):
+        read(f"sqlite:///{path}?query=DROP TABLE notes", TEXTS)
+    with pytest.raises(DataError, match="does not exist"):
+        read(f"sqlite:///{path}x", TEXTS)
 
 
 # -- trees ----------------------------------------------------------------------------------------
