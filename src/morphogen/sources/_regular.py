@@ -14,7 +14,7 @@ from typing import IO
 from morphogen.core.errors import DataError
 
 MAX_FILE_BYTES = 1 << 29  # one item of 512 MiB is no item
-MAX_TABLE_BYTES = 1 << 40  # tables are read row by row
+BLOCK = 1 << 26  # bytes read at once
 ROOTS = "MORPHOGEN_ROOTS"  # folders outside a table's own that it may name files in
 NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 KINDS = (
@@ -41,13 +41,17 @@ def open_regular(path: str | Path) -> IO[bytes]:
         check_regular(os.stat(path), path)
         stream = open(os.open(path, os.O_RDONLY | NONBLOCK), "rb")  # noqa: SIM115
     except OSError as error:
-        raise DataError(
-            f"the file cannot be read: {error.strerror or error}",
-            where=str(path),
-            hint="check its permissions" if os.path.lexists(path) else "check the path",
-        ) from error
+        raise _unreadable(path, error) from error
     check_regular(os.fstat(stream.fileno()), path)  # another may stand there by now
     return stream
+
+
+def _unreadable(path: str | Path, error: OSError) -> DataError:
+    return DataError(
+        f"the file cannot be read: {error.strerror or error}",
+        where=str(path),
+        hint="check its permissions" if os.path.lexists(path) else "check the path",
+    )
 
 
 def check_regular(state: os.stat_result, path: str | Path) -> None:
@@ -64,11 +68,28 @@ def check_regular(state: os.stat_result, path: str | Path) -> None:
 
 def read_regular(path: str | Path, most: int = MAX_FILE_BYTES) -> bytes:
     """The bytes of a regular file; raises `DataError` when there are more than `most`."""
-    with open_regular(path) as stream:
-        data = stream.read(most + 1)
-    if len(data) > most:
-        raise too_large(os.stat(path).st_size, most)
-    return data
+    try:
+        check_regular(os.stat(path), path)
+        file = os.open(path, os.O_RDONLY | NONBLOCK)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    try:  # without a stream around it: most files are small and many
+        state = os.fstat(file)
+        check_regular(state, path)
+        if state.st_size > most:
+            raise too_large(state.st_size, most)
+        blocks = []
+        left = most + 1
+        while left > 0 and (block := os.read(file, min(left, state.st_size + 1, BLOCK))):
+            blocks.append(block)
+            left -= len(block)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    finally:
+        os.close(file)
+    if left <= 0:
+        raise too_large(most + 1, most)
+    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 
 def too_large(num_bytes: int, most: int = MAX_FILE_BYTES) -> DataError:

@@ -1,4 +1,6 @@
-"""Tables of a database by URL: `sqlite:///data.db?table=notes`, `postgresql://host/name?table=notes`.
+"""Tables of a database by URL.
+
+    sqlite:///data.db?table=notes      postgresql://user@host/name?table=notes
 
 `?query=SELECT ...` reads what a query gives. SQLite needs nothing; other databases are reached
 through SQLAlchemy and the driver that the URL names. Nothing is ever written.
