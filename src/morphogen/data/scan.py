@@ -49,6 +49,8 @@ class Scan:
         kept = 0
         waiting: list[tuple[int, Item]] = []  # for fingerprints: with too many items, none is taken
         seen: set[bytes] = set()
+        said: dict[str, Any] = {}
+        said_digest = digest_of(said)
         self.prints = Fingerprints(codec)
         for number, item in enumerate(items):
             digest = digest_of(item.value)
@@ -57,7 +59,9 @@ class Scan:
             self.digests.append(digest)
             self.labels.append(item.cond.get("label"))
             self.captions.append(item.cond.get("caption"))
-            self.said.update(digest_of(item.cond))
+            if item.cond != said:  # items of one class follow one another
+                said, said_digest = item.cond, digest_of(item.cond)
+            self.said.update(said_digest)
             self.tags.append(item.tags or NO_TAGS)
             self.sizes.append(num_bytes(item.value))
             if self._compares(number, item) and digest not in seen:

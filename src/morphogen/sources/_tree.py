@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -74,6 +73,8 @@ class Tree:
 
     def _detach(self) -> None:
         """Tables and other files that belong to no item; captions that are only numbers."""
+        if not self.attached:
+            return
         stems = {_stem(file.path) for file in self.items}
         for stem in [stem for stem in self.attached if stem not in stems]:
             for suffix, read in self.attached.pop(stem).items():
@@ -178,7 +179,7 @@ def tree_records(root: Path, wants: Wants, report: Report) -> Iterator[Record]:
     for file in _again(root, tree, used):
         split, label = layout.read(file.place)
         cond = {} if label is None or by_table else {"label": label}
-        if parts := tree.attached.get(_stem(file.path)):
+        if tree.attached and (parts := tree.attached.get(_stem(file.path))):
             cond |= attached_conditions(parts)
         tags: dict[str, str] = {}
         for sidecar in sidecars:
@@ -280,7 +281,7 @@ def told_of(kind: str, names: Sequence[str], what: str = "not read") -> str:
 def survey_tree(root: Path, kind: str, most: int = 100_000) -> Survey:
     """How many files of each suffix there are, looking at `most` at most."""
     found = Survey(kind, name=f"in the {kind}")
-    stems: Counter[str] = Counter()
+    stems: set[str] = set()
     attached: list[tuple[str, str]] = []
     try:
         for number, file in enumerate(walk(root, Listing())):
@@ -291,7 +292,7 @@ def survey_tree(root: Path, kind: str, most: int = 100_000) -> Survey:
                 attached.append((file.path[: -len(suffix)], suffix))
                 continue
             found.suffixes[suffix] += 1
-            stems[_stem(file.path)] += 1
+            stems.add(file.path[: -len(suffix)] if suffix else file.path)
             starts = found.starts.setdefault(suffix, [])
             if len(starts) < FEW_STARTS:
                 starts.append(_head(partial(_start, file.disk) if file.disk else file.read))

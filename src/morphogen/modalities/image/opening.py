@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
 
 from morphogen.core.codec import Item, Problem, Report
 from morphogen.core.errors import DataError
@@ -142,7 +143,9 @@ def open_picture(data: bytes, name: str, report: Report, limit: int = 0) -> np.n
 
 
 def _decoded(data: bytes, name: str, report: Report, limit: int) -> np.ndarray:
-    picture: Any = Pillow.open(io.BytesIO(data))
+    stream = io.BytesIO(data)
+    known = data.startswith(b"\x89PNG\r\n\x1a\n")  # Pillow asks one plugin after the other
+    picture: Any = PngImageFile(stream) if known else Pillow.open(stream)
     width, height = picture.size
     if width * height > MAX_PIXELS:
         raise Pillow.DecompressionBombError(f"{width}x{height} pixels")
