@@ -160,7 +160,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(
         discover, "find", lambda a, n, **o: Rows if n == "rows:Rows" else find(a, n, **o)
     )
-    monkeypatch.setattr(dataset, "find_modality", lambda source: "rows:Rows")
+    monkeypatch.setattr(dataset, "find_modality", lambda *given: "rows:Rows")
     return write_rows(tmp_path / "some.rows", 80)
 
 

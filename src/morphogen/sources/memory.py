@@ -35,7 +35,9 @@ class Memory(Source):
         if (arrays := as_arrays(first)) is not None:
             shapes = {key: (value.shape, value.dtype) for key, value in arrays.items()}
             return Survey("memory", arrays=shapes, name="an array in memory")
-        values = list(first[:FEW]) if isinstance(first, Sequence) else []
+        if not isinstance(first, Sequence):
+            raise _unknown(first)
+        values = list(first[:FEW])
         return Survey("memory", values=values, num=len(first), name="a list in memory")
 
     def records(self, wants: Wants, report: Report) -> Iterator[Record]:
