@@ -2,140 +2,149 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
-from morphogen.core.metric import check_features, scores
+from morphogen.core.metric import Features, check_features, scores
+
+
+def moved(sets, change):
+    """The sets with other generated items."""
+    return replace(sets, generated=change(sets.generated))
 
 
 @scores(distance=False)
-def distance_of_means(features, reference, *, generator=None):
+def distance_of_means(sets: Features, *, generator=None):
     """Distance between the means: keeps every promise."""
-    check_features(features, reference)
-    return {"distance": float((features.mean(0) - reference.mean(0)).double().norm())}
+    check_features(sets)
+    gap = sets.generated.mean(0) - sets.reference.mean(0)
+    return {"distance": float(gap.double().norm())}
 
 
-def no_scores(features, reference, *, generator=None):
+def no_scores(sets: Features, *, generator=None):
     """Does not say what it returns."""
-    return distance_of_means(features, reference)
+    return distance_of_means(sets)
 
 
 @scores(distance="down")
-def no_direction(features, reference, *, generator=None):
+def no_direction(sets: Features, *, generator=None):
     """Says the direction in a word."""
-    return distance_of_means(features, reference)
+    return distance_of_means(sets)
 
 
 @scores(distance=False)
-def no_generator(features, reference):
+def no_generator(sets: Features):
     """Takes no generator."""
-    return distance_of_means(features, reference)
+    return distance_of_means(sets)
 
 
 @scores(distance=False)
-def swapped(reference, features, *, generator=None):
-    """Takes its arguments in another order."""
-    return distance_of_means(features, reference)
+def unannotated(sets, *, generator=None):
+    """Does not say what it needs."""
+    return distance_of_means(sets)
 
 
 @scores(distance=False)
-def no_comment(features, reference, *, generator=None, power: float = 2.0):
+def no_comment(sets: Features, *, generator=None, power: float = 2.0):
     """Has an option that nothing explains."""
-    return distance_of_means(features, reference)
+    return distance_of_means(sets)
 
 
 @scores(distance=False)
-def no_mapping(features, reference, *, generator=None):
+def no_mapping(sets: Features, *, generator=None):
     """Returns a number."""
-    return distance_of_means(features, reference)["distance"]
+    return distance_of_means(sets)["distance"]
 
 
 @scores(distance=False)
-def one_more(features, reference, *, generator=None):
+def one_more(sets: Features, *, generator=None):
     """Returns a score that it does not declare."""
-    return {**distance_of_means(features, reference), "items": len(features)}
+    return {**distance_of_means(sets), "items": len(sets.generated)}
 
 
 @scores(distance=False)
-def tensors(features, reference, *, generator=None):
+def tensors(sets: Features, *, generator=None):
     """Returns a tensor."""
-    return {"distance": torch.tensor(distance_of_means(features, reference)["distance"])}
+    return {"distance": torch.tensor(distance_of_means(sets)["distance"])}
 
 
 @scores(distance=False)
-def not_finite(features, reference, *, generator=None):
+def not_finite(sets: Features, *, generator=None):
     """Divides by zero."""
-    return {"distance": distance_of_means(features, reference)["distance"] * float("inf")}
+    return {"distance": distance_of_means(sets)["distance"] * float("inf")}
 
 
 @scores(distance=False)
-def changes_input(features, reference, *, generator=None):
+def changes_input(sets: Features, *, generator=None):
     """Centres its input in place."""
-    check_features(features, reference)
-    features -= reference.mean(0)
-    return {"distance": float(features.mean(0).norm())}
+    check_features(sets)
+    sets.generated.sub_(sets.reference.mean(0))
+    return {"distance": float(sets.generated.mean(0).norm())}
 
 
 @scores(distance=False)
-def global_draw(features, reference, *, generator=None):
+def global_draw(sets: Features, *, generator=None):
     """Draws a resample from the global generator."""
-    check_features(features, reference)
-    chosen = features[torch.randint(len(features), (len(features),))]
-    return distance_of_means(chosen, reference)
+    check_features(sets)
+    num = len(sets.generated)
+    return distance_of_means(moved(sets, lambda x: x[torch.randint(num, (num,))]))
 
 
 @scores(distance=False)
-def never_the_same(features, reference, *, generator=None):
+def never_the_same(sets: Features, *, generator=None):
     """Draws a resample without a seed."""
-    check_features(features, reference)
-    index = np.random.default_rng().integers(len(features), size=len(features))
-    return distance_of_means(features[torch.from_numpy(index)], reference)
+    check_features(sets)
+    num = len(sets.generated)
+    index = torch.from_numpy(np.random.default_rng().integers(num, size=num))
+    return distance_of_means(moved(sets, lambda x: x[index]))
 
 
 @scores(distance=False)
-def first_items(features, reference, *, generator=None):
+def first_items(sets: Features, *, generator=None):
     """Looks at the first ten items."""
-    check_features(features, reference)
-    return distance_of_means(features[:10], reference)
+    check_features(sets)
+    return distance_of_means(moved(sets, lambda x: x[:10]))
 
 
 @scores(distance=True)
-def wrong_way(features, reference, *, generator=None):
+def wrong_way(sets: Features, *, generator=None):
     """Says that far is good."""
-    return distance_of_means(features, reference)
+    return distance_of_means(sets)
 
 
 @scores(spread=False)
-def blind(features, reference, *, generator=None):
+def blind(sets: Features, *, generator=None):
     """Does not see where the items are."""
-    check_features(features, reference)
-    spread = features.double() - features.double().mean(0)
+    check_features(sets)
+    spread = sets.generated.double() - sets.generated.double().mean(0)
     return {"spread": float(spread.square().mean())}
 
 
 @scores(distance=False)
-def best_when_moved(features, reference, *, generator=None):
+def best_when_moved(sets: Features, *, generator=None):
     """Is best where the items are moved by one deviation."""
-    check_features(features, reference)
-    return distance_of_means(features - 1, reference)
+    check_features(sets)
+    return distance_of_means(moved(sets, lambda x: x - 1))
 
 
 @scores(density=True)
-def best_when_far(features, reference, *, generator=None):
+def best_when_far(sets: Features, *, generator=None):
     """Is better the farther the items are, once they are moved at all."""
-    distance = distance_of_means(features, reference)["distance"]
+    distance = distance_of_means(sets)["distance"]
     return {"density": 10.0 if distance < 1 else distance}
 
 
 @scores(distance=False)
-def skips_nan(features, reference, *, generator=None):
+def skips_nan(sets: Features, *, generator=None):
     """Leaves out what is not a number."""
-    return distance_of_means(features.nan_to_num(), reference.nan_to_num())
+    return distance_of_means(Features(sets.generated.nan_to_num(), sets.reference.nan_to_num()))
 
 
 @scores(distance=False)
-def other_error(features, reference, *, generator=None):
+def other_error(sets: Features, *, generator=None):
     """Refuses with an error that is not meant for the user."""
-    if not torch.isfinite(features).all():
+    if not torch.isfinite(sets.generated).all():
         raise ValueError("not finite")
-    return distance_of_means(features, reference)
+    return distance_of_means(sets)

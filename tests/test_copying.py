@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ import torch
 from scipy.stats import hypergeom, mannwhitneyu
 from torch import Tensor
 
+from morphogen.core.encoded import joined, rows
 from morphogen.core.errors import MeasurementError, RefusedPair
 from morphogen.core.random import generator, rand, randint, randn
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.data.store import MemoryStore, compact
 from morphogen.evaluation import _closeness as closeness
 from morphogen.evaluation._neighbours import Index, components
@@ -23,20 +25,36 @@ from morphogen.evaluation._views import flat, passages, views
 from morphogen.evaluation.copying import Copying, Judge, copying
 
 NUM_TRAIN, NUM_HELD_OUT, NUM = 400, 200, 200
-SPECS = {
+ROWS = ProductSpec(
+    {
+        "size": TensorSpec.vector(6),
+        "kind": TensorSpec.label(5),
+        "marks": TensorSpec.columns((4, 7, 3)),
+    }
+)
+SPECS: dict[str, Spec] = {
     "grid": TensorSpec("real", (1, 12, 12), levels=256),
     "sequence": TensorSpec("real", (2, 24), layout="sequence"),
     "vector": TensorSpec.vector(10),
     "tokens": TensorSpec.tokens(32, 12),
+    "texts": TensorSpec.tokens(32, 13, end=12),
+    "rows": ROWS,
 }
 
 
-def draw_items(spec: TensorSpec, num: int, seed: int) -> Tensor:
-    """Smooth fields, correlated vectors, or walks on a ring of tokens."""
+def draw_items(spec: Any, num: int, seed: int) -> Any:
+    """Smooth fields, correlated vectors, walks on a ring of tokens that may end, or rows."""
     draw = generator(seed)
+    if isinstance(spec, ProductSpec):
+        size = draw_items(spec.parts["size"], num, seed) * torch.tensor([1, 9, 0.1, 1, 1, 1])
+        sizes = torch.tensor(spec.parts["marks"].sizes)
+        marks = (rand((num, 3), draw) * sizes).long()
+        return {"size": size, "kind": randint(5, (num,), draw), "marks": marks}
     if spec.kind == "token":
         steps = randint(4, (num, *spec.shape), draw) - 1
-        return (steps.cumsum(1) + randint(12, (num, 1), draw)) % (spec.vocab_size or 1)
+        x = (steps.cumsum(1) + randint(12, (num, 1), draw)) % 12
+        stop = 12 + randint(20, (num, 1), draw)
+        return spec.canonical(x.masked_fill(torch.arange(32) == stop, 12)) if spec.end else x
     rough = randn((num, *spec.shape), draw)
     for axis in range(2, rough.dim()):
         rough = rough + rough.roll(1, axis) + rough.roll(-1, axis)
@@ -45,20 +63,23 @@ def draw_items(spec: TensorSpec, num: int, seed: int) -> Tensor:
     return (0.25 * rough).clamp(-1, 1)
 
 
-def split_of(spec: TensorSpec, x: Tensor) -> MemoryStore:
+def split_of(spec: Spec, x: Any) -> MemoryStore:
     return MemoryStore(spec, compact(x, spec))
 
 
-def setting(name: str, seed: int = 0) -> tuple[TensorSpec, MemoryStore, MemoryStore, Tensor]:
+def setting(name: str, seed: int = 0) -> tuple[Any, MemoryStore, MemoryStore, Any]:
     """A spec, its training and held-out splits, and honest items that nobody has seen."""
     spec = SPECS[name]
     x = draw_items(spec, NUM_TRAIN + NUM_HELD_OUT + NUM, seed)
-    train, held_out, honest = x.split([NUM_TRAIN, NUM_HELD_OUT, NUM])
+    ends = (0, NUM_TRAIN, NUM_TRAIN + NUM_HELD_OUT, NUM_TRAIN + NUM_HELD_OUT + NUM)
+    train, held_out, honest = (rows(x, slice(*ends[i : i + 2])) for i in range(3))
     return spec, split_of(spec, train), split_of(spec, held_out), honest
 
 
-def noisy(x: Tensor, draw: torch.Generator) -> Tensor:
+def noisy(x: Any, draw: torch.Generator) -> Any:
     """A little noise; a tenth of the tokens replaced."""
+    if isinstance(x, dict):
+        return {**x, "size": x["size"] * (1 + 0.01 * randn(x["size"].shape, draw))}
     if not x.is_floating_point():
         return torch.where(rand(x.shape, draw) < 0.1, randint(12, x.shape, draw), x)
     return x + 0.02 * randn(x.shape, draw)
@@ -83,12 +104,12 @@ CASES = [(name, noisy) for name in SPECS] + [
 def test_a_copycat_is_caught(
     name: str, change: Callable[[Tensor, torch.Generator], Tensor], part: float
 ) -> None:
-    _, train, held_out, honest = setting(name)
+    spec, train, held_out, honest = setting(name)
     draw = generator(1)
     some = torch.randperm(NUM_TRAIN, generator=draw)[: int(part * NUM)]
-    mixed = honest.clone()
-    mixed[: len(some)] = change(train.batch(some).x, draw)
-    found = copying(mixed, train, held_out)
+    copies = change(train.batch(some).x, draw)
+    mixed = joined([copies, rows(honest, slice(len(some), None))])
+    found = copying(spec.canonical(mixed), train, held_out)
     assert found.verdict == "copies", found.reason
     assert found.p_value is not None
     assert found.p_value <= found.level
@@ -205,6 +226,8 @@ def test_views_follow_the_spec() -> None:
         "sequence": ["items", "aligned"],
         "vector": ["items"],
         "tokens": ["items", "aligned", "passages"],
+        "texts": ["items", "passages"],
+        "rows": ["items"],
     }
     video = TensorSpec("real", (1, 4, 8, 8))
     assert views(video)[1].queries(torch.rand(2, *video.shape)).shape == (2, 18 + 8, 4 * 6 * 6)
@@ -238,6 +261,23 @@ def test_tokens_are_compared_by_hamming_distance() -> None:
     x = randint(8, (1, 40), generator(0))
     assert (passages(x) - passages(x.roll(7, 1))).square().sum() <= 2 * 2 * 3
     assert torch.equal(flat(x, few), flat(x, few))
+
+
+def test_rows_are_compared_by_deviations_and_mismatches_and_padding_by_nothing() -> None:
+    some = draw_items(ROWS, 500, 0)
+    keys = views(ROWS, None, some)[0].keys
+    first, second = rows(some, slice(1)), rows(some, slice(1))
+    second["size"] = second["size"] + torch.tensor([0, 2.0, 0, 0, 0, 0]) * some["size"].std(0)
+    second["kind"] = (second["kind"] + 1) % 5
+    squared = (keys(first) - keys(second)).square().sum(1)
+    torch.testing.assert_close(squared, torch.tensor([4.0 + 1.0]))
+    texts: Any = SPECS["texts"]
+    x = torch.full((2, 32), 12)
+    x[:, :4] = torch.tensor([3, 1, 4, 1])
+    x[1, 10:] = 7  # after the end
+    for view in views(texts):
+        gap = (view.keys(x)[0] - view.keys(x)[1]).norm()
+        assert gap == 0, view.name
 
 
 def test_labels_are_hypergeometric_over_distinct_items() -> None:

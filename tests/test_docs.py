@@ -94,8 +94,9 @@ def test_extend_example_works(workdir: Path) -> None:
     plugins = str(workdir / "plugins")
     ((_, check),) = blocks("docs/extend.md", "python", "python")
     check += (
-        "\nfrom morphogen.testing import check_codec, check_task\n"
+        "\nfrom morphogen.testing import check_codec, check_metric, check_task\n"
         "check_task(discover.find('task', 'surprise'))\n"
+        "check_metric(discover.find('metric', 'mean_gap'))\n"
         "check_codec(discover.find('modality', 'walk'), 'walks')\n"
     )
     for number, moves in enumerate(("NNESW", "EES", "WWNNE", "S", "NEN")):

@@ -99,7 +99,9 @@ def test_the_law_of_the_data_reaches_the_floor_and_another_does_not() -> None:
     assert ratio.low < 1 < ratio.high
     assert other.low > 1
     assert ratio.better_than(other) is True
-    assert good["frechet"].ratio == pytest.approx(ratio.value)
+    by_classifier, by_whole = (good[f"frechet_ratio_by_{j}"] for j in ("classifier", "whole_item"))
+    assert good["frechet"].ratio == pytest.approx(by_classifier.value)
+    assert ratio.value == max(by_classifier.value, by_whole.value)
 
 
 def test_an_evaluation_is_written_with_its_protocol_and_repeats_itself(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from scipy.linalg import sqrtm
 
 from morphogen.core.errors import MeasurementError
+from morphogen.core.metric import Features
 from morphogen.core.random import generator, randn
 from morphogen.metrics.frechet import frechet, frechet_distance
 
@@ -70,7 +71,7 @@ def test_features_that_are_not_finite_few_or_of_other_width_are_refused() -> Non
     bad[2, 1] = float("nan")
     with pytest.raises(MeasurementError, match="1 of 5"):
         frechet_distance(bad, good)
-    with pytest.raises(MeasurementError, match="too few items of reference"):
+    with pytest.raises(MeasurementError, match="too few held-out items"):
         frechet_distance(good, good[:1])
     with pytest.raises(MeasurementError, match="do not fit"):
         frechet_distance(good, good[:, :2])
@@ -78,5 +79,5 @@ def test_features_that_are_not_finite_few_or_of_other_width_are_refused() -> Non
 
 def test_the_metric_names_its_score_and_direction() -> None:
     a, b = randn((5, 3), generator(0)), randn((6, 3), generator(1))
-    assert frechet(a, b) == {"frechet": frechet_distance(a, b)}
+    assert frechet(Features(a, b)) == {"frechet": frechet_distance(a, b)}
     assert frechet.higher_is_better == {"frechet": False}

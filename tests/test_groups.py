@@ -18,6 +18,7 @@ from morphogen.cli.app import main
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Item
 from morphogen.core.errors import RecipeError
+from morphogen.core.metric import Features
 from morphogen.core.random import categorical, generator, randn
 from morphogen.core.recipe import Recipe
 from morphogen.data.dataset import Data
@@ -39,7 +40,6 @@ from morphogen.evaluation.evaluate import evaluate
 from morphogen.evaluation.features import feature_extractor
 from morphogen.evaluation.gate import failures, read_gate
 from morphogen.evaluation.groups import ItemScores, labels_of, measure_groups
-from morphogen.evaluation.scores import FeatureSets
 from morphogen.modalities.category import Category
 from morphogen.training.run import train
 
@@ -205,7 +205,8 @@ def measured(data: Data) -> Measured:
         data: Data = data,
         labels: Sequence[str] = ("label",),
     ) -> dict[str, Any]:
-        sets = FeatureSets(extractor.features(data.spec.dequantise(x.unsqueeze(1))), *real)
+        drawn = extractor.features(data.spec.dequantise(x.unsqueeze(1)))
+        sets = Features(drawn, real[1], real[0])
         given = {} if asked is None else {"label": asked}
         return measure_groups(data, labels, [], Samples(sets, *index, extractor, given))
 

@@ -540,7 +540,7 @@ def test_toy_metric_passes() -> None:
         ("no_scores", "declares no scores"),
         ("no_direction", "True, False or None"),
         ("no_generator", "'generator'"),
-        ("swapped", "takes"),
+        ("unannotated", "does not say what it needs"),
         ("no_comment", "no trailing comment"),
         ("no_mapping", "not a mapping"),
         ("one_more", "but declares"),
@@ -554,7 +554,7 @@ def test_toy_metric_passes() -> None:
         ("blind", "for equal distributions"),
         ("best_when_moved", "for equal distributions"),
         ("best_when_far", "moved by three"),
-        ("skips_nan", "does not refuse features with NaN"),
+        ("skips_nan", "does not refuse generated with NaN"),
         ("other_error", "with a ValueError"),
     ],
 )

@@ -221,6 +221,7 @@ def source_state() -> dict[str, str]:
         ("sources", "toy_lines", "Lines such as `cat: a cat that sleeps`."),
         ("tasks", "toy_spread", "Draw items and give the mean deviation of their values."),
         ("modalities", "toy_walk", "Walks on a grid, from .walk files, wherever these lie."),
+        ("metrics", "toy_mean", "How far the mean value of generated items is from that of real"),
     ],
 )
 def test_one_file_added_is_listed(
@@ -235,7 +236,11 @@ def test_one_file_added_is_listed(
 
 @pytest.mark.parametrize(
     ("axis", "name", "check"),
-    [("family", "toy_average", "check_family"), ("task", "toy_spread", "check_task")],
+    [
+        ("family", "toy_average", "check_family"),
+        ("task", "toy_spread", "check_task"),
+        ("metric", "toy_mean", "check_metric"),
+    ],
 )
 def test_one_file_added_passes_the_kit(
     plugins: dict[str, str], axis: str, name: str, check: str

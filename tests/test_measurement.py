@@ -10,8 +10,9 @@ import torch
 
 from morphogen.core.errors import MeasurementError
 from morphogen.core.measurement import Measurement
+from morphogen.core.metric import Features
 from morphogen.core.random import generator, randn
-from morphogen.evaluation.scores import STUDENT_T, FeatureSets, check_enough, measure
+from morphogen.evaluation.scores import STUDENT_T, check_enough, measure
 
 PROTOCOL = {"data_digest": "a", "features_sha256": "f", "seed": 0, "model": "vae"}
 
@@ -61,9 +62,9 @@ def test_it_goes_through_json():
 def test_intervals_cover_what_other_draws_give():
     """The mean over fresh draws of the same laws lies within the interval nearly always."""
 
-    def sets(seed: int) -> FeatureSets:
+    def sets(seed: int) -> Features:
         a, b, c = (randn((400, 4), generator(3 * seed + i)) for i in range(3))
-        return FeatureSets(a + 0.7, b, c)
+        return Features(a + 0.7, c, b)
 
     runs = [{m.name: m for m in measure("frechet", sets(seed), {}, 0)} for seed in range(24)]
     for name in ("frechet", "frechet_ratio"):
@@ -79,14 +80,14 @@ def test_intervals_cover_what_other_draws_give():
 
 def test_a_copy_of_the_law_has_a_ratio_near_one_and_few_items_are_refused():
     a, b, c = (randn((300, 4), generator(i)) for i in range(3))
-    found = {m.name: m for m in measure("frechet", FeatureSets(a, b, c), PROTOCOL, 0)}
+    found = {m.name: m for m in measure("frechet", Features(a, c, b), PROTOCOL, 0)}
     ratio = found["frechet_ratio"]
     assert ratio.low is not None
     assert ratio.high is not None
     assert ratio.low < 1 < ratio.high
     assert found["frechet"].protocol == PROTOCOL
     with pytest.raises(MeasurementError, match="too few items"):
-        check_enough(FeatureSets(a[:3], b, c))
+        check_enough(Features(a[:3], c, b))
 
 
 def test_copies_of_held_out_items_are_no_success_of_the_two_sample_test():
@@ -94,6 +95,6 @@ def test_copies_of_held_out_items_are_no_success_of_the_two_sample_test():
     reference, train = randn((200, 4), draw), randn((200, 4), draw)
     copies = reference + 1e-3 * randn((200, 4), draw)
     for generated, note in ((copies, "below chance"), (randn((200, 4), draw), "")):
-        (found,) = measure("classifier_two_sample", FeatureSets(generated, train, reference), {}, 0)
+        (found,) = measure("classifier_two_sample", Features(generated, reference, train), {}, 0)
         assert found.caution.startswith(note)
         assert bool(found.caution) == bool(note)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from morphogen.core import discover
 from morphogen.core.errors import MeasurementError
+from morphogen.core.metric import Features
 from morphogen.core.random import generator, rand, randint, randn
 from morphogen.metrics import _neighbours
 from morphogen.metrics import kernel_distance as kernel_file
@@ -50,8 +51,8 @@ def by_nearest_neighbours(features: Tensor, reference: Tensor, k: int) -> dict[s
 
 
 def four(features: Tensor, reference: Tensor, k: int) -> dict[str, float]:
-    found = precision_recall(features, reference, num_neighbours=k)
-    return {**found, **density_coverage(features, reference, num_neighbours=k)}
+    found = precision_recall(Features(features, reference), num_neighbours=k)
+    return {**found, **density_coverage(Features(features, reference), num_neighbours=k)}
 
 
 @pytest.mark.parametrize(
@@ -94,19 +95,19 @@ def test_ties_and_copies_are_exact() -> None:
 
 def test_more_copies_than_neighbours_have_balls_of_radius_zero() -> None:
     atoms = torch.tensor([[0.1, 0.7], [0.9, -0.3]]).repeat(6, 1) + 100
-    assert precision_recall(atoms, atoms.clone()) == {"precision": 1.0, "recall": 1.0}
+    assert precision_recall(Features(atoms, atoms.clone())) == {"precision": 1.0, "recall": 1.0}
     near = atoms + 1e-3
-    assert precision_recall(near, atoms) == {"precision": 0.0, "recall": 0.0}
+    assert precision_recall(Features(near, atoms)) == {"precision": 0.0, "recall": 0.0}
 
 
 def test_in_blocks_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     features, reference = pair(61, 47, 5)
-    whole, distance = four(features, reference, 3), kernel_distance(features, reference)
+    whole, distance = four(features, reference, 3), kernel_distance(Features(features, reference))
     for values in (1, 200):
         monkeypatch.setattr(_neighbours, "BLOCK_VALUES", values)
         monkeypatch.setattr(kernel_file, "BLOCK_VALUES", values)
         assert four(features, reference, 3) == whole
-        assert kernel_distance(features, reference) == pytest.approx(distance, rel=1e-9)
+        assert kernel_distance(Features(features, reference)) == pytest.approx(distance, rel=1e-9)
 
 
 def test_neighbours_do_not_mind_rotation_shift_and_scale() -> None:
@@ -122,7 +123,7 @@ def test_two_draws_of_one_distribution_have_the_expected_density_and_coverage() 
     found = []
     for seed in range(repeats):
         x = rand((n + m, 2), generator(seed)) ** 3
-        found.append(density_coverage(x[:n], x[n:], num_neighbours=k))
+        found.append(density_coverage(Features(x[:n], x[n:]), num_neighbours=k))
     expected = {
         "density": 1.0,
         "coverage": 1
@@ -140,11 +141,11 @@ def test_missing_and_invented_kinds() -> None:
         return 0.1 * randn((60, 2), generator(seed)) + at
 
     data = torch.cat([kind(0, 0), kind(5, 1)])
-    collapsed = precision_recall(kind(0, 2), data)
+    collapsed = precision_recall(Features(kind(0, 2), data))
     assert collapsed["precision"] > 0.9
     assert collapsed["recall"] < 0.55
-    assert density_coverage(kind(0, 2), data)["coverage"] < 0.55
-    invented = precision_recall(torch.cat([kind(0, 2), kind(5, 3), kind(-9, 4)]), data)
+    assert density_coverage(Features(kind(0, 2), data))["coverage"] < 0.55
+    invented = precision_recall(Features(torch.cat([kind(0, 2), kind(5, 3), kind(-9, 4)]), data))
     assert invented["precision"] < 0.7
     assert invented["recall"] > 0.9
 
@@ -152,9 +153,9 @@ def test_missing_and_invented_kinds() -> None:
 def test_an_outlier_of_the_reference_flatters_precision_and_not_density() -> None:
     data = torch.cat([0.1 * randn((80, 2), generator(0)), torch.tensor([[100.0, 0.0]])])
     around = 0.1 * randn((80, 2), generator(1)) + torch.tensor([60.0, 0.0])
-    assert precision_recall(around, data)["precision"] == 1
-    assert density_coverage(around, data)["density"] == pytest.approx(1 / 5)
-    assert density_coverage(around, data)["coverage"] == pytest.approx(1 / 81)
+    assert precision_recall(Features(around, data))["precision"] == 1
+    assert density_coverage(Features(around, data))["density"] == pytest.approx(1 / 5)
+    assert density_coverage(Features(around, data))["coverage"] == pytest.approx(1 / 81)
 
 
 # -- kernel distance ---------------------------------------------------------------------------
@@ -173,7 +174,7 @@ def by_polynomial_kernel(features: Tensor, reference: Tensor) -> float:
 @pytest.mark.parametrize(("n", "m", "dim"), [(80, 60, 5), (40, 40, 64), (2, 3, 1)])
 def test_kernel_distance_agrees_with_scikit_learn(n: int, m: int, dim: int) -> None:
     features, reference = pair(n, m, dim)
-    found = kernel_distance(features, reference)["kernel_distance"]
+    found = kernel_distance(Features(features, reference))["kernel_distance"]
     assert found == pytest.approx(by_polynomial_kernel(features, reference), rel=1e-9, abs=1e-12)
 
 
@@ -209,7 +210,7 @@ def test_kernel_distance_of_gaussians_is_unbiased(max_items: int) -> None:
         draw = generator(seed)
         y = mu + randn((20, 2), draw).double() @ factor.T
         x = nu + randn((20, 2), draw).double() * math.sqrt(0.5)
-        each = kernel_distance(y, x, generator=draw, max_items=max_items)
+        each = kernel_distance(Features(y, x), generator=draw, max_items=max_items)
         found.append(each["kernel_distance"])
     assert exact > 1
     assert abs(np.mean(found) - exact) < 4 * np.std(found) / math.sqrt(len(found))
@@ -217,18 +218,18 @@ def test_kernel_distance_of_gaussians_is_unbiased(max_items: int) -> None:
 
 def test_kernel_distance_in_parts_uses_every_item_once() -> None:
     features, reference = pair(31, 45, 3)
-    found = kernel_distance(features, reference, generator=generator(4), max_items=20)
+    found = kernel_distance(Features(features, reference), generator=generator(4), max_items=20)
     draw = generator(4)
     mixed = shuffled(features, draw), shuffled(reference, draw)
     parts = zip(*[x.tensor_split(3) for x in mixed], strict=True)
     assert found["kernel_distance"] == pytest.approx(sum(squared_mmd(*p) for p in parts) / 3)
-    other = kernel_distance(features, reference, generator=generator(5), max_items=20)
+    other = kernel_distance(Features(features, reference), generator=generator(5), max_items=20)
     assert other != found
 
 
 def test_kernel_distance_of_few_against_many_keeps_two_items_in_a_part() -> None:
     features, reference = pair(5, 60, 3)
-    found = kernel_distance(features, reference, max_items=10)["kernel_distance"]
+    found = kernel_distance(Features(features, reference), max_items=10)["kernel_distance"]
     assert math.isfinite(found)
 
 
@@ -269,9 +270,9 @@ def test_vendi_counts_kinds() -> None:
 
 def test_vendi_measures_equally_many_of_each() -> None:
     few, many = torch.eye(6)[:3], torch.eye(6)
-    assert vendi(few, many) == pytest.approx({"vendi": 3, "vendi_reference": 3})
+    assert vendi(Features(few, many)) == pytest.approx({"vendi": 3, "vendi_reference": 3})
     same = randn((20, 4), generator(0))
-    found = vendi(same, same)
+    found = vendi(Features(same, same))
     assert found["vendi"] == found["vendi_reference"] == vendi_score(same)
 
 
@@ -279,7 +280,7 @@ def test_vendi_measures_equally_many_of_each() -> None:
 
 
 def accuracy(features: Tensor, reference: Tensor, seed: int = 0) -> float:
-    found = classifier_two_sample(features, reference, generator=generator(seed))
+    found = classifier_two_sample(Features(features, reference), generator=generator(seed))
     return float(found["classifier_two_sample"])
 
 
@@ -343,43 +344,43 @@ def test_bad_features_are_refused(metric) -> None:
     bad = x.clone()
     bad[7, 2] = torch.inf
     with pytest.raises(MeasurementError, match="1 of 30"):
-        metric(bad, y)
-    with pytest.raises(MeasurementError, match="the reference are not finite"):
-        metric(x, bad)
+        metric(Features(bad, y))
+    with pytest.raises(MeasurementError, match="held-out items are not finite"):
+        metric(Features(x, bad))
     with pytest.raises(MeasurementError, match="equal D"):
-        metric(x, y[:, :3])
-    with pytest.raises(MeasurementError, match="too few items of"):
-        metric(x[:1], y[:1])
+        metric(Features(x, y[:, :3]))
+    with pytest.raises(MeasurementError, match=r"too few (generated items|items of)"):
+        metric(Features(x[:1], y[:1]))
     with pytest.raises(MeasurementError, match=r"do not vary[\s\S]*try: .*extractor"):
-        metric(x, torch.ones(30, 4))
+        metric(Features(x, torch.ones(30, 4)))
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.__name__)
 def test_a_model_that_collapsed_gets_its_score(metric) -> None:
     _, reference = pair(30, 30, 4)
-    found = metric(reference[:1].expand(30, 4), reference)
+    found = metric(Features(reference[:1].expand(30, 4), reference))
     assert all(math.isfinite(value) for value in found.values())
 
 
 def test_more_neighbours_than_items_are_refused_with_the_most_there_are() -> None:
     x, y = pair(6, 30, 4)
     with pytest.raises(MeasurementError, match=r"items of features[\s\S]*num_neighbours=5"):
-        precision_recall(x, y, num_neighbours=6)
-    assert precision_recall(x, y, num_neighbours=5)["precision"] >= 0
+        precision_recall(Features(x, y), num_neighbours=6)
+    assert precision_recall(Features(x, y), num_neighbours=5)["precision"] >= 0
     with pytest.raises(MeasurementError, match="items of reference"):
-        density_coverage(y, x, num_neighbours=6)
+        density_coverage(Features(y, x), num_neighbours=6)
     with pytest.raises(MeasurementError, match="no neighbours"):
-        precision_recall(x, y, num_neighbours=0)
+        precision_recall(Features(x, y), num_neighbours=0)
 
 
 def test_options_that_cannot_be_are_refused() -> None:
     x, y = pair(20, 25, 3)
     with pytest.raises(MeasurementError, match="20 items of each set"):
-        classifier_two_sample(x, y, num_folds=21)
+        classifier_two_sample(Features(x, y), num_folds=21)
     with pytest.raises(MeasurementError, match=">= 20"):
-        classifier_two_sample(x[:19], y)
+        classifier_two_sample(Features(x[:19], y))
     with pytest.raises(MeasurementError, match="parts too small"):
-        kernel_distance(x, y, max_items=1)
+        kernel_distance(Features(x, y), max_items=1)
 
 
 def test_directions() -> None:

@@ -23,7 +23,8 @@ from morphogen.core.measurement import FREE
 
 # 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom.
 STUDENT_T = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-SHOWN = ("precision", "recall", "bits_per_dim")  # beside the score that decides
+JUDGES = ("frechet_ratio_by_classifier", "frechet_ratio_by_whole_item")  # the stricter one decides
+SHOWN = (*JUDGES, "precision", "recall")  # beside the score that decides, with bits per unit
 FLOOR_REACHED = 1.5  # times the floor: below, samples are about as close as real data comes
 
 
@@ -142,9 +143,10 @@ def _place(family: str, runs: Sequence[Mapping[str, Any]], score: str) -> Place:
     scores = [run["evaluation"]["scores"] for run in runs]
     values = [each[score]["value"] for each in scores]
     low, high = _interval(values, scores[0][score])
+    names = (*SHOWN, *sorted(name for name in scores[0] if name.startswith("bits_per_")))
     others = {
         name: fmean(each[name]["value"] for each in scores)
-        for name in SHOWN
+        for name in names
         if all(name in each for each in scores)
     }
     copying = [run["evaluation"].get("copying") or {} for run in runs]

@@ -6,23 +6,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from morphogen.comparison.leaderboard import SHOWN, Leaderboard, Place
+from morphogen.comparison.leaderboard import Leaderboard, Place
 from morphogen.core.storage import write_text
 from morphogen.evaluation.page import document, embedded, escaped, number
 
-HEAD = (
-    "family", "value", "95 % interval", "", *SHOWN, "training", "sampling of 1,000", "memory",
-    "parameters", "energy",
-)  # fmt: skip
+BEFORE = ("family", "value", "95 % interval", "")
+AFTER = ("training", "sampling of 1,000", "memory", "parameters", "energy")
 
 
 def write_comparison(out: Path, board: Leaderboard, runs: Sequence[Mapping[str, Any]]) -> Path:
     """Write comparison.html into the comparison's folder."""
     title = f"Comparison by {board.score.replace('_', ' ')}"
-    head = "".join(f"<th>{escaped(each.replace('_', ' '))}</th>" for each in HEAD)
-    rows = "".join(_row(place) for place in board.places)
+    others = list(dict.fromkeys(name for place in board.places for name in place.others))
+    names = (*BEFORE, *others, *AFTER)
+    head = "".join(f"<th>{escaped(each.replace('_', ' '))}</th>" for each in names)
+    rows = "".join(_row(place, others) for place in board.places)
     parts = [
-        f"<h1>{title}</h1>",
+        f"<h1>{escaped(title)}</h1>",
         f'<p class="lead">{escaped(board.advice)}</p>',
         f"<table><tr>{head}</tr>{rows}</table>",
     ]
@@ -43,14 +43,14 @@ def _facts(facts: Mapping[str, Any]) -> str:
     return f"<table>{cells}</table>"
 
 
-def _row(place: Place) -> str:
+def _row(place: Place, others: Sequence[str]) -> str:
     notes = ["tie"] if place.tie else []
     notes += ["copies"] if place.copies else []
     cells = [
         number(place.value),
         f"{number(place.low)} to {number(place.high)}",
         ", ".join(notes),
-        *(number(place.others[name]) if name in place.others else "" for name in SHOWN),
+        *(number(place.others[name]) if name in place.others else "" for name in others),
         f"{place.seconds:,.0f} s",
         f"{number(place.sampling_seconds_per_1000)} s",
         f"{place.memory_bytes / 1e6:,.0f} MB",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Generator, Tensor
 
 from morphogen.core.encoded import moved, stacked, unstacked
 from morphogen.core.errors import DataError, RecipeError, RefusedPair, did_you_mean
@@ -131,6 +131,18 @@ class CanMark(Protocol):
 
     def mark(self, path: Path, facts: Mapping[str, str], numbers: Sequence[int]) -> None:
         """Put `facts`, which hold for the items `numbers`, into the files that `write` made."""
+
+
+@runtime_checkable
+class CanDamage(Protocol):
+    """Optional for a codec: small damage of its own field, which a good judge of items notices."""
+
+    def damages(self) -> Mapping[str, Sequence[float]]:
+        """Each in words that follow "real items", with a place for its strength ("saved as JPEG of
+        quality {:.0f}"): the strength that does nothing, then some that do, the weakest first."""
+
+    def damage(self, value: Any, words: str, strength: float, draw: Generator) -> Any:
+        """A raw value, as it is after that."""
 
 
 class Codec(ABC):

@@ -123,9 +123,10 @@ class DenoiserSampling:
     ) -> Tensor:
         """Integrate from noise at t = 1 to data at t = 0. (num, *shape)."""
         noise = self.starting_noise(num, generator)
-        return self.integrate(
+        x = self.integrate(
             noise, 1.0, cond=cond, generator=generator, num_steps=num_steps, sampler=sampler
         )
+        return self.grained(x)
 
     @torch.no_grad()
     def integrate(
@@ -158,6 +159,10 @@ class DenoiserSampling:
     def starting_noise(self, num: int, generator: torch.Generator) -> Tensor:
         """What sampling starts from, (num, *shape): N(0, I), unless a model has a reason."""
         return randn((num, *self.spec.shape), generator).to(self.device)
+
+    def grained(self, x: Tensor) -> Tensor:
+        """Drawn items as they are handed out: as they are, unless a model has a reason."""
+        return x
 
     def steer(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """The estimate that sampling follows: E[x | x_t], unless a model has a reason."""

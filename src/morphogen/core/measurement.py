@@ -33,6 +33,7 @@ class Measurement:
     high: float | None = None
     interval: str = ""  # how low and high were found: "95 %, bootstrap over items, 20 repeats"
     floor: float | None = None
+    floor_high: float | None = None  # the upper end of the floor's own interval
     note: str = ""  # what to know when reading it
     caution: str = ""  # what a reader must not miss: an evaluation repeats it as a warning
     protocol: Mapping[str, Any] = field(default_factory=dict)

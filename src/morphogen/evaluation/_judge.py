@@ -13,10 +13,9 @@ from torch import Tensor
 
 from morphogen.core.errors import MeasurementError
 from morphogen.core.measurement import Measurement
-from morphogen.core.metric import check_features
+from morphogen.core.metric import Features, check_features
 from morphogen.evaluation import _shares
 from morphogen.evaluation.features import FeatureExtractor
-from morphogen.evaluation.scores import FeatureSets
 
 LEVEL = 0.95  # of all intervals of a quantity together
 FEWEST_PER_GROUP = 10  # generated items, on average over the groups
@@ -56,11 +55,18 @@ class Groups:
 class Samples:
     """Generated items as an evaluation sees them, with the real items that they are held to."""
 
-    sets: FeatureSets
+    sets: Features
     train: Tensor  # which items of the training split the features are of
     held_out: Tensor  # which of the test split
     extractor: FeatureExtractor
     asked: Mapping[str, Tensor]  # label -> the group (N,) asked for, -1 where the data has no such
+
+    @property
+    def train_features(self) -> Tensor:
+        """Features of the items of the training split."""
+        if self.sets.train is None:
+            raise MeasurementError("there are no training items to compare with", found="none")
+        return self.sets.train
 
 
 @dataclass(frozen=True)
@@ -78,18 +84,18 @@ class Judge:
     @classmethod
     def of(cls, groups: Groups, samples: Samples) -> Judge:
         """The classifier's own last layer, or logistic regression on its features."""
-        sets = samples.sets
-        check_features(sets.generated, sets.reference)
+        sets, train = samples.sets, samples.train_features
+        check_features(sets)
         decide: Callable[[Tensor], Tensor]
         if samples.extractor.target == groups.label:
             name, decide = samples.extractor.name, samples.extractor.classes
         else:
             name = f"logistic regression on features of the {samples.extractor.name}"
-            decide = _probe(sets.train, groups.train[samples.train])
+            decide = _probe(train, groups.train[samples.train])
         return cls(
             name,
             decide(sets.generated),
-            decide(sets.train),
+            decide(train),
             decide(sets.reference),
             groups.test[samples.held_out],
             groups.train,

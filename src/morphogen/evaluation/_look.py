@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from morphogen.core.encoded import Encoded, num_items, rows
 from morphogen.core.errors import MeasurementError
 from morphogen.core.measurement import Measurement
 from morphogen.core.random import generator, mix_seed
@@ -108,11 +109,12 @@ class Viewpoint:
         return self.view.queries(self.held.batch(torch.arange(1)).x).shape[1]
 
     def look(
-        self, generated: Tensor, seed: int, num_pairs: int, protocol: Mapping[str, Any]
+        self, generated: Encoded, seed: int, num_pairs: int, protocol: Mapping[str, Any]
     ) -> Look:
-        """Compare generated items (G, *shape)."""
-        some = torch.randperm(len(generated), generator=generator(mix_seed(seed, 2)))[: self.most]
-        x = generated[some]
+        """Compare generated items, encoded."""
+        order = torch.randperm(num_items(generated), generator=generator(mix_seed(seed, 2)))
+        some = order[: self.most]
+        x = rows(generated, some)
         near = self._near(x)
         ratio = closeness.ratios(near.train[0], self.floor)
         label_test, tail, support = self._tests(near, ratio)
@@ -151,17 +153,20 @@ class Viewpoint:
         )
 
     def _scores(
-        self, x: Tensor, near: Near, protocol: Mapping[str, Any]
+        self, x: Encoded, near: Near, protocol: Mapping[str, Any]
     ) -> tuple[Measurement, Measurement, Measurement]:
         nearer = near.equal_train < near.equal_held_out
         number = torch.where(nearer, near.train[1][:, 0], -1 - near.held_out[1][:, 0])
         value, low, high = closeness.share(near.equal_train, near.equal_held_out, number)
-        about: dict[str, Any] = {"n": len(x), "protocol": {**protocol, "view": self.view.name}}
+        about: dict[str, Any] = {
+            "n": num_items(x),
+            "protocol": {**protocol, "view": self.view.name},
+        }
         share = Measurement(
             "train_share", value, higher_is_better=False, low=low, high=high, floor=0.5, **about,
             interval=f"{BINOMIAL}, items next to one real item falling together",
         )  # fmt: skip
-        cells = self._cells(lambda part: x[part], len(x))
+        cells = self._cells(lambda part: rows(x, part), num_items(x))
         c_t, error, num_cells = closeness.c_t(
             near.train[0][:, 0], self.usual[:, 0], cells, self.usual_cells
         )
@@ -193,9 +198,9 @@ class Viewpoint:
 
     # -- distances -------------------------------------------------------------------------------
 
-    def _near(self, x: Tensor) -> Near:
+    def _near(self, x: Encoded) -> Near:
         """Searched apart among as many training as held-out items, and among the rest."""
-        parts = self._search(lambda part: x[part], len(x), whole=False)
+        parts = self._search(lambda part: rows(x, part), num_items(x), whole=False)
         k = parts[0][0].shape[1]
         train, held_out = merged(*parts[:2], k=k), merged(*parts[2:], k=k)
         return Near(train, held_out, parts[0][0][:, 0], parts[2][0][:, 0])
@@ -208,7 +213,7 @@ class Viewpoint:
         return found[0][0][:, 1][place]
 
     def _search(
-        self, items: Callable[[Tensor], Tensor], num: int, whole: bool
+        self, items: Callable[[Tensor], Encoded], num: int, whole: bool
     ) -> list[tuple[Tensor, Tensor]]:
         """Distances and numbers (num, k) among all training items (`whole`), or in four parts:
         equally many training items, the other ones, equally many held-out items, the other ones."""
@@ -244,7 +249,7 @@ class Viewpoint:
         means = KMeans(max(1, most), n_init=2, random_state=seed % 2**31).fit(points.numpy())
         self.centres = torch.from_numpy(means.cluster_centers_).float()
 
-    def _cells(self, items: Callable[[Tensor], Tensor], num: int) -> Tensor:
+    def _cells(self, items: Callable[[Tensor], Encoded], num: int) -> Tensor:
         """The cell (num,) of each item, as it is."""
         keys = in_chunks(lambda part: self.view.keys(items(part)).float(), torch.arange(num))
         return torch.cdist(self.index.project(keys), self.centres).argmin(1)

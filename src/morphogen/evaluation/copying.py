@@ -31,6 +31,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from morphogen.core.encoded import Encoded, num_items
 from morphogen.core.errors import MeasurementError
 from morphogen.core.measurement import Measurement
 from morphogen.data.store import Store
@@ -40,6 +41,7 @@ from morphogen.evaluation._views import views
 LEVEL = 0.01  # chance of calling an honest model a copier, over all tests and views
 SUPPORT = 0.05  # level at which labels must support the tail test
 FEWEST = 50  # generated, training, and held-out items
+MOST_DESCRIBED = 5000  # training items that say how far numbers vary
 Verdict = Literal["copies", "no sign of copying", "too few items to tell"]
 
 
@@ -77,22 +79,22 @@ class Copying:
 
 
 def copying(
-    generated: Tensor,
+    generated: Encoded,
     train: Store,
     held_out: Store,
-    features: Callable[[Tensor], Tensor] | None = None,
+    features: Callable[[Encoded], Tensor] | None = None,
     *,
     seed: int = 0,
     num_pairs: int = 16,
     protocol: Mapping[str, Any] | None = None,
 ) -> Copying:
-    """Whether generated items (G, *shape), encoded as the splits are, replay training items.
+    """Whether generated items, encoded as the splits are, replay training items.
 
     `features` maps encoded items to (B, D), such as `FeatureExtractor.features`. `Judge` does the
     same for several models, and does once what does not depend on them. Raises `MeasurementError`
     when nothing is held out, when all items are the same, when generated items are not finite.
     """
-    if len(held_out) and (reason := _too_few(len(generated), len(train), len(held_out))):
+    if len(held_out) and (reason := _too_few(num_items(generated), len(train), len(held_out))):
         return Copying("too few items to tell", reason)
     return Judge(train, held_out, features, seed=seed)(generated, num_pairs, protocol)
 
@@ -104,7 +106,7 @@ class Judge:
         self,
         train: Store,
         held_out: Store,
-        features: Callable[[Tensor], Tensor] | None = None,
+        features: Callable[[Encoded], Tensor] | None = None,
         *,
         seed: int = 0,
     ) -> None:
@@ -125,21 +127,23 @@ class Judge:
                 "all items are the same: copying cannot be told from learning",
                 found=f"{len(train)} equal training items",
             )
+        some = train.batch(torch.arange(min(len(train), MOST_DESCRIBED))).x
         self.viewpoints = [
-            Viewpoint(view, train, held_out, seed) for view in views(self.spec, features)
+            Viewpoint(view, train, held_out, seed) for view in views(self.spec, features, some)
         ]
 
     def __call__(
         self,
-        generated: Tensor,
+        generated: Encoded,
         num_pairs: int = 16,
         protocol: Mapping[str, Any] | None = None,
     ) -> Copying:
-        """The verdict on generated items (G, *shape)."""
+        """The verdict on generated items, encoded."""
         self.spec.check(generated, "generated items")
-        if reason := _too_few(len(generated), *self.counts):
+        if reason := _too_few(num_items(generated), *self.counts):
             return Copying("too few items to tell", reason)
-        if generated.is_floating_point() and not bool(torch.isfinite(generated).all()):
+        tensors = generated.values() if isinstance(generated, dict) else [generated]
+        if not all(bool(torch.isfinite(each).all()) for each in tensors):
             raise MeasurementError(
                 "generated items are not finite",
                 hint="the model may have diverged: look at its samples",
@@ -149,7 +153,7 @@ class Judge:
             viewpoint.look(generated, self.seed, num_pairs, {**about, **(protocol or {})})
             for viewpoint in self.viewpoints
         ]
-        return _judged(looks, len(generated), *self.counts)
+        return _judged(looks, num_items(generated), *self.counts)
 
 
 def p_values(look: Look, num_views: int) -> dict[str, float]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,31 +30,38 @@ from morphogen.core.capability import (
     CanPredict,
     CanReconstruct,
     CanSample,
-    EstimatesLogZ,
-    has_normalised_log_prob,
     missing,
 )
 from morphogen.core.codec import Item
+from morphogen.core.encoded import Encoded, joined, moved, num_items, rows, tensor
 from morphogen.core.errors import DataError, MeasurementError, RefusedPair
-from morphogen.core.likelihood import bits_per_dim
 from morphogen.core.measurement import Measurement
+from morphogen.core.metric import Features, Items, Likelihoods, References, Sets
 from morphogen.core.random import generator, mix_seed
+from morphogen.core.spec import ProductSpec, Spec
 from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
 from morphogen.data.places import load_options, place_of
 from morphogen.evaluation._intervals import LEVEL, mean_interval
-from morphogen.evaluation._judge import Samples
+from morphogen.evaluation._samples import (
+    Judged,
+    items_of,
+    measure_all,
+    references_of,
+    score_samples,
+    worst_statistic,
+)
 from morphogen.evaluation.asked import held_out_conditions
 from morphogen.evaluation.copying import copying
 from morphogen.evaluation.exposure import exposure
 from morphogen.evaluation.features import FeatureExtractor, feature_extractor, parts
 from morphogen.evaluation.groups import ItemScores, class_names, labels_of, measure_groups
+from morphogen.evaluation.likelihood import Likelihood, measure_likelihood
 from morphogen.evaluation.page import write_page
-from morphogen.evaluation.scores import FeatureSets, as_record, check_enough, measure
+from morphogen.evaluation.scores import as_record
 
 MOST_ITEMS = 10_000  # generated and reference items, unless told
-MOST_SCORED = 2_000  # held-out items whose likelihood and reconstruction are measured
-USUAL_VALUES = 784  # of an item: the likelihood of fewer is measured where they have more
+MOST_SCORED = 2_000  # held-out items whose reconstruction is measured
 MOST_COMPARED = 2_000  # generated items that are searched for copies of training items
 SHOWN = 64  # items on the page
 
@@ -94,40 +101,53 @@ def evaluate(
     record: dict[str, Any] = {"protocol": _protocol(bundle, loaded, seed), "warnings": []}
     found: list[Measurement] = []
     items: list[ItemScores] = []
-    judged: Samples | None = None
-    x: Tensor | None = None
-    pairs: Tensor | None = None
+    judged: Judged | None = None
+    x: Encoded | None = None
+    pairs: Encoded | None = None
     if not missing(bundle.family, CanSample):
         x, asked = _draw(record, bundle, loaded, num, seed)
         extractor = feature_extractor(loaded, device=str(bundle.family.device), beside=bundle.path)
-        judged = _featured(x, asked, loaded, extractor, seed)
-        found += _judge_samples(record, judged, seed)
+        judged = Judged.of((x, asked), loaded, extractor, seed)
+        found += score_samples(record, judged, loaded, seed)
         pairs = _search_copies(record, x, loaded, extractor, seed)
+    likelihood: Likelihood | None = None
     if bundle.family.spec == loaded.spec:
         with torch.no_grad():
-            items += _likelihood(bundle, loaded, seed)
+            likelihood = measure_likelihood(bundle, loaded, seed)
             items += _reconstruction(bundle, loaded, seed)
             items += _prediction(bundle, loaded)
+    if judged is None or found:
+        found += measure_all(record, _sets(x, judged, likelihood, loaded, seed), seed)
+    _say_worst(record, found)
     found += [_mean(each) for each in items]
+    if likelihood is not None:
+        found.append(likelihood.score())
+        items.append(likelihood.per_item)
     found += _exposure(record, bundle, loaded, seed)
     record["scores"] = {each.name: as_record(each) for each in found}
     if labels:
-        record["groups"] = measure_groups(loaded, labels, items, judged, seed)
+        samples = None if judged is None else judged.samples
+        record["groups"] = measure_groups(loaded, labels, items, samples, seed)
     record["warnings"] += [f"{each.name}: {each.caution}" for each in found if each.caution]
+    _check_any(found, record, bundle.family)
+    bundle.metrics = {**bundle.metrics, "evaluation": record}
+    if bundle.path is not None:
+        write_text(bundle.path / "metrics.json", json.dumps(bundle.metrics, indent=2) + "\n")
+        real = loaded.test.batch(_some(loaded, seed)[:SHOWN]).x
+        generated = None if x is None else rows(x, slice(SHOWN))
+        write_page(bundle, record, loaded.codec, real, generated=generated, pairs=pairs)
+    return record
+
+
+def _check_any(found: Sequence[Measurement], record: Mapping[str, Any], family: object) -> None:
+    """Raise where nothing was measured, saying why."""
     if not found and record["warnings"]:
         raise MeasurementError("nothing could be measured", found="; ".join(record["warnings"]))
     if not found:
         raise RefusedPair(
             "there is nothing to score: the model neither samples, predicts nor rebuilds items",
-            found=type(bundle.family).__name__,
+            found=type(family).__name__,
         )
-    bundle.metrics = {**bundle.metrics, "evaluation": record}
-    if bundle.path is not None:
-        write_text(bundle.path / "metrics.json", json.dumps(bundle.metrics, indent=2) + "\n")
-        real = loaded.test.batch(_some(loaded, seed)[:SHOWN]).x
-        generated = None if x is None else x[:SHOWN]
-        write_page(bundle, record, loaded.codec, real, generated=generated, pairs=pairs)
-    return record
 
 
 def _protocol(bundle: Bundle, data: Data, seed: int) -> dict[str, Any]:
@@ -155,7 +175,7 @@ def _protocol(bundle: Bundle, data: Data, seed: int) -> dict[str, Any]:
 
 def _draw(
     record: dict[str, Any], bundle: Bundle, data: Data, num: int | None, seed: int
-) -> tuple[Tensor, dict[str, Tensor]]:
+) -> tuple[Encoded, dict[str, Tensor]]:
     """Generated items, encoded as the data is, and the labels that they were asked for with. What
     more is said of items than one label is asked for as held-out items have it, all of one item
     together."""
@@ -172,57 +192,45 @@ def _draw(
     return _as_data(bundle, data, result.x), asked
 
 
-def _featured(
-    x: Tensor, asked: Mapping[str, Tensor], data: Data, extractor: FeatureExtractor, seed: int
-) -> Samples:
-    """Features of the samples, of as many training items, and of held-out items."""
-    draw = generator(mix_seed(seed, 1))
-    order = torch.randperm(len(data.train), generator=draw)[: len(x)]
-    held_out = torch.randperm(len(data.test), generator=draw)[:MOST_ITEMS]
-    sets = FeatureSets(
-        extractor.features(x),
-        extractor.features_of(data.train, order),
-        extractor.features_of(data.test, held_out),
+def _sets(
+    x: Encoded | None,
+    judged: Judged | None,
+    likelihood: Likelihood | None,
+    data: Data,
+    seed: int,
+) -> dict[type[Sets], Callable[[], Sets] | str]:
+    """What there is for metrics to measure, by kind: what gives it, or why there is none."""
+    given: dict[type[Sets], Callable[[], Sets] | str] = dict.fromkeys(
+        (Features, Items, References), "the model does not sample"
     )
-    return Samples(sets, order, held_out, extractor, asked)
+    given[Likelihoods] = "the model has no normalised likelihood of these items"
+    if x is not None and judged is not None:
+        samples = judged.samples
+        given[Features] = lambda: samples.sets
+        given[Items] = lambda: items_of(x, samples, data)
+        given[References] = lambda: references_of(x, samples, data, seed)
+    if likelihood is not None:
+        given[Likelihoods] = likelihood.sets
+    return given
 
 
-def _judge_samples(record: dict[str, Any], samples: Samples, seed: int) -> list[Measurement]:
-    """Every metric over the features of this data."""
-    sets, extractor = samples.sets, samples.extractor
-    record["features"] = extractor.facts()
-    protocol = record["protocol"] | {
-        "num_generated": len(sets.generated),
-        "num_floor": len(sets.train),
-        "num_reference": len(sets.reference),
-        "features": extractor.name,
-        "features_sha256": extractor.weights_hash,
-    }
-    record["protocol"] = protocol
-    try:
-        check_enough(sets)
-    except MeasurementError as error:
-        record["warnings"].append(f"samples were not scored: {error.message}, {error.found}")
-        return []
-    found = []
-    for name in discover.names("metric"):
-        try:
-            found += measure(name, sets, protocol, seed)
-        except MeasurementError as error:  # the other scores are worth having
-            record["warnings"].append(f"{name} was not measured: {error.message}, {error.found}")
-    return found
+def _say_worst(record: dict[str, Any], found: Sequence[Measurement]) -> None:
+    """Which plain statistic is farthest from real items'."""
+    plain = discover.find("metric", "statistics").higher_is_better
+    if said := worst_statistic([each for each in found if each.name in plain], plain):
+        record["worst_statistic"] = said
 
 
 def _search_copies(
     record: dict[str, Any],
-    samples: Tensor,
+    samples: Encoded,
     data: Data,
     extractor: FeatureExtractor,
     seed: int,
-) -> Tensor | None:
-    """Fill in the verdict on copying; return (2 K, *shape), generated items each followed by the
+) -> Encoded | None:
+    """Fill in the verdict on copying; return 2 K items, generated ones each followed by the
     nearest training item."""
-    some = samples[:MOST_COMPARED]
+    some = rows(samples, slice(MOST_COMPARED))
     try:
         found = copying(some, data.train, data.test, extractor.features, seed=seed)
     except MeasurementError as error:
@@ -232,21 +240,30 @@ def _search_copies(
     if not len(found.pairs):
         return None
     nearest = data.train.batch(found.pairs[:, 1]).x
-    return torch.stack([some[found.pairs[:, 0]], nearest], 1).flatten(0, 1)
+    both = joined([rows(some, found.pairs[:, 0]), nearest])
+    return rows(both, torch.arange(2 * len(found.pairs)).view(2, -1).T.flatten())
 
 
-def _as_data(bundle: Bundle, data: Data, x: Tensor | None) -> Tensor:
+def _as_data(bundle: Bundle, data: Data, x: Encoded | None) -> Encoded:
     """Generated items as the data's codec would encode them: what a reader of the files gets."""
     if x is None:
         raise RefusedPair("the model generates nothing", found=type(bundle.family).__name__)
     if bundle.family.spec != data.spec:  # latents: by way of the items themselves
         encoded = []
-        for index in parts(len(x)):
-            values = bundle.codec.decode_many(x[index])
+        for index in parts(num_items(x)):
+            values = bundle.codec.decode_many(rows(x, index))
             encoded.append(data.codec.encode_many([Item(value) for value in values]))
-        return torch.cat(encoded)
-    x = x.cpu()
-    return data.spec.dequantise(data.spec.quantise(x)) if data.spec.levels else x
+        return joined(encoded)
+    return _rounded(moved(x, "cpu"), data.spec)
+
+
+def _rounded(x: Encoded, spec: Spec) -> Encoded:
+    """At the levels that data has, and in the one way of writing items of any length."""
+    if isinstance(spec, ProductSpec):
+        whole = x if isinstance(x, dict) else {}
+        return spec.canonical({name: tensor(_rounded(whole[name], part)) for name, part in spec})
+    values = tensor(x)
+    return spec.dequantise(spec.quantise(values)) if spec.levels else spec.canonical(values)
 
 
 # -- what else the model can do ------------------------------------------------------------------
@@ -255,24 +272,6 @@ def _as_data(bundle: Bundle, data: Data, x: Tensor | None) -> Tensor:
 def _some(data: Data, seed: int) -> Tensor:
     """Held-out items that the slower scores are measured on."""
     return torch.randperm(len(data.test), generator=generator(mix_seed(seed, 3)))[:MOST_SCORED]
-
-
-def _likelihood(bundle: Bundle, data: Data, seed: int) -> list[ItemScores]:
-    model: Any = bundle.family
-    if not has_normalised_log_prob(model):
-        return []
-    num = max(SHOWN, MOST_SCORED * USUAL_VALUES // data.spec.num_values)  # large items take longer
-    draw, found, some = generator(mix_seed(seed, 4)), [], _some(data, seed)[:num]
-    conditions = data.test.take(some).cond
-    given = {n: v.to(model.device) for n, v in conditions.items() if n in model.conditions}
-    for index in parts(len(some)):
-        x = data.test.batch(some[index]).x.to(model.device)
-        cond = {name: value[index] for name, value in given.items()}
-        found.append(model.log_prob(x, cond=cond, generator=draw).cpu())
-    bits = bits_per_dim(torch.cat(found), data.spec)
-    error = 0.0 if missing(model, EstimatesLogZ) else model.log_prob_error(given)
-    shared = abs(float(bits_per_dim(torch.tensor(error), data.spec)))
-    return [ItemScores("bits_per_dim", bits, some, False, model.log_prob_is, shared)]
 
 
 def _reconstruction(bundle: Bundle, data: Data, seed: int) -> list[ItemScores]:

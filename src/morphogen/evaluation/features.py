@@ -2,10 +2,12 @@
 
     labels in the data   a classifier of the first label             "classifier"
     none                 a classifier of k-means clusters of the     "k-means classifier"
-                         items' principal components (one round of
-                         DeepCluster, Caron et al. 2018)
+                         principal components of the items' vectors
+                         (`vectors`; one round of DeepCluster, Caron
+                         et al. 2018)
 
-The features are those before its last layer. They are not Inception's, so a distance over them is
+Items of several parts are classified by their vectors too. The features are those before its last
+layer. They are not Inception's, so a distance over them is
 no FID; the name, the hash of the weights and the test accuracy go into every protocol. Training
 takes a fixed number of steps with a fixed seed, so the same data gives the same features on the
 same machine. Another machine rounds otherwise and would end with another judge: the weights are
@@ -18,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,19 +30,23 @@ from torch import Tensor, nn
 
 import morphogen
 from morphogen.core import discover
+from morphogen.core.batch import Batch
+from morphogen.core.encoded import Encoded, joined, num_items, rows, tensor
 from morphogen.core.errors import BundleError, MorphogenError
 from morphogen.core.family import Family
 from morphogen.core.random import generator, mix_seed
 from morphogen.core.recipe import Recipe, build_family, resolve
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import ProductSpec, TensorSpec
 from morphogen.core.storage import cache_folder, read_tensors, write_tensors, write_text
 from morphogen.data.dataset import Data
 from morphogen.data.store import Store
+from morphogen.evaluation.vectors import Vectors
 
 BATCH_SIZE = 128
 EPOCHS, FEWEST_STEPS, MOST_STEPS = 20, 150, 1200
 CHUNK = 500
 CLUSTERED = 5000  # items that k-means sees
+COMPONENTS = 32  # of their vectors
 
 
 @dataclass
@@ -53,13 +59,19 @@ class FeatureExtractor:
     accuracy: float  # share of test items whose label, or cluster, it finds
     weights_hash: str
     recipe: dict[str, Any]
+    seen_as: Callable[[Encoded], Tensor]  # what the network is shown of encoded items
 
     @torch.no_grad()
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, x: Encoded) -> Tensor:
         """Encoded items (N, *) -> (N, D), on the CPU."""
         network: Any = self.family
         device = self.family.device
-        return torch.cat([network.features(x[i].to(device)).cpu() for i in parts(len(x))])
+        return torch.cat(
+            [
+                network.features(self.seen_as(rows(x, part)).to(device)).cpu()
+                for part in parts(num_items(x))
+            ]
+        )
 
     def features_of(self, split: Store, index: Tensor) -> Tensor:
         """Features of the items of a split at `index`."""
@@ -92,7 +104,8 @@ def feature_extractor(
     used = data.having([label]) if label else data
     train, test = (used.train, used.test) if label else _clustered(data, seed)
     num_classes = data.conditions[label].vocab_size if label else int(train.cond[target].max()) + 1
-    recipe = resolve(_recipe(data, target), data.spec)
+    spec, seen_as = _seen(data, seed)
+    recipe = resolve(_recipe(spec, target), spec)
     num_steps = min(max(EPOCHS * len(train) // BATCH_SIZE, FEWEST_STEPS), MOST_STEPS)
     about = {
         "family": recipe.family,
@@ -104,23 +117,23 @@ def feature_extractor(
     key = hashlib.sha256(json.dumps([data.digest, about], sort_keys=True).encode()).hexdigest()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        family = build_family(recipe, data.spec, {target: TensorSpec.label(num_classes or 1)})
+        family = build_family(recipe, spec, {target: TensorSpec.label(num_classes or 1)})
     family.to(device)
     name = f"features-{key[:32]}.safetensors"
     in_cache, in_bundle = cache_folder() / name, beside / name if beside else None
     from_bundle = in_bundle is not None and _load(family, in_bundle)
     known = from_bundle or _load(family, in_cache)
     if not known:
-        _train(family, train, num_steps, seed)
+        _train(family, train, seen_as, num_steps, seed)
     family.eval()
-    accuracy, digest = _accuracy(family, test, target), hash_tensors(family.state_dict())
+    accuracy, digest = _accuracy(family, test, seen_as, target), hash_tensors(family.state_dict())
     facts = {**about, "data": data.digest, "accuracy": accuracy, "weights_sha256": digest}
     if not known:  # what came with a bundle, from anybody, must not judge others
         _keep(family, in_cache, facts)
     if in_bundle is not None and not from_bundle:
         _keep(family, in_bundle, facts)
     kind = "classifier" if label else "k-means classifier"
-    return FeatureExtractor(family, kind, target, accuracy, digest, about)
+    return FeatureExtractor(family, kind, target, accuracy, digest, about, seen_as)
 
 
 def parts(num: int, size: int = CHUNK) -> Iterator[Tensor]:
@@ -147,9 +160,24 @@ def _label(data: Data) -> str | None:
     return None
 
 
-def _recipe(data: Data, target: str) -> Recipe:
+def _seen(data: Data, seed: int) -> tuple[TensorSpec, Callable[[Encoded], Tensor]]:
+    """What the network is shown of items: themselves, or the vectors of those that have parts."""
+    spec = data.spec
+    if isinstance(spec, ProductSpec):
+        vectors = Vectors.of(_some(data.train, CLUSTERED, seed), spec)
+        return TensorSpec.vector(vectors.dim), vectors
+    return spec, lambda x: spec.canonical(tensor(x))
+
+
+def _some(split: Store, num: int, seed: int) -> Encoded:
+    """So many items at random, or all that there are."""
+    index = torch.randperm(len(split), generator=generator(seed))[:num]
+    return joined([split.batch(index[part]).x for part in parts(len(index))])
+
+
+def _recipe(spec: TensorSpec, target: str) -> Recipe:
     family: Any = discover.find("family", "supervised")
-    backbone = family.backbone_for(data.spec)
+    backbone = family.backbone_for(spec)
     width = {"model_dim": 32} if backbone == "conv" else {}
     return Recipe(
         family={"name": "supervised", "target": target, "feature_dim": 128},
@@ -157,7 +185,13 @@ def _recipe(data: Data, target: str) -> Recipe:
     )
 
 
-def _train(family: Family, split: Store, num_steps: int, seed: int) -> None:
+def _train(
+    family: Family,
+    split: Store,
+    seen_as: Callable[[Encoded], Tensor],
+    num_steps: int,
+    seed: int,
+) -> None:
     """AdamW with one cycle of the learning rate, over shuffled epochs."""
     optimizer = torch.optim.AdamW(family.parameters(), lr=2e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -171,7 +205,9 @@ def _train(family: Family, split: Store, num_steps: int, seed: int) -> None:
         if len(order) < min(BATCH_SIZE, len(split)):
             order = torch.cat([order, torch.randperm(len(split), generator=shuffle)])
         index, order = order[:BATCH_SIZE], order[BATCH_SIZE:]
-        loss, _ = family.loss(split.batch(index).to(family.device), "all", draw)
+        batch = split.batch(index)
+        shown = Batch(seen_as(batch.x), cond=batch.cond).to(family.device)
+        loss, _ = family.loss(shown, "all", draw)
         optimizer.zero_grad()
         torch.autograd.backward(loss.mean())
         nn.utils.clip_grad_norm_(family.parameters(), 1.0)
@@ -180,12 +216,15 @@ def _train(family: Family, split: Store, num_steps: int, seed: int) -> None:
 
 
 @torch.no_grad()
-def _accuracy(family: Family, split: Store, target: str) -> float:
+def _accuracy(
+    family: Family, split: Store, seen_as: Callable[[Encoded], Tensor], target: str
+) -> float:
     network: Any = family
-    hits = [
-        network.predict(batch.x).argmax(1) == batch.cond[target]
-        for batch in (split.batch(index).to(family.device) for index in parts(len(split)))
-    ]
+    hits = []
+    for index in parts(len(split)):
+        batch = split.batch(index)
+        found = network.predict(seen_as(batch.x).to(family.device)).argmax(1).cpu()
+        hits.append(found == batch.cond[target])
     return float(torch.cat(hits).float().mean()) if hits else math.nan
 
 
@@ -193,32 +232,25 @@ def _clustered(data: Data, seed: int) -> tuple[Store, Store]:
     """Both splits with the k-means clusters of the training items as their labels."""
     from sklearn.cluster import KMeans
 
-    some = torch.randperm(len(data.train), generator=generator(seed))[:CLUSTERED]
-    flat = _flat(data.train, some)
+    some = _some(data.train, CLUSTERED, seed)
+    vectors = Vectors.of(some, data.spec)
+    flat = vectors(some).double()
     mean = flat.mean(0)
-    basis = torch.linalg.svd(flat - mean, full_matrices=False).Vh[:32].T
-    num_clusters = int(max(2, min(20, len(some) // 20)))
+    axes = torch.linalg.eigh((flat - mean).T @ (flat - mean)).eigenvectors[:, -COMPONENTS:]
+    num_clusters = int(max(2, min(20, len(flat) // 20)))
     means = KMeans(num_clusters, n_init=3, random_state=seed)
-    means.fit(((flat - mean) @ basis).numpy())
+    means.fit(((flat - mean) @ axes).numpy())
     centres = torch.from_numpy(means.cluster_centers_).double()
 
     def labelled(split: Store) -> Store:
         found = [
-            torch.cdist((_flat(split, index) - mean) @ basis, centres).argmin(1)
+            torch.cdist((vectors(split.batch(index).x).double() - mean) @ axes, centres).argmin(1)
             for index in parts(len(split))
         ]
         labels = torch.cat(found) if found else torch.empty(0, dtype=torch.long)
         return split.with_cond({"cluster": labels})
 
     return labelled(data.train), labelled(data.test)
-
-
-def _flat(split: Store, index: Tensor) -> Tensor:
-    """Items as vectors: tokens by which of them stand where."""
-    x = split.batch(index).x
-    if split.spec.kind == "token":
-        x = nn.functional.one_hot(x, split.spec.vocab_size or 1)
-    return x.flatten(1).double()
 
 
 def _load(family: Family, weights: Path) -> bool:

@@ -37,13 +37,14 @@ from torch import Tensor
 
 from morphogen.core.errors import MeasurementError, RecipeError, did_you_mean
 from morphogen.core.measurement import Measurement
+from morphogen.core.metric import Features
 from morphogen.core.random import mix_seed
 from morphogen.data.dataset import Data
 from morphogen.evaluation import _shares
 from morphogen.evaluation._group_report import findings
 from morphogen.evaluation._intervals import binomial_interval, mean_interval
 from morphogen.evaluation._judge import Groups, Judge, Quantity, Samples
-from morphogen.evaluation.scores import REPEATS, STUDENT_T, FeatureSets, as_record, measure
+from morphogen.evaluation.scores import REPEATS, STUDENT_T, as_record, measure
 
 MOST_GROUPS = 50
 FEWEST_ITEMS = 5  # held-out items of a group, for a mean of them to have an interval
@@ -299,11 +300,11 @@ def _distances(groups: Groups, judge: Judge, samples: Samples, seed: int) -> Qua
         generated, train, reference = (
             features[member == g]
             for features, member in zip(
-                (sets.generated, sets.train, sets.reference), own, strict=True
+                (sets.generated, samples.train_features, sets.reference), own, strict=True
             )
         )
         num = min(len(generated), len(train))
-        part = FeatureSets(generated[:num], train[:num], reference)
+        part = Features(generated[:num], reference, train[:num])
         if part.smallest < FEWEST_TO_COMPARE:
             continue
         for each in measure("frechet", part, {}, seed):

@@ -1,18 +1,16 @@
-"""An evaluation as one self-contained page: pictures, numbers with their floor, protocol."""
+"""An evaluation as one self-contained page: items, numbers with their floor, protocol."""
 
 from __future__ import annotations
 
 import base64
-import math
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Codec
+from morphogen.core.encoded import Encoded
 from morphogen.core.storage import write_text
 from morphogen.core.visible import in_html
 from morphogen.evaluation import _group_report
@@ -32,6 +30,7 @@ td, th { text-align: left; vertical-align: top; padding: .35rem .8rem .35rem 0;
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; font-weight: 600 }
 td.note { opacity: .75 } code { font-size: .85em; overflow-wrap: anywhere }
 .warning { background: var(--soft); border-left: .25rem solid #c80; padding: .6rem 1rem }
+iframe { width: 100%; height: 28rem; border: 1px solid var(--line) }
 pre { white-space: pre-wrap; background: var(--soft); padding: .8rem; overflow-wrap: anywhere }
 """
 
@@ -40,10 +39,10 @@ def write_page(
     bundle: Bundle,
     record: Mapping[str, Any],
     codec: Codec,
-    real: Tensor,
+    real: Encoded,
     *,
-    generated: Tensor | None = None,
-    pairs: Tensor | None = None,
+    generated: Encoded | None = None,
+    pairs: Encoded | None = None,
 ) -> Path:
     """Write evaluation.html into the bundle's folder.
 
@@ -62,6 +61,10 @@ def write_page(
         figures.insert(0, _figure("Generated", codec, generated))
     parts.append(f'<div class="pair">{"".join(figures)}</div>')
     parts.append(f"<h2>Numbers</h2>{_numbers(record)}")
+    if said := record.get("worst_statistic"):
+        parts.append(f"<p>{escaped(said[:1].upper() + said[1:])}.</p>")
+    if record.get("judges"):
+        parts.append(f"<h2>How far is that?</h2>{_yardsticks(record)}")
     if copying := record.get("copying"):
         parts.append(f"<h2>Copying: {escaped(copying['verdict'])}</h2>")
         parts.append(f"<p>{escaped(copying['reason'])}.</p>")
@@ -77,6 +80,8 @@ def write_page(
     parts.append(f"<h2>Protocol</h2>{_facts(record['protocol'])}")
     if "features" in record:
         parts.append(f"<h2>Features</h2>{_facts(record['features'])}")
+    if "not_measured" in record:
+        parts.append(f"<h2>Not measured</h2>{_facts(record['not_measured'])}")
     return write_text(bundle.path / "evaluation.html", document(f"{name}: evaluation", parts))
 
 
@@ -96,10 +101,65 @@ def _lead(record: Mapping[str, Any]) -> str:
     ratio = record["scores"].get("frechet_ratio")
     if ratio is None:
         return "Scored by what it predicts, rebuilds or finds likely."
-    return (
+    judges, leading = record.get("judges", {}), record.get("leading_judge", "")
+    said = (
         f"Generated items are {number(ratio['value'])} times as far from held-out data as "
-        "training items are (Frechet distance over features of this data; 1 is the floor)."
+        "training items are"
     )
+    if as_far := judges.get(leading, {}).get("as_far_as"):
+        said += f": {as_far}"
+    others = [
+        f"{judge['name']} {number(judge['ratio'])} times"
+        for key, judge in judges.items()
+        if key != leading and "ratio" in judge
+    ]
+    named = f", by the stricter judge ({judges[leading]['name']})" if leading in judges else ""
+    beside = f"; the other says {', '.join(others)}" if others else ""
+    return f"{said} (Frechet distance{named}; 1 is the floor{beside})."
+
+
+def _yardsticks(record: Mapping[str, Any]) -> str:
+    """Real items after known damage: how far each judge puts them, and what matches the model."""
+    judges = {key: judge for key, judge in record["judges"].items() if "yardsticks" in judge}
+    said = []
+    if unseen := record.get("unseen"):
+        listed = "; ".join(f"real items {words}" for words in unseen)
+        said.append(f'<p class="warning">No judge sees a difference in: {escaped(listed)}.</p>')
+    head = "<th>real items</th>" + "".join(
+        f"<th>{escaped(judge['name'])}</th><th>the model is as far as</th>"
+        for judge in judges.values()
+    )
+    if not judges:
+        return "".join(said)
+    rows = []
+    for place, row in enumerate(next(iter(judges.values()))["yardsticks"]):
+        template = row["damage"]
+        cells = [f"<td>{escaped(_ranged(template, row['strengths']))}</td>"]
+        for judge in judges.values():
+            own = judge["yardsticks"][place]
+            ratios = " \u00b7 ".join(number(ratio) for ratio in own["ratios"])
+            cells.append(f'<td class="number">{escaped(ratios)}</td>')
+            if "seen_from" not in own:
+                match = "it does not see this"
+            elif "equal_to" in own:
+                match = template.format(own["equal_to"])
+            else:
+                match = "more than any of these"
+            cells.append(f'<td class="note">{escaped(match)}</td>')
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    said.append(
+        "<p>Each judge was tested before it judged: real items were damaged, and these are their "
+        "distances, in times the floor.</p>"
+    )
+    return f"{''.join(said)}<table><tr>{head}</tr>{''.join(rows)}</table>"
+
+
+def _ranged(words: str, strengths: Sequence[float]) -> str:
+    """ "blurred by 0.3 / 0.5 / 1 pixels"."""
+    before, _, rest = words.partition("{")
+    form, _, after = rest.partition("}")
+    shown = " / ".join(("{" + form + "}").format(strength) for strength in strengths)
+    return f"{before}{shown}{after}"
 
 
 def _numbers(record: Mapping[str, Any]) -> str:
@@ -156,18 +216,18 @@ def _facts(facts: Mapping[str, Any]) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def _figure(caption: str, codec: Codec, x: Tensor, columns: int | None = None) -> str:
-    """Items as their codec writes them, in a square unless told."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / f"items{codec.suffix}"
-        written = codec.write(codec.decode_many(x), target, columns or math.ceil(math.sqrt(len(x))))
-        body = embedded(written, caption)
+def _figure(caption: str, codec: Codec, x: Encoded, columns: int | None = None) -> str:
+    """Items as their codec shows them."""
+    body = codec.html(codec.decode_many(x), columns)
     return f"<figure><figcaption>{escaped(caption)}</figcaption>{body}</figure>"
 
 
 def embedded(path: Path, caption: str, kind: str = "items") -> str:
-    """A file as a part of a page: a picture, or else its text."""
+    """A file as a part of a page: a picture, a page within the page that can run nothing, or else
+    its text."""
     media = path.suffix.lower().lstrip(".").replace("jpg", "jpeg")
+    if media == "html":
+        return f'<iframe sandbox srcdoc="{escaped(path.read_text(errors="replace"))}"></iframe>'
     if media not in ("png", "jpeg", "webp", "gif"):
         return f"<pre>{escaped(path.read_text(errors='replace')[:4000])}</pre>"
     encoded = base64.b64encode(path.read_bytes()).decode()

@@ -1,4 +1,4 @@
-r"""Every metric over one set of features, each with its floor and interval.
+r"""A metric over the sets that it asks for: its scores, each with its floor and interval.
 
     value    metric(generated, held out)
     floor    metric(training items, the same held-out items), as many as were generated
@@ -15,23 +15,21 @@ scores made of nearest neighbours would take for a copy; unlike the jackknife it
 wide for scores that are quadratic at their best, as distances are. For the ratio, theta is its
 logarithm.
 
-Legend: R repeats, N items generated, M held out, D features.
+Legend: R repeats.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from morphogen.core import discover
 from morphogen.core.errors import MeasurementError
 from morphogen.core.measurement import Measurement
-from morphogen.core.metric import Metric
+from morphogen.core.metric import Metric, Sets
 from morphogen.core.random import generator, mix_seed
 
 REPEATS = 20
@@ -41,60 +39,30 @@ MOST_REPEATED = 2_000  # items of a set that are halved; the error of more shrin
 HOW = f"95 %, {REPEATS} random half-samples"
 
 
-@dataclass(frozen=True)
-class FeatureSets:
-    """Features of generated items (N, D), of as many training items, and of held-out ones (M, D),
-    each in random order."""
-
-    generated: Tensor
-    train: Tensor
-    reference: Tensor
-
-    @property
-    def smallest(self) -> int:
-        """Items in the smallest set."""
-        return min(len(self.generated), len(self.train), len(self.reference))
-
-    def thinned(self, most: int) -> FeatureSets:
-        """At most so many items of each."""
-        return FeatureSets(self.generated[:most], self.train[:most], self.reference[:most])
-
-    def half(self, draw: torch.Generator) -> FeatureSets:
-        """A random half of each."""
-        sets = (self.generated, self.train, self.reference)
-        return FeatureSets(
-            *(x[torch.randperm(len(x), generator=draw)[: len(x) // 2]] for x in sets)
-        )
-
-
-def check_enough(sets: FeatureSets) -> None:
+def check_enough(sets: Sets) -> None:
     """Raise `MeasurementError` for sets that are too small to be halved."""
     if sets.smallest < FEWEST:
         raise MeasurementError(
             "there are too few items to score samples by",
-            found=f"{len(sets.generated)} generated, {len(sets.train)} training and "
-            f"{len(sets.reference)} held-out items",
-            expected=f"at least {FEWEST} of each",
+            found=f"{sets.smallest} items in the smallest set",
+            expected=f"at least {FEWEST} generated, training and held-out items",
             hint="--num for more samples; add items to the data for more held-out ones",
         )
 
 
-def measure(
-    name: str, sets: FeatureSets, protocol: Mapping[str, Any], seed: int
-) -> list[Measurement]:
+def measure(name: str, sets: Sets, protocol: Mapping[str, Any], seed: int) -> list[Measurement]:
     """The scores of one metric, as it declares them, and ratios to the floor."""
     metric: Metric = discover.find("metric", name)
 
-    def both(part: FeatureSets) -> tuple[Mapping[str, float], Mapping[str, float]]:
-        """Scores of the generated items, and of training items in their place."""
+    def both(part: Sets) -> tuple[Mapping[str, float], Mapping[str, float]]:
+        """Scores of what is judged, and of real items in its place."""
         value, floor = (
-            metric(each, part.reference, generator=generator(mix_seed(seed, 7)))
-            for each in (part.generated, part.train)
+            metric(each, generator=generator(mix_seed(seed, 7))) for each in (part, part.floor())
         )
         return value, floor
 
     values, floors = both(sets)
-    n = len(sets.generated)
+    n = sets.num_judged
     known_error = metric.standard_error
     if known_error is None:
         some, how = sets.thinned(MOST_REPEATED), HOW
@@ -106,28 +74,35 @@ def measure(
     common: dict[str, Any] = {"n": n, "protocol": protocol, "interval": how}
     measured = []
     for score, higher_is_better in metric.higher_is_better.items():
+        if score not in values:  # it does not apply to items of this kind
+            continue
         value, floor = float(values[score]), float(floors[score])
         if known_error is None:
             half = shrink * STUDENT_T * _deviation([part[score] for part, _ in halves])
         else:
             half = 1.96 * known_error(value, sets.smallest)
         high = value + half
-        caution = metric.caution(sets.generated, sets.reference, high) if metric.caution else ""
+        spread = _deviation([part[score] for _, part in halves]) if halves else 0.0
+        floor_high = floor + shrink * STUDENT_T * spread if halves else None
+        caution = metric.caution(sets, high) if metric.caution else ""
         measured.append(
             Measurement(
                 score, value, low=value - half, high=high, caution=caution,
-                higher_is_better=higher_is_better, floor=floor, **common,
+                higher_is_better=higher_is_better, floor=floor,
+                floor_high=floor_high, **common,
             )
         )  # fmt: skip
         pairs = [(part[score], of_floor[score]) for part, of_floor in halves]
-        if pairs and higher_is_better is False and min(value, floor, *map(min, pairs)) > 0:
+        is_distance = metric.ratios and higher_is_better is False
+        if pairs and is_distance and min(value, floor, *map(min, pairs)) > 0:
             # Both share the reference, so their errors go together: the ratio's own is smaller.
             error = shrink * _deviation([math.log(a / b) for a, b in pairs])
             factor, ratio = math.exp(STUDENT_T * error), value / floor
             measured.append(
                 Measurement(
                     f"{score}_ratio", ratio, low=ratio / factor, high=ratio * factor,
-                    higher_is_better=False, floor=1.0, note="times the floor", **common,
+                    higher_is_better=False, floor=1.0, note="times the floor",
+                    floor_high=None if floor_high is None else floor_high / floor, **common,
                 )
             )  # fmt: skip
     return measured

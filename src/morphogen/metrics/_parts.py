@@ -6,17 +6,18 @@ import torch
 from torch import Tensor
 
 from morphogen.core.errors import MeasurementError
-from morphogen.core.metric import check_features
+from morphogen.core.metric import Features, check_features
 from morphogen.core.random import generator as seeded
 from morphogen.core.random import rand, randn
 
 
-def check_informative(features: Tensor, reference: Tensor, *, fewest: int = 2) -> None:
+def check_informative(sets: Features, *, fewest: int = 2) -> None:
     """`check_features`, and the reference must vary: over features that do not, all sets agree.
 
     Generated items that are all alike are another matter: a model that collapsed gets its score.
     """
-    check_features(features, reference, fewest=fewest)
+    check_features(sets, fewest)
+    reference = sets.reference
     if len(reference) > 1 and bool((reference == reference[0]).all()):
         raise MeasurementError(
             "the features of the reference do not vary",

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from morphogen.core.errors import MeasurementError
-from morphogen.core.metric import scores
+from morphogen.core.metric import Features, scores
 from morphogen.core.random import generator as seeded
 from morphogen.core.random import randint
 from morphogen.metrics._parts import check_informative, shuffled
@@ -43,7 +43,7 @@ def binomial_error(accuracy: float, n: int) -> float:
     return math.sqrt(max(accuracy * (1 - accuracy), 0.25 / n) / (2 * n))
 
 
-def copies(features: Tensor, reference: Tensor, high: float) -> str:
+def copies(sets: Features, high: float) -> str:
     """Say so where the score is certainly below what no classifier at all would reach."""
     if high >= CHANCE:
         return ""
@@ -55,15 +55,15 @@ def copies(features: Tensor, reference: Tensor, high: float) -> str:
 
 @scores(standard_error=binomial_error, caution=copies, classifier_two_sample=False)
 def classifier_two_sample(
-    features: Tensor,
-    reference: Tensor,
+    sets: Features,
     *,
     generator: torch.Generator | None = None,
     num_folds: int = 5,  # parts that are held out in turn
 ) -> Mapping[str, float]:
     """Held-out accuracy of a classifier between generated and real items; 0.5 is best."""
-    check_informative(features, reference, fewest=FEWEST)
-    n = min(len(features), len(reference))
+    check_informative(sets, fewest=FEWEST)
+    both = (sets.generated, sets.reference)
+    n = min(map(len, both))
     if not 2 <= num_folds <= n:
         raise MeasurementError(
             "the items cannot be dealt into so many folds",
@@ -71,9 +71,9 @@ def classifier_two_sample(
             expected=f"2 to {n} folds",
         )
     generator = generator or seeded(0)
-    sets = [shuffled(x, generator)[:n].double() for x in (features, reference)]
+    thinned = [shuffled(x, generator)[:n].double() for x in both]
     seed = int(randint(2**31 - 1, (1,), generator))
-    return {"classifier_two_sample": _accuracy(torch.cat(sets), num_folds, seed)}
+    return {"classifier_two_sample": _accuracy(torch.cat(thinned), num_folds, seed)}
 
 
 def _accuracy(x: Tensor, num_folds: int, seed: int) -> float:

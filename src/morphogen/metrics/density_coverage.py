@@ -20,9 +20,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
-from morphogen.core.metric import scores
+from morphogen.core.metric import Features, scores
 from morphogen.metrics._neighbours import (
     centred,
     check_neighbours,
@@ -34,16 +33,15 @@ from morphogen.metrics._parts import check_informative
 
 @scores(density=None, coverage=True)
 def density_coverage(
-    features: Tensor,
-    reference: Tensor,
+    sets: Features,
     *,
     generator: torch.Generator | None = None,
     num_neighbours: int = 5,  # balls reach to this neighbour: more is more lenient
 ) -> Mapping[str, float]:
     """How dense data is around generated items (1 as in data), and the share of data covered."""
-    check_informative(features, reference, fewest=1)
-    check_neighbours(num_neighbours, reference=reference)
-    y, x = centred(features, reference)
+    check_informative(sets, fewest=1)
+    check_neighbours(num_neighbours, reference=sets.reference)
+    y, x = centred(sets.generated, sets.reference)
     radii = squared_radii(x, num_neighbours)
     inside, covered = 0, torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for _, squares in squared_distances(y, x):  # (rows of y, M)

@@ -19,30 +19,29 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from morphogen.core.metric import check_features, scores
+from morphogen.core.metric import Features, check_features, scores
 
 
-def few_items(features: Tensor, reference: Tensor, high: float) -> str:
+def few_items(sets: Features, high: float) -> str:
     """Say so where the bias is large: fewer items than twice the number of features."""
-    if min(len(features), len(reference)) >= 2 * features.shape[1]:
+    (num, dim), num_reference = sets.generated.shape, len(sets.reference)
+    if min(num, num_reference) >= 2 * dim:
         return ""
     return (
-        f"n is small: {len(features)} items against {len(reference)} for {features.shape[1]} "
+        f"n is small: {num} items against {num_reference} for {dim} "
         "features. The distance is biased upwards: read the ratio, and compare equal n only"
     )
 
 
 @scores(caution=few_items, frechet=False)
-def frechet(
-    features: Tensor, reference: Tensor, *, generator: torch.Generator | None = None
-) -> Mapping[str, float]:
+def frechet(sets: Features, *, generator: torch.Generator | None = None) -> Mapping[str, float]:
     """Frechet distance (squared) between two sets of features (N, D) and (M, D); 0 is best."""
-    return {"frechet": frechet_distance(features, reference)}
+    return {"frechet": frechet_distance(sets.generated, sets.reference)}
 
 
 def frechet_distance(features: Tensor, reference: Tensor) -> float:
     """The distance as a number, for those who want nothing else. Raises `MeasurementError`."""
-    check_features(features, reference)
+    check_features(Features(features, reference))
     mu_1, root_1, trace_1 = _moments(features)
     mu_2, root_2, trace_2 = _moments(reference)
     # The singular values of S_1^(1/2) S_2^(1/2) are the roots of the eigenvalues of the product

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from morphogen.core.errors import MeasurementError
-from morphogen.core.metric import scores
+from morphogen.core.metric import Features, scores
 from morphogen.metrics._parts import check_informative, shuffled
 
 BLOCK_VALUES = 2**22  # kernel values in a block: 32 MB
@@ -31,19 +31,18 @@ BLOCK_VALUES = 2**22  # kernel values in a block: 32 MB
 
 @scores(kernel_distance=False)
 def kernel_distance(
-    features: Tensor,
-    reference: Tensor,
+    sets: Features,
     *,
     generator: torch.Generator | None = None,
     max_items: int = 10_000,  # larger sets are compared in random parts of at most so many
 ) -> Mapping[str, float]:
     """Squared kernel distance between two sets of features (N, D) and (M, D); 0 is best."""
-    check_informative(features, reference)
+    check_informative(sets)
+    y, x = sets.generated, sets.reference
     if max_items < 2:
         raise MeasurementError("parts too small to measure", found=max_items, expected=">= 2")
-    larger, smaller = max(len(features), len(reference)), min(len(features), len(reference))
+    larger, smaller = max(len(x), len(y)), min(len(x), len(y))
     num_parts = min(-(-larger // max_items), smaller // 2)
-    y, x = features, reference
     if num_parts > 1:
         y, x = shuffled(y, generator), shuffled(x, generator)
     parts = zip(y.tensor_split(num_parts), x.tensor_split(num_parts), strict=True)

@@ -19,9 +19,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
-from morphogen.core.metric import scores
+from morphogen.core.metric import Features, scores
 from morphogen.metrics._neighbours import (
     centred,
     check_neighbours,
@@ -33,16 +32,15 @@ from morphogen.metrics._parts import check_informative
 
 @scores(precision=True, recall=True)
 def precision_recall(
-    features: Tensor,
-    reference: Tensor,
+    sets: Features,
     *,
     generator: torch.Generator | None = None,
     num_neighbours: int = 3,  # balls reach to this neighbour: more is more lenient
 ) -> Mapping[str, float]:
     """Shares of generated items among data, and of data among generated items; 1 is best."""
-    check_informative(features, reference)
-    check_neighbours(num_neighbours, features=features, reference=reference)
-    y, x = centred(features, reference)
+    check_informative(sets)
+    check_neighbours(num_neighbours, features=sets.generated, reference=sets.reference)
+    y, x = centred(sets.generated, sets.reference)
     y_radii, x_radii = squared_radii(y, num_neighbours), squared_radii(x, num_neighbours)
     precise, recalled = 0, torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for block, squares in squared_distances(y, x):  # (rows of y, M)

@@ -22,21 +22,19 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from morphogen.core.metric import scores
+from morphogen.core.metric import Features, scores
 from morphogen.metrics._parts import check_informative, shuffled
 
 
 @scores(vendi=None, vendi_reference=None)
-def vendi(
-    features: Tensor, reference: Tensor, *, generator: torch.Generator | None = None
-) -> Mapping[str, float]:
+def vendi(sets: Features, *, generator: torch.Generator | None = None) -> Mapping[str, float]:
     """Effective number of different items among the generated and among as many real ones."""
-    check_informative(features, reference)
-    num = min(len(features), len(reference))
-    sets = {"vendi": features, "vendi_reference": reference}
+    check_informative(sets)
+    both = {"vendi": sets.generated, "vendi_reference": sets.reference}
+    num = min(map(len, both.values()))
     return {
         name: vendi_score(x if len(x) == num else shuffled(x, generator)[:num])
-        for name, x in sets.items()
+        for name, x in both.items()
     }
 
 

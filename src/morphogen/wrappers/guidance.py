@@ -41,6 +41,11 @@ class Guidance(DenoiserSampling):
         noise: Tensor = self.model.starting_noise(num, generator)
         return noise
 
+    def grained(self, x: Tensor) -> Tensor:
+        """As the wrapped model hands them out."""
+        whole: Tensor = self.model.grained(x)
+        return whole
+
     def _guided(
         self,
         estimate: Callable[..., Tensor],

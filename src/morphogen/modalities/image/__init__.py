@@ -38,6 +38,7 @@ from morphogen.modalities.image.defects import find_defects
 from morphogen.modalities.image.grid import draw_map, write_folder, write_pictures
 from morphogen.modalities.image.marks import mark
 from morphogen.modalities.image.opening import WANTS, pictures
+from morphogen.modalities.image.pages import DAMAGES, as_html, damaged
 from morphogen.sources import Labelled, recognise, records, texts
 
 LARGEST = 64  # the short side taken when the user names none: what CPUs train in minutes
@@ -258,6 +259,18 @@ class Image(Codec):
         if path.suffix:
             return super().write_part(values, path, first, total, columns)
         return write_folder([self._picture(value) for value in values], path, first, total)
+
+    def html(self, values: Sequence[Any], columns: int | None = None) -> str:
+        return as_html([self._picture(value) for value in values], columns)
+
+    def damages(self) -> Mapping[str, Sequence[float]]:
+        """JPEG, of what it can hold."""
+        fits = self.spec.levels == 256 and self.spec.channels in (1, 3) and self.white is None
+        return DAMAGES if fits else {}
+
+    def damage(self, value: Any, words: str, strength: float, draw: torch.Generator) -> Any:
+        """The picture after it was saved and opened again."""
+        return damaged(self._picture(value), words, strength)
 
     def write_map(self, values: Sequence[Any], positions: Tensor, path: Path) -> Path:
         return draw_map([self._picture(value) for value in values], positions, Path(path))

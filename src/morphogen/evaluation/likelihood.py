@@ -1,0 +1,120 @@
+r"""Bits per unit of held-out items, where a model has a normalised likelihood.
+
+    bits per unit = sum_i -log2 p(x_i) / sum_i units(x_i)
+
+A unit is what the codec counts: a byte, a pixel value, a column. Summed over items and then
+divided, so that an item counts by its length, as in a code for all of them; padding is neither in
+the bits nor in the units. The interval is that of a ratio of means (by linearisation: the residuals
+bits_i - r units_i, over the mean of the units).
+
+Values of grids are dimensions, and have always been called so: "bits_per_dim".
+
+Legend: M held-out items, N training items.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from morphogen.core.bundle import Bundle
+from morphogen.core.capability import EstimatesLogZ, has_normalised_log_prob, missing
+from morphogen.core.encoded import moved
+from morphogen.core.measurement import Measurement
+from morphogen.core.metric import Likelihoods
+from morphogen.core.random import generator, mix_seed
+from morphogen.data.dataset import Data
+from morphogen.data.store import Store
+from morphogen.evaluation._intervals import LEVEL, mean_interval
+from morphogen.evaluation.features import parts
+from morphogen.evaluation.groups import ItemScores
+
+MOST_SCORED = 2_000  # held-out items
+USUAL_VALUES = 784  # of an item: the likelihood of fewer is measured where they have more
+FEWEST = 64  # items, however large they are
+TRAINED_SHARE = 4  # one training item for so many held-out ones
+AS_EVER = ("value", "pixel value")  # units that are dimensions of an item
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Bits and units (M,) of the held-out items at `index`, and how to get those of training
+    items."""
+
+    bits: Tensor
+    units: Tensor
+    index: Tensor
+    unit: str
+    reading: str
+    shared_error: float  # in bits per unit: of log Z
+    trained: Callable[[], tuple[Tensor, Tensor]]
+
+    @property
+    def name(self) -> str:
+        """What the score is called: bits_per_byte."""
+        return "bits_per_dim" if self.unit in AS_EVER else f"bits_per_{self.unit.replace(' ', '_')}"
+
+    @property
+    def per_item(self) -> ItemScores:
+        """Bits per unit of each item, for groups of them."""
+        each = self.bits / self.units.clamp(min=1)
+        return ItemScores(self.name, each, self.index, False, self.reading, self.shared_error)
+
+    def score(self) -> Measurement:
+        """Over all items, each by its length."""
+        bits, units = self.bits.double(), self.units.double()
+        mean = float(bits.sum() / units.sum())
+        # The error of a ratio of means is that of the mean of these.
+        lines = (bits - mean * units) / units.mean() + mean
+        low, high, method = mean_interval(lines.numpy(), shared_error=self.shared_error)
+        if self.shared_error:
+            method += " and the error of log Z"
+        return Measurement(
+            self.name, mean, len(bits), False, low, high,
+            interval=f"{100 * LEVEL:.0f} %, {method}, over items", note=self.reading,
+        )  # fmt: skip
+
+    def sets(self) -> Likelihoods:
+        """For metrics: the training items are measured now."""
+        return Likelihoods(self.bits, self.units, *self.trained(), self.unit, self.reading)
+
+
+def measure_likelihood(bundle: Bundle, data: Data, seed: int) -> Likelihood | None:
+    """Bits of held-out items; None where the model has no normalised likelihood."""
+    model: Any = bundle.family
+    if not has_normalised_log_prob(model):
+        return None
+    most = max(FEWEST, MOST_SCORED * USUAL_VALUES // data.spec.num_values)  # large ones take longer
+    # The same items as are rebuilt: the first of one order.
+    some = torch.randperm(len(data.test), generator=generator(mix_seed(seed, 3)))
+    some = some[: min(MOST_SCORED, most)]
+
+    def of(split: Store, index: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        draw, bits, units = generator(seed), [], []
+        for part in parts(len(index)):
+            batch = split.batch(index[part])
+            units.append(data.codec.num_units(batch.x))
+            cond = {n: v.to(model.device) for n, v in batch.cond.items() if n in model.conditions}
+            found = model.log_prob(moved(batch.x, model.device), cond=cond, generator=draw)
+            bits.append(-found.cpu() / math.log(2))
+        return torch.cat(bits), torch.cat(units).float()
+
+    def trained() -> tuple[Tensor, Tensor]:
+        own = torch.randperm(len(data.train), generator=generator(mix_seed(seed, 6)))
+        with torch.no_grad():
+            return of(data.train, own[: max(1, len(some) // TRAINED_SHARE)], mix_seed(seed, 9))
+
+    bits, units = of(data.test, some, mix_seed(seed, 4))
+    error = 0.0
+    if not missing(model, EstimatesLogZ):
+        conditions = data.test.batch(some).cond
+        given = {n: v.to(model.device) for n, v in conditions.items() if n in model.conditions}
+        nats = model.log_prob_error(given)
+        error = nats / math.log(2) / float(units.mean())
+    reading = str(model.log_prob_is)
+    return Likelihood(bits, units, some, data.codec.unit, reading, error, trained)
