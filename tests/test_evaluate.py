@@ -230,6 +230,36 @@ def test_too_few_samples_are_not_scored_and_few_are_scored_with_a_note() -> None
     assert few["copying"]["verdict"] == "too few items to tell"
 
 
+def test_models_in_different_views_are_judged_in_one(tmp_path: Path) -> None:
+    draw, lines = generator(0), ["weight,length,city"]
+    for _ in range(160):
+        city = int(randint(3, (1,), draw))
+        length = 3 * city + float(randn((1,), draw))
+        lines.append(f"{2 * length:.2f},{length:.2f},{['Oslo', 'Lima', 'Rome'][city]}")
+    (tmp_path / "table.csv").write_text("\n".join(lines) + "\n")
+    records = []
+    for view in ("parts", "tokens"):
+        data = load(tmp_path / "table.csv", view=view)
+
+        class Resampler(Generator):
+            """Draws training items again, in its own view."""
+
+            def sample(self, num: int, *, cond: Any = None, generator: Any) -> Any:
+                index = torch.randint(len(self.real), (num,), generator=generator)
+                return self.real.batch(index).x
+
+        model: Any = Resampler(data, 1.0)
+        model.real, model.conditions = data.train, {}
+        records.append(evaluate(Bundle(model, data.codec, Recipe()), data))
+    protocols = [record["protocol"] for record in records]
+    assert protocols[0]["data_digest"] == protocols[1]["data_digest"]
+    assert protocols[0]["features_sha256"] == protocols[1]["features_sha256"]
+    for record in records:
+        assert record["scores"]["frechet_ratio"]["value"] < 3
+        assert "column_distance" in record["scores"]
+        assert record["judges"]["whole_item"]["yardsticks"]
+
+
 def test_data_with_nothing_held_out_is_refused() -> None:
     x, labels = pictures(3, 0)
     data = Data.from_tensors(x, labels)

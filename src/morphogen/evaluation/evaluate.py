@@ -59,6 +59,7 @@ from morphogen.evaluation.groups import ItemScores, class_names, labels_of, meas
 from morphogen.evaluation.likelihood import Likelihood, measure_likelihood
 from morphogen.evaluation.page import write_page
 from morphogen.evaluation.scores import as_record
+from morphogen.wrappers.flat_codec import FlatCodec
 
 MOST_ITEMS = 10_000  # generated and reference items, unless told
 MOST_SCORED = 2_000  # held-out items whose reconstruction is measured
@@ -86,30 +87,26 @@ def evaluate(
     if data is None:
         data = place_of(bundle.data, f"morphogen evaluate {bundle.path} --data FOLDER")
     loaded = data if isinstance(data, Data) else load(data, **reading)
-    if len(loaded.test) < 2:
-        raise DataError(
-            "an evaluation needs held-out items",
-            found=f"{len(loaded.train)} training and {len(loaded.test)} test items",
-            expected="at least two test items",
-            hint="add items to the data, or a test folder",
-        )
-    loaded = loaded.having(bundle.family.required)
+    _check_held_out(loaded)
+    required = bundle.family.required
+    shown = _in_first_view(loaded).having(required)
+    loaded = loaded.having(required)
     labels = labels_of(loaded, groups)
     if device is not None:
         bundle.family.to(device)
     bundle.family.eval()
-    record: dict[str, Any] = {"protocol": _protocol(bundle, loaded, seed), "warnings": []}
+    record: dict[str, Any] = {"protocol": _protocol(bundle, shown, seed), "warnings": []}
     found: list[Measurement] = []
     items: list[ItemScores] = []
     judged: Judged | None = None
     x: Encoded | None = None
     pairs: Encoded | None = None
     if not missing(bundle.family, CanSample):
-        x, asked = _draw(record, bundle, loaded, num, seed)
-        extractor = feature_extractor(loaded, device=str(bundle.family.device), beside=bundle.path)
-        judged = Judged.of((x, asked), loaded, extractor, seed)
-        found += score_samples(record, judged, loaded, seed)
-        pairs = _search_copies(record, x, loaded, extractor, seed)
+        x, asked = _draw(record, bundle, shown, num, seed)
+        extractor = feature_extractor(shown, device=str(bundle.family.device), beside=bundle.path)
+        judged = Judged.of((x, asked), shown, extractor, seed)
+        found += score_samples(record, judged, shown, seed)
+        pairs = _search_copies(record, x, shown, extractor, seed)
     likelihood: Likelihood | None = None
     if bundle.family.spec == loaded.spec:
         with torch.no_grad():
@@ -117,7 +114,7 @@ def evaluate(
             items += _reconstruction(bundle, loaded, seed)
             items += _prediction(bundle, loaded)
     if judged is None or found:
-        found += measure_all(record, _sets(x, judged, likelihood, loaded, seed), seed)
+        found += measure_all(record, _sets(x, judged, likelihood, shown, seed), seed)
     _say_worst(record, found)
     found += [_mean(each) for each in items]
     if likelihood is not None:
@@ -133,10 +130,33 @@ def evaluate(
     bundle.metrics = {**bundle.metrics, "evaluation": record}
     if bundle.path is not None:
         write_text(bundle.path / "metrics.json", json.dumps(bundle.metrics, indent=2) + "\n")
-        real = loaded.test.batch(_some(loaded, seed)[:SHOWN]).x
+        real = shown.test.batch(_some(shown, seed)[:SHOWN]).x
         generated = None if x is None else rows(x, slice(SHOWN))
-        write_page(bundle, record, loaded.codec, real, generated=generated, pairs=pairs)
+        write_page(bundle, record, shown.codec, real, generated=generated, pairs=pairs)
     return record
+
+
+def _in_first_view(data: Data) -> Data:
+    """The data as it is judged: in its codec's first view, whichever the model was trained in, so
+    that models in different views have the same judges."""
+    first = (data.codec.inner if isinstance(data.codec, FlatCodec) else data.codec).views[0]
+    if data.codec.view == first:
+        return data
+    try:
+        return data.in_view(first)
+    except DataError:  # canaries, or nothing to read again
+        return data
+
+
+def _check_held_out(data: Data) -> None:
+    """Raise `DataError` where there is nothing to compare with."""
+    if len(data.test) < 2:
+        raise DataError(
+            "an evaluation needs held-out items",
+            found=f"{len(data.train)} training and {len(data.test)} test items",
+            expected="at least two test items",
+            hint="add items to the data, or a test folder",
+        )
 
 
 def _check_any(found: Sequence[Measurement], record: Mapping[str, Any], family: object) -> None:

@@ -116,5 +116,6 @@ def measure_likelihood(bundle: Bundle, data: Data, seed: int) -> Likelihood | No
         given = {n: v.to(model.device) for n, v in conditions.items() if n in model.conditions}
         nats = model.log_prob_error(given)
         error = nats / math.log(2) / float(units.mean())
-    reading = str(model.log_prob_is)
+    view = f", of the view {data.codec.view!r}" if data.codec.view else ""
+    reading = f"{model.log_prob_is}{view}"
     return Likelihood(bits, units, some, data.codec.unit, reading, error, trained)
