@@ -87,10 +87,7 @@ def evaluate(
     if data is None:
         data = place_of(bundle.data, f"morphogen evaluate {bundle.path} --data FOLDER")
     loaded = data if isinstance(data, Data) else load(data, **reading)
-    _check_held_out(loaded)
-    required = bundle.family.required
-    shown = _in_first_view(loaded).having(required)
-    loaded = loaded.having(required)
+    loaded, shown = _both_views(loaded, getattr(bundle.family, "required", ()))
     labels = labels_of(loaded, groups)
     if device is not None:
         bundle.family.to(device)
@@ -136,20 +133,12 @@ def evaluate(
     return record
 
 
-def _in_first_view(data: Data) -> Data:
-    """The data as it is judged: in its codec's first view, whichever the model was trained in, so
-    that models in different views have the same judges."""
-    first = (data.codec.inner if isinstance(data.codec, FlatCodec) else data.codec).views[0]
-    if data.codec.view == first:
-        return data
-    try:
-        return data.in_view(first)
-    except DataError:  # canaries, or nothing to read again
-        return data
+def _both_views(data: Data, required: Sequence[str]) -> tuple[Data, Data]:
+    """The data as the model sees it, and as it is judged: in its codec's first view, so that models
+    in different views have the same judges. Items that lack a required condition are left out.
 
-
-def _check_held_out(data: Data) -> None:
-    """Raise `DataError` where there is nothing to compare with."""
+    Raises `DataError` where there is nothing to compare with.
+    """
     if len(data.test) < 2:
         raise DataError(
             "an evaluation needs held-out items",
@@ -157,6 +146,14 @@ def _check_held_out(data: Data) -> None:
             expected="at least two test items",
             hint="add items to the data, or a test folder",
         )
+    own = data.having(required)
+    first = (data.codec.inner if isinstance(data.codec, FlatCodec) else data.codec).views[0]
+    if data.codec.view == first:
+        return own, own
+    try:
+        return own, data.in_view(first).having(required)
+    except DataError:  # canaries, or nothing to read again
+        return own, own
 
 
 def _check_any(found: Sequence[Measurement], record: Mapping[str, Any], family: object) -> None:
