@@ -98,6 +98,7 @@ def test_names_of_changed_files_are_told_where_they_are_known(folder: Path) -> N
 
 def test_what_is_said_of_a_source() -> None:
     assert name_of("postgresql://ada:secret@host/db?table=t") == "postgresql://host/db"
+    assert name_of("hf://somebody/boots?split=all") == "hf://somebody/boots?split=all"
     assert load_options({"options": {"group_by": "x", "modality": "a:b"}}) == {"group_by": "x"}
 
 

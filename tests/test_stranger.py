@@ -237,9 +237,13 @@ def test_what_lies_in_the_working_folder_is_not_installed(here: Path) -> None:
         discover.find("family", "harmless")
 
 
-@pytest.mark.parametrize("way", ["trust", "typed", "option"])
+@pytest.mark.parametrize("way", ["trust", "typed", "option", "recipe"])
 def test_what_the_user_vouches_for_is_imported(
-    way: str, bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: str,
+    bundles: dict[str, Path],
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The same place, with the user's word; sampling with it shows that it is carried along."""
     module = f"own_{way}"
@@ -250,6 +254,11 @@ def test_what_the_user_vouches_for_is_imported(
     folder = Path(shutil.copytree(bundles["flow"], tmp_path / "bundle"))
     if way == "option":
         x = Bundle.open(folder).sample(2, sampler=f"{module}:solve").x
+    elif way == "recipe":
+        recipe = tmp_path / "recipe.toml"
+        recipe.write_text(f'[family]\nname = "flow_matching"\nsampler = "{module}:solve"\n')
+        arguments = {"recipe": recipe, "settings": TINY, "out": tmp_path / "out"}
+        x = prepare(photos, **arguments, trust=True).bundle().sample(2).x
     else:
         config = json.loads((folder / "config.json").read_text())
         config["recipe"]["family"]["sampler"] = f"{module}:solve"

@@ -39,6 +39,8 @@ def name_of(source: str) -> str:
     address without who may read it."""
     if "://" in source:
         address = urlsplit(source)
+        if source.startswith(HUB):
+            return source
         host = address.netloc.rpartition("@")[2]
         return address._replace(netloc=host, query="", fragment="").geturl()
     path = Path(source)
