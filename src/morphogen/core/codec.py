@@ -100,6 +100,17 @@ class CanFingerprint(Protocol):
 
 
 @runtime_checkable
+class CanLookFirst(Protocol):
+    """Optional for a codec with fingerprints: it rules out most pairs faster than `likeness` does,
+    all pairs of one item together."""
+
+    def promising(self, first: Tensor, second: Tensor, i: Any, j: Any, key: Any) -> tuple[Any, Any]:
+        """Details (N, D) and (M, D), uint8, and P pairs of places in them in ascending order, with
+        keys (P,), all NumPy arrays -> which pairs are worth `likeness`, (P,), and for those what
+        was found so far, a tensor with a row each: `likeness` takes it as a fourth argument."""
+
+
+@runtime_checkable
 class CanFindDefects(Protocol):
     """Optional for a codec: it finds what reading puts up with in silence."""
 

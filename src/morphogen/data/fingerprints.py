@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from morphogen.core.codec import CanFingerprint, Fingerprint, Item
+from morphogen.core.codec import CanFingerprint, CanLookFirst, Fingerprint, Item
 from morphogen.data.neighbours import Links, near, pack_keys
 
 CHUNK = 4096  # pairs compared at once
@@ -81,10 +81,10 @@ class Fingerprints:
             some.add(number, self.prints[bisect_left(self.numbers, number)])
         return some
 
-    def details(self, index: np.ndarray) -> Tensor:
-        """The details of the fingerprints at `index`, (N, D) uint8."""
-        joined = b"".join(self.prints[i].detail for i in index.tolist())
-        return torch.frombuffer(bytearray(joined), dtype=torch.uint8).view(len(index), -1)
+    def details(self) -> Tensor:
+        """The details of all fingerprints, (N, D) uint8."""
+        joined = bytearray(b"".join(each.detail for each in self.prints))
+        return torch.frombuffer(joined, dtype=torch.uint8).view(len(self), -1)
 
     def _compared(
         self,
@@ -99,17 +99,23 @@ class Fingerprints:
         if codec is None or not len(self) or not len(others):
             return
         same_from = codec.same_from if same_from is None else same_from
+        ours, theirs = self.details(), others.details()
         i, j, key = near(own_keys, other_keys, codec.key_radius)
         if links is not None:
             other = i != j
             i, j, key = i[other], j[other], key[other]
+        begun: Tensor | None = None
+        if isinstance(codec, CanLookFirst):
+            kept, begun = codec.promising(ours, theirs, i, j, key)
+            i, j, key = i[kept], j[kept], key[kept]
+        compare: Any = codec.likeness
         for start in range(0, len(i), CHUNK):
             part = np.arange(start, min(start + CHUNK, len(i)))
             if links is not None:
-                part = part[[links.are_apart(i[each], j[each]) for each in part]]
+                part = part[links.are_apart(i[part], j[part])]
             if not len(part):
                 continue
-            first, second = self.details(i[part]), others.details(j[part])
-            likeness = codec.likeness(first, second, torch.from_numpy(key[part]))
+            known = () if begun is None else (begun[torch.from_numpy(part)],)
+            likeness = compare(ours[i[part]], theirs[j[part]], torch.from_numpy(key[part]), *known)
             for each in (likeness >= same_from).nonzero().flatten().tolist():
                 yield int(i[part[each]]), int(j[part[each]]), float(likeness[each])

@@ -8,12 +8,13 @@ Legend: N, M items, K keys of an item, W 64-bit words of a key.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-ROWS, COLUMNS = 128, 8192  # of a block: its counts stay in the processor's cache
+ROWS, COLUMNS = 32, 4096  # of a block: what is compared stays in the processor's cache
 THREADS = 2
 
 
@@ -31,32 +32,66 @@ def near(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every pair (i, j) in which a key of first[i] lies within `radius` bits of the first key of
     second[j], and the nearest key. `first` is (N, K, W) and `second` (M, K, W)."""
+    ruled_out_by = _filter(first)
     plain = np.ascontiguousarray(second[:, 0].T)  # (W, M)
     starts = range(0, len(first), ROWS)
+
+    def block(start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        i, j, key = _near_block(first[start : start + ROWS], plain, radius, ruled_out_by)
+        return i + start, j, key
+
     with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(lambda i: _near_block(first[i : i + ROWS], plain, radius, i), starts))
+        found = list(pool.map(block, starts))
     every = [np.concatenate(each) for each in zip(*found, strict=True)] if found else []
     i, j, key = every or [np.zeros(0, np.int64)] * 3
     return i, j, key
 
 
+def _filter(first: np.ndarray) -> tuple[int, list[list[int]]]:
+    """The word that rules pairs out, and the keys by what they have there. Keys that share it in
+    every item (that of a picture and of its mirror image) are ruled out together. Of words that are
+    shared as often, the last: keys begin with what most items share."""
+    choices = []
+    for word in range(first.shape[2]):
+        together: list[list[int]] = []
+        for key in range(first.shape[1]):
+            for others in together:
+                if np.array_equal(first[:, key, word], first[:, others[0], word]):
+                    others.append(key)
+                    break
+            else:
+                together.append([key])
+        choices.append((len(together), -word, together))
+    _, word, chosen = min(choices, key=lambda each: each[:2])
+    return -word, chosen
+
+
 def _near_block(
-    rows: np.ndarray, plain: np.ndarray, radius: int, start: int
+    rows: np.ndarray,
+    plain: np.ndarray,
+    radius: int,
+    ruled_out_by: tuple[int, list[list[int]]],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     num_columns = plain.shape[1]
+    word, together = ruled_out_by
+    others = [each for each in range(len(plain)) if each != word]
     found = []
     for column in range(0, num_columns, COLUMNS):
         part = plain[:, column : column + COLUMNS]
-        for key in range(rows.shape[1]):
-            # The last word alone rules out most pairs: keys begin with what most items share.
-            counts = np.bitwise_count(rows[:, key, -1:] ^ part[-1:])  # (R, C)
-            i, j = np.nonzero(counts <= radius)
-            distance = counts[i, j].astype(np.int64)
-            for word, others in enumerate(part[:-1]):
-                distance += np.bitwise_count(rows[i, key, word] ^ others[j])
-            within = distance <= radius
-            i, j, distance = i[within], j[within], distance[within]
-            found.append(np.stack([i + start, j + column, np.full(len(i), key), distance]))
+        for keys in together:
+            counts = np.bitwise_count(rows[:, keys[0], word, None] ^ part[word]).ravel()  # (R C,)
+            left = np.flatnonzero(counts <= radius)
+            i = left // part.shape[1]
+            j = left - i * part.shape[1]
+            filtered = counts.take(left).astype(np.uint16)
+            for key in keys:
+                distance = filtered
+                for each in others:
+                    differing = rows[:, key, each].take(i) ^ part[each].take(j)
+                    distance = distance + np.bitwise_count(differing)
+                near = np.flatnonzero(distance <= radius)
+                key_of = np.full(len(near), key)
+                found.append(np.stack([i[near], j[near] + column, key_of, distance[near]]))
     i, j, key, distance = np.concatenate(found, axis=1)
     order = np.lexsort((distance, j, i))  # of several keys, the nearest
     i, j, key = i[order], j[order], key[order]
@@ -68,7 +103,7 @@ class Links:
     """Union-find over 0 .. num - 1: what is connected, without comparing everything with all."""
 
     def __init__(self, num: int) -> None:
-        self.parent = list(range(num))
+        self.parent = array("q", range(num))
 
     def root(self, i: int) -> int:
         """The smallest member of i's cluster."""
@@ -77,9 +112,16 @@ class Links:
             i = self.parent[i]
         return i
 
-    def are_apart(self, i: int, j: int) -> bool:
-        """True while nothing connects the two."""
-        return self.root(int(i)) != self.root(int(j))
+    def roots(self, numbers: np.ndarray) -> np.ndarray:
+        """The smallest member of the cluster of each."""
+        parent, found = np.frombuffer(self.parent, np.int64), numbers
+        while ((above := parent[found]) != found).any():
+            found = above
+        return found
+
+    def are_apart(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """True, pair by pair, while nothing connects the two."""
+        return self.roots(i) != self.roots(j)
 
     def join(self, i: int, j: int) -> None:
         """Connect two."""

@@ -229,9 +229,17 @@ class Image(Codec):
         """A perceptual hash; see `fingerprint.py`."""
         return prints.fingerprint(item.value)
 
-    def likeness(self, first: Tensor, second: Tensor, key: Tensor) -> Tensor:
+    def likeness(
+        self, first: Tensor, second: Tensor, key: Tensor, begun: Tensor | None = None
+    ) -> Tensor:
         """The best correlation of details over small crops."""
-        return prints.likeness(first, second, key)
+        return prints.likeness(first, second, key, begun)
+
+    def promising(
+        self, first: Tensor, second: Tensor, i: np.ndarray, j: np.ndarray, key: np.ndarray
+    ) -> tuple[np.ndarray, Tensor]:
+        """The pairs that a first fit of details does not rule out."""
+        return prints.promising(first, second, i, j, key)
 
     # -- writing ---------------------------------------------------------------------------------
 
