@@ -194,6 +194,7 @@ def test_data_is_encoded_anew_in_another_view(rows: Path) -> None:
         other, direct = first.in_view(view), load(rows, view=view)
         assert other.digest == direct.digest
         assert other.in_view("parts").digest == first.digest
+        assert other.suited(refuses_parts).spec.kind != "parts"
         assert other.in_view("tokens").in_view("flat").digest == load(rows, view="flat").digest
     assert first.codec.view == "parts"  # which the others left as it was
     assert first.suited(lambda spec, cond: None) is first

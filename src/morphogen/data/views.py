@@ -38,6 +38,7 @@ def view_of(codec: Codec, name: str) -> Codec:
 
 def views_of(codec: Codec) -> list[str]:
     """The views of a fitted codec by name, the preferred first."""
+    codec = codec.inner if isinstance(codec, FlatCodec) else codec
     named = [name for name in codec.views if name]
     parts = any(_has_parts(each) for each in map(_in_view(codec), codec.views))
     return [*named, *([FLAT] if parts and FLAT not in named else [])]

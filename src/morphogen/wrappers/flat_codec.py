@@ -29,6 +29,7 @@ from morphogen.wrappers._around import CodecAround
 class FlatCodec(CodecAround):
     """Encodes items of parts to vectors in [-1, 1]. The inner codec stays in the view it is in."""
 
+    views = ("flat",)
     view = "flat"
     is_fitted = True
 
