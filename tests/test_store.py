@@ -39,6 +39,8 @@ from morphogen.data.store import (
 )
 from morphogen.data.views import choose_view, view_of
 from morphogen.testing.modalities import check_codec
+from morphogen.training import order
+from morphogen.training.order import DataOrder, permuted
 from morphogen.wrappers.flat_codec import FlatCodec
 from rows import Rows, write_rows
 
@@ -448,6 +450,37 @@ def test_names_and_digests_are_kept_in_few_bytes() -> None:
     assert digests[3] == digest_of(given[3])
     assert digests.copies() == [(0, 8), (5, 9), (5, 10)]
     assert Digests().copies() == []
+
+
+def test_many_items_are_shuffled_without_a_list_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for num in (2, 3, 1000, 1025):
+        orders = [permuted(torch.arange(num), num, seed) for seed in range(3)]
+        for each in orders:
+            assert sorted(each.tolist()) == list(range(num))
+    assert not torch.equal(orders[0], orders[1])
+    after = torch.stack([orders[0][1:], orders[0][:-1]]).double()
+    assert abs(float(torch.corrcoef(after)[0, 1])) < 0.1
+    monkeypatch.setattr(order, "MANY", 100)
+    stream = DataOrder(150, 40, seed=3)
+    rows = torch.cat([stream.rows(step) for step in range(15)])
+    for epoch in rows.split(150):
+        assert sorted(epoch.tolist()) == list(range(150))
+    assert torch.equal(stream.rows(7), DataOrder(150, 40, seed=3).rows(7))
+
+
+def test_recoded_items_are_streamed_to_disk(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = load(rows, view="flat")
+    monkeypatch.setenv("MORPHOGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(encoding, "MOST_IN_MEMORY", 0)
+    mapped_rows = load(rows).in_view("flat")
+    assert isinstance(mapped_rows.train, MappedStore)
+    assert mapped_rows.digest == whole.digest
+    every = torch.arange(len(whole.train))
+    assert torch.equal(mapped_rows.train.batch(every).x, whole.train.batch(every).x)
+    again = load(rows).in_view("flat")
+    assert torch.equal(again.train.batch(every).x, whole.train.batch(every).x)
 
 
 # -- content ---------------------------------------------------------------------------------------

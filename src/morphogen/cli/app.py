@@ -18,10 +18,12 @@ from typing import Annotated
 
 import typer
 
+from morphogen.cli._reading import ReadingShown
 from morphogen.cli._terminal import bare, plain_output
 from morphogen.core import discover
 from morphogen.core.errors import MorphogenError
 from morphogen.core.visible import visible
+from morphogen.data.progress import listening
 
 VALUES = {"cond", "label", "settings"}  # options of verbs whose texts are never places
 
@@ -100,7 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
     for each in given:
         discover.vouch(re.split("[=,]", each))  # dotted paths that are typed may be imported
     try:
-        with plain_output():
+        with plain_output(), listening(ReadingShown()):
             build_app()(args=[each for each in given if each != "--debug"], prog_name="morphogen")
     except MorphogenError as error:
         if debug:

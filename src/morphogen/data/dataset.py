@@ -12,17 +12,16 @@ from typing import Any, Literal
 
 from morphogen.core import discover
 from morphogen.core.codec import Codec, Item, Report
-from morphogen.core.encoded import joined
 from morphogen.core.errors import DataError
 from morphogen.core.schema import check_options
 from morphogen.data.canaries import Canaries, plant
 from morphogen.data.conditions import facts_of, having, priors_of
-from morphogen.data.encoding import Read, encode, reader
+from morphogen.data.encoding import Read, encode, reader, recoded
 from morphogen.data.listing import listing
 from morphogen.data.modality import build_codec, find_modality, recognitions
 from morphogen.data.places import name_of
 from morphogen.data.scan import Scan
-from morphogen.data.store import MemoryStore, Store, digest_stores, expand, no_items
+from morphogen.data.store import Store, digest_stores
 from morphogen.data.views import Suits, choose_view, view_of
 from morphogen.sources import Labelled
 
@@ -118,11 +117,15 @@ class Data:
                 where=self.source,
                 hint="train it on this data, or read the data with the same size and mode",
             )
-        if not codec.is_fitted:
-            codec.learn(batch.x for batch in self.train.batches())
-        train, test = (_recoded(store, codec) for store in (self.train, self.test))
-        # The digest is the items' and the model's: latents differ in the last bit between machines.
         digest = f"{self.digest}-{codec.digest}"
+        train = recoded(self.train, codec.spec, codec.recoded, f"{digest}-train")
+        if not codec.is_fitted:  # then they are latents as the model gives them
+            codec.measure(train.chunks())
+            train = recoded(
+                train, codec.spec, lambda x: map(codec.standardised, x), f"{digest}-measured"
+            )
+        test = recoded(self.test, codec.spec, codec.recoded, f"{digest}-test")
+        # The digest is the items' and the model's: latents differ in the last bit between machines.
         return replace(self, codec=codec, train=train, test=test, digest=digest, canaries=None)
 
     def in_view(self, view: str) -> Data:
@@ -273,10 +276,3 @@ def _load(
     if conditions is not None:
         data.options["conditions"] = conditions
     return data if found.around is None else data.through(found.around)
-
-
-def _recoded(store: Store, codec: Any) -> Store:
-    """The items of a store as a codec around theirs encodes them."""
-    x = list(codec.recoded(batch.x for batch in store.batches()))
-    whole = joined(x) if x else expand(no_items(codec.spec), codec.spec)
-    return MemoryStore.of(codec.spec, whole, cond=store.cond, names=store.names)

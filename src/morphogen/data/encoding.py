@@ -35,7 +35,7 @@ from morphogen.data.names import Names
 from morphogen.data.progress import told
 from morphogen.data.provenance import entries_for, hold_out
 from morphogen.data.scan import Scan
-from morphogen.data.store import Store, compact, expand, item_bytes, no_items, storage_dtype
+from morphogen.data.store import CHUNK, Store, compact, expand, item_bytes, no_items, storage_dtype
 from morphogen.data.views import Suits, choose_view
 from morphogen.data.windows import StreamFilling, check_long_enough
 
@@ -157,6 +157,24 @@ def _store(codec: Codec, scan: Scan, name: str, items: Iterator[Item], report: R
     with (folder / "lock").open("w") as held:
         lock(held.fileno())  # two runs on the same data: the second finds what the first encoded
         return _filled(codec, _room(codec, count, folder), items, count, report)
+
+
+def recoded(
+    store: Store, spec: Any, recode: Callable[[Iterator[Any]], Iterator[Any]], name: str
+) -> Store:
+    """The items of a store in another encoding, batch by batch; on disk if need be."""
+    if len(store) * item_bytes(spec) <= MOST_IN_MEMORY:
+        room: Any = InMemory(spec, len(store))
+    else:
+        key = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+        room = OnDisk(spec, cache_folder() / "stores" / key)
+    left = (
+        store.batch(index).x for index in torch.split(torch.arange(room.whole, len(store)), CHUNK)
+    )
+    for x in recode(left) if room.whole < len(store) else ():
+        room.add(compact(x, spec))
+    found: Store = room.finish(store.cond, store.names)
+    return found
 
 
 def _room(codec: Codec, count: int, folder: Path | None) -> Any:

@@ -63,22 +63,25 @@ class LatentCodec(CodecAround):
     def fit(self, items: Iterable[Item]) -> LatentCodec:
         """Measure mean and standard deviation of every channel. The inner codec stays as it is."""
         encoded = (self.inner.encode_many(chunk) for chunk in _chunks(items))
-        return self.learn(encoded)
+        return self.measure(self.latents([x]) for x in encoded)
 
-    def learn(self, batches: Iterable[Any]) -> LatentCodec:
-        """`fit`, on items as the inner codec encodes them, batch by batch."""
-        return self.measure(self.latents(batches))
-
-    def measure(self, z: Tensor) -> LatentCodec:
-        """Take mean and standard deviation of every channel from raw latents (N, *shape)."""
+    def measure(self, batches: Iterable[Tensor]) -> LatentCodec:
+        """Take mean and standard deviation of every channel from raw latents, batch by batch."""
         self.is_fitted = True
         if self.spec.kind == "token":
             return self
-        if len(z) == 0:
+        count, mean, squares = 0, torch.zeros(()).double(), torch.zeros(()).double()
+        for z in batches:  # joined as by Chan et al. (1979)
+            values = z.double().movedim(1, 0).flatten(1)  # (C, values)
+            num, own = values.shape[1], values.mean(1)
+            apart = own - mean
+            squares = squares + (values - own[:, None]).square().sum(1)
+            squares = squares + apart.square() * (count * num / (count + num))
+            mean, count = mean + apart * (num / (count + num)), count + num
+        if not count:
             raise DataError("there is nothing to measure the latents on", found="no items")
-        values = z.double().movedim(1, 0).flatten(1)  # (C, values)
-        std = values.std(1, correction=0).clamp(min=LEAST_STD)
-        self.mean, self.std = values.mean(1).float(), std.float()
+        self.mean = mean.float()
+        self.std = (squares / count).sqrt().clamp(min=LEAST_STD).float()
         return self
 
     # -- items to latents and back -----------------------------------------------------------------
