@@ -206,7 +206,8 @@ def _filled(codec: Codec, room: Any, items: Iterator[Item], count: int, report: 
 
     def encoded(chunk: list[Item]) -> Any:
         if windows:
-            return [codec.encode_stream(item) for item in chunk]  # type: ignore[attr-defined]
+            streams = (codec.encode_stream(item) for item in chunk)  # type: ignore[attr-defined]
+            return [each.to(storage_dtype(codec.spec)) for each in streams]
         return compact(codec.encode_many(chunk), codec.spec)
 
     for values in in_order(encoded, chosen()):
