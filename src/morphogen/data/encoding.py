@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import morphogen
 from morphogen.core.codec import Codec, Item, Problem, Report
 from morphogen.core.codec_storage import codec_tensors, describe_codec

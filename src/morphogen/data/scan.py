@@ -19,6 +19,7 @@ from morphogen.data.neighbours import clusters, members
 # At every load near-duplicates are looked for among so many items, if so few pairs are proposed: a
 # few seconds at most. The verbs that are there for it take what time it needs.
 MOST_COMPARED, MOST_PAIRS = 5_000, 10_000
+MOST_TEXT = 1 << 24  # characters that are looked at so: a second for four million
 NO_TAGS: dict[str, str] = {}  # one for all items that have none
 EVERY = 1 << 40  # as `most_compared`: whatever it takes
 
@@ -40,6 +41,7 @@ class Scan:
     items: list[Item] | None = field(default_factory=list)  # None when they are too large to keep
     near: bool | None = None  # look for near-duplicates; None: where the source has no splits
     most_compared: int = MOST_COMPARED
+    text: int = 0  # characters seen
     generated: list[Entry] = field(default_factory=list)  # what a model made that may be in here
     group_by: str | None = None  # a column, or a pattern of names: what must not be divided
     synthetic: Literal["hold_out", "include"] = "hold_out"
@@ -85,8 +87,10 @@ class Scan:
     def _compares(self, number: int, item: Item) -> bool:
         """Whether to take this fingerprint. Without being asked, near-duplicates are not looked for
         where the source has its own splits; with too many items, never."""
+        self.text += len(item.value) if isinstance(item.value, str) else 0
+        long = self.text > MOST_TEXT and self.most_compared < EVERY
         unasked = self.near is None and item.split is not None
-        if self.near is not False and (unasked or number >= self.most_compared):
+        if self.near is not False and (long or unasked or number >= self.most_compared):
             self.near = False
             if not self.generated:
                 self.prints = Fingerprints(None)
