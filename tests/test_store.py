@@ -20,11 +20,11 @@ from morphogen.core.encoded import equal, joined, stacked
 from morphogen.core.errors import DataError, RecipeError, RefusedPair
 from morphogen.core.random import generator, randint, randn
 from morphogen.core.spec import ProductSpec, TensorSpec
-from morphogen.data import dataset, encoding, filling, mapped, progress
+from morphogen.data import dataset, disk, encoding, filling, progress
 from morphogen.data.canaries import block_numbers, patchworks, plant
 from morphogen.data.dataset import load
+from morphogen.data.disk import DiskStore
 from morphogen.data.holdout import digest_of
-from morphogen.data.mapped import MappedStore
 from morphogen.data.names import Digests, Names
 from morphogen.data.scan import Scan
 from morphogen.data.store import (
@@ -298,7 +298,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(encoding, "MOST_IN_MEMORY", 0)
     monkeypatch.setattr(encoding, "KEEP_BYTES", 0)
     monkeypatch.setattr(filling, "CHUNK", 7)
-    monkeypatch.setattr(mapped, "SAFE_EVERY", 20)
+    monkeypatch.setattr(disk, "SAFE_EVERY", 20)
     return tmp_path / "cache"
 
 
@@ -315,10 +315,9 @@ def test_a_store_on_disk_is_the_one_in_memory(
     on_disk, _ = read_words(windows)
     monkeypatch.setattr(encoding, "MOST_IN_MEMORY", 1 << 30)
     in_memory, _ = read_words(windows)
-    monkeypatch.setattr(mapped, "LET_GO", 30)
     for name in ("train", "test"):
         one, two = getattr(on_disk, name), getattr(in_memory, name)
-        assert isinstance(one, MappedStore)
+        assert isinstance(one, DiskStore)
         assert isinstance(two, MemoryStore)
         assert len(one) == len(two) > 0
         assert list(one.names) == list(two.names)
@@ -475,7 +474,7 @@ def test_recoded_items_are_streamed_to_disk(
     monkeypatch.setenv("MORPHOGEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(encoding, "MOST_IN_MEMORY", 0)
     mapped_rows = load(rows).in_view("flat")
-    assert isinstance(mapped_rows.train, MappedStore)
+    assert isinstance(mapped_rows.train, DiskStore)
     assert mapped_rows.digest == whole.digest
     every = torch.arange(len(whole.train))
     assert torch.equal(mapped_rows.train.batch(every).x, whole.train.batch(every).x)

@@ -7,6 +7,7 @@ import sys
 import time
 
 from morphogen.cli._terminal import bare
+from morphogen.core.amounts import duration
 from morphogen.data.progress import Progress
 
 AFTER = 3.0  # seconds before anything is said
@@ -40,8 +41,6 @@ class ReadingShown:
 
 def line(progress: Progress) -> str:
     """Such as: encoding 12,000 of 60,000 items, 40 s left."""
-    from morphogen.training.forecast import duration
-
     of = f" of {progress.total:,}" if progress.total is not None else ""
     left = f", {duration(progress.left)} left" if progress.left is not None else ""
     return f"{progress.doing} {progress.done:,}{of} items{left}"

@@ -29,9 +29,9 @@ from morphogen.data.conditions import (
     noting,
     priors_of,
 )
+from morphogen.data.disk import check_room
 from morphogen.data.division import entities_of, follow_splits_file
 from morphogen.data.filling import InMemory, OnDisk, chunks, in_order
-from morphogen.data.mapped import check_room
 from morphogen.data.modality import build_codec, find_modality
 from morphogen.data.names import Names
 from morphogen.data.progress import told
@@ -42,7 +42,7 @@ from morphogen.data.views import Suits, choose_view
 from morphogen.data.windows import StreamFilling, check_long_enough
 
 KEEP_BYTES = 1 << 30  # raw items kept in memory between the readings, at most
-MOST_IN_MEMORY = 1 << 30  # bytes of an encoded split that is kept in memory; a larger one is mapped
+MOST_IN_MEMORY = 1 << 30  # bytes of an encoded split kept in memory; a larger one is on disk
 STORES = 1  # the form of stores on disk: another number where the files are others
 MANY_RARE = 20  # classes of one item, from which they are told together
 FEW_ITEMS = 32  # fewer training items than this are learned by heart

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from morphogen.core.codec import Item
 from morphogen.core.encoded import Encoded, num_items, rows
 from morphogen.core.spec import ProductSpec, Spec
-from morphogen.data.mapped import Filling, MappedStore, open_rows, parts_of
+from morphogen.data.disk import DiskStore, Filling, open_rows, parts_of
 from morphogen.data.scan import num_bytes
 from morphogen.data.store import CHUNK, MemoryStore, Store, no_items
 
@@ -61,8 +61,8 @@ class OnDisk:
     def finish(self, cond: Mapping[str, Encoded], names: Sequence[str]) -> Store:
         """The store."""
         self.files.close()
-        mapped = open_rows(self.folder, self.spec, self.files.rows)
-        return MappedStore(self.spec, mapped, cond, names)
+        stored = open_rows(self.folder, self.spec, self.files.rows)
+        return DiskStore(self.spec, stored, cond, names)
 
 
 def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:

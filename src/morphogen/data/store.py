@@ -1,8 +1,8 @@
 """The encoded items of one split, stored compactly: in memory, on disk, or as windows of a stream.
 
     MemoryStore    here: tensors, or a tensor for each part of an item
-    MappedStore    `mapped.py`: a file for each part in the cache folder
-    WindowStore    `windows.py`: windows of one long stream of tokens
+    DiskStore    `disk.py`: files in the cache folder
+    windows        `windows.py`: of one long stream of tokens, in either of the two
     Selection      some items of another store, in any order, not copied
     Joined         stores one after the other, not copied
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from morphogen.core.encoded import Encoded, rows
 from morphogen.core.errors import DataError
 from morphogen.core.spec import TensorSpec
-from morphogen.data.mapped import Filling, MappedStore, Rows
+from morphogen.data.disk import DiskStore, Filling, Rows
 from morphogen.data.store import MemoryStore, Store, storage_dtype
 
 PLACED = re.compile(r"^(.*)@(\d+)$", re.DOTALL)
@@ -65,7 +65,7 @@ class StreamFilling:
         if folder is not None:
             self.marks = Filling(folder / "items", {"x": (torch.int64, 1)})
             lengths = Rows(folder / "items" / "x.bin", torch.int64, (), self.marks.whole)
-            known = torch.from_numpy(lengths.values.copy())
+            known = lengths.at(torch.arange(lengths.count))
             self.stream = Filling(folder, {"x": (self.dtype, 1)}, first=int(known.sum()))
             if self.stream.whole == int(known.sum()):  # else a file is gone: begin anew
                 self.whole, self.lengths = self.marks.whole, [known]
@@ -102,7 +102,7 @@ class StreamFilling:
         self.marks.add({"x": lengths[self.marks.rows :]})
         self.marks.close()
         stored = Rows(self.folder / "x.bin", self.dtype, self.spec.shape, count)
-        return MappedStore(self.spec, {"x": stored}, said, called)
+        return DiskStore(self.spec, {"x": stored}, said, called)
 
 
 def items_at(starts: Tensor, places: Tensor) -> Tensor:

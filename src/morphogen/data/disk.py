@@ -4,16 +4,16 @@
     stores/KEY/train/rows.json      how many of them are known to be whole
 
 `KEY` hashes what was read and how it is encoded, so that the same data is encoded once. A store is
-filled in order; what was interrupted goes on behind the last row that is whole. Reading maps the
-files and lets go of what it has read, so that memory does not grow with the data.
+filled in order; what was interrupted goes on behind the last row that is whole. Memory does not
+grow with the data.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -28,7 +28,6 @@ from morphogen.core.spec import ProductSpec, Spec
 from morphogen.core.storage import write_text
 from morphogen.data.store import CHUNK, Store, item_bytes, storage_dtype
 
-LET_GO = 1 << 26  # bytes read through the map before its pages are given back
 SAFE_EVERY = 1 << 26  # bytes written between two notes of what is whole
 NUMPY: dict[torch.dtype, Any] = {
     torch.uint8: np.uint8,
@@ -46,39 +45,30 @@ class Rows:
         self.path, self.shape, self.count = path, shape, count
         self.dtype = np.dtype(NUMPY.get(dtype, np.float32))
         self.width = int(np.prod(shape, dtype=np.int64))
-        self.read = 0
-        self.values = np.empty((0, *shape), self.dtype)
-        if count:
-            with path.open("rb") as file:
-                self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._advise("MADV_RANDOM")
-            values: np.ndarray = np.frombuffer(self.map, self.dtype, count * self.width)
-            self.values = values.reshape(count, *shape)
+        self.file = path.open("rb", buffering=0)
+        self.lock = threading.Lock()
 
     def at(self, index: Tensor) -> Tensor:
-        """The rows at `index` (B,), copied."""
-        found = torch.from_numpy(self.values[index.numpy()])
-        self.read += found.numel() * self.dtype.itemsize
-        if self.read >= LET_GO:
-            self._advise("MADV_DONTNEED")
-            self.read = 0
-        return found
+        """The rows at `index` (B,). Read, not mapped: the pages of a map count as memory in use."""
+        found = np.empty((len(index), self.width), self.dtype)
+        size = self.width * self.dtype.itemsize
+        with self.lock:
+            for row, number in zip(found, index.tolist(), strict=True):
+                self.file.seek((number + self.count * (number < 0)) * size)
+                if self.file.readinto(row.view(np.uint8).data) != size:
+                    raise DataError("a file of encoded data is cut short", where=str(self.path))
+        return torch.from_numpy(found.reshape(len(index), *self.shape))
 
     def chunks(self, size: int) -> Iterator[Tensor]:
-        """All rows, `size` at a time, by plain reading."""
+        """All rows, `size` at a time."""
         with self.path.open("rb") as file:
             for start in range(0, self.count, size):
                 many = min(size, self.count - start)
                 found = np.fromfile(file, self.dtype, many * self.width)
                 yield torch.from_numpy(found.reshape(many, *self.shape))
 
-    def _advise(self, what: str) -> None:
-        advice = getattr(mmap, what, None)
-        if advice is not None and self.count:  # not on every system
-            self.map.madvise(advice)
 
-
-class MappedStore(Store):
+class DiskStore(Store):
     """Items in files of a folder: see `Filling`, which writes them."""
 
     def __init__(
@@ -102,7 +92,7 @@ class MappedStore(Store):
             yield self._form(dict(zip(self.rows, values, strict=True)))
 
     def with_cond(self, cond: Mapping[str, Encoded]) -> Store:
-        return MappedStore(self.spec, self.rows, cond, self.names)
+        return DiskStore(self.spec, self.rows, cond, self.names)
 
     def _form(self, values: dict[str, Tensor]) -> Encoded:
         return values if isinstance(self.spec, ProductSpec) else values["x"]
