@@ -297,12 +297,26 @@ def _reconstruction(bundle: Bundle, data: Data, seed: int) -> list[ItemScores]:
         return []
     found, some = [], _some(data, seed)
     for index in parts(len(some)):
-        x = data.test.batch(some[index]).x.to(model.device)
-        again = model.decode(model.encode(x))
-        error = (again != x) if data.spec.kind == "token" else (again - x).square()
-        found.append(error.float().flatten(1).mean(1).cpu())
-    name = "share of tokens" if data.spec.kind == "token" else "mean squared error in [-1, 1]"
+        x = moved(data.test.batch(some[index]).x, model.device)
+        found.append(_errors(model.decode(model.encode(x)), x, data.spec).cpu())
+    name = {
+        "token": "share of tokens",
+        "real": "mean squared error in [-1, 1]",
+        "parts": "mean over values: squared errors of numbers, wrong tokens",
+    }[data.spec.kind]
     return [ItemScores("reconstruction_error", torch.cat(found), some, False, name)]
+
+
+def _errors(again: Encoded, x: Any, spec: Spec) -> Tensor:
+    """The mean error (N,) of the real values of items."""
+    masks = spec.mask(x) if isinstance(spec, ProductSpec) else {"": spec.mask(x)}
+    num_real = spec.num_real(x)
+    sums = torch.zeros_like(num_real)
+    for name, mask in masks.items():
+        one, two = (each[name] if isinstance(each, dict) else each for each in (again, x))
+        error = (one - two).square() if two.is_floating_point() else (one != two).float()
+        sums = sums + (error if mask is None else error * mask).reshape(len(two), -1).sum(1)
+    return sums / num_real.clamp(min=1)
 
 
 def _prediction(bundle: Bundle, data: Data) -> list[ItemScores]:
