@@ -105,7 +105,7 @@ def test_a_damage_that_a_judge_cannot_see_is_named_and_distances_are_kept() -> N
     said = told(sticks, score)
     assert [words for words in said["unseen"] if "shifted" in words]
     assert not [words for words in said["unseen"] if "noise" in words]
-    assert said["as_far_as"] == "no farther than real items are"
+    assert said["as_far_as"] == "no farther than the luck of the draw puts real items"
 
     def never(x: Encoded) -> Tensor:
         raise AssertionError("the distances of this judge are known")
@@ -127,7 +127,7 @@ def test_a_score_stands_between_strengths() -> None:
     assert quality.equal_to(3.0) == pytest.approx(70.0)
     assert as_far_as([stick], 5.0, 1.2) == "as far as real items blurred by 0.75 pixels"
     assert as_far_as([stick], 9.0, 1.2) == "farther than real items blurred by 1 pixels"
-    assert as_far_as([stick], 1.1, 1.2) == "no farther than real items are"
+    assert as_far_as([stick], 1.1, 1.2) == "no farther than the luck of the draw puts real items"
 
 
 def test_damage_keeps_items_of_their_spec_and_grows_with_its_strength() -> None:

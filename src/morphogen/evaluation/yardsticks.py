@@ -151,7 +151,7 @@ def as_far_as(sticks: Sequence[Yardstick], ratio: float, floor_high: float = 1.0
     """A sentence's end: "as far as real items blurred by 0.4 pixels"."""
     seen = [stick for stick in sticks if stick.seen_from(floor_high) is not None]
     if ratio <= floor_high:
-        return "no farther than real items are"
+        return "no farther than the luck of the draw puts real items"
     for stick in seen:
         if (equal := stick.equal_to(ratio)) is not None:
             return f"as far as real items {stick.worded(equal)}"
