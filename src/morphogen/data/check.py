@@ -76,7 +76,12 @@ def _near_copies(scan: Scan) -> Iterator[Problem]:
 
 
 def _labels(scan: Scan) -> Iterator[Problem]:
-    """Class names that look like another one misspelt."""
+    """Items without a label where most have one; class names that may be another one misspelt."""
+    without = [name for name, label in zip(scan.names, scan.labels, strict=True) if label is None]
+    if 2 * len(without) < len(scan.names):
+        for name in without:
+            fix = "give it a label or move it out; else it is learned as one of no class"
+            yield Problem(name, "it has no label, as most others do", fix, field="label")
     counts = Counter(str(label) for label in scan.labels if label is not None)
     for name, count in counts.items():
         for other, many in counts.items():
