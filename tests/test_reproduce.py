@@ -24,7 +24,7 @@ from morphogen.comparison.reproduce import differing, reproduce, score_again
 from morphogen.core import discover
 from morphogen.core.errors import BundleError, DataError, TrainingError
 from morphogen.core.measurement import Measurement
-from morphogen.core.storage import sha256
+from morphogen.core.storage import cache_folder, sha256
 from morphogen.training.loop import train_steps
 from morphogen.training.options import TrainOptions
 from morphogen.training.run import prepare
@@ -270,7 +270,7 @@ def test_data_in_memory_is_handed_over(pictures: Path, tmp_path: Path) -> None:
     x = np.random.default_rng(1).integers(0, 256, (60, 8, 8), dtype=np.uint8)
     data = mg.Data.from_tensors(x)
     mg.train(data, "flow_matching", budget="5steps", out=tmp_path / "a", settings=TINY)
-    with pytest.raises(DataError, match="not where it was"):
+    with pytest.raises(DataError, match="not known"):
         mg.reproduce(tmp_path / "a")
     again = mg.Data.from_tensors(x)
     assert mg.reproduce(tmp_path / "a", data=again, dry_run=True).data is None
@@ -291,12 +291,11 @@ def test_files_that_changed_are_named_and_nothing_is_trained(
     pictures: Path, bundle: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(pictures, tmp_path / "pictures"))
-    changed(bundle, lambda config: config["data"].update(source=str(folder)))
     Image.fromarray(np.full((8, 8), 7, np.uint8)).save(folder / "dark/03.png")
     (folder / "light/05.png").unlink()
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(folder / "dark/new.png")
     (folder / "dark/09.png").rename(folder / "dark/moved.png")
-    found = mg.reproduce(bundle)
+    found = mg.reproduce(bundle, data=folder)
     assert found.verdict == "different"
     assert not found.is_trained
     assert not Path(found.again).exists()
@@ -309,7 +308,7 @@ def test_files_that_changed_are_named_and_nothing_is_trained(
     # The data as it was, in another place.
     assert mg.reproduce(bundle, data=pictures, dry_run=True).verdict == "not trained"
     (bundle / "data_files.json.gz").unlink()
-    assert "no list of its files" in mg.reproduce(bundle).text()
+    assert "no list of its files" in mg.reproduce(bundle, data=folder).text()
 
 
 def test_a_label_that_changed_names_the_file(tmp_path: Path) -> None:
@@ -420,6 +419,7 @@ def test_scores_are_taken_again_by_the_same_judge_and_compared(
     metrics["evaluation"]["scores"][name] = score | shifted
     file.write_text(json.dumps(metrics))
     # Without the judge that comes with the bundle another one would be trained here.
+    shutil.copytree(cache_folder() / "places", bundle.parent / "another" / "places")
     monkeypatch.setenv("MORPHOGEN_CACHE", str(bundle.parent / "another"))
     found = reproduce(bundle)
     assert found.tensors == {}

@@ -100,7 +100,7 @@ def _holds(bundle: Bundle, folder: Path, items: bool) -> Iterator[str]:
     num_train, num_test = data.get("num_train", 0), data.get("num_test", 0)
     yield f"the name of its source, {data.get('source', 'not recorded')!r}, and a digest of it"
     yield f"counts: {num_train:,} training items, {num_test:,} held out"
-    for name in bundle.family.conditions:
+    for name in bundle.codec.conditions:
         if names := bundle.codec.class_names(name):
             more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
             yield f"{name}: {', '.join(names[:NAMED])}{more}" + (
