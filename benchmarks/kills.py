@@ -39,6 +39,7 @@ import torch
 import morphogen as mg
 from morphogen.core import discover, storage
 from morphogen.core.errors import BundleError, MorphogenError
+from morphogen.training import loop
 from morphogen.training import session as running
 from morphogen.training.loop import Log, Run
 from morphogen.training.run import sessions
@@ -55,7 +56,8 @@ OWN = {  # what makes the networks small
     "dbn": [],
 }
 MLP = ["backbone.name=mlp", "backbone.model_dim=8", "backbone.num_layers=1"]
-STOP_AT = 30
+STOP_AT = 3
+SNAPSHOT_EVERY = 4  # steps
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Case:
     """A run to kill: begun anew, or, from `template`, gone on with after a Ctrl-C."""
 
     family: str
-    steps: int = 60
+    steps: int = 6
     template: Path | None = None
 
     @property
@@ -313,8 +315,9 @@ def sweep(
 
 
 def quick() -> None:
-    """Leave out what takes most of the time of a run of seconds and touches no other file: drawing
-    curves, and looking for plugins again and again."""
+    """Leave out what takes most of the time of so short a run and touches no other file: drawing
+    curves, and looking for plugins again and again. Checkpoints come sooner."""
+    loop.SNAPSHOT_EVERY = SNAPSHOT_EVERY
     running.draw_curves = no_curves  # type: ignore[assignment]
     discover.metadata.entry_points = functools.cache(discover.metadata.entry_points)  # type: ignore
 
@@ -344,7 +347,7 @@ def main() -> None:
     bad = []
     with tempfile.TemporaryDirectory() as folder:
         for name in asked.families or [*discover.names("family"), CHAIN]:
-            fresh = Case(name, 90 if "+" in name else 60)
+            fresh = Case(name, 9 if "+" in name else 6)
             if refusal := refused(fresh, data):
                 print(f"| {name} | not trained on pictures without labels: {refusal} |")
                 continue

@@ -27,8 +27,6 @@ from morphogen.data.progress import listening
 
 VALUES = {"cond", "label", "settings"}  # options of verbs whose texts are never places
 
-VALUES = {"cond", "label", "settings"}  # options of verbs whose texts are never places
-
 
 def build_app() -> typer.Typer:
     """The command line with every verb of this folder, in alphabetical order."""
