@@ -185,3 +185,17 @@ def test_the_command_says_what_it_needs_and_what_it_leaves(
     said = capsys.readouterr().out
     assert said.splitlines()[-1] == f"stopped: {SAMPLE_BATCH} of {NUM} items in {tmp_path / 'more'}"
     assert len(list((tmp_path / "more").iterdir())) == SAMPLE_BATCH
+
+
+def test_a_name_is_no_index_where_names_are_numbers(
+    bundle: mg.Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["sample", str(bundle.path), "-n", "2", "--set", "num_steps=1", "--out"]
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, str(tmp_path / "one"), "--label", "1"])
+    assert stop.value.code == 1
+    assert "10, 20, 30" in capsys.readouterr().err
+    assert not (tmp_path / "one").exists()
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, str(tmp_path / "ten"), "--label=10"])
+    assert not stop.value.code
