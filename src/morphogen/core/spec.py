@@ -18,6 +18,7 @@ from torch import Tensor
 from morphogen.core.encoded import Encoded
 from morphogen.core.errors import RefusedPair
 
+MOST_TOLD = 6  # parts that a message describes one by one
 PLAIN = ("kind", "shape", "vocab_size", "levels", "layout")  # told of every spec, as JSON
 
 
@@ -274,7 +275,10 @@ class ProductSpec:
         return cls(parts, dict(state.get("lengths", {})))
 
     def __str__(self) -> str:
-        return "(" + ", ".join(f"{name}: {part}" for name, part in self) + ")"
+        if len(self.parts) <= MOST_TOLD:
+            return "(" + ", ".join(f"{name}: {part}" for name, part in self) + ")"
+        tokens = sum(part.kind == "token" for _, part in self)
+        return f"{len(self.parts)} parts: {tokens} of tokens, {len(self.parts) - tokens} of numbers"
 
 
 Spec = TensorSpec | ProductSpec
