@@ -169,6 +169,8 @@ class Codec(ABC):
 
     spec: Any  # Spec, known after fit; that of the view in use
     suffix: ClassVar[str] = ".html"  # what `write` makes
+    # Options that say what an item is, not how it is encoded: judges of a model keep to them.
+    defining: ClassVar[tuple[str, ...]] = ()
     unit: ClassVar[str] = "value"  # what bits are counted per: byte, pixel value, column
     views: ClassVar[tuple[str, ...]] = ("",)  # encodings to choose from, the preferred first
     view: str = ""  # the one in use

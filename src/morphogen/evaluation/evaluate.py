@@ -83,7 +83,7 @@ def evaluate(
     `DataError` where there is nothing held out to compare with.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    reading = load_options(bundle.data)  # split as in training, or a part would be known
+    reading = _reading(bundle)
     if data is None:
         data = place_of(bundle.data, f"morphogen evaluate {bundle.path} --data FOLDER")
     loaded = data if isinstance(data, Data) else load(data, **reading)
@@ -131,6 +131,16 @@ def evaluate(
         generated = None if x is None else rows(x, slice(SHOWN))
         write_page(bundle, record, shown.codec, real, generated=generated, pairs=pairs)
     return record
+
+
+def _reading(bundle: Bundle) -> dict[str, Any]:
+    """How to read the data for judging: into the items that the model learned, split as in
+    training, or a part would be known; but encoded as the judges of every other model see them."""
+    codec = bundle.codec.innermost
+    options, found = codec.state().get("options", {}), load_options(bundle.data)
+    if codec.defining:
+        found["modality"] = discover.name_of(type(codec))
+    return found | {n: options[n] for n in codec.defining if options.get(n) is not None}
 
 
 def _both_views(data: Data, required: Sequence[str]) -> tuple[Data, Data]:

@@ -38,6 +38,7 @@ class Table(Codec):
 
     suffix: ClassVar[str] = ".csv"
     unit: ClassVar[str] = "column"
+    defining: ClassVar[tuple[str, ...]] = ("target",)
     views: ClassVar[tuple[str, ...]] = (PARTS, TOKENS)
 
     def __init__(

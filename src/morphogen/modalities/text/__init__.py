@@ -47,6 +47,7 @@ class Text(Codec):
 
     suffix: ClassVar[str] = ".txt"
     unit: ClassVar[str] = "byte"
+    defining: ClassVar[tuple[str, ...]] = ("length", "form", "per")
     key_radius: ClassVar[int] = prints.KEY_RADIUS
     same_from: ClassVar[float] = prints.SAME_FROM
 
