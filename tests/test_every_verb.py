@@ -104,6 +104,21 @@ def kind(source: Path) -> str:
     return "text" if source.suffix == ".jsonl" else "table"
 
 
+def run_tasks(source: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Every task that applies, on the first few items of the source; their names."""
+    some = source.parent / f"some{source.suffix}"
+    some.write_text("\n".join(source.read_text().splitlines()[:4]) + "\n")
+    reasons = json.loads(said(capsys, "tasks", str(bundle), "--json"))
+    applies = [name for name, reason in reasons.items() if reason is None]
+    suffix = ".txt" if kind(source) == "text" else ".csv"
+    for name in applies:
+        inputs = [] if name == "generate" else [str(some)]
+        out = source.parent / f"{bundle.name}-{name}{suffix}"
+        found = said(capsys, "task", name, str(bundle), *inputs, "--out", str(out), "--json")
+        assert json.loads(found)["route"]
+    return applies
+
+
 def test_data_verbs(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = said(capsys, "inspect", str(source))
     assert kind(source) in told
@@ -134,6 +149,8 @@ def test_families(source: Path, number: int, capsys: pytest.CaptureFixture[str])
         drawn = source.parent / f"{every[number]}{suffix}"
         said(capsys, "sample", str(out), "-n", "5", "--out", str(drawn))
         assert drawn.stat().st_size > 0
+    if every[number] == "vae":
+        assert {"reconstruct", "interpolate", "embed"} <= set(run_tasks(source, out, capsys))
 
 
 def test_model_verbs(source: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,8 +159,7 @@ def test_model_verbs(source: Path, bundle: Path, capsys: pytest.CaptureFixture[s
     said(capsys, "sample", str(bundle), "-n", "6", "--out", str(drawn), "--label", label)
     text = drawn.read_text(errors="replace")
     assert text.count("\u2500\u2500 ") == 6 if suffix == ".txt" else len(text.splitlines()) == 7
-    reasons = json.loads(said(capsys, "tasks", str(bundle), "--json"))
-    assert [name for name, reason in reasons.items() if reason is None]
+    assert {"generate", "classify", "fill", "anomaly"} <= set(run_tasks(source, bundle, capsys))
     assert "@" in said(capsys, "cite", str(bundle))
     assert said(capsys, "card", str(bundle))
     assert (bundle / "README.md").stat().st_size > 500
@@ -153,11 +169,19 @@ def test_model_verbs(source: Path, bundle: Path, capsys: pytest.CaptureFixture[s
 
 def test_evaluate(source: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gate = source.parent / "gate.toml"
-    gate.write_text('[scores]\n"bits_per_dim" = {max = 1000.0}\n')
-    said(capsys, "evaluate", str(bundle), "--num", "40")
-    record = json.loads((bundle / "metrics.json").read_text())
-    assert record
-    assert (bundle / "evaluation.html").stat().st_size > 2000
+    unit = "byte" if kind(source) == "text" else "column"
+    gate.write_text(f"[bits_per_{unit}]\nat_most = 1000.0\n")
+    told = said(capsys, "evaluate", str(bundle), "--num", "40", "--gate", str(gate))
+    assert f"bits per {unit}" in told
+    assert "copying:" in told
+    page = (bundle / "evaluation.html").read_text()
+    assert ("<pre" if unit == "byte" else "<th") in page
+    gate.write_text(f"[bits_per_{unit}]\nat_most = 0.001\n")
+    assert run("evaluate", str(bundle), "--num", "40", "--gate", str(gate)) == 1
+    assert "gate:" in capsys.readouterr().out
+    packed = source.parent / "given.zip"
+    assert said(capsys, "pack", str(bundle), "--out", str(packed))
+    assert packed.stat().st_size > 1000
 
 
 def test_compare(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,3 +224,25 @@ def test_one_more_modality_is_one_file(
     said(capsys, "sample", str(out), "-n", "4", "--label", "near", "--out", drawn)
     said(capsys, "evaluate", str(out), "--num", "20")
     assert (out / "evaluation.html").is_file()
+
+
+def test_one_more_condition_is_the_same_file(
+    toy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A codec reads what is said of items of any other: a walk beside a text."""
+    draw = random.Random(0)
+    rows = [
+        {"text": f"A walk of {draw.choice(PLACES)}s.", "walk": "".join(draw.choices("NESW", k=5))}
+        for _ in range(40)
+    ]
+    source = tmp_path / "told.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "model"
+    said(
+        capsys, "train", str(source), "--modality", "text", "--family", "autoregressive",
+        "--out", str(out), "--set", "modality.conditions=walk", *QUICK,
+    )  # fmt: skip
+    drawn = str(tmp_path / "drawn.txt")
+    said(capsys, "sample", str(out), "-n", "2", "--cond", "walk=NNESW", "--out", drawn)
+    config = json.loads((out / "config.json").read_text())
+    assert config["codec"]["conditions"]["walk"]["name"] == toy

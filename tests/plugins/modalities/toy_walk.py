@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +33,11 @@ class ToyWalk(Codec):
     @classmethod
     def recognises(cls, source: Any) -> Recognition | None:
         return recognise(source, WANTS)
+
+    @classmethod
+    def recognises_cells(cls, values: Sequence[Any]) -> Recognition | None:
+        walks = all(isinstance(value, str) and set(value) <= set(MOVES) for value in values)
+        return Recognition(0.95, "walks") if values and walks else None
 
     def read(self, source: Any, report: Report) -> Iterator[Item]:
         for item in opened(records(source, WANTS, report), self._open, report):
