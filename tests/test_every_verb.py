@@ -114,6 +114,8 @@ def run_tasks(source: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) ->
     for name in applies:
         inputs = [] if name == "generate" else [str(some)]
         out = source.parent / f"{bundle.name}-{name}{suffix}"
+        if name == "fill":
+            inputs += ["--set", "mask=random:0.5"]
         found = said(capsys, "task", name, str(bundle), *inputs, "--out", str(out), "--json")
         assert json.loads(found)["route"]
     return applies

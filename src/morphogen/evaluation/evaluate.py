@@ -134,12 +134,14 @@ def evaluate(
 
 
 def _reading(bundle: Bundle) -> dict[str, Any]:
-    """How to read the data for judging: into the items that the model learned, split as in
-    training, or a part would be known; but encoded as the judges of every other model see them."""
+    """How to read the data for judging: into the items that the model learned, in the view that it
+    sees, split as in training, or a part would be known; but else as any codec of its kind does."""
     codec = bundle.codec.innermost
     options, found = codec.state().get("options", {}), load_options(bundle.data)
     if codec.defining:
         found["modality"] = discover.name_of(type(codec))
+    if bundle.codec is codec or isinstance(bundle.codec, FlatCodec):
+        found["view"] = bundle.codec.view or None
     return found | {n: options[n] for n in codec.defining if options.get(n) is not None}
 
 
