@@ -21,8 +21,10 @@ def known_region(mask: str, x: Any, spec: Spec, generator: torch.Generator) -> A
     last, top and bottom the one before it), "random:0.5" half of all positions, drawn per item.
     Items without space axes are masked along their features; items that end early along what is
     real of them, their end with their right side. Of items of parts, names hide parts ("age,job"),
-    and "random:0.5" hides each with that probability.
+    and "random:0.5" hides each with that probability. "auto" is "center", of parts "random:0.5".
     """
+    if mask == "auto":
+        mask = "random:0.5" if isinstance(spec, ProductSpec) else "center"
     if isinstance(spec, ProductSpec):
         return _known_parts(mask, x, spec, generator)
     if (real := spec.mask(x)) is not None:

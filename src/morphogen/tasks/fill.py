@@ -33,7 +33,7 @@ def fill(
     *,
     cond: Conditions | None = None,  # conditions by name, each (N, ...)
     generator: torch.Generator,
-    mask: str = "center",  # hidden: center, left, right, top, bottom, random:0.5; parts by name
+    mask: str = "auto",  # hidden: center, left, right, top, bottom, random:0.5; parts by name
     known: Encoded | None = None,  # a ready mask in place of `mask`: True where x is kept
     num: int = 3,  # fillings of each item
     num_steps: int = 50,  # steps of the routes denoise and reconstruct

@@ -77,7 +77,7 @@ def families_of(name: str) -> list[str]:
 def suits(recipe: Recipe) -> Suits:
     """What the family of a recipe, of a chain the first, has against a spec: for `load`."""
     family: Any = discover.find("family", _names(recipe)[0])
-    refusal: Suits = getattr(family, "refusal", family.refuses)
+    refusal: Suits = family.refusal
     return refusal
 
 
