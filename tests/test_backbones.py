@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from morphogen.backbones import _attention as attention
 from morphogen.backbones import _parts as parts
 from morphogen.core import discover
 from morphogen.core.backbone import Backbone, BuildBackbone
@@ -328,10 +329,10 @@ def test_rotary_scores_depend_on_distance_only():
     """<R_i q, R_j k> is a function of i - j, on every axis."""
     torch.manual_seed(0)
     query, key = torch.randn(8), torch.randn(8)
-    angles = parts.rotary_angles((5, 6), 8)
+    angles = attention.rotary_angles((5, 6), 8)
     rotation = angles.cos(), angles.sin()
-    queries = parts.rotate(query.expand(30, 8), rotation).unflatten(0, (5, 6))
-    keys = parts.rotate(key.expand(30, 8), rotation).unflatten(0, (5, 6))
+    queries = attention.rotate(query.expand(30, 8), rotation).unflatten(0, (5, 6))
+    keys = attention.rotate(key.expand(30, 8), rotation).unflatten(0, (5, 6))
     for i, j, k, m in ((0, 1, 2, 3), (1, 0, 3, 2)):
         near = (queries[i, j] * keys[i + 1, j + 2]).sum()
         far = (queries[k, m] * keys[k + 1, m + 2]).sum()
@@ -342,10 +343,10 @@ def test_rotary_scores_depend_on_distance_only():
 
 
 def test_heads_must_divide_the_width():
-    assert parts.check_heads(192, None) == 6
-    assert parts.check_heads(16, None) == 1
+    assert attention.check_heads(192, None) == 6
+    assert attention.check_heads(16, None) == 1
     with pytest.raises(RecipeError, match="evenly"):
-        parts.check_heads(18, 4)
+        attention.check_heads(18, 4)
 
 
 def test_dropout_acts_in_training_only():

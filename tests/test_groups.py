@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -268,7 +269,7 @@ def test_a_label_that_the_classifier_does_not_know_is_judged_by_regression_on_it
     """`side`, left or right, is a second label of the same items; `coin` has nothing to do with
     them."""
     both = replace(data)
-    both.train, both.test = replace(data.train), replace(data.test)
+    both.train, both.test = copy.copy(data.train), copy.copy(data.test)
     for split in (both.train, both.test):
         coin = (categorical(torch.zeros(len(split), 2), generator(len(split)))).long()
         own = split.cond["label"]

@@ -61,5 +61,5 @@ def test_the_harness_sees_what_would_go_wrong(
 ) -> None:
     """Checkpoints removed file by file, as they once were, leave a folder that cannot be read."""
     monkeypatch.setattr(checkpoint, "remove_folder", shutil.rmtree)
-    found = kills.sweep(kills.Case("autoencoder", 3), data, tmp_path, last=4)
+    found = kills.sweep(kills.Case("autoencoder", 3), data, tmp_path, last=12)
     assert any("other weights" not in each for each in found["wrong"])

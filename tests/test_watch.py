@@ -14,6 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 import morphogen as mg
 from morphogen.core import discover
 from morphogen.core.batch import Batch
+from morphogen.core.recipe import Recipe
 from morphogen.data.store import MemoryStore
 from morphogen.training.curves import read_alarms
 from morphogen.training.loop import Log, train_steps
@@ -379,7 +380,7 @@ def test_a_resumed_run_remembers_its_alarms(digits: Path, tmp_path: Path) -> Non
     held.train(lambda log: setattr(held.run, "stop", log.step >= 50))
     before = alarms_of(out)
     assert [alarm["kind"] for alarm in before] == ["stalled loss"]
-    again = Session.resumed(None, out)
+    again = Session.resumed(None, out, Recipe())
     bundle = again.train(lambda log: None)
     assert alarms_of(out) == before  # the same episode: not told twice
     assert bundle.metrics["alarms"] == before

@@ -20,6 +20,11 @@ LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "class_name",
 CAPTION_COLUMNS = ("caption", "text", "description", "title", "prompt", "captions")
 SPLIT_COLUMNS = ("split", "subset", "fold", "partition")
 TAGS = ("licence", "license", "consent", "source", "synthetic")  # read from every kind of table
+# Whose item it is, which says what must not be divided, and nothing of what the item is.
+WHOSE = (
+    "patient", "subject", "person", "participant", "user", "author", "speaker", "writer", "owner",
+    "customer", "session", "scene", "group", "entity", "identity",
+)  # fmt: skip
 SPELT = {"license": "licence"}
 WHOLE = re.compile(r"-?\d+\.0+")
 

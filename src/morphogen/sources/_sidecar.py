@@ -17,7 +17,7 @@ from typing import Any
 
 from morphogen.core.codec import Problem, Report
 from morphogen.core.errors import DataError
-from morphogen.sources._columns import PATH_COLUMNS, Columns, is_absent, plain
+from morphogen.sources._columns import PATH_COLUMNS, TAGS, WHOSE, Columns, is_absent, plain
 from morphogen.sources._record import Wants
 from morphogen.sources._table import Row, Table, no_items
 
@@ -25,6 +25,7 @@ NAMED = ("captions", "metadata", "labels", "tags")  # captions.csv, metadata.jso
 STYLEGAN = "dataset.json"
 ATTACHED = (".txt", ".caption", ".cls", ".json")
 MAX_ATTACHED = 1 << 16  # bytes of a caption
+WORD = re.compile(r"[\W_]+")
 NUMBERS = re.compile(rb"[\d\s.,eE+-]*")  # boxes beside pictures are no captions
 
 
@@ -89,6 +90,8 @@ class Sidecar:
         if columns.label or columns.caption:
             return
         left = [c for c in table.columns if c not in (columns.item, columns.split)]
+        if any(word in TAGS + WHOSE for c in left for word in WORD.split(c.strip().lower())):
+            return
         cells = [str(cell) for cell in table.samples.get(left[0], ())] if len(left) == 1 else []
         if cells and 2 * len(set(cells)) <= len(cells):
             columns.label = left[0]

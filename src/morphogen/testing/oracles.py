@@ -14,7 +14,7 @@ Legend: B batch, D values in an item, L length.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -226,6 +226,15 @@ class TwoStateChain(Oracle):
         if prefix.shape[1] == 0:
             return self.start.log().expand(len(prefix), 2)
         return self.transition.log()[prefix[:, -1]]
+
+    def stream(
+        self, prefix: Tensor, *, cond: Conditions | None = None, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        """What follows tokens (B, n), drawn from the chain: (B,) at a time."""
+        known = torch.arange(self.spec.shape[0], device=prefix.device) < prefix.shape[1]
+        x = torch.nn.functional.pad(prefix, (0, self.spec.shape[0] - prefix.shape[1]))
+        drawn = self.fill(x, known.expand(x.shape), generator=generator)
+        yield from drawn[:, prefix.shape[1] :].unbind(1)
 
     def log_prob(
         self, x: Tensor, *, cond: Conditions | None = None, generator: torch.Generator
