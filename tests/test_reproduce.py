@@ -457,7 +457,7 @@ def run(*arguments: str) -> object:
 
 
 def test_the_verb_prints_and_exits(
-    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bundle: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "again")
     assert not run("reproduce", str(bundle), "--dry-run", "--json")
@@ -469,7 +469,7 @@ def test_the_verb_prints_and_exits(
     assert run("reproduce", str(bundle), "--out", out) == 1
     assert "not overwritten" in capsys.readouterr().err
     changed(bundle, lambda config: config["data"].update(digest="0" * 32))
-    assert run("reproduce", str(bundle), "--json") == 1
+    assert run("reproduce", str(bundle), "--data", str(pictures), "--json") == 1
     printed = json.loads(capsys.readouterr().out)
     assert printed["verdict"] == "different"
     assert "the code reads or encodes them otherwise" in printed["notes"][0]
