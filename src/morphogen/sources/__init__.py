@@ -13,6 +13,7 @@ One file of this folder is one kind of place; a file added here, or in `sources/
 """
 
 from morphogen.sources._foreign import foreign
+from morphogen.sources._layout import split_of_shard
 from morphogen.sources._open import opened
 from morphogen.sources._read import (
     defects,
@@ -27,7 +28,22 @@ from morphogen.sources._record import Labelled, Record, Source, Survey, Wants
 from morphogen.sources._regular import begins, open_regular, read_regular
 
 __all__ = [
-    "Labelled", "Record", "Source", "Survey", "Wants", "begins", "defects", "foreign",
-    "kept_surveys", "open_regular", "opened", "read_regular", "recognise", "records",
-    "source_of", "survey", "texts",
+    "Labelled",
+    "Record",
+    "Source",
+    "Survey",
+    "Wants",
+    "begins",
+    "defects",
+    "foreign",
+    "kept_surveys",
+    "open_regular",
+    "opened",
+    "read_regular",
+    "recognise",
+    "records",
+    "source_of",
+    "split_of_shard",
+    "survey",
+    "texts",
 ]  # fmt: skip

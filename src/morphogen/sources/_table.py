@@ -26,7 +26,7 @@ from morphogen.sources._columns import (
     item_column,
     suffix_of,
 )
-from morphogen.sources._record import Record, Survey, Wants
+from morphogen.sources._record import Record, Source, Survey, Wants
 from morphogen.sources._regular import inside, read_regular
 
 NUM_SAMPLES = 50  # rows by which columns are told apart
@@ -261,3 +261,23 @@ def _repeated(
 def _listed(names: Sequence[str], most: int = 12) -> str:
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(map(str, names[:most])) + more
+
+
+class TableSource(Source):
+    """A place that is one table: subclasses say which, and what there is at a glance."""
+
+    kind = "table"
+
+    @property
+    def table(self) -> Table:
+        """What lies there, as a table."""
+        raise NotImplementedError
+
+    def records(self, wants: Wants, report: Report) -> Iterator[Record]:
+        yield from records_of(self.table, wants, report)
+
+    def texts(self, wants: Wants) -> Iterator[Text]:
+        yield from texts_of(self.table, wants)
+
+    def defects(self, wants: Wants) -> Iterator[Problem]:
+        yield from defects_of(self.table, wants)

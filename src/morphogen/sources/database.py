@@ -16,21 +16,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 
-from morphogen.core.codec import Problem, Report, Text
 from morphogen.core.errors import DataError, did_you_mean, missing_path
-from morphogen.sources._record import Record, Source, Survey, Wants
+from morphogen.sources._record import Survey
 from morphogen.sources._regular import open_regular
-from morphogen.sources._table import Row, Table, defects_of, records_of, texts_of
+from morphogen.sources._table import Row, Table, TableSource
 
 SUFFIXES = (".sqlite", ".sqlite3", ".db")
 START = b"SQLite format 3\0"
 BATCH = 256  # rows fetched at once
 
 
-class Database(Source):
+class Database(TableSource):
     """A table of an SQLite file or of a database server, or what a query gives."""
-
-    kind = "table"
 
     @classmethod
     def opens(cls, source: Any) -> float:
@@ -54,15 +51,6 @@ class Database(Source):
             return self.table.survey(name="a table of a database")
         except DataError as error:
             return Survey("table", damaged=error, name="a database")
-
-    def records(self, wants: Wants, report: Report) -> Iterator[Record]:
-        yield from records_of(self.table, wants, report)
-
-    def texts(self, wants: Wants) -> Iterator[Text]:
-        yield from texts_of(self.table, wants)
-
-    def defects(self, wants: Wants) -> Iterator[Problem]:
-        yield from defects_of(self.table, wants)
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from morphogen.core.codec import Problem, Report, Text
 from morphogen.core.errors import DataError
 from morphogen.sources._encoding import Opener, open_text
-from morphogen.sources._record import Record, Source, Survey, Wants
+from morphogen.sources._record import Survey
 from morphogen.sources._regular import open_regular
-from morphogen.sources._table import Row, Table, defects_of, records_of, texts_of
+from morphogen.sources._table import Row, Table, TableSource
 
 SUFFIXES = (".csv", ".tsv", ".tab")
 DELIMITERS = ",;\t|"
 MOST_IN_CELL = 1 << 24  # characters; beyond, a quote was left open
 
 
-class Delimited(Source):
+class Delimited(TableSource):
     """A file of comma-separated, semicolon-separated or tab-separated values."""
-
-    kind = "table"
 
     @classmethod
     def opens(cls, source: Any) -> float:
@@ -43,15 +40,6 @@ class Delimited(Source):
     def survey(self) -> Survey:
         suffix = Path(self.source).suffix.lower()
         return self.table.survey(name=f"a {suffix} table")
-
-    def records(self, wants: Wants, report: Report) -> Iterator[Record]:
-        yield from records_of(self.table, wants, report)
-
-    def texts(self, wants: Wants) -> Iterator[Text]:
-        yield from texts_of(self.table, wants)
-
-    def defects(self, wants: Wants) -> Iterator[Problem]:
-        yield from defects_of(self.table, wants)
 
 
 def delimited_table(

@@ -7,21 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from morphogen.core.codec import Problem, Report, Text
 from morphogen.core.errors import DataError
 from morphogen.sources._encoding import Opener, open_text
-from morphogen.sources._record import Record, Source, Survey, Wants
+from morphogen.sources._record import Survey
 from morphogen.sources._regular import open_regular
-from morphogen.sources._table import NUM_SAMPLES, Row, Table, defects_of, records_of, texts_of
+from morphogen.sources._table import NUM_SAMPLES, Row, Table, TableSource
 
 SUFFIXES = (".jsonl", ".ndjson", ".jsonlines", ".json")
 MAX_JSON = 1 << 29  # bytes of a .json file, which is read whole
 
 
-class Lines(Source):
+class Lines(TableSource):
     """A .jsonl, .ndjson or .json file of objects with the same keys."""
-
-    kind = "table"
 
     @classmethod
     def opens(cls, source: Any) -> float:
@@ -36,15 +33,6 @@ class Lines(Source):
 
     def survey(self) -> Survey:
         return self.table.survey(name=f"a {Path(self.source).suffix.lower()} table")
-
-    def records(self, wants: Wants, report: Report) -> Iterator[Record]:
-        yield from records_of(self.table, wants, report)
-
-    def texts(self, wants: Wants) -> Iterator[Text]:
-        yield from texts_of(self.table, wants)
-
-    def defects(self, wants: Wants) -> Iterator[Problem]:
-        yield from defects_of(self.table, wants)
 
 
 def lines_table(

@@ -16,8 +16,7 @@ from morphogen.core.codec import Text as Listed
 from morphogen.core.errors import DataError
 from morphogen.modalities.text.encodings import PLAIN, Decoded, decoded, to_bytes
 from morphogen.modalities.text.pieces import LARGEST, MANY_FILES, piece_bytes, pieces
-from morphogen.sources import Record, Survey, Wants, open_regular
-from morphogen.sources._layout import split_of_shard
+from morphogen.sources import Record, Survey, Wants, open_regular, split_of_shard
 
 SUFFIXES = frozenset({
     ".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".log", ".srt", ".vtt", ".org", ".adoc",
