@@ -18,7 +18,7 @@ from morphogen.core.random import generator, rand, randint, randn
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.data.store import MemoryStore
 from morphogen.evaluation._damages import damages
-from morphogen.evaluation._samples import references_of
+from morphogen.evaluation._references import references_of
 from morphogen.evaluation.evaluate import _errors
 from morphogen.evaluation.likelihood import Likelihood
 from morphogen.evaluation.vectors import MOST, Vectors, described
@@ -261,3 +261,29 @@ def test_references_have_the_conditions_that_were_asked_for() -> None:
     half = pairs.half(generator(1))
     assert torch.equal(half.reference, half.generated)
     assert torch.equal(joined([half.generated, rows(half.reference, slice(0))]), half.generated)
+
+
+def test_captions_are_paired_too_and_the_floor_has_the_nearest_caption() -> None:
+    captions = TensorSpec.tokens(6, 9, end=8)
+    held = torch.tensor([[0, 1, 2, 8, 8, 8], [3, 4, 5, 8, 8, 8], [6, 7, 6, 7, 8, 8]])
+    near = torch.tensor([[3, 4, 5, 5, 8, 8], [6, 7, 6, 7, 8, 8], [2, 0, 1, 2, 8, 8]])
+    price = torch.tensor([[0.1], [torch.nan], [0.3]])
+    spec = TensorSpec.vector(1)
+    numbers = torch.arange(3.0)[:, None]
+    data: Any = SimpleNamespace(
+        spec=spec,
+        train=MemoryStore.of(spec, numbers, cond={"caption": near, "price": price}),
+        test=MemoryStore.of(spec, numbers, cond={"caption": held, "price": price}),
+        conditions={"caption": captions, "price": spec},
+        codec=SimpleNamespace(decode_many=list),
+    )
+    asked = torch.tensor([2, 0, 1, 0])
+    samples: Any = SimpleNamespace(asked={"caption": held[asked], "price": price[asked]})
+    pairs = references_of(asked[:, None].float(), samples, data, 0)
+    assert torch.equal(pairs.reference, pairs.generated)
+    assert pairs.conditions == ["caption", "price"]
+    samples.asked = {"caption": held[asked]}
+    pairs = references_of(asked[:, None].float(), samples, data, 0)
+    assert torch.equal(pairs.reference, pairs.generated)
+    assert pairs.train is not None
+    assert pairs.train[:, 0].tolist() == [1, 2, 0, 2]

@@ -134,7 +134,8 @@ class Items(Sets):
 class References(Sets):
     """Generated items, each beside the held-out one whose conditions it was asked for with.
 
-    `train` are training items with equal conditions, for the floor, where such were found.
+    `train`, for the floor, are training items with equal conditions or, where there are none, with
+    the nearest: what looking up would reach.
     """
 
     spec: Spec
@@ -147,7 +148,7 @@ class References(Sets):
     groups: ClassVar = (("generated", "reference", "train"),)
 
     def floor(self) -> References:
-        """Training items of the same conditions in place of the generated ones."""
+        """Training items of the same conditions, or the nearest, in place of the generated ones."""
         return replace(self, generated=_known(self.train))
 
     def values(self) -> tuple[Sequence[Any], Sequence[Any]]:

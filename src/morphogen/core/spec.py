@@ -104,6 +104,11 @@ class TensorSpec:
         return 2.0 / (self.levels - 1) if self.levels else 0.0
 
     @property
+    def is_label(self) -> bool:
+        """Whether an item is one class."""
+        return self.kind == "token" and self.shape == ()
+
+    @property
     def is_ragged(self) -> bool:
         """Whether items differ in length, so that `mask` has something to say."""
         return self.end is not None

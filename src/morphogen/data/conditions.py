@@ -177,7 +177,7 @@ def priors_of(codec: Codec, cond: Mapping[str, Tensor]) -> dict[str, list[float]
     priors: dict[str, list[float]] = {}
     for name, spec in codec.conditions.items():
         values = cond[name]
-        if spec.kind == "token" and spec.shape == ():
+        if spec.is_label:
             total = max(len(values), 1)
             priors[name] = [count / total for count in class_counts(values, spec)]
         elif spec.kind == "real" and spec.shape == (1,):

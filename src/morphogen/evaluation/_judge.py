@@ -59,7 +59,8 @@ class Samples:
     train: Tensor  # which items of the training split the features are of
     held_out: Tensor  # which of the test split
     extractor: FeatureExtractor
-    asked: Mapping[str, Tensor]  # label -> the group (N,) asked for, -1 where the data has no such
+    # condition -> what was asked for (N, ...) as the data has it; -1 for a class that it has not
+    asked: Mapping[str, Tensor]
 
     @property
     def train_features(self) -> Tensor:

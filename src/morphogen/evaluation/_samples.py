@@ -20,13 +20,7 @@ from morphogen.core import discover
 from morphogen.core.encoded import Encoded, num_items, rows
 from morphogen.core.errors import MeasurementError
 from morphogen.core.measurement import Measurement
-from morphogen.core.metric import (
-    Features,
-    Items,
-    References,
-    Sets,
-    kind_of,
-)
+from morphogen.core.metric import Features, Items, Sets, kind_of
 from morphogen.core.random import generator, mix_seed
 from morphogen.data.dataset import Data
 from morphogen.data.store import Store
@@ -39,7 +33,7 @@ from morphogen.evaluation.yardsticks import told, yardsticks
 MOST_REFERENCES = 10_000  # held-out items
 MOST_ITEMS = 2_000  # of each set, for metrics that look at the items themselves
 LEADING = "frechet"  # the metric that both judges are asked for
-Drawn = tuple[Encoded, Mapping[str, Tensor]]  # items, and the labels they were asked for with
+Drawn = tuple[Encoded, Mapping[str, Tensor]]  # items, and what they were asked for with
 
 
 @dataclass(frozen=True)
@@ -203,46 +197,6 @@ def items_of(x: Encoded, samples: Samples, data: Data) -> Items:
         data.train.batch(samples.train[some]).x,
         data.codec.decode_many,
     )
-
-
-def references_of(x: Encoded, samples: Samples, data: Data, seed: int) -> References:
-    """Each generated item beside a held-out, and a training item, of the labels it was asked for.
-
-    Raises `MeasurementError` where nothing was asked for, or the data has no such items.
-    """
-    labels = [name for name in samples.asked if name in data.test.cond]
-    if not labels:
-        raise MeasurementError("the samples were asked for without conditions", found="none")
-    draw = generator(mix_seed(seed, 5))
-    asked = torch.stack([samples.asked[name] for name in labels], 1)[:MOST_ITEMS]
-    pairs = []
-    for split in (data.test, data.train):
-        own = torch.stack([split.cond[name].reshape(len(split)) for name in labels], 1)
-        pairs.append(_with_equal(asked, own, draw))
-    keep = ((pairs[0] >= 0) & (pairs[1] >= 0)).nonzero()[:, 0]
-    if len(keep) < 2:
-        raise MeasurementError("no real items have the conditions of the samples", found=len(keep))
-    return References(
-        data.spec,
-        rows(rows(x, slice(MOST_ITEMS)), keep),
-        data.test.batch(pairs[0][keep]).x,
-        data.train.batch(pairs[1][keep]).x,
-        labels,
-        data.codec.decode_many,
-    )
-
-
-def _with_equal(asked: Tensor, own: Tensor, draw: torch.Generator) -> Tensor:
-    """For each row of `asked` (N, K) the number of a random equal row of `own`, or -1."""
-    places: dict[tuple[int, ...], list[int]] = {}
-    for number, row in enumerate(own.tolist()):
-        places.setdefault(tuple(row), []).append(number)
-    found = []
-    for row in asked.tolist():
-        equal = places.get(tuple(row), [])
-        pick = int(torch.randint(max(1, len(equal)), (), generator=draw))
-        found.append(equal[pick] if equal else -1)
-    return torch.tensor(found)
 
 
 def worst_statistic(found: list[Measurement], names: Mapping[str, bool | None]) -> str:

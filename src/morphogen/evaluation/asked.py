@@ -16,14 +16,17 @@ from morphogen.data.dataset import Data
 
 def held_out_conditions(
     bundle: Bundle, data: Data, num: int, draw: torch.Generator
-) -> dict[str, Tensor]:
-    """Conditions (num, ...) of held-out items drawn with replacement; none where the bundle itself
-    can draw all there is, one label."""
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Conditions (num, ...) of held-out items drawn with replacement, as the model has them and as
+    the data has them; none where there is but one label, which the bundle itself can draw."""
     wanted = [name for name in bundle.family.conditions if name in data.test.cond]
-    if not wanted or (len(wanted) == 1 and wanted[0] in bundle.priors):
-        return {}
+    if not wanted or (len(wanted) == 1 and bundle.family.conditions[wanted[0]].is_label):
+        return {}, {}
     index = torch.randint(len(data.test), (num,), generator=draw)
-    return {name: encoded_for(bundle, data, name)[index] for name in wanted}
+    return (
+        {name: encoded_for(bundle, data, name)[index] for name in wanted},
+        {name: data.test.cond[name][index] for name in wanted},
+    )
 
 
 def encoded_for(bundle: Bundle, data: Data, name: str) -> Tensor:

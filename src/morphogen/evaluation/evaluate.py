@@ -43,11 +43,11 @@ from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
 from morphogen.data.places import load_options, place_of
 from morphogen.evaluation._intervals import LEVEL, mean_interval
+from morphogen.evaluation._references import references_of
 from morphogen.evaluation._samples import (
     Judged,
     items_of,
     measure_all,
-    references_of,
     score_samples,
     worst_statistic,
 )
@@ -205,17 +205,18 @@ def _protocol(bundle: Bundle, data: Data, seed: int) -> dict[str, Any]:
 def _draw(
     record: dict[str, Any], bundle: Bundle, data: Data, num: int | None, seed: int
 ) -> tuple[Encoded, dict[str, Tensor]]:
-    """Generated items, encoded as the data is, and the labels that they were asked for with. What
-    more is said of items than one label is asked for as held-out items have it, all of one item
-    together."""
+    """Generated items, encoded as the data is, and the conditions that they were asked for with.
+    What more is said of items than one label is asked for as held-out items have it, all of one
+    item together."""
     n = min(num or MOST_ITEMS, len(data.train))
     start = time.perf_counter()
-    asked_for = held_out_conditions(bundle, data, n, generator(mix_seed(seed, 5)))
-    result = bundle.sample(n, seed=seed, cond=asked_for)
+    cond, asked = held_out_conditions(bundle, data, n, generator(mix_seed(seed, 5)))
+    result = bundle.sample(n, seed=seed, cond=cond)
     record["sampling_seconds_per_1000"] = round(1000 * (time.perf_counter() - start) / n, 3)
-    asked = {}
     for label, values in result.values.items():
-        if label in data.conditions:  # by name: another reading of the data may number them anew
+        if (
+            label in data.conditions and label not in asked
+        ):  # by name: another reading of the data may number them anew
             number = {name: g for g, name in enumerate(class_names(data, label))}
             asked[label] = torch.tensor([number.get(str(value), -1) for value in values])
     return _as_data(bundle, data, result.x), asked

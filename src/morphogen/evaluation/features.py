@@ -155,7 +155,7 @@ def hash_tensors(tensors: dict[str, Tensor]) -> str:
 def _label(data: Data) -> str | None:
     """The first label with at least two classes."""
     for name, spec in data.conditions.items():
-        if spec.kind == "token" and spec.shape == () and (spec.vocab_size or 0) >= 2:
+        if spec.is_label and (spec.vocab_size or 0) >= 2:
             return name
     return None
 

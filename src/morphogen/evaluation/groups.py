@@ -69,11 +69,7 @@ def labels_of(data: Data, declared: Sequence[str] | None = None) -> list[str]:
 
     Raises `RecipeError` for one that the data does not have, or that has no or too many groups.
     """
-    labels = {
-        name: spec.vocab_size or 0
-        for name, spec in data.conditions.items()
-        if spec.kind == "token" and spec.shape == ()
-    }
+    labels = {name: spec.vocab_size or 0 for name, spec in data.conditions.items() if spec.is_label}
     if declared is None:
         return [name for name, num in labels.items() if num >= 2]
     for name in declared:

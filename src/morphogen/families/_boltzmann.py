@@ -45,7 +45,7 @@ class Boltzmann(Family):
         visible: Literal["auto", "bernoulli", "gaussian"],
     ) -> None:
         super().__init__(spec, conditions, backbone)
-        labels = {n: c for n, c in conditions.items() if c.kind == "token" and c.shape == ()}
+        labels = {n: c for n, c in conditions.items() if c.is_label}
         self.conditions = dict(list(labels.items())[:1])
         self.label = next(iter(self.conditions), None)
         self.num_labels = self.conditions[self.label].vocab_size or 0 if self.label else 0

@@ -99,7 +99,7 @@ def _check_prior(prior: list[float] | None, num_classes: int) -> list[float]:
 def _label(model: object, target: str | None) -> tuple[str, TensorSpec]:
     """The label condition that is asked for."""
     conditions: dict[str, TensorSpec] = getattr(model, "conditions", {})
-    labels = {n: s for n, s in conditions.items() if s.kind == "token" and s.shape == ()}
+    labels = {n: s for n, s in conditions.items() if s.is_label}
     if target is None and len(labels) == 1:
         return next(iter(labels.items()))
     if target in labels:
