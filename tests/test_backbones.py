@@ -37,8 +37,10 @@ TINY = {
     "unet": {"model_dim": 8, "num_mid_blocks": 1, "attention_every": 1},
     "transformer": {"model_dim": 16, "num_layers": 2, "num_heads": 2},
     "rnn": {"model_dim": 16, "num_layers": 2},
+    "token_transformer": {"model_dim": 16, "num_layers": 2, "num_heads": 2},
 }
 NAMES = sorted(TINY)
+OVER_TOKENS = {"rnn", "token_transformer"}
 
 
 def outputs_of(spec: TensorSpec) -> list[TensorSpec]:
@@ -143,7 +145,7 @@ def test_forward(pair):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_conditions(name):
-    spec, out = (TEXT, TEXT.with_channels(5)) if name == "rnn" else (SMALL, SMALL)
+    spec, out = (TEXT, TEXT.with_channels(5)) if name in OVER_TOKENS else (SMALL, SMALL)
     network = perturb(build(name, spec, out, cond_dim=0))
     x = item(spec)
     assert network(x).shape == (3, *out.shape)
@@ -217,7 +219,7 @@ def test_a_full_cache_refuses_another_step():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_same_seed_same_weights(name):
-    spec, out = (TEXT, TEXT.with_channels(5)) if name == "rnn" else (SMALL, SMALL)
+    spec, out = (TEXT, TEXT.with_channels(5)) if name in OVER_TOKENS else (SMALL, SMALL)
     first, second = build(name, spec, out), build(name, spec, out)
     assert all(
         torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
@@ -352,7 +354,7 @@ def test_heads_must_divide_the_width():
 def test_dropout_acts_in_training_only():
     for name in NAMES:
         assert "dropout_prob" in inspect.signature(discover.find("backbone", name)).parameters
-        spec, out = (TEXT, TEXT.with_channels(5)) if name == "rnn" else (SMALL, SMALL)
+        spec, out = (TEXT, TEXT.with_channels(5)) if name in OVER_TOKENS else (SMALL, SMALL)
         network = perturb(build(name, spec, out, 0, dropout_prob=0.5))
         x = item(spec)
         assert not torch.equal(network(x), network(x))

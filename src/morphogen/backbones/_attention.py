@@ -83,10 +83,11 @@ def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
-def rotary_angles(space: Sequence[int], head_dim: int) -> Tensor:
+def rotary_angles(space: Sequence[int], head_dim: int, base: float | None = None) -> Tensor:
     """(N, head_dim / 2): the axes take turns over the pairs, each with geometric frequencies."""
     num_axes, pairs = len(space), head_dim // 2
-    base = 10_000.0 if num_axes == 1 else 100.0  # the longest wavelength fits the longest axis
+    if base is None:  # the longest wavelength fits the longest axis
+        base = 10_000.0 if num_axes == 1 else 100.0
     axes = torch.meshgrid(*(torch.arange(n).float() for n in space), indexing="ij")
     angles = torch.empty(math.prod(space), pairs)
     for j in range(pairs):

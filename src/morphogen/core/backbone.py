@@ -33,6 +33,9 @@ class Backbone(nn.Module):
 
     takes_parts: ClassVar[bool] = False  # items of a ProductSpec, as inputs and as outputs
     attends: ClassVar[bool] = False  # looks at a context, position by position
+    # A causal network over tokens tells any of those that it reads, the start token among them, as
+    # published language models do; others only what an item can hold.
+    own_vocabulary: ClassVar[bool] = False
     context_dim: int = 0  # how wide that is; 0: the network was built without
 
     def __init__(

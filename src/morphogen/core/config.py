@@ -53,6 +53,7 @@ TENSOR = {
     "layout?": ("vector", "sequence", "grid"),
     "end?": (None, COUNT),
     "sizes?": (None, [SIZE]),
+    "boundary?": (None, COUNT),
 }
 SPEC = (TENSOR, {"parts": {str: TENSOR}, "lengths?": {str: str}})
 CODEC_ENTRY: dict[str, Any] = {

@@ -33,7 +33,8 @@ class TensorSpec:
     `kind="token"`: integers in [0, vocab_size); shape (L,) for sequences, () for a class label.
     A sequence with an `end` token has items of any length up to L: what follows the first end is
     padding, no part of the item. With `sizes`, position i holds one of its own sizes[i] tokens (the
-    columns of a table), and `vocab_size` is the largest of them.
+    columns of a table), and `vocab_size` is the largest of them. Where items are windows of a
+    stream of documents, `boundary` is the token after each document.
     """
 
     kind: Literal["real", "token"]
@@ -43,6 +44,7 @@ class TensorSpec:
     layout: Literal["vector", "sequence", "grid"] = "grid"
     end: int | None = None
     sizes: tuple[int, ...] | None = None
+    boundary: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
@@ -53,10 +55,12 @@ class TensorSpec:
         if self.sizes is not None:
             object.__setattr__(self, "sizes", tuple(int(n) for n in self.sizes))
         sequence = self.kind == "token" and len(self.shape) == 1
-        if (self.end is not None or self.sizes is not None) and not sequence:
-            raise ValueError("end and sizes belong to sequences of tokens")
-        if self.end is not None and not 0 <= self.end < (self.vocab_size or 0):
-            raise ValueError(f"the end token {self.end} is none of {self.vocab_size}")
+        of_sequences = (self.end, self.sizes, self.boundary)
+        if any(value is not None for value in of_sequences) and not sequence:
+            raise ValueError("end, sizes and boundary belong to sequences of tokens")
+        for last in (self.end, self.boundary):
+            if last is not None and not 0 <= last < (self.vocab_size or 0):
+                raise ValueError(f"the token {last} is none of {self.vocab_size}")
         if self.sizes is not None and (
             len(self.sizes) != self.shape[0] or min(self.sizes) < 1
             or max(self.sizes) != self.vocab_size
@@ -74,9 +78,11 @@ class TensorSpec:
         return cls("token", (), vocab_size=num_classes, layout="vector")
 
     @classmethod
-    def tokens(cls, length: int, vocab_size: int, end: int | None = None) -> TensorSpec:
+    def tokens(
+        cls, length: int, vocab_size: int, end: int | None = None, boundary: int | None = None
+    ) -> TensorSpec:
         """A sequence of `length` tokens; with an `end` token, of at most so many."""
-        return cls("token", (length,), vocab_size=vocab_size, layout="sequence", end=end)
+        return cls("token", (length,), vocab_size, None, "sequence", end, None, boundary)
 
     @classmethod
     def columns(cls, sizes: tuple[int, ...]) -> TensorSpec:

@@ -44,6 +44,7 @@ from morphogen.core.family import Family
 from morphogen.core.likelihood import NEVER, build_likelihood
 from morphogen.core.random import categorical
 from morphogen.core.spec import Spec, TensorSpec
+from morphogen.families._limits import limited
 from morphogen.families._raster import near_and_before, own_tokens
 
 LONGEST = 4096  # positions: attention over more does not fit small machines
@@ -86,6 +87,7 @@ class Autoregressive(Family):
             raise RefusedPair("only levels are ordered", found=str(spec), hint="head=categorical")
         ordered = bool(spec.levels) and self.vocab_size >= ORDERED_FROM
         self.head = ("logistic" if ordered else "categorical") if head == "auto" else head
+        self.told = self.vocab_size
         if self.head == "logistic":
             line = TensorSpec("real", (1, self.num_tokens), None, spec.levels, "sequence")
             self.likelihood = build_likelihood(line, "discretised_logistic")
@@ -93,9 +95,13 @@ class Autoregressive(Family):
             self.register_buffer("near", near_and_before(spec), persistent=False)
             inputs = TensorSpec("real", (self.near.shape[1], self.num_tokens), layout="sequence")
         else:
-            line = TensorSpec.tokens(self.num_tokens, self.vocab_size)
+            if backbone.backbone.own_vocabulary and spec.sizes is None:
+                self.told += 1  # the start token, which learns never to come
+            line = TensorSpec.tokens(self.num_tokens, self.told)
             self.likelihood = build_likelihood(line, "categorical")
-            inputs = TensorSpec.tokens(self.num_tokens, self.vocab_size + 1)  # the last is start
+            inputs = TensorSpec.tokens(  # the last is start
+                self.num_tokens, self.vocab_size + 1, boundary=spec.boundary
+            )
         cond_dim = cond_dim if conditions else 0
         self.conditioner = Conditioner(conditions, cond_dim)
         self.network = backbone(
@@ -135,8 +141,10 @@ class Autoregressive(Family):
 
     @classmethod
     def backbone_for(cls, spec: Spec) -> str:
-        """The network runs over a sequence whatever the layout of the data."""
-        return cls.default_backbone
+        """The network runs over a sequence whatever the layout of the data; that of texts is the
+        one of language models."""
+        is_text = isinstance(spec, TensorSpec) and (spec.end, spec.boundary) != (None, None)
+        return "token_transformer" if is_text else cls.default_backbone
 
     # -- items as sequences ------------------------------------------------------------------------
 
@@ -184,7 +192,8 @@ class Autoregressive(Family):
     ) -> Tensor:
         """log p(x | cond) in nats, exactly. (B,)."""
         tokens = self.to_tokens(x)
-        return self._of_items(self._log_probs(tokens, self._context(cond, len(tokens))), x)
+        context = self._context(cond, len(tokens))
+        return self._of_items(self._log_probs(tokens, context, self.vocab_size), x)
 
     def _of_items(self, log_p: Tensor, x: Tensor) -> Tensor:
         """The sum over what is real of each item: (B, L) -> (B,)."""
@@ -350,8 +359,11 @@ class Autoregressive(Family):
         values = self.spec.dequantise(tokens[:, places.masked_fill(beyond, 0)])
         return values.to(next(self.parameters())).masked_fill(beyond, 0.0)
 
-    def _log_probs(self, tokens: Tensor, context: Embedded) -> Tensor:
-        """log p(x_i | x_<i): (B, L) -> (B, L)."""
+    def _log_probs(self, tokens: Tensor, context: Embedded, among: int | None = None) -> Tensor:
+        """log p(x_i | x_<i): (B, L) -> (B, L); of the first tokens `among` which it is known."""
+        if self.told > self.vocab_size:
+            network: Any = self.network
+            return network.log_probs(self._inputs(tokens), tokens, *context, among=among)
         params = self.network.run(self._inputs(tokens), *context)
         if self.head == "categorical":
             if self.never is not None:
@@ -363,36 +375,9 @@ class Autoregressive(Family):
     def _logits(self, params: Tensor, i: int) -> Tensor:
         """The parameters at position i (B, P) -> log probabilities of every token (B, V)."""
         if self.head == "categorical":
-            return (
-                params.clone() if self.never is None else params.masked_fill(self.never[i], NEVER)
-            )
+            own = params[:, : self.vocab_size]
+            return own.clone() if self.never is None else own.masked_fill(self.never[i], NEVER)
         levels = torch.arange(self.vocab_size, device=params.device)
         values = self.spec.dequantise(levels).to(params).expand(len(params), 1, -1)
         spread = params[:, :, None].expand(-1, -1, self.vocab_size)
         return self.likelihood.log_prob(spread, values)[:, 0]
-
-
-def limited(
-    logits: Tensor,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-) -> Tensor:
-    """Logits (B, V) sharpened by 1 / temperature (0: the most probable), with the rest cut off.
-
-    `top_k` keeps the k most probable tokens; `top_p` the fewest whose probabilities reach p.
-    """
-    if temperature <= 0:
-        top_k = 1
-    else:
-        logits = logits / temperature
-    if top_k is None and top_p is None:
-        return logits
-    ranked, order = logits.sort(dim=-1, descending=True, stable=True)
-    cut = torch.zeros_like(ranked, dtype=torch.bool)
-    if top_k is not None:
-        cut[:, max(top_k, 1) :] = True
-    if top_p is not None:
-        probs = ranked.softmax(-1)
-        cut |= probs.cumsum(-1) - probs >= top_p
-    return logits.masked_fill(cut.scatter(-1, order, cut), -torch.inf)

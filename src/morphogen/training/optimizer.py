@@ -19,7 +19,10 @@ from morphogen.training.distributed import Processes
 from morphogen.training.options import TrainOptions
 
 # Names of layers at the edge of a network, where inputs, conditions and outputs come in and go out.
-OUTER = {"stem", "head", "embed", "modulation", "time", "conditioner", "none"}
+OUTER = {
+    "stem", "head", "embed", "modulation", "time", "conditioner", "none",
+    "embed_tokens", "ngrams", "places", "lm_head",
+}  # fmt: skip
 
 
 class NonFinite(ArithmeticError):

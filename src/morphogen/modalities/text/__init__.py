@@ -93,7 +93,7 @@ class Text(Codec):
         whole = self.form == "documents" or (self.form == "auto" and cut <= MOST_CUT * count)
         if not whole:
             self.windows = self.length or WINDOW
-            self.spec = TensorSpec.tokens(self.windows, END + 1)
+            self.spec = TensorSpec.tokens(self.windows, END + 1, boundary=END)
             self.facts["form"] = (
                 f"a stream of {count:,} texts, learned in windows of {self.windows} bytes"
             )

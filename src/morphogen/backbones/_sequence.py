@@ -1,0 +1,196 @@
+"""What networks over tokens are made of besides attention: norms, n-grams, masks, what is kept.
+
+Legend: B batch, N positions, D model dimension, K heads of keys and values, E head dimension.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPS = 1e-6
+PRIMES = (1_000_003, 999_983, 998_244_353, 1_000_000_007)  # of hashes of 2-grams, 3-grams ..
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean x^2 + eps) * weight (Zhang & Sennrich 2019)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        if x.device.type == "cpu" and torch.is_grad_enabled():
+            normalised: Tensor = _RMSNorm.apply(x, self.weight)  # type: ignore[no-untyped-call]
+            return normalised
+        return F.rms_norm(x, self.weight.shape, self.weight, EPS)
+
+
+class _RMSNorm(torch.autograd.Function):
+    """The same, with the passes over memory that it takes: a third of what PyTorch 2.13 takes on
+    CPUs. The root is computed again in the backward pass, which can therefore be differentiated.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return (x * _inverse_root(x)).mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        shape, dim = x.shape, x.shape[-1]
+        x, grad = x.reshape(-1, dim), grad.reshape(-1, dim)
+        root, product = _inverse_root(x), grad * x
+        of_weight = (root.mT @ product)[0]
+        mean = (product @ weight)[:, None] * root.square() / dim
+        return (torch.addcmul(grad * weight, x, mean, value=-1) * root).view(shape), of_weight
+
+
+def _inverse_root(x: Tensor) -> Tensor:
+    """1 / sqrt(mean x^2 + eps): (..., D) -> (..., 1)."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return (norm.square() / x.shape[-1] + EPS).rsqrt()
+
+
+class SwiGLU(nn.Module):
+    """w_down (silu(w_gate x) * w_up x)."""
+
+    def __init__(self, dim: int, hidden_dim: int | None) -> None:
+        super().__init__()
+        hidden = hidden_dim or -(-dim * 8 // 24) * 8  # 8/3 D: as many weights as 4 D without gate
+        self.gate_proj, self.up_proj = bare(dim, hidden), bare(dim, hidden)
+        self.down_proj = bare(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class GELU(nn.Module):
+    """w_down gelu(w_up x)."""
+
+    def __init__(self, dim: int, hidden_dim: int | None) -> None:
+        super().__init__()
+        self.up_proj = bare(dim, hidden_dim or 4 * dim)
+        self.down_proj = bare(hidden_dim or 4 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        return self.down_proj(F.gelu(self.up_proj(x), approximate="tanh"))
+
+
+def bare(in_dim: int, out_dim: int, gain: float = 1.0) -> nn.Linear:
+    """A linear layer without offsets that keeps the variance times gain^2."""
+    layer = nn.Linear(in_dim, out_dim, bias=False)
+    nn.init.normal_(layer.weight, std=gain / in_dim**0.5)
+    return layer
+
+
+def build_norm(kind: str, dim: int) -> nn.Module:
+    """RMSNorm, or LayerNorm with its offsets."""
+    return RMSNorm(dim) if kind == "rms" else nn.LayerNorm(dim, eps=1e-6)
+
+
+class NGrams(nn.Module):
+    """Embeddings of the 2-grams to n-grams that end at each position, hashed, zero at the start.
+
+    Tokens before the first count as the token 0.
+    """
+
+    def __init__(self, most: int, slots: int, dim: int, vocab_size: int) -> None:
+        super().__init__()
+        self.most, self.slots, self.vocab_size = most, slots, vocab_size
+        self.tables = nn.ModuleList(nn.Embedding(slots, dim) for _ in range(most - 1))
+        for table in self.tables.parameters():
+            nn.init.zeros_(table)
+
+    def before(self, num: int, device: torch.device) -> Tensor:
+        """What stands before the first token: (B, n - 1)."""
+        return torch.zeros(num, self.most - 1, dtype=torch.int64, device=device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N) tokens -> (B, N, D)."""
+        padded, total = F.pad(x, (self.most - 1, 0)), None
+        code = x
+        for back, table in enumerate(self.tables, start=1):
+            earlier = padded[:, self.most - 1 - back : padded.shape[1] - back]
+            code = code + (earlier + 1) * self.vocab_size**back  # n-grams of small vocabularies
+            slot = (code * PRIMES[(back - 1) % len(PRIMES)]) % self.slots
+            total = table(slot) if total is None else total + table(slot)
+        assert total is not None
+        return total
+
+
+@dataclass
+class Kept:
+    """What sequences leave behind for those that follow: keys and values, layer by layer.
+
+    Each row has its own `length`, the positions taken so far, and `start`, where its document
+    begins. `before` (B, n - 1) holds the last tokens, where n-grams are embedded.
+    """
+
+    layers: list[tuple[Tensor, Tensor]]  # each (B, K, room, E)
+    length: Tensor  # (B,)
+    start: Tensor  # (B,)
+    before: Tensor | None = None
+
+    @property
+    def room(self) -> int:
+        """How many positions there are for each row."""
+        return self.layers[0][0].shape[2]
+
+    def starts(self, x: Tensor, places: Tensor, boundary: int | None) -> Tensor:
+        """Where the document of each new token (B, n) at `places` begins: (B, n)."""
+        if boundary is None:
+            return self.start[:, None].expand_as(x)
+        begun = torch.where(x == boundary, places, self.start[:, None]).cummax(1).values
+        self.start = begun[:, -1]
+        return begun
+
+    def put(self, row: int, other: Kept) -> None:
+        """Let `row` go on where the one row of `other` is."""
+        until = int(other.length)
+        for own, theirs in zip(self.layers, other.layers, strict=True):
+            for buffer, begun in zip(own, theirs, strict=True):
+                buffer[row, :, :until] = begun[0, :, :until]
+        self.length[row], self.start[row] = other.length[0], other.start[0]
+        if self.before is not None and other.before is not None:
+            self.before[row] = other.before[0]
+
+
+def documents(x: Tensor, boundary: int | None) -> Tensor | None:
+    """Which document each token (B, N) belongs to, a boundary to the one that it begins; None where
+    no document ends within the items."""
+    if boundary is None:
+        return None
+    begins = x == boundary
+    if not torch.compiler.is_compiling() and not bool(begins[:, 1:].any()):
+        return None
+    return begins.cumsum(1)
+
+
+def visible(
+    x: Tensor, *, real: Tensor | None, document: Tensor | None, window: int | None, causal: bool
+) -> Tensor | None:
+    """What each position of x (B, N) may look at, (B or 1, 1, N, N) bool; None where it is all, or
+    all up to itself in a causal network."""
+    masks = []
+    place = torch.arange(x.shape[1], device=x.device)
+    if real is not None:
+        masks.append(real[:, None])
+    if document is not None:
+        masks.append(document[:, None] == document[..., None])
+    if window is not None and window < x.shape[1]:
+        masks.append(((place - place[:, None]).abs() < window)[None])
+    if not masks:
+        return None
+    if causal:
+        masks.append((place <= place[:, None])[None])
+    return functools.reduce(torch.logical_and, masks)[:, None]
