@@ -1,0 +1,85 @@
+r"""Going on from a prompt, token by token: what is asked for, and what comes.
+
+A `Request` says where it begins, how its tokens are drawn, and when it is over. Its tokens depend on
+nothing else: alone or beside any others, in any order, it gets the same ones.
+
+Legend: V vocabulary of the items, n tokens of a prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from torch import Tensor
+
+Finish = Literal["end", "length", "stop"]
+
+
+class Constraint(Protocol):
+    """What a text may still become: a grammar, a schema, a list of choices."""
+
+    def allowed(self) -> Tensor | None:
+        """Which tokens may come next, (V,) bool; None where any may."""
+        ...
+
+    def take(self, token: int) -> None:
+        """Note the token that came."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can come."""
+        ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How a token is drawn from what the model says: first repeats are made less likely, then the
+    temperature applies, then the improbable is cut off."""
+
+    temperature: float = 1.0  # below 1 more typical, above 1 more varied; 0: the most probable
+    top_k: int | None = None  # only the k most probable tokens
+    top_p: float | None = None  # only the fewest tokens whose probabilities reach p
+    min_p: float | None = None  # only tokens at least so probable, as a share of the most probable
+    repetition_penalty: float = 1.0  # divides the odds of tokens that have come; 1: none
+    no_repeat: int = 0  # no run of so many tokens comes twice; 0: any may
+
+
+@dataclass(frozen=True)
+class Request:
+    """One text to go on with."""
+
+    prompt: Tensor  # (n,) tokens, n >= 0
+    most: int  # tokens to come at most
+    limits: Limits = field(default_factory=Limits)
+    seed: int = 0
+    cond: Mapping[str, Tensor] | None = None  # conditions by name, of this one item: (...)
+    constraint: Constraint | None = None
+    stop: Callable[[int], bool] | None = None  # told of each token; True: it was the last
+    num_alternatives: int = 0  # of the most probable tokens that are told beside each drawn one
+
+
+@dataclass(frozen=True)
+class Written:
+    """One token of one request."""
+
+    row: int  # the request's place among all
+    token: int
+    log_prob: float  # log p(token | all before it) by the model itself, whatever the limits
+    alternatives: tuple[tuple[int, float], ...] = ()  # the most probable, with theirs
+    finish: Finish | None = None  # why it is the last; None: there are more
+
+
+@runtime_checkable
+class CanWrite(Protocol):
+    """Goes on from prompts of any length, many at once, each as if it were alone."""
+
+    def write(self, requests: Sequence[Request], **options: Any) -> Iterator[list[Written]]:
+        """The tokens of all requests as they are drawn, a list for each step.
+
+        An end token is given, with `finish` "end". Raises `RefusedPair` for a prompt that leaves
+        no room.
+        """
+        ...
