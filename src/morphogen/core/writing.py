@@ -1,7 +1,7 @@
 r"""Going on from a prompt, token by token: what is asked for, and what comes.
 
-A `Request` says where it begins, how its tokens are drawn, and when it is over. Its tokens depend on
-nothing else: alone or beside any others, in any order, it gets the same ones.
+A `Request` says where it begins, how its tokens are drawn, and when it is over. Its tokens depend
+on nothing else: alone or beside any others, in any order, it gets the same ones.
 
 Legend: V vocabulary of the items, n tokens of a prompt.
 """
