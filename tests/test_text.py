@@ -14,13 +14,14 @@ from morphogen.core.codec import Item, Report
 from morphogen.core.errors import DataError
 from morphogen.core.random import generator
 from morphogen.data.duplicates import find_duplicates
-from morphogen.modalities.text import END, Text
+from morphogen.modalities.text import Text
 from morphogen.modalities.text.encodings import decoded, to_bytes
 from morphogen.modalities.text.fingerprint import SHINGLE
 from morphogen.modalities.text.page import END as MARK
 from morphogen.modalities.text.page import visible
 from morphogen.modalities.text.pieces import piece_bytes, pieces
 
+END = 256  # the token after the last byte
 WORDS = [
     "harbour", "lantern", "seven", "copper", "window", "under", "morning", "quiet", "ladder",
     "river", "stone", "apple", "blue", "letter", "garden", "winter", "basket", "silver", "thread",

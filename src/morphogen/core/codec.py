@@ -171,6 +171,7 @@ class Codec(ABC):
     suffix: ClassVar[str] = ".html"  # what `write` makes
     # Options that say what an item is, not how it is encoded: judges of a model keep to them.
     defining: ClassVar[tuple[str, ...]] = ()
+    judged_as_fitted: ClassVar[bool] = False  # what `fit` learned says so too: a vocabulary
     unit: ClassVar[str] = "value"  # what bits are counted per: byte, pixel value, column
     views: ClassVar[tuple[str, ...]] = ("",)  # encodings to choose from, the preferred first
     view: str = ""  # the one in use

@@ -142,6 +142,8 @@ def _reading(bundle: Bundle) -> dict[str, Any]:
         found["modality"] = discover.name_of(type(codec))
     if bundle.codec is codec or isinstance(bundle.codec, FlatCodec):
         found["view"] = bundle.codec.view or None
+    if codec.judged_as_fitted:
+        return found | {"codec": codec}
     return found | {n: options[n] for n in codec.defining if options.get(n) is not None}
 
 

@@ -1,20 +1,21 @@
-r"""Text, as the bytes of its UTF-8: one token for each, and one for the end.
+r"""Text, as tokens: bytes, characters, or words and parts of words; and one for the end.
 
 Whole short documents are sequences of up to L tokens, the end among them. A corpus of long ones is
 one stream, documents with an end after each, from which windows of L tokens are taken wherever:
 
-    documents   b_1 .. b_n end end .. end              a window   .. b_n end b_1 b_2 ..
+    documents   t_1 .. t_n end end .. end              a window   .. t_n end t_1 t_2 ..
 
-Bytes need no vocabulary, read every language, and bits per byte compare with every other model of
-the same text. A text comes back from its tokens unchanged, broken bytes included.
+Every token stands for some bytes (`tokenizers/`). Bits are counted per byte, and so compare with
+every other model of the same text. A text comes back from its tokens unchanged, broken bytes
+included; tokens that a model draws make a text, which may encode to other tokens of the same bytes.
 
 Legend: L tokens of an item, B batch.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -23,17 +24,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from morphogen.core.border import LARGEST, parse_json
 from morphogen.core.codec import Codec, Fingerprint, Item, Recognition, Report
 from morphogen.core.codec import Text as Listed
-from morphogen.core.errors import DataError
+from morphogen.core.errors import BundleError, DataError
 from morphogen.core.random import randint
 from morphogen.core.spec import TensorSpec
 from morphogen.modalities.text import fingerprint as prints
 from morphogen.modalities.text import page
 from morphogen.modalities.text.encodings import to_bytes
 from morphogen.modalities.text.reading import list_texts, read_texts, recognise
+from morphogen.modalities.text.tokenizers import Byte, Decoder, Tokenizer, tokenizer_from_json
+from morphogen.modalities.text.tokenizers.choose import Seen, check_tokenizer
 
-END = 256  # the token after the last byte
 LONGEST = 512  # tokens of a whole document, where the user names no length
 WINDOW = 256  # tokens of a window, where the user names no length
 STEP = 8  # lengths of documents are rounded up to a multiple, so that networks can halve them
@@ -43,11 +46,11 @@ FEWEST_SIGNS = 2  # a text of fewer letters and signs is odd
 
 
 class Text(Codec):
-    """Documents and corpora as bytes: .txt, .md, code, JSON lines, columns of tables, archives."""
+    """Documents and corpora as tokens: .txt, .md, JSON lines, columns of tables, archives."""
 
     suffix: ClassVar[str] = ".txt"
     unit: ClassVar[str] = "byte"
-    defining: ClassVar[tuple[str, ...]] = ("length", "form", "per")
+    judged_as_fitted: ClassVar[bool] = True  # tokens of another vocabulary are other items
     key_radius: ClassVar[int] = prints.KEY_RADIUS
     same_from: ClassVar[float] = prints.SAME_FROM
 
@@ -57,10 +60,15 @@ class Text(Codec):
         length: int | None = None,  # tokens of an item; none: from the data, at most 512
         form: Literal["auto", "documents", "windows"] = "auto",  # whole, or windows of a stream
         per: Literal["auto", "file", "paragraph", "line"] = "auto",  # what in a file is an item
+        tokenizer: str = "auto",  # byte, char, bpe, or the folder of one; auto: from the data
+        vocab_size: int | None = None,  # tokens of bpe, at most; none: from the data
     ) -> None:
         if length is not None and not 2 <= length <= 1 << 20:
             raise DataError("the length does not fit", found=length, expected="2 to 1048576 tokens")
+        check_tokenizer(tokenizer, vocab_size)
         self.length, self.form, self.per = length, form, per
+        self.named, self.vocab_size = tokenizer, vocab_size
+        self.tokenizer: Tokenizer = Byte()  # the one in use, known after fit
         self.windows: int | None = None
         self.facts: dict[str, Any] = {}  # what fit chose, and how many texts that changes
 
@@ -83,55 +91,75 @@ class Text(Codec):
     # -- fitting ---------------------------------------------------------------------------------
 
     def fit(self, items: Iterable[Item]) -> Text:
-        lengths = Counter(len(to_bytes(item.value)) + 1 for item in items)  # with the end
-        count = sum(lengths.values())
-        if not count:
+        seen = Seen(self.named, self.vocab_size)
+        for item in items:
+            seen.add(item.value)
+        if not seen.num_texts:
             raise DataError("there are no texts to learn from", expected="at least one")
-        self.facts = {}
-        limit = self.length or LONGEST
-        cut = sum(number for length, number in lengths.items() if length > limit)
-        whole = self.form == "documents" or (self.form == "auto" and cut <= MOST_CUT * count)
+        self.tokenizer, why = seen.choose()
+        self.facts = {"tokenizer": why}
+        lengths, limit = self._num_tokens(seen), self.length or LONGEST
+        cut = float(np.mean([length > limit for length in lengths]))
+        whole = self.form == "documents" or (self.form == "auto" and cut <= MOST_CUT)
+        vocab_size, end = self.tokenizer.vocab_size, self.tokenizer.end
+        unit = "bytes" if self.tokenizer.kind == "byte" else "tokens"
         if not whole:
             self.windows = self.length or WINDOW
-            self.spec = TensorSpec.tokens(self.windows, END + 1, boundary=END)
+            self.spec = TensorSpec.tokens(self.windows, vocab_size, boundary=end)
             self.facts["form"] = (
-                f"a stream of {count:,} texts, learned in windows of {self.windows} bytes"
+                f"a stream of {seen.num_texts:,} texts, learned in windows of {self.windows} {unit}"
             )
             return self
         self.windows = None
-        fitting = -(-max(lengths) // STEP) * STEP
+        sampled = len(lengths) < seen.num_texts  # then no text has more tokens than bytes
+        fitting = -(-(max(seen.lengths) + 1 if sampled else max(lengths)) // STEP) * STEP
         length = self.length or min(max(fitting, STEP), LONGEST)
-        self.spec = TensorSpec.tokens(length, END + 1, end=END)
-        self.facts["form"] = f"{count:,} documents of up to {length - 1:,} bytes"
-        if cut := sum(number for size, number in lengths.items() if size > length):
+        self.spec = TensorSpec.tokens(length, vocab_size, end=end)
+        self.facts["form"] = f"{seen.num_texts:,} documents of up to {length - 1:,} {unit}"
+        if num_cut := sum(size > length for size in lengths):
             self.facts["cut"] = (
-                f"{cut:,} of {count:,} training texts are longer than {length - 1:,} bytes: the "
-                "rest of each is left out (--set modality.length=N, or modality.form=windows)"
+                f"{'of a sample, ' * sampled}{num_cut:,} of {len(lengths):,} training texts are "
+                f"longer than {length - 1:,} {unit}: the rest of each is left out "
+                "(--set modality.length=N, or modality.form=windows)"
             )
         return self
+
+    def _num_tokens(self, seen: Seen) -> list[int]:
+        """How many tokens each text has, with the end: of all texts, or of a sample."""
+        if self.tokenizer.kind == "byte":
+            return [size + 1 for size in seen.lengths.elements()]
+        longest, limit = int(self.tokenizer.byte_lengths.max()), 2 * (self.length or LONGEST)
+        found = []
+        for text in seen.sample:
+            data = to_bytes(text)
+            surely = len(data) > limit * longest  # too long, however few its tokens are
+            found.append(limit if surely else len(self.tokenizer.encode(data)) + 1)
+        return found
 
     # -- encoding --------------------------------------------------------------------------------
 
     def encode(self, item: Item) -> Tensor:
         spec = self._fitted()
         stream = self.encode_stream(item)[: spec.shape[0]]
+        end = self.tokenizer.end
         if spec.end is not None and len(stream) == spec.shape[0]:
-            stream[-1] = END  # what is cut off ends where it is cut
-        return torch.cat([stream, torch.full((spec.shape[0] - len(stream),), END)])
+            stream[-1] = end  # what is cut off ends where it is cut
+        return torch.cat([stream, torch.full((spec.shape[0] - len(stream),), end)])
 
     def encode_stream(self, item: Item) -> Tensor:
         """Item -> all of its tokens (length,), the end last: a piece of the corpus."""
-        parts = [np.frombuffer(to_bytes(part), np.uint8) for part in item.value.split(page.END)]
-        joined = [np.append(part.astype(np.int64), END) for part in parts]
+        parts = [self.tokenizer.encode(to_bytes(part)) for part in item.value.split(page.END)]
+        joined = [np.append(part, self.tokenizer.end) for part in parts]
         return torch.from_numpy(np.concatenate(joined))
 
     def encode_prefixes(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
-        """Texts that are to go on: their bytes without an end, also where items are windows."""
-        length, known = self._fitted().shape[0], [len(to_bytes(item.value)) for item in items]
+        """Texts that are to go on: their tokens without an end, also where items are windows."""
+        length = self._fitted().shape[0]
+        known = [len(self.encode_stream(item)) - 1 for item in items]
         if max(known, default=0) >= length:
             raise DataError(
                 "the beginning leaves nothing to go on with",
-                found=f"{max(known):,} bytes",
+                found=f"{max(known):,} tokens",
                 expected=f"fewer than the {length:,} of the model's items",
                 hint="give its last sentences, or train with --set modality.length=N",
             )
@@ -142,14 +170,23 @@ class Text(Codec):
         spec.check(x[None], "text")
         tokens = x.detach().cpu().numpy()
         if spec.end is not None:
-            ends = np.flatnonzero(tokens == END)
-            return _text(tokens[: ends[0]] if len(ends) else tokens)
-        parts = np.split(tokens, np.flatnonzero(tokens == END))
-        return page.END.join(_text(part[part != END]) for part in parts)
+            ends = np.flatnonzero(tokens == spec.end)
+            return self._text(tokens[: ends[0]] if len(ends) else tokens)
+        parts = np.split(tokens, np.flatnonzero(tokens == self.tokenizer.end))
+        return page.END.join(map(self._text, parts))
+
+    def _text(self, tokens: np.ndarray) -> str:
+        """The text of tokens, an end being nothing; broken bytes as U+DC80 to U+DCFF."""
+        return self.tokenizer.decode(tokens.tolist()).decode("utf-8", "surrogateescape")
+
+    def decoder(self) -> Decoder:
+        """A text from tokens that come one by one: `feed(token)`, at last `finish()`."""
+        return Decoder(self.tokenizer, page.END if self._fitted().end is None else None)
 
     def num_units(self, x: Tensor) -> Tensor:
-        """Bytes; an end is none."""
-        return (x != END).sum(1).clamp(min=1).float()
+        """Bytes of what the tokens stand for; an end is none."""
+        lengths = torch.from_numpy(self.tokenizer.byte_lengths).to(x.device)
+        return lengths[x].sum(1).clamp(min=1).float()
 
     def odd(self, item: Item) -> tuple[str, str] | None:
         signs = sum(not character.isspace() for character in item.value[:1000])
@@ -201,14 +238,38 @@ class Text(Codec):
 
     def state(self) -> dict[str, Any]:
         options = {"length": self.length, "form": self.form, "per": self.per}
-        return {"options": options, "spec": self._fitted().to_json()}
+        kind = {"kind": self.tokenizer.kind, "why": self.facts.get("tokenizer", "")}
+        return {"options": options, "spec": self._fitted().to_json(), "tokenizer": kind}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The vocabulary: the UTF-8 of its JSON, (N,) uint8."""
+        if self.tokenizer.kind == "byte":
+            return {}
+        told = json.dumps(self.tokenizer.to_json(), ensure_ascii=False).encode()
+        return {"tokenizer": torch.frombuffer(bytearray(told), dtype=torch.uint8)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Text:
         codec = cls(**state["options"])
         codec.spec = TensorSpec.from_json(state["spec"])
         codec.windows = None if codec.spec.end is not None else codec.spec.shape[0]
+        told = state.get("tokenizer", {"kind": "byte"})  # all of them were, once
+        codec.facts = {"tokenizer": told["why"]} if told.get("why") else {}
+        if told["kind"] != "byte":
+            codec.tokenizer = _tokenizer_in(tensors)
+        codec.check_vocabulary()
         return codec
+
+    def check_vocabulary(self) -> None:
+        """Raise `BundleError` where the spec is not that of the tokenizer."""
+        spec, tokenizer = self._fitted(), self.tokenizer
+        ends = {spec.end, spec.boundary} - {None}
+        if spec.vocab_size != tokenizer.vocab_size or not ends <= {tokenizer.end}:
+            raise BundleError(
+                "the tokenizer is not the one that the model was trained with",
+                found=f"{tokenizer.vocab_size:,} tokens, the end {tokenizer.end:,}",
+                expected=str(spec),
+            )
 
     def _fitted(self) -> TensorSpec:
         if not hasattr(self, "spec"):
@@ -217,6 +278,13 @@ class Text(Codec):
         return spec
 
 
-def _text(tokens: np.ndarray) -> str:
-    """Bytes as tokens -> the text, with broken ones as U+DC80 to U+DCFF."""
-    return tokens.astype(np.uint8).tobytes().decode("utf-8", "surrogateescape")
+def _tokenizer_in(tensors: Mapping[str, Tensor]) -> Tokenizer:
+    """The vocabulary that travels with a bundle. Raises `BundleError` for anything else."""
+    held = tensors.get("tokenizer")
+    if held is None or held.dtype != torch.uint8 or held.dim() != 1 or len(held) > LARGEST:
+        raise BundleError("the tokenizer of the text is missing, or none")
+    try:
+        told = held.cpu().numpy().tobytes().decode()
+    except UnicodeDecodeError as error:
+        raise BundleError(f"the tokenizer of the text is damaged: {error.reason}") from error
+    return tokenizer_from_json(parse_json(told, dict, "the tokenizer"))

@@ -1,0 +1,80 @@
+"""What every tokenizer is: a numbered list of byte strings, and a way to cut a text into them.
+
+Legend: V tokens, the end among them; L tokens of a text.
+"""
+
+from __future__ import annotations
+
+import codecs
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+
+class Tokenizer(ABC):
+    """Bytes to tokens and back. `decode(encode(data)) == data` for all bytes whatever."""
+
+    kind: ClassVar[str]
+    tokens: Sequence[bytes]  # (V,): what each stands for; the end, and marks of its kind, nothing
+    end: int  # the token after the last one of a text
+
+    @abstractmethod
+    def encode(self, data: bytes) -> np.ndarray:
+        """The tokens (L,) of some bytes, int64, without an end."""
+
+    def decode(self, ids: Iterable[int]) -> bytes:
+        """The bytes of some tokens."""
+        return b"".join(map(self.tokens.__getitem__, ids))
+
+    def token_bytes(self, token: int) -> bytes:
+        """What one token stands for."""
+        return self.tokens[token]
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+        return len(self.tokens)
+
+    @cached_property
+    def byte_lengths(self) -> np.ndarray:
+        """How many bytes each token stands for: (V,), int64."""
+        return np.array(list(map(len, self.tokens)), np.int64)
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON with the `kind`; `from_json` is the inverse."""
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, state: Mapping[str, Any]) -> Tokenizer:
+        """Inverse of `to_json`. Raises `BundleError` for what is no such tokenizer."""
+
+
+class Decoder:
+    """Tokens one by one -> the text so far. The bytes of a character that is not complete are held
+    back until it is, or turns out to be none. All that is given makes `codec.decode` of them.
+
+    `mark` stands for an end; without one, nothing comes after the first end.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, mark: str | None = None) -> None:
+        self.tokenizer, self.mark, self.ended = tokenizer, mark, False
+        self._bytes = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+
+    def feed(self, token: int) -> str:
+        """What is certain after one more token."""
+        if self.ended:
+            return ""
+        if token != self.tokenizer.end:
+            return self._bytes.decode(self.tokenizer.token_bytes(token))
+        self.ended = self.mark is None
+        return self.finish() + (self.mark or "")
+
+    def finish(self) -> str:
+        """What was held back: there are no more tokens."""
+        rest = self._bytes.decode(b"", final=True)
+        self._bytes.reset()
+        return rest
