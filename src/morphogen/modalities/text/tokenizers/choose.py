@@ -7,7 +7,7 @@
     vocab_size  of bpe, where none is named: the power of two nearest to the square root of the
                 bytes, 512 to 32,768. More data shows more tokens often enough
 
-Training sees a sample of at most 32 MB, spread evenly over the text.
+Training sees a sample of at most 16 MB, spread evenly over the text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from morphogen.modalities.text.tokenizers import BPE, KINDS, Byte, Char, Tokeniz
 from morphogen.modalities.text.tokenizers.files import read_tokenizer
 
 BPE_FROM = 1 << 22  # bytes of text
-SAMPLE = 1 << 25  # bytes that BPE is trained on, at most
+SAMPLE = 1 << 24  # bytes that BPE is trained on, at most
 SMALLEST, LARGEST = 1 << 9, 1 << 15  # vocabularies, where none is named
 FEW_CHARACTERS = 4096  # different ones, for `char`
 SEEN = 50  # times, each of them on average
