@@ -38,6 +38,7 @@ from morphogen.data.store import (
     join,
 )
 from morphogen.data.views import choose_view, view_of
+from morphogen.data.windows import Stream
 from morphogen.testing.modalities import check_codec
 from morphogen.training import order
 from morphogen.training.order import DataOrder, permuted
@@ -317,8 +318,8 @@ def test_a_store_on_disk_is_the_one_in_memory(
     in_memory, _ = read_words(windows)
     for name in ("train", "test"):
         one, two = getattr(on_disk, name), getattr(in_memory, name)
-        assert isinstance(one, DiskStore)
-        assert isinstance(two, MemoryStore)
+        assert isinstance(getattr(one, "windows", one), DiskStore)
+        assert isinstance(getattr(two, "windows", two), MemoryStore)
         assert len(one) == len(two) > 0
         assert list(one.names) == list(two.names)
         assert digest_stores(one.spec, {name: one}) == digest_stores(two.spec, {name: two})
@@ -509,3 +510,15 @@ def test_content_hashes_are_those_of_the_content() -> None:
     for odd in (object(), {"a": {1, 2}}, lambda: 0):
         with pytest.raises(DataError, match="content"):
             digest_of(odd)
+
+
+def test_windows_are_moved_along_their_stream():
+    """Training sees stretches of the stream that begin anywhere, the last window's from before."""
+    spec = TensorSpec.tokens(5, 300, boundary=299)
+    x = torch.arange(20).view(4, 5)
+    stream = Stream(MemoryStore.of(spec, x))
+    seen = stream.drawn(torch.tensor([0, 2, 3, 3]), torch.tensor([0.0, 0.45, 0.0, 0.99])).x
+    assert seen[:, 0].tolist() == [0, 12, 15, 11]
+    assert torch.equal(seen - seen[:, :1], torch.arange(5).expand(4, 5))
+    said = stream.with_cond({"label": torch.arange(4)})
+    assert torch.equal(said.drawn(torch.tensor([2]), torch.tensor([0.9])).x, x[2:3])

@@ -52,6 +52,12 @@ class Store(ABC):
         """The items at `index` (B,), in [-1, 1] or as int64 tokens, with their conditions."""
         return Batch(expand(self.stored(index), self.spec), cond=self._cond_at(index))
 
+    def drawn(self, index: Tensor, shares: Tensor) -> Batch:
+        """The items at `index` (B,) as training sees them. `shares` (B,), drawn from [0, 1), are
+        for stores that have more to show than their items: the windows of a stream begin anywhere.
+        """
+        return self.batch(index)
+
     def take(self, index: Tensor) -> Store:
         """The items at `index`, as a store of their own."""
         return Selection(self, index)

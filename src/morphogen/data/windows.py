@@ -5,7 +5,8 @@ and a method `encode_stream(item) -> (tokens,)`. The streams of all items follow
 order of the source; window i holds the tokens i L to (i + 1) L - 1, and is called `ITEM@OFFSET` by
 where its first token stands. Windows do not overlap, so that those of the test split are the text
 itself, each token once; what is left at the end is shorter than a window and no part of it.
-Training takes the windows in shuffled order.
+Training takes the windows in shuffled order, each moved on by a share of its length that is drawn
+anew every time: few tokens are then seen in many ways, as from random places, and all as often.
 
 Legend: N windows, L tokens of a window.
 """
@@ -13,18 +14,19 @@ Legend: N windows, L tokens of a window.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from morphogen.core.batch import Batch
 from morphogen.core.encoded import Encoded, rows
 from morphogen.core.errors import DataError
 from morphogen.core.spec import TensorSpec
 from morphogen.data.disk import DiskStore, Filling, Rows
-from morphogen.data.store import MemoryStore, Store, storage_dtype
+from morphogen.data.store import CHUNK, MemoryStore, Store, expand, storage_dtype
 
 PLACED = re.compile(r"^(.*)@(\d+)$", re.DOTALL)
 
@@ -51,6 +53,38 @@ class WindowNames(Sequence[str]):
         if placed := PLACED.match(name):  # a piece of a file
             name, offset = placed[1], int(placed[2]) + offset
         return f"{name}@{offset}"
+
+
+class Stream(Store):
+    """Windows that follow one another, of which any other windows can be cut."""
+
+    def __init__(self, windows: Store) -> None:
+        self.windows, self.spec = windows, windows.spec
+        self.cond, self.names = windows.cond, windows.names
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def stored(self, index: Tensor) -> Encoded:
+        return self.windows.stored(index)
+
+    def chunks(self, size: int = CHUNK) -> Iterator[Encoded]:
+        return self.windows.chunks(size)
+
+    def with_cond(self, cond: Mapping[str, Encoded]) -> Store:
+        return Stream(self.windows.with_cond(cond))
+
+    def drawn(self, index: Tensor, shares: Tensor) -> Batch:
+        """The windows at `index`, each moved on by its share of a window, and the last one back.
+        What is said of a window holds where it is: with conditions none is moved."""
+        if self.cond or len(self) < 2:
+            return self.batch(index)
+        length, first = self.spec.num_values, index.clamp(max=len(self) - 2)
+        parts: list[Any] = [self.stored(first), self.stored(first + 1)]
+        both = torch.cat(parts, dim=1)  # (B, 2 L)
+        by = (shares * length).long()
+        places = torch.where(index > first, length - by, by)[:, None] + torch.arange(length)
+        return Batch(expand(both, self.spec).gather(1, places))
 
 
 class StreamFilling:
@@ -97,12 +131,13 @@ class StreamFilling:
         called = WindowNames(names, starts, length, count)
         if self.folder is None:
             x = torch.cat(self.tokens) if self.tokens else torch.empty(0, dtype=self.dtype)
-            return MemoryStore(self.spec, x[: count * length].view(count, length), said, called)
+            windows = x[: count * length].view(count, length)
+            return Stream(MemoryStore(self.spec, windows, said, called))
         self.stream.close()
         self.marks.add({"x": lengths[self.marks.rows :]})
         self.marks.close()
         stored = Rows(self.folder / "x.bin", self.dtype, self.spec.shape, count)
-        return DiskStore(self.spec, {"x": stored}, said, called)
+        return Stream(DiskStore(self.spec, {"x": stored}, said, called))
 
 
 def items_at(starts: Tensor, places: Tensor) -> Tensor:

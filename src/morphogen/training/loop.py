@@ -21,7 +21,7 @@ from morphogen.core import discover
 from morphogen.core.batch import Batch
 from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family
-from morphogen.core.random import ShardedGenerator, mix_seed
+from morphogen.core.random import ShardedGenerator, mix_seed, rand
 from morphogen.core.storage import below
 from morphogen.data.store import Store
 from morphogen.training.distributed import Processes
@@ -150,7 +150,9 @@ class Run:
         own = len(rows) // self.processes.world_size
         start = self.processes.rank * own
         begun = time.perf_counter()
-        batch = self.split.batch(rows[start : start + own])
+        draw = torch.Generator().manual_seed(mix_seed(self.options.seed, offset, -3))
+        shares, mine = rand((len(rows),), draw), slice(start, start + own)
+        batch = self.split.drawn(rows[mine], shares[mine])
         self.waited = time.perf_counter() - begun
         return batch.to(self.device)
 
