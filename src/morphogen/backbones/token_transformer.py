@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from morphogen.backbones import _parts as parts
 from morphogen.backbones._attention import (
     CrossAttention,
     check_heads,
@@ -35,14 +36,7 @@ from morphogen.backbones._attention import (
     rotary_angles,
     rotate,
 )
-from morphogen.backbones._parts import (
-    HEAD_GAIN,
-    VectorHead,
-    is_vector,
-    linear,
-    normalise,
-    refuses_output,
-)
+from morphogen.backbones._parts import is_vector, linear
 from morphogen.backbones._sequence import (
     GELU,
     Kept,
@@ -59,7 +53,8 @@ from morphogen.core.conditioning import Context
 from morphogen.core.errors import RecipeError
 from morphogen.core.spec import TensorSpec
 
-MOST_LOGITS = 1 << 24  # computed at once for a loss: more are computed in turn, and twice
+# Logits computed at once for a loss, on CPUs and elsewhere: more are computed in turn, and twice.
+MOST_LOGITS = {"cpu": 1 << 24, "cuda": 1 << 32}
 FEW_HEADS = 32  # features of a head, where the network is small
 
 
@@ -134,19 +129,21 @@ class TokenTransformer(Backbone):
         for layer in self._each_layer():
             layer.start_small(num_layers)
         self.norm = build_norm(norm, model_dim)
-        self.head: nn.Module | None = VectorHead(model_dim, out_spec) if self.to_vector else None
+        self.head: nn.Module | None = (
+            parts.VectorHead(model_dim, out_spec) if self.to_vector else None
+        )
         self.lm_head: nn.Linear | None = None
         # Only tokens that are embedded can be told by the rows that embed them.
         self.tied = tied and out_spec.channels <= vocab_size and not self.to_vector
         if not self.to_vector and not self.tied:
-            self.lm_head = bare(model_dim, out_spec.channels, HEAD_GAIN)
+            self.lm_head = bare(model_dim, out_spec.channels, parts.HEAD_GAIN)
 
     @classmethod
     def refuses(cls, in_spec: TensorSpec, out_spec: TensorSpec, causal: bool = False) -> str | None:
         """It reads tokens in a row, and tells something of each, or of all."""
         if in_spec.kind != "token" or len(in_spec.shape) != 1:
             return "it reads a sequence of tokens: use transformer"
-        if reason := refuses_output(out_spec):
+        if reason := parts.refuses_output(out_spec):
             return reason
         if is_vector(out_spec):
             return "a causal network tells something of each position" if causal else None
@@ -203,12 +200,17 @@ class TokenTransformer(Backbone):
         As from `forward`, but the logits of a large vocabulary are never there all at once.
         """
         h = self.features(x, cond, context).flatten(0, 1)  # (B N, D)
-        rows = max(MOST_LOGITS // self.out_spec.channels, 1)
+        rows = max(MOST_LOGITS.get(x.device.type, 1 << 24) // self.out_spec.channels, 1)
         if len(h) <= rows:
             return self._told(h, told.flatten(), among).view_as(told)
-        parts = zip(torch.split(h, rows), torch.split(told.flatten(), rows), strict=True)
-        found = [checkpoint(self._told, *part, among, use_reentrant=False) for part in parts]
+        turns = zip(torch.split(h, rows), torch.split(told.flatten(), rows), strict=True)
+        found = [checkpoint(self._told, *turn, among, use_reentrant=False) for turn in turns]
         return torch.cat(found).view_as(told)
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile what training calls: the loss with all before it."""
+        super().compile(*args, **options)
+        self.log_probs = torch.compile(self.log_probs, *args, **options)  # type: ignore[method-assign]
 
     def _told(self, h: Tensor, told: Tensor, among: int | None) -> Tensor:
         logits = self.logits(h)[:, :among].float()
@@ -353,7 +355,7 @@ class Layer(nn.Module):
     def _rest(self, h: Tensor, context: Context | None) -> Tensor:
         if self.cross_attn is not None:
             assert context is not None, "this network was built to attend to a context: pass it"
-            h = h + self.dropout(self.cross_attn(normalise(h, -1), context))
+            h = h + self.dropout(self.cross_attn(parts.normalise(h, -1), context))
         return h + self.dropout(self.mlp(self.post_attention_layernorm(h)))
 
 
