@@ -1,13 +1,17 @@
 """What memory and time it takes to load, and to train on, data that is larger than memory.
 
     python benchmarks/stores.py text --gigabytes 10
+    python benchmarks/stores.py documents --gigabytes 10
+    python benchmarks/stores.py files --gigabytes 1
+    python benchmarks/stores.py line --gigabytes 2
     python benchmarks/stores.py pictures --num 200000
 
 The goal: 10 GB of text and 200,000 pictures of 256x256 within 4 GB of memory. Text is words drawn
-from a list, in files of 64 MB; pictures are JPEG files of 256x256, each a crop of one of a few
-large ones. Loading and a few steps of training run in a process of their own, whose largest
-resident memory (its children's included) is printed. Everything is made in a folder of its own,
-which is removed.
+from a list: in files of 64 MB, in documents of 1 kB (each a line of one JSON lines file beside an
+address and a source, or a file of its own), or in one line of one file. Pictures are JPEG files of
+256x256, each a crop of one of a few large ones. Loading and a few steps of training run in a
+process of their own, whose largest resident memory (its children's included) is printed. Everything
+is made in a folder of its own, which is removed.
 """
 
 from __future__ import annotations
@@ -19,18 +23,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 FILE = 64 << 20  # bytes of a file of text
-FAMILY = {"text": "autoregressive", "pictures": "autoencoder"}
+DOCUMENT = 1000  # bytes of a document, about
+TEXTS = ("text", "documents", "files", "line")
 
 
 def main() -> None:
     """Make the data, measure, print a line for each part."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("kind", choices=FAMILY)
+    options.add_argument("kind", choices=(*TEXTS, "pictures"))
     options.add_argument("--gigabytes", type=float, default=10.0)
     options.add_argument("--num", type=int, default=200_000)
     options.add_argument("--size", type=int, default=64)
@@ -43,10 +49,11 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=given.folder) as root:
         data, begun = Path(root, "data"), time.perf_counter()
-        if given.kind == "text":
-            make_text(data, int(given.gigabytes * 1e9))
-        else:
+        data.mkdir()
+        if given.kind == "pictures":
             make_pictures(data, given.num)
+        else:
+            make_texts(data, given.kind, int(given.gigabytes * 1e9))
         size = sum(file.stat().st_size for file in data.rglob("*") if file.is_file())
         print(f"{size / 1e9:.2f} GB made in {time.perf_counter() - begun:.0f} s", flush=True)
         command = [sys.executable, __file__, given.kind, "--measure", root]
@@ -54,23 +61,41 @@ def main() -> None:
         subprocess.run(command, check=True)
 
 
-def make_text(folder: Path, size: int) -> None:
-    """Words drawn as often as words are (Zipf), one paragraph after the other."""
+def make_texts(folder: Path, kind: str, size: int) -> None:
+    """Some `size` bytes of words, in the form that `kind` names."""
+    if kind == "text":
+        for number in range(-(-size // FILE)):
+            wanted = min(FILE, size - number * FILE)
+            parts = passages(number, 1 << 16, wanted // ((1 << 16) + 3) + 1)
+            text = b".\n\n".join(parts)
+            (folder / f"{number:04d}.txt").write_bytes(text[:wanted])
+    elif kind == "line":
+        with (folder / "line.txt").open("wb") as file:
+            file.writelines(passages(0, 1 << 16, size >> 16))
+    elif kind == "files":
+        for number, part in enumerate(passages(0, DOCUMENT, size // DOCUMENT)):
+            place = folder / f"{number // 10_000:05d}"
+            place.mkdir(exist_ok=True)
+            (place / f"{number}.txt").write_bytes(part)
+    else:
+        with (folder / "documents.jsonl").open("w") as file:
+            for number, part in enumerate(passages(0, DOCUMENT, size // DOCUMENT)):
+                address = f"https://example.org/page/{number}"
+                row = {"text": part.decode(), "url": address, "source": f"site{number % 50}"}
+                file.write(json.dumps(row) + "\n")
+
+
+def passages(seed: int, length: int, num: int) -> Iterator[bytes]:
+    """Words drawn as often as words are (Zipf): `num` pieces of one long text, no two alike."""
     rng = np.random.default_rng(0)
     letters = np.frombuffer(b"etaoinshrdlucmfwypvbgk", np.uint8)
     words = [bytes(rng.choice(letters, 1 + rng.poisson(4))) for _ in range(5000)]
     share = 1 / np.arange(1, len(words) + 1)
-    for number in range(-(-size // FILE)):
-        block = rng.choice(len(words), 1 << 17, p=share / share.sum())
-        text = b" ".join(words[each] for each in block)
-        wanted = min(FILE, size - number * FILE)
-        lines, place = [], 0
-        while place < wanted:  # the block again, from another place on: no two files are alike
-            start = int(rng.integers(len(text)))
-            lines.append(text[start : start + (1 << 16)] + b".\n\n")
-            place += len(lines[-1])
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{number:04d}.txt").write_bytes(b"".join(lines)[:wanted])
+    rng = np.random.default_rng(seed)
+    block = rng.choice(len(words), 1 << 17, p=share / share.sum())
+    text = b" ".join(words[each] for each in block)
+    for number, start in enumerate(rng.integers(len(text) - length, size=num).tolist()):
+        yield b"%x " % number + text[start : start + length]
 
 
 def make_pictures(folder: Path, num: int) -> None:
@@ -107,13 +132,17 @@ def measure(root: Path, kind: str, steps: int, size: int) -> None:
 
     begun = time.perf_counter()
     with listening(show):
-        data = mg.load(root / "data", **({"size": size} if kind == "pictures" else {}))
+        source = root / "data" / ("documents.jsonl" if kind == "documents" else "")
+        data = mg.load(source, **({"size": size} if kind == "pictures" else {}))
     told(f"load: {len(data.train):,} + {len(data.test):,} items of {data.spec}", begun)
     begun = time.perf_counter()
     settings = ["train.num_previews=1", f"train.budget={steps}steps"]
-    small = {"text": ["backbone.model_dim=64", "backbone.num_layers=2"], "pictures": []}
-    bundle = mg.train(data, FAMILY[kind], settings=[*settings, *small[kind]], out=root / "model")
-    told(f"{bundle.run['steps']} steps of {FAMILY[kind]}", begun)
+    family = "autoencoder"
+    if kind in TEXTS:
+        family = "autoregressive"
+        settings += ["backbone.model_dim=64", "backbone.num_layers=2"]
+    bundle = mg.train(data, family, settings=settings, out=root / "model")
+    told(f"{bundle.run['steps']} steps of {family}", begun)
     stored = sum(file.stat().st_size for file in (root / "cache").rglob("*.bin"))
     print(json.dumps({"peak_gb": round(peak(), 2), "stored_gb": round(stored / 1e9, 2)}))
 

@@ -25,7 +25,6 @@ from morphogen.data.canaries import block_numbers, patchworks, plant
 from morphogen.data.dataset import load
 from morphogen.data.disk import DiskStore
 from morphogen.data.holdout import digest_of
-from morphogen.data.names import Digests, Names
 from morphogen.data.scan import Scan
 from morphogen.data.store import (
     Joined,
@@ -423,33 +422,6 @@ def test_progress_is_told_to_who_listens(monkeypatch: pytest.MonkeyPatch) -> Non
     num = len(said)
     read_words(None)
     assert len(said) == num
-
-
-def test_names_and_digests_are_kept_in_few_bytes() -> None:
-    given = [
-        "a.png",
-        "b/c.csv#0",
-        "b/c.csv#12",
-        "d.csv#row 7",
-        "e#01",
-        "f@90",
-        "g#-1",
-        "#5",
-        "a.png",
-    ]
-    names = Names()
-    for name in given:
-        names.append(name)
-    assert list(names) == given
-    assert names[-1] == "a.png"
-    assert names[1:3] == given[1:3]
-    assert len(names.known) < len(given)
-    digests = Digests()
-    for name in [*given, "f@90", "f@90"]:
-        digests.append(digest_of(name))
-    assert digests[3] == digest_of(given[3])
-    assert digests.copies() == [(0, 8), (5, 9), (5, 10)]
-    assert Digests().copies() == []
 
 
 def test_many_items_are_shuffled_without_a_list_of_them(monkeypatch: pytest.MonkeyPatch) -> None:

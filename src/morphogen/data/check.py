@@ -63,8 +63,10 @@ def check(
 
 def _near_copies(scan: Scan) -> Iterator[Problem]:
     """Near-duplicates on one side of the split, and copies whose labels contradict."""
-    number = {name: i for i, name in enumerate(scan.names)}
-    for group in groups_of(scan):
+    groups = groups_of(scan)
+    named = {name for group in groups for name in (group.keep, *group.leave_out)}
+    number = {name: i for i, name in enumerate(scan.names) if name in named}
+    for group in groups:
         listed = ", ".join(group.leave_out[:3]) + (", ..." if len(group.leave_out) > 3 else "")
         sides = {scan.splits[number[name]] for name in (group.keep, *group.leave_out)}
         if group.kind == "near" and len(sides) == 1:

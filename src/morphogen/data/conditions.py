@@ -31,10 +31,15 @@ MOST_LOOKED_AT = 2000  # values of a column that codecs are asked about
 QUANTILES = 20  # of a number that a bundle keeps, to draw from where none is given
 
 
-def noting(items: Iterable[Item], said: list[Mapping[str, Any]]) -> Iterator[Item]:
-    """Pass items on, and put what is said of each into `said`."""
-    for item in items:
-        said.append({**item.tags, **item.cond})
+def noting(items: Iterable[Item], said: Any, wanted: str | None) -> Iterator[Item]:
+    """Pass items on, and append to `said` what is said of each: of the first ones all, as a help to
+    who asks for what there is not, then what is `wanted`, as `fit_conditions` has it."""
+    names = [LABEL] if wanted is None else _names_in(wanted)
+    for number, item in enumerate(items):
+        known = {**item.tags, **item.cond}
+        if names != [EVERY] and number >= MOST_LOOKED_AT:
+            known = {name: known[name] for name in names if name in known}
+        said.append(known)
         yield item
 
 
@@ -61,7 +66,7 @@ def fit_conditions(
         _fit_labels(codec, said, report)
         return
     known = Counter(name for each in said for name, value in each.items() if is_said(value))
-    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    names = _names_in(wanted)
     if names == [NOTHING]:
         return
     for name in list(known) if names == [EVERY] else names:
@@ -76,6 +81,10 @@ def fit_conditions(
         values = [each[name] for each in said if is_said(each.get(name))]
         codec.condition_codecs[name] = _reader_of(name, values, report)
         _note_absent(name, len(values), len(said), report)
+
+
+def _names_in(wanted: str) -> list[str]:
+    return [name.strip() for name in wanted.split(",") if name.strip()]
 
 
 def _fit_labels(codec: Codec, said: Sequence[Mapping[str, Any]], report: Report) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +17,8 @@ from morphogen.core.codec import Problem, Report
 from morphogen.core.storage import write_text
 from morphogen.data.division import COLUMNS, crossings, entities_of, leak, splits_path
 from morphogen.data.encoding import read_scan
+from morphogen.data.names import Repeated
+from morphogen.data.neighbours import members
 from morphogen.data.scan import EVERY, Scan
 
 
@@ -76,7 +77,7 @@ def split(
     entities = entities_of(scan, str(source))
     scan.assign(entities)
     groups = scan.groups(entities)
-    own = list(scan.splits)
+    own = Repeated.of(scan.splits)
     if any(each in ("test", "validation") for each in scan.own):
         crossing = crossings(groups, scan.splits)
         if crossing and not repair:
@@ -84,7 +85,7 @@ def split(
         for number, group in enumerate(groups):
             if group in crossing:
                 scan.splits[number] = "test"
-    sizes = [size for size in Counter(groups).values() if size > 1]
+    sizes = [len(group) for group in members(groups)]
     plan = SplitPlan(
         str(source),
         scan.splits.count("train"),

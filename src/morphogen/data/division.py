@@ -12,6 +12,8 @@ from pathlib import Path
 
 from morphogen.core.codec import SPLITS_FILE, Problem, Report
 from morphogen.core.errors import DataError, did_you_mean
+from morphogen.data.names import Repeated
+from morphogen.data.neighbours import members
 from morphogen.data.scan import Scan
 
 COLUMNS = ("file", "split", "group")
@@ -33,14 +35,13 @@ def leak(scan: Scan, crossing: dict[int, tuple[int, int]], source: str) -> DataE
 
 def crossings(groups: Sequence[int], splits: Sequence[str]) -> dict[int, tuple[int, int]]:
     """Group -> its first training and its first test item, for groups that have both."""
-    first: dict[int, dict[str, int]] = {}
-    for number, (group, side) in enumerate(zip(groups, splits, strict=True)):
-        first.setdefault(group, {}).setdefault(side, number)
-    return {
-        group: (sides["train"], sides["test"])
-        for group, sides in first.items()
-        if "train" in sides and "test" in sides
-    }
+    found = {}
+    for group in members(groups):
+        sides = [splits[number] for number in group]
+        if "train" in sides and "test" in sides:
+            first = group[sides.index("train")], group[sides.index("test")]
+            found[groups[group[0]]] = first
+    return found
 
 
 def check_leaks(scan: Scan, source: str) -> None:
@@ -50,29 +51,28 @@ def check_leaks(scan: Scan, source: str) -> None:
         raise leak(scan, crossing, source)
 
 
-def entities_of(scan: Scan, source: str) -> list[str | None] | None:
+def entities_of(scan: Scan, source: str) -> Repeated | None:
     """What each item belongs to, by the column or pattern `scan.group_by`; None without one."""
     by = scan.group_by
     if by is None:
         return None
-    columns = {name for tags in scan.tags for name in tags}
-    if by in columns:
-        return [tags.get(by) or None for tags in scan.tags]
+    if by in scan.columns:
+        return Repeated.of(tags.get(by) or None for tags in scan.tags)
     if by == "label":
-        return [None if label is None else str(label) for label in scan.labels]
+        return Repeated.of(None if label is None else str(label) for label in scan.labels)
     try:
         pattern = re.compile(by)
     except re.error as error:
         raise DataError(f"not a regular expression: {error}", found=by, where=source) from error
-    found: list[str | None] = []
-    for name in scan.names:
-        match = pattern.search(name)
-        found.append(match.group(1 if pattern.groups else 0) if match else None)
-    if not any(found):
+    group = 1 if pattern.groups else 0
+    matches = map(pattern.search, scan.names)
+    found = Repeated.of(match.group(group) if match else None for match in matches)
+    if not any(found.kinds):
         raise DataError(
             f"nothing to group by: no column and no file name is like {by!r}."
-            + did_you_mean(by, columns),
-            found=f"columns {', '.join(sorted(columns)) or 'none'}; names such as {scan.names[0]}",
+            + did_you_mean(by, scan.columns),
+            found=f"columns {', '.join(sorted(scan.columns)) or 'none'}; "
+            f"names such as {scan.names[0]}",
             expected="a column of the table, or a regular expression such as '^([^_]+)_'",
             where=source,
         )
@@ -115,7 +115,7 @@ def follow_splits_file(scan: Scan, report: Report) -> None:
             "there is no such split", found=wrong, expected="train or test", where=str(path)
         )
     new = [name for name in scan.names if name not in sides]
-    scan.own = [sides.get(name) for name in scan.names]
+    scan.own = Repeated.of(sides.get(name) for name in scan.names)
     if new:
         listed = ", ".join(new[:3]) + (", ..." if len(new) > 3 else "")
         reason = f"{len(new):,} items have no row in it and go to the training split: {listed}"

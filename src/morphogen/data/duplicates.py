@@ -8,11 +8,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from morphogen.core.codec import CanFingerprint, Problem, Report
 from morphogen.core.errors import DataError
 from morphogen.core.storage import write_text
 from morphogen.data.encoding import read_scan
-from morphogen.data.neighbours import clusters, members
+from morphogen.data.names import firsts
+from morphogen.data.neighbours import members
 from morphogen.data.scan import EVERY, Scan
 
 HELD = ("test", "validation")
@@ -119,11 +122,9 @@ def find_duplicates(
 def groups_of(scan: Scan) -> list[Group]:
     """The groups of a scan, in the order of their first items. Everything in a group shows the same
     as what is kept: chains, of items each like the next and the ends unlike, are taken apart."""
-    first: dict[bytes, int] = {}
-    exact = [(first.setdefault(digest, i), i) for i, digest in enumerate(scan.digests)]
-    pairs = scan.near_pairs()
+    first = firsts(scan.digests.words)
     found = []
-    for linked in members(clusters(len(scan.names), [*exact, *((i, j) for i, j, _ in pairs)])):
+    for linked in members(scan.groups()):
         left = linked
         while len(left) > 1:
             keep = _best(scan, left)
@@ -139,16 +140,14 @@ def _best(scan: Scan, numbers: Sequence[int]) -> int:
     return min(numbers, key=lambda i: (scan.own[i] not in HELD, -scan.sizes[i], i))
 
 
-def _alike(
-    scan: Scan, keep: int, numbers: Sequence[int], first: Mapping[bytes, int]
-) -> dict[int, float]:
+def _alike(scan: Scan, keep: int, numbers: Sequence[int], first: np.ndarray) -> dict[int, float]:
     """Of some items those that show the same as the one to keep, itself among them, and their
-    likeness to it. `first` has the first of each set of copies, whose fingerprint is known."""
+    likeness to it. `first` has the first copy of each item, whose fingerprint is known."""
     digest = scan.digests[keep]
     likeness = {digest: 1.0}
-    others = sorted({first[scan.digests[i]] for i in numbers} - {first[digest]})
+    others = sorted({int(first[i]) for i in numbers} - {int(first[keep])})
     if others and scan.prints is not None:
-        near = scan.prints.alike(first[digest], others)
+        near = scan.prints.alike(int(first[keep]), others)
         likeness |= {scan.digests[i]: value for i, value in near.items()}
     return {i: likeness[scan.digests[i]] for i in numbers if scan.digests[i] in likeness}
 

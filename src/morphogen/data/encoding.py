@@ -33,7 +33,7 @@ from morphogen.data.disk import check_room
 from morphogen.data.division import entities_of, follow_splits_file
 from morphogen.data.filling import InMemory, OnDisk, chunks, in_order
 from morphogen.data.modality import build_codec, find_modality
-from morphogen.data.names import Names
+from morphogen.data.names import Names, Repeated
 from morphogen.data.progress import told
 from morphogen.data.provenance import entries_for, hold_out
 from morphogen.data.scan import Scan
@@ -41,9 +41,9 @@ from morphogen.data.store import CHUNK, Store, compact, expand, item_bytes, no_i
 from morphogen.data.views import Suits, choose_view
 from morphogen.data.windows import StreamFilling, check_long_enough
 
-KEEP_BYTES = 1 << 30  # raw items kept in memory between the readings, at most
+KEEP_BYTES = 1 << 29  # raw items kept in memory between the readings, at most
 MOST_IN_MEMORY = 1 << 30  # bytes of an encoded split kept in memory; a larger one is on disk
-STORES = 1  # the form of stores on disk: another number where the files are others
+STORES = 2  # the form of stores on disk: another number where the files are others
 MANY_RARE = 20  # classes of one item, from which they are told together
 FEW_ITEMS = 32  # fewer training items than this are learned by heart
 Read = Callable[[Codec, Report], Iterator[Item]]
@@ -110,8 +110,9 @@ def encode(
         return (item for item, own in pairs if split in (None, own))
 
     if not fitted:
-        said: list[Mapping[str, Any]] = []
-        codec.fit(noting(told(items("train"), "measuring", scan.splits.count("train")), said))
+        said: Any = Repeated() if conditions is None else []
+        train = told(items("train"), "measuring", scan.splits.count("train"))
+        codec.fit(noting(train, said, conditions))
         fit_conditions(codec, said, report, conditions)
     chosen = choose_view(codec, view, suits)
     codec = chosen.inner or chosen
@@ -137,8 +138,9 @@ def _key(codec: Codec, scan: Scan) -> str:
     digest = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=16)
     for name, tensor in sorted(codec_tensors(codec).items()):
         digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    digest.update(bytes(scan.digests.data))
-    digest.update(scan.said.digest() + json.dumps(scan.splits).encode())
+    digest.update(scan.digests.data)
+    digest.update(scan.said.digest() + json.dumps(scan.splits.kinds).encode())
+    digest.update(scan.splits.code)
     return digest.hexdigest()
 
 
@@ -191,7 +193,7 @@ def _filled(codec: Codec, room: Any, items: Iterator[Item], count: int, report: 
     become problems."""
     windows = getattr(codec, "windows", None) is not None
     cond: dict[str, list[Encoded]] = {name: [] for name in codec.conditions}
-    names: Any = [] if isinstance(room, InMemory) else Names()
+    names = Names()
 
     def chosen() -> Iterator[list[Item]]:
         for chunk in chunks(told(items, "encoding", count)):

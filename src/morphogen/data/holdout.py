@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from morphogen.core.errors import DataError
+from morphogen.data.names import Digests, Repeated, firsts
 
 HELD_OUT = 0.1  # the part of the items that becomes the test split, where the source has none
 FEWEST_TO_SPLIT = 5  # with fewer items, all are for training
@@ -65,34 +65,38 @@ def digest_of(value: Any) -> bytes:
 
 def assign(
     own: Sequence[str | None],
-    digests: Sequence[bytes],
+    digests: Sequence[bytes] | np.ndarray,
     labels: Sequence[Any],
     groups: Sequence[int] | None = None,
-) -> list[str]:
+) -> Repeated:
     """Which split each item belongs to: the source's own, or a held-out tenth.
 
     The tenth is chosen by hashing content: it stays the same when items are added, moved or
     renamed. Items of one of the `groups`, by default the copies of one item, never stand on both
-    sides: a group goes where one of its members, chosen by content too, would go alone.
+    sides: a group goes where one of its members, chosen by content too, would go alone. `digests`
+    are of 16 bytes each, or the halves of these as whole numbers (N, 2).
     """
     if "test" in own or "validation" in own:
         held = "test" if "test" in own else "validation"
-        return ["test" if split == held else "train" for split in own]
+        return Repeated.of("test" if split == held else "train" for split in own)
     if len(own) < FEWEST_TO_SPLIT:
-        return ["train"] * len(own)
-    keys: Sequence[Any] = digests if groups is None else groups
-    # The upper half of a digest chooses the member, the lower half its place: they are independent.
-    chosen: dict[Any, bytes] = {}
-    for key, digest in zip(keys, digests, strict=True):
-        chosen[key] = min(chosen.get(key, digest), digest, key=lambda each: each[8:])
-    place = {key: int.from_bytes(digest[:8]) / 2**64 for key, digest in chosen.items()}
-    held_out = {key for key in place if place[key] < HELD_OUT}
-    count = sum(key in held_out for key in keys)
-    if not count or count * 2 > len(keys):
-        sizes = Counter(keys)
-        small = [key for key in place if sizes[key] * 2 <= len(keys)]
-        held_out = {min(small, key=place.__getitem__)} if small else set()
-    in_train = {label for label, key in zip(labels, keys, strict=True) if key not in held_out}
+        return Repeated.of("train" for _ in own)
+    words = digests if isinstance(digests, np.ndarray) else Digests.of(digests).words
+    keys = firsts(words) if groups is None else np.asarray(groups)
+    _, group = np.unique(keys, return_inverse=True)  # (N,), of G groups
+    # The lower half of a digest chooses the member, the upper half its place: they are independent.
+    order = np.lexsort((words[:, 1], group))
+    chosen = order[np.flatnonzero(np.diff(group[order], prepend=-1))]
+    place = words[chosen, 0] / 2.0**64  # (G,)
+    sizes, count = np.bincount(group), len(group)
+    held_out = place < HELD_OUT
+    if not 0 < sizes[held_out].sum() <= count / 2:
+        small = np.flatnonzero(sizes * 2 <= count)
+        held_out[:] = False
+        held_out[small[place[small].argmin()] if len(small) else []] = True
+    label = Repeated.of(labels)
+    in_train = np.zeros(len(label.kinds), bool)
+    in_train[label.codes[~held_out[group]]] = True
     # A class that would have no training item keeps all of its items in the training split.
-    held_out -= {key for label, key in zip(labels, keys, strict=True) if label not in in_train}
-    return ["test" if key in held_out else "train" for key in keys]
+    held_out[group[~in_train[label.codes]]] = False
+    return Repeated.of("test" if held else "train" for held in held_out[group].tolist())

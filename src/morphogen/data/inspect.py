@@ -16,6 +16,8 @@ from morphogen.core.errors import DataError
 from morphogen.data.conditions import LABEL, class_counts, facts_of
 from morphogen.data.dataset import Data, load_into
 from morphogen.data.modality import find_modality
+from morphogen.data.names import firsts
+from morphogen.data.neighbours import members
 from morphogen.data.scan import Scan
 from morphogen.data.store import Store
 
@@ -119,13 +121,8 @@ def _facts(data: Data, modality: str) -> dict[str, Any]:
 
 def _copies(scan: Scan) -> list[Problem]:
     """Exact copies within a split; those across splits are found when the data is loaded."""
-    same: defaultdict[bytes, list[int]] = defaultdict(list)
-    for number, digest in enumerate(scan.digests):
-        same[digest].append(number)
     problems = []
-    for group in same.values():
-        if len(group) < 2:
-            continue
+    for group in members(firsts(scan.digests.words)):
         if len({scan.splits[number] for number in group}) > 1:
             continue
         first, *rest = (scan.names[number] for number in group)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import json
 import re
 from pathlib import Path
@@ -27,16 +28,15 @@ ROW = re.compile(r"(#(row )?|@)\d+$")  # `file#12`, `file#row 12`, `file@12`: on
 def listing(scan: Scan, source: str) -> dict[str, str]:
     """Every file of a source that items were read from, with the hash of what was read."""
     holder = Path(source).name if Path(source).is_file() else ""  # an archive, a file of arrays
-    hashes: dict[str, hashlib.blake2b] = {}
-    for name, digest, split, label, caption in zip(
-        scan.names, scan.digests, scan.splits, scan.labels, scan.captions, strict=True
-    ):
-        file = ROW.sub("", name)
-        file = file if file.startswith(holder) else f"{holder}/{file}"
-        if file not in hashes:
-            hashes[file] = hashlib.blake2b(digest_size=8)
-        hashes[file].update(digest + json.dumps([split, label, caption], default=str).encode())
-    return {file: digest.hexdigest() for file, digest in hashes.items()}
+    hashes: dict[str, str] = {}
+    items = zip(scan.names, scan.digests, scan.splits, scan.labels, scan.captions, strict=True)
+    for name, own in itertools.groupby(items, lambda item: ROW.sub("", item[0])):
+        file = name if name.startswith(holder) else f"{holder}/{name}"
+        found = hashlib.blake2b(bytes.fromhex(hashes.get(file, "")), digest_size=8)
+        for _, digest, *said in own:
+            found.update(digest + json.dumps(said, default=str).encode())
+        hashes[file] = found.hexdigest()
+    return hashes
 
 
 def write_hashes(folder: Path, files: dict[str, str]) -> Path:

@@ -1,43 +1,58 @@
-"""What is kept of every item of a source, in a few bytes each."""
+"""What is kept of every item of a source, in a few bytes each: sequences that hold no object for
+each item.
+
+    Names       `corpus.txt#12`: the file once, and a number
+    Repeated    values of which many are the same (splits, labels): each once, and which it is
+    Values      values of which few are the same (captions): as JSON, one behind the other
+    Digests     content hashes, one behind the other
+
+Legend: N items.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+from abc import abstractmethod
 from array import array
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
 NUMBERED = re.compile(r"^(.*[#@]|.*#row )(0|[1-9]\d{0,17})$", re.DOTALL)  # `file#12`, `file@4096`
+T = TypeVar("T")
 
 
-class Names(Sequence[str]):
-    """Names, those of rows of one file as that file's name and a number: 12 bytes each."""
+class Column(Sequence[T]):
+    """A value for every item, in order."""
 
-    def __init__(self) -> None:
-        self.stems: dict[str, int] = {}
-        self.known: list[str] = []  # the stems by number
-        self.stem, self.number = array("i"), array("q")
+    @classmethod
+    def of(cls, values: Iterable[T]) -> Self:
+        """A column of these."""
+        column = cls()
+        for value in values:
+            column.append(value)
+        return column
 
-    def append(self, name: str) -> None:
+    @abstractmethod
+    def append(self, value: T) -> None:
         """Add one."""
-        match = NUMBERED.match(name)
-        stem, number = (match[1], int(match[2])) if match else (name, -1)
-        if stem not in self.stems:
-            self.stems[stem] = len(self.known)
-            self.known.append(stem)
-        self.stem.append(self.stems[stem])
-        self.number.append(number)
 
-    def __len__(self) -> int:
-        return len(self.stem)
+    @abstractmethod
+    def at(self, place: int) -> T:
+        """The value at 0 <= place < N."""
 
     def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
-        stem, number = self.known[self.stem[place]], self.number[place]
-        return stem if number < 0 else f"{stem}{number}"
+            return [self.at(i) for i in range(*place.indices(len(self)))]
+        place = int(place) + len(self) * (place < 0)
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        return self.at(place)
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self.at, range(len(self)))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
@@ -45,36 +60,154 @@ class Names(Sequence[str]):
     __hash__ = None  # type: ignore[assignment]
 
 
-class Digests(Sequence[bytes]):
+class Texts(Column[str]):
+    """Texts, one behind the other: 8 bytes each and its UTF-8."""
+
+    def __init__(self) -> None:
+        self.data, self.ends = bytearray(), array("q")
+
+    def append(self, value: str) -> None:
+        self.data += value.encode("utf-8", "surrogatepass")
+        self.ends.append(len(self.data))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def at(self, place: int) -> str:
+        start = self.ends[place - 1] if place else 0
+        return self.data[start : self.ends[place]].decode("utf-8", "surrogatepass")
+
+
+class Values(Column[Any]):
+    """What JSON can say, and all else as it prints: 8 bytes each and its JSON."""
+
+    def __init__(self) -> None:
+        self.texts = Texts()
+
+    def append(self, value: Any) -> None:
+        text = "null" if value is None else json.dumps(value, default=str, ensure_ascii=False)
+        self.texts.append(text)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def at(self, place: int) -> Any:
+        return json.loads(self.texts.at(place))
+
+
+class Names(Column[str]):
+    """Names, those of rows of one file, which follow one another, as that file's name and a number:
+    12 bytes each."""
+
+    def __init__(self) -> None:
+        self.stems, self.last = Texts(), ""
+        self.stem, self.number = array("i"), array("q")
+
+    def append(self, value: str) -> None:
+        match = NUMBERED.match(value)
+        stem, number = (match[1], int(match[2])) if match else (value, -1)
+        if stem != self.last or not self.stems:
+            self.stems.append(stem)
+            self.last = stem
+        self.stem.append(len(self.stems) - 1)
+        self.number.append(number)
+
+    def __len__(self) -> int:
+        return len(self.stem)
+
+    def at(self, place: int) -> str:
+        stem, number = self.stems.at(self.stem[place]), self.number[place]
+        return stem if number < 0 else f"{stem}{number}"
+
+
+class Repeated(Column[Any]):
+    """Values of which many are the same: each once, and 4 bytes an item."""
+
+    def __init__(self) -> None:
+        self.kinds: list[Any] = []  # the values that there are
+        self.code = array("i")  # of each item, which of them it has
+        self._codes: dict[Hashable, int] = {}
+
+    def append(self, value: Any) -> None:
+        self.code.append(self._add(value))
+
+    def __setitem__(self, place: int, value: Any) -> None:
+        self.code[place] = self._add(value)
+
+    def __len__(self) -> int:
+        return len(self.code)
+
+    def at(self, place: int) -> Any:
+        return self.kinds[self.code[place]]
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.kinds.__getitem__, self.code)
+
+    def __contains__(self, value: object) -> bool:
+        return self.count(value) > 0
+
+    def count(self, value: Any) -> int:
+        return int(np.count_nonzero(self.codes == self.code_of(value)))
+
+    @property
+    def codes(self) -> np.ndarray:
+        """Which of the kinds each item has (N,)."""
+        return np.asarray(self.code)
+
+    def code_of(self, value: Any) -> int:
+        """Which of the kinds a value is; -1 for what no item has."""
+        return self._codes.get(_key(value), -1)
+
+    def _add(self, value: Any) -> int:
+        code = self._codes.setdefault(_key(value), len(self.kinds))
+        if code == len(self.kinds):
+            self.kinds.append(value)
+        return code
+
+
+def _key(value: Any) -> Hashable:
+    """1 and True are two; lists and dicts are told apart by how they print."""
+    return type(value), value if value.__hash__ is not None else repr(value)
+
+
+class Digests(Column[bytes]):
     """Content hashes of 16 bytes, one behind the other."""
 
     def __init__(self) -> None:
         self.data = bytearray()
 
-    def append(self, digest: bytes) -> None:
-        """Add one."""
-        assert len(digest) == 16
-        self.data += digest
+    def append(self, value: bytes) -> None:
+        assert len(value) == 16
+        self.data += value
 
     def __len__(self) -> int:
         return len(self.data) // 16
 
-    def __getitem__(self, place: Any) -> Any:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
-        place += len(self) * (place < 0)
-        if not 0 <= place < len(self):
-            raise IndexError(place)
+    def at(self, place: int) -> bytes:
         return bytes(self.data[16 * place : 16 * place + 16])
 
-    def copies(self) -> list[tuple[int, int]]:
-        """Pairs (first, other) of the same hash."""
-        if not self.data:
-            return []
-        values = np.frombuffer(bytes(self.data), ">u8").reshape(-1, 2)
-        order = np.lexsort((values[:, 1], values[:, 0]))  # of equals, the first stays first
-        same = (values[order[1:]] == values[order[:-1]]).all(1)
-        begins = np.flatnonzero(np.concatenate([[True], ~same]))
-        firsts = order[begins][np.cumsum(np.concatenate([[True], ~same])) - 1]
-        pairs = zip(firsts[1:][same].tolist(), order[1:][same].tolist(), strict=True)
-        return sorted(pairs)
+    @property
+    def words(self) -> np.ndarray:
+        """Both halves of each as whole numbers (N, 2), in the order in which bytes compare."""
+        return np.frombuffer(self.data, ">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def firsts(values: np.ndarray) -> np.ndarray:
+    """The number of the first row that is the same as each row of (N,) or (N, K)."""
+    columns = [values] if values.ndim == 1 else list(values.T)
+    order = np.lexsort(columns)  # of equals, the first stays first
+    other = np.ones(len(values), bool)
+    other[1:] = False
+    for column in columns:  # one by one: rows put in order would be copies of them all
+        ordered = column[order]
+        other[1:] |= ordered[1:] != ordered[:-1]
+    begins = np.flatnonzero(other)
+    found = np.empty(len(values), np.int64)
+    found[order] = np.repeat(order[begins], np.diff(begins, append=len(values)))
+    return found
+
+
+def copies(firsts: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Pairs (first, other) of rows that are the same."""
+    later = np.flatnonzero(firsts != np.arange(len(firsts)))
+    return zip(map(int, firsts[later]), map(int, later), strict=True)

@@ -114,7 +114,7 @@ class Links:
 
     def roots(self, numbers: np.ndarray) -> np.ndarray:
         """The smallest member of the cluster of each."""
-        parent, found = np.frombuffer(self.parent, np.int64), numbers
+        parent, found = np.asarray(self.parent), numbers
         while ((above := parent[found]) != found).any():
             found = above
         return found
@@ -129,17 +129,19 @@ class Links:
         self.parent[second] = first
 
 
-def clusters(num: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
+def clusters(num: int, pairs: Iterable[tuple[int, int]]) -> array[int]:
     """The smallest member of each item's cluster."""
     links = Links(num)
     for i, j in pairs:
         links.join(i, j)
-    return [links.root(i) for i in range(num)]
+    return array("q", links.roots(np.arange(num)).tobytes())
 
 
-def members(roots: Sequence[int]) -> Iterator[list[int]]:
+def members(roots: Sequence[int] | np.ndarray) -> Iterator[list[int]]:
     """The clusters of two and more, in the order of their first members."""
-    found: dict[int, list[int]] = {}
-    for number, root in enumerate(roots):
-        found.setdefault(root, []).append(number)
-    yield from (each for each in found.values() if len(each) > 1)
+    of = np.asarray(roots)
+    order = of.argsort(kind="stable")
+    begins = np.flatnonzero(np.diff(of[order], prepend=-1))
+    sizes = np.diff(begins, append=len(of))
+    for begin, size in zip(begins[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+        yield order[begin : begin + size].tolist()

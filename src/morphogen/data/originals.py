@@ -13,15 +13,15 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from morphogen.core.storage import cache_file, lock
+from morphogen.data.names import firsts
 
-RECORD = np.dtype([("digest", "V16"), ("time", "<f8")])
+RECORD = np.dtype([("digest", ">u8", 2), ("time", "<f8")])
 
 
 @dataclass(frozen=True)
@@ -38,26 +38,29 @@ class Originals:
     @functools.cached_property
     def times(self) -> dict[bytes, float]:
         """Content hash -> seconds since 1970, as it was when this was first asked."""
+        records = self._records
+        digests = (each.tobytes() for each in records["digest"])
+        return dict(zip(digests, records["time"].tolist(), strict=True))
+
+    @functools.cached_property
+    def _records(self) -> np.ndarray:
         try:
             data = self.path.read_bytes()
         except OSError:
-            return {}
-        records = np.frombuffer(data[: len(data) // RECORD.itemsize * RECORD.itemsize], RECORD)
-        return dict(
-            zip(
-                [each.tobytes() for each in records["digest"]],
-                records["time"].tolist(),
-                strict=True,
-            )
-        )
+            data = b""
+        return np.frombuffer(data[: len(data) // RECORD.itemsize * RECORD.itemsize], RECORD)
 
-    def note(self, digests: Iterable[bytes]) -> int:
-        """Note those that were not read before, as of now; return how many. A cache that cannot be
-        written to is passed over: what it would have told is then found out by other means."""
-        fresh = set(digests) - self.times.keys()
-        new = np.array([(each, time.time()) for each in fresh], RECORD)
+    def note(self, digests: np.ndarray) -> int:
+        """Note those of (N, 2), see `Digests.words`, that were not read before, as of now; return
+        how many. A cache that cannot be written to is passed over: what it would have told is then
+        found out by other means."""
+        known = self._records["digest"].astype(np.uint64)
+        first = firsts(np.concatenate([known, digests]))[len(known) :]
+        fresh = first == np.arange(len(known), len(known) + len(digests))
+        new = np.empty(int(fresh.sum()), RECORD)
         if not len(new):
             return 0
+        new["digest"], new["time"] = digests[fresh], time.time()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:

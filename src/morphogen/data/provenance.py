@@ -10,8 +10,9 @@ scores against such data mean little.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from pathlib import Path
+
+import numpy as np
 
 from morphogen.core import discover
 from morphogen.core.codec import CanFingerprint, Problem, Report
@@ -20,7 +21,6 @@ from morphogen.data.fingerprints import Fingerprints
 from morphogen.data.originals import Originals
 from morphogen.data.scan import Scan
 
-TAGS = ("licence", "consent", "source")
 REFUSED = {"no", "refused", "withdrawn", "false", "0"}
 NO = {"", "0", "no", "false", "n", "none", "real"}
 SURER = 1 / 3  # of the way from "the same" to identical: whose data it is weighs more than a copy
@@ -33,28 +33,24 @@ FIX = (
 
 def hold_out(scan: Scan, report: Report, codec: object) -> None:
     """Leave synthetic items out of both splits, each with a problem; or say that they are in."""
-    counts = {tag: Counter(tags[tag] for tags in scan.tags if tags.get(tag)) for tag in TAGS}
-    if tagged := {tag: dict(each.most_common()) for tag, each in counts.items() if each}:
+    if tagged := {tag: dict(each.most_common()) for tag, each in scan.told.items() if each}:
         report.facts["tags"] = tagged
     for number, tags in enumerate(scan.tags):
         if tags.get("consent", "").lower() in REFUSED:
             scan.splits[number] = "held out"
             reason, fix = f"consent: {tags['consent']}", "delete the item, or correct the tag"
             report.problems.append(Problem(scan.names[number], reason, fix, field="consent"))
-    said = {
-        number: tags["synthetic"] for number, tags in enumerate(scan.tags) if "synthetic" in tags
-    }
     found = {
-        number: f"it is synthetic: {_said(scan.tags[number])}"
-        for number, value in said.items()
-        if value.lower() not in NO
+        number: f"it is synthetic: {_said(tags)}"
+        for number, tags in enumerate(scan.tags)
+        if tags.get("synthetic", "").lower() not in NO
     }
     if isinstance(codec, CanFingerprint) and Path(report.source).exists():
         originals = Originals.of(discover.name_of(type(codec)))
         for number, reason in _recognised(scan, report.source, originals).items():
-            if number not in said:  # a table that says "no" has the last word
+            if "synthetic" not in scan.tags[number]:  # a table that says "no" has the last word
                 found[number] = reason
-        originals.note(each for number, each in enumerate(scan.digests) if number not in found)
+        originals.note(np.delete(scan.digests.words, list(found), axis=0))
     if not found:
         return
     if scan.synthetic == "include":

@@ -3,41 +3,50 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from array import array
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import numpy as np
 
 from morphogen.core.codec import Item, Problem
 from morphogen.core.ledger import Entry
 from morphogen.data.fingerprints import Fingerprints
 from morphogen.data.holdout import assign, digest_of
-from morphogen.data.names import Digests, Names
+from morphogen.data.names import Digests, Names, Repeated, Values, copies, firsts
 from morphogen.data.neighbours import clusters, members
 
 # At every load near-duplicates are looked for among so many items, if so few pairs are proposed: a
 # few seconds at most. The verbs that are there for it take what time it needs.
 MOST_COMPARED, MOST_PAIRS = 5_000, 10_000
 MOST_TEXT = 1 << 24  # characters that are looked at so: a second for four million
-NO_TAGS: dict[str, str] = {}  # one for all items that have none
+TOLD = ("licence", "consent", "source")  # tags of which is told how many items have which
+KEPT = {"consent", "synthetic", "generator"}  # tags that decide what becomes of an item
+MOST_KINDS = 1000  # values of a tag that are told; the others are counted together
+OTHERS = "(others)"
 EVERY = 1 << 40  # as `most_compared`: whatever it takes
 
 
 @dataclass
 class Scan:
-    """Every readable item's name, split, content hash, label and tags, in reading order."""
+    """Every readable item's name, split, content hash, label and tags, in reading order: some 70
+    bytes an item, and its name where it is a file of its own."""
 
     names: Names = field(default_factory=Names)
-    own: list[str | None] = field(default_factory=list)  # the splits that the source names
+    own: Repeated = field(default_factory=Repeated)  # the splits that the source names
     digests: Digests = field(default_factory=Digests)
-    labels: list[Any] = field(default_factory=list)
-    captions: list[Any] = field(default_factory=list)
+    labels: Repeated = field(default_factory=Repeated)
+    captions: Values = field(default_factory=Values)
     said: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))  # of all of them
-    tags: list[dict[str, str]] = field(default_factory=list)
+    tags: Repeated = field(default_factory=Repeated)  # dicts: of each item, those in `KEPT`
+    columns: set[str] = field(default_factory=set)  # what tags there are
+    told: dict[str, Counter[str]] = field(default_factory=lambda: {tag: Counter() for tag in TOLD})
     sizes: array[int] = field(default_factory=lambda: array("q"))  # bytes of each, about
     prints: Fingerprints | None = None  # of the first of each set of exact copies
-    splits: list[str] = field(default_factory=list)
+    splits: Repeated = field(default_factory=Repeated)
     items: list[Item] | None = field(default_factory=list)  # None when they are too large to keep
     near: bool | None = None  # look for near-duplicates; None: where the source has no splits
     most_compared: int = MOST_COMPARED
@@ -64,7 +73,7 @@ class Scan:
             if item.cond != said:  # items of one class follow one another
                 said, said_digest = item.cond, digest_of(item.cond)
             self.said.update(said_digest)
-            self.tags.append(item.tags or NO_TAGS)
+            self._note(item.tags)
             self.sizes.append(num_bytes(item.value))
             if self._compares(number, item) and digest not in seen:
                 waiting.append((number, item))
@@ -76,6 +85,16 @@ class Scan:
             if kept > keep_bytes or self.near is not None or self.generated:
                 self._take(waiting)
         self._take(waiting)
+
+    def _note(self, tags: dict[str, str]) -> None:
+        """Keep of an item's tags what is asked for later, and count what is told."""
+        kept = {tag: value for tag, value in tags.items() if tag in KEPT or tag == self.group_by}
+        self.tags.append(kept)
+        self.columns.update(tags)
+        for tag in TOLD if tags else ():
+            if value := tags.get(tag):
+                counts = self.told[tag]
+                counts[value if value in counts or len(counts) < MOST_KINDS else OTHERS] += 1
 
     def _take(self, waiting: list[tuple[int, Item]]) -> None:
         """Take the fingerprints that are waited for, unless near-duplicates are given up."""
@@ -96,19 +115,25 @@ class Scan:
                 self.prints = Fingerprints(None)
         return bool(self.generated) or self.near is not False
 
-    def assign(self, entities: Sequence[str | None] | None = None) -> None:
+    def assign(self, entities: Repeated | None = None) -> None:
         """Give every item its split. Items of one entity, such as the pictures of one person, stay
         together; so do exact copies and, where they are looked for, near-duplicates."""
-        digests = list(self.digests)
-        for number, entity in enumerate(entities or []):
-            if entity is not None:  # an entity stays on its side when items are added to it
-                digests[number] = entity_digest(entity)
-        self.splits = assign(self.own, digests, self.labels, self.groups(entities))
+        words = self.digests.words
+        if entities is not None:  # an entity stays on its side when items are added to it
+            named = entities.codes != entities.code_of(None)
+            of_kinds = Digests.of(entity_digest(str(each)) for each in entities.kinds).words
+            words[named] = of_kinds[entities.codes[named]]
+        self.splits = assign(self.own, words, self.labels, self.groups(entities))
 
-    def groups(self, entities: Sequence[str | None] | None = None) -> list[int]:
+    def groups(self, entities: Repeated | None = None) -> array[int]:
         """The cluster of each item: exact copies, near-duplicates, and items of one entity."""
-        pairs = [*self.digests.copies(), *((i, j) for i, j, _ in self.near_pairs())]
-        return clusters(len(self.names), [*pairs, *_chained(entities or [])])
+        same = [firsts(self.digests.words)]
+        if entities is not None:
+            first = firsts(entities.codes)
+            none = entities.codes == entities.code_of(None)
+            same.append(np.where(none, np.arange(len(first)), first))
+        pairs = itertools.chain(*map(copies, same), ((i, j) for i, j, _ in self.near_pairs()))
+        return clusters(len(self.names), pairs)
 
     def near_pairs(self) -> list[tuple[int, int, float]]:
         """Pairs that show the same, other than exact copies; found once."""
@@ -124,9 +149,8 @@ class Scan:
 
     def leaks(self) -> list[Problem]:
         """Items of the test split that show the same as one of the training split."""
-        near = [(i, j) for i, j, _ in self.near_pairs()]
         problems = []
-        for group in members(clusters(len(self.names), [*self.digests.copies(), *near])):
+        for group in members(self.groups()):
             train = [number for number in group if self.splits[number] == "train"]
             test = [number for number in group if self.splits[number] == "test"]
             if not train or not test:
@@ -152,12 +176,3 @@ def num_bytes(value: Any) -> int:
     if hasattr(value, "getbands"):
         return 1000 + value.width * value.height * len(value.getbands())
     return 100 + len(str(value))
-
-
-def _chained(keys: Sequence[Any]) -> list[tuple[int, int]]:
-    """Pairs that connect the items with the same key; None is no key."""
-    places: defaultdict[Any, list[int]] = defaultdict(list)
-    for number, key in enumerate(keys):
-        if key is not None:
-            places[key].append(number)
-    return [(each[0], other) for each in places.values() for other in each[1:]]

@@ -93,7 +93,7 @@ class StreamFilling:
 
     def __init__(self, spec: TensorSpec, folder: Path | None) -> None:
         self.spec, self.folder, self.dtype = spec, folder, storage_dtype(spec)
-        self.tokens: list[Tensor] = []
+        self.tokens = bytearray()  # grows in place: a list of tensors would have to be joined
         self.lengths: list[Tensor] = []
         self.whole = 0
         if folder is not None:
@@ -113,7 +113,7 @@ class StreamFilling:
         tokens = torch.cat([each.to(self.dtype) for each in streams])
         self.lengths.append(lengths)
         if self.folder is None:
-            self.tokens.append(tokens)
+            self.tokens += tokens.numpy().tobytes()
             return
         self.stream.add({"x": tokens})
         if not self.stream.unsafe:  # what was noted of the stream is noted of its items
@@ -130,8 +130,10 @@ class StreamFilling:
         said = {name: rows(values, whose) for name, values in cond.items()}
         called = WindowNames(names, starts, length, count)
         if self.folder is None:
-            x = torch.cat(self.tokens) if self.tokens else torch.empty(0, dtype=self.dtype)
-            windows = x[: count * length].view(count, length)
+            tokens = torch.empty(0, dtype=self.dtype)
+            if self.tokens:
+                tokens = torch.frombuffer(self.tokens, dtype=self.dtype)
+            windows = tokens[: count * length].view(count, length)
             return Stream(MemoryStore(self.spec, windows, said, called))
         self.stream.close()
         self.marks.add({"x": lengths[self.marks.rows :]})
