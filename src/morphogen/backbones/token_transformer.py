@@ -133,8 +133,7 @@ class TokenTransformer(Backbone):
             parts.VectorHead(model_dim, out_spec) if self.to_vector else None
         )
         self.lm_head: nn.Linear | None = None
-        # Only tokens that are embedded can be told by the rows that embed them.
-        self.tied = tied and out_spec.channels <= vocab_size and not self.to_vector
+        self.tied = tied and out_spec.channels <= vocab_size and not self.to_vector  # else new rows
         if not self.to_vector and not self.tied:
             self.lm_head = bare(model_dim, out_spec.channels, parts.HEAD_GAIN)
 

@@ -24,6 +24,7 @@ from morphogen.core.family import Family
 from morphogen.core.random import ShardedGenerator, mix_seed, rand
 from morphogen.core.storage import below
 from morphogen.data.store import Store
+from morphogen.training.ahead import Ahead
 from morphogen.training.distributed import Processes
 from morphogen.training.optimizer import NonFinite, PhaseUpdate
 from morphogen.training.options import TrainOptions
@@ -85,6 +86,7 @@ class Run:
         )
         self.schedule = Schedule(options, len(split), family.finish_share)
         self.order = DataOrder(len(split), options.batch_size, options.seed)
+        self.ahead = Ahead(self._read, device)
         self.state = TrainState()
         self.is_prepared = False
         self.waited = 0.0  # seconds that the latest batch took to be there
@@ -145,16 +147,18 @@ class Run:
     def batch(self, step: int) -> Batch:
         """This process's slice of the batch of `step`."""
         # A rollback shuffles anew, so that the batch that did harm is not met again at once.
-        offset = step if not self.state.rollbacks else step + 7919 * self.state.rollbacks
-        rows = self.order.rows(offset)
-        own = len(rows) // self.processes.world_size
-        start = self.processes.rank * own
         begun = time.perf_counter()
-        draw = torch.Generator().manual_seed(mix_seed(self.options.seed, offset, -3))
-        shares, mine = rand((len(rows),), draw), slice(start, start + own)
-        batch = self.split.drawn(rows[mine], shares[mine])
+        batch = self.ahead(step + 7919 * self.state.rollbacks)
         self.waited = time.perf_counter() - begun
         return batch.to(self.device)
+
+    def _read(self, step: int) -> Batch:
+        rows = self.order.rows(step)
+        own = len(rows) // self.processes.world_size
+        draw = torch.Generator().manual_seed(mix_seed(self.options.seed, step, -3))
+        start = self.processes.rank * own
+        shares, mine = rand((len(rows),), draw), slice(start, start + own)
+        return self.split.drawn(rows[mine], shares[mine])
 
     def generator(self, seed: int) -> torch.Generator:
         """This process's share of the randomness of a step."""

@@ -123,7 +123,9 @@ def build_optimizers(
         ]
         betas = (options.beta1, options.beta2)
         used = [group for group in groups if group["params"]]
-        built.append(torch.optim.AdamW(used, lr=options.lr, betas=betas, foreach=True))
+        fused = all(p.is_cuda for p in rest)  # one kernel for all, where there is one
+        how = {"fused": True} if fused else {"foreach": True}
+        built.append(torch.optim.AdamW(used, lr=options.lr, betas=betas, **how))
     if matrices:
         built.append(Muon(matrices, lr=options.lr, weight_decay=options.weight_decay))
     for optimizer in built:
