@@ -88,6 +88,17 @@ class HasLogProb(Protocol):
 
 
 @runtime_checkable
+class HasTokenLogProb(Protocol):
+    """Gives log p of each token of a sequence given those before it: what a text is scored by, with
+    all that stands before a token and whatever a sequence begins with."""
+
+    def token_log_prob(self, x: Tensor, cond: Conditions | None = None) -> Tensor:
+        """log p(x_i | x_<i) in nats, (B, L) -> (B, L), 0 where nothing is real. Its sum is exactly
+        `log_prob`."""
+        ...
+
+
+@runtime_checkable
 class EstimatesLogZ(Protocol):
     """Has a likelihood whose constant is an estimate: one error that all items share."""
 

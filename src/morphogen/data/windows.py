@@ -4,7 +4,8 @@ A codec says so by an attribute `windows` (how many tokens a window has, None fo
 and a method `encode_stream(item) -> (tokens,)`. The streams of all items follow one another in the
 order of the source; window i holds the tokens i L to (i + 1) L - 1, and is called `ITEM@OFFSET` by
 where its first token stands. Windows do not overlap, so that those of the test split are the text
-itself, each token once; what is left at the end is shorter than a window and no part of it.
+itself, each token once; what is left at the end is shorter than a window: no item, but kept as the
+stream's `tail`, since it is text.
 Training takes the windows in shuffled order, each moved on by a share of its length that is drawn
 anew every time: few tokens are then seen in many ways, as from random places, and all as often.
 
@@ -56,10 +57,11 @@ class WindowNames(Sequence[str]):
 
 
 class Stream(Store):
-    """Windows that follow one another, of which any other windows can be cut."""
+    """Windows that follow one another, of which any other windows can be cut; behind the last of
+    them the `tail`, shorter than a window."""
 
-    def __init__(self, windows: Store) -> None:
-        self.windows, self.spec = windows, windows.spec
+    def __init__(self, windows: Store, tail: Tensor) -> None:
+        self.windows, self.tail, self.spec = windows, tail.long(), windows.spec
         self.cond, self.names = windows.cond, windows.names
 
     def __len__(self) -> int:
@@ -72,7 +74,7 @@ class Stream(Store):
         return self.windows.chunks(size)
 
     def with_cond(self, cond: Mapping[str, Encoded]) -> Store:
-        return Stream(self.windows.with_cond(cond))
+        return Stream(self.windows.with_cond(cond), self.tail)
 
     def drawn(self, index: Tensor, shares: Tensor) -> Batch:
         """The windows at `index`, each moved on by its share of a window, and the last one back.
@@ -134,12 +136,15 @@ class StreamFilling:
             if self.tokens:
                 tokens = torch.frombuffer(self.tokens, dtype=self.dtype)
             windows = tokens[: count * length].view(count, length)
-            return Stream(MemoryStore(self.spec, windows, said, called))
+            held = MemoryStore(self.spec, windows, said, called)
+            return Stream(held, tokens[count * length :])
         self.stream.close()
         self.marks.add({"x": lengths[self.marks.rows :]})
         self.marks.close()
         stored = Rows(self.folder / "x.bin", self.dtype, self.spec.shape, count)
-        return Stream(DiskStore(self.spec, {"x": stored}, said, called))
+        whole = Rows(self.folder / "x.bin", self.dtype, (), int(lengths.sum()))
+        tail = whole.at(torch.arange(count * length, whole.count))
+        return Stream(DiskStore(self.spec, {"x": stored}, said, called), tail)
 
 
 def items_at(starts: Tensor, places: Tensor) -> Tensor:

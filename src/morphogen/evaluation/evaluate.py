@@ -115,10 +115,11 @@ def evaluate(
     _say_worst(record, found)
     found += [_mean(each) for each in items]
     if likelihood is not None:
-        found.append(likelihood.score())
+        found += likelihood.scores()
         items.append(likelihood.per_item)
+        record |= likelihood.by_region()
     found += _exposure(record, bundle, loaded, seed)
-    record["scores"] = {each.name: as_record(each) for each in found}
+    record["scores"] = {each.name: as_record(each, record["protocol"]) for each in found}
     if labels:
         samples = None if judged is None else judged.samples
         record["groups"] = measure_groups(loaded, labels, items, samples, seed)
@@ -380,8 +381,8 @@ def _mean(scores: ItemScores) -> Measurement:
 
 
 def read_scores(record: Mapping[str, Any]) -> dict[str, Measurement]:
-    """The measurements of an evaluation's record, each with its protocol."""
+    """The measurements of an evaluation's record, each with its own protocol or that of all."""
     return {
-        name: Measurement(name=name, protocol=record["protocol"], **score)
+        name: Measurement(name=name, **{"protocol": record["protocol"], **score})
         for name, score in record["scores"].items()
     }

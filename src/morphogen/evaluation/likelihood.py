@@ -7,7 +7,8 @@ divided, so that an item counts by its length, as in a code for all of them; pad
 the bits nor in the units. The interval is that of a ratio of means (by linearisation: the residuals
 bits_i - r units_i, over the mean of the units).
 
-Values of grids are dimensions, and have always been called so: "bits_per_dim".
+Values of grids are dimensions, and have always been called so: "bits_per_dim". A text that is
+learned in windows is scored as one stream (`corpus`), on one scale whatever its tokens are.
 
 Legend: M held-out items, N training items.
 """
@@ -16,21 +17,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from morphogen.core.bundle import Bundle
-from morphogen.core.capability import EstimatesLogZ, has_normalised_log_prob, missing
+from morphogen.core.capability import (
+    EstimatesLogZ,
+    HasTokenLogProb,
+    has_normalised_log_prob,
+    missing,
+)
 from morphogen.core.encoded import moved
 from morphogen.core.measurement import Measurement
 from morphogen.core.metric import Likelihoods
 from morphogen.core.random import generator, mix_seed
 from morphogen.data.dataset import Data
 from morphogen.data.store import Store
+from morphogen.data.windows import Stream
 from morphogen.evaluation._intervals import LEVEL, mean_interval
+from morphogen.evaluation.corpus import (
+    MOST_UNITS,
+    ONE_BYTE_EACH,
+    RESAMPLED,
+    STRIDE,
+    Corpus,
+    Scored,
+    score_corpus,
+    text_protocol,
+    units_of_tokens,
+)
 from morphogen.evaluation.features import parts
 from morphogen.evaluation.groups import ItemScores
 
@@ -53,6 +71,9 @@ class Likelihood:
     reading: str
     shared_error: float  # in bits per unit: of log Z
     trained: Callable[[], tuple[Tensor, Tensor]]
+    corpus: Scored | None = None  # what a stream costs, block by block
+    protocol: dict[str, Any] = field(default_factory=dict)  # of a stream: that of the text
+    seed: int = 0
 
     @property
     def name(self) -> str:
@@ -65,8 +86,36 @@ class Likelihood:
         each = self.bits / self.units.clamp(min=1)
         return ItemScores(self.name, each, self.index, False, self.reading, self.shared_error)
 
-    def score(self) -> Measurement:
-        """Over all items, each by its length."""
+    def scores(self) -> list[Measurement]:
+        """Over all items, each by its length; of a stream over its blocks, and where every byte is
+        a character in nats too."""
+        return [self._of_items()] if self.corpus is None else self._of_blocks(self.corpus)
+
+    def by_region(self) -> dict[str, Any]:
+        """For the record: bits per unit of the blocks of a stream, in the order of the text."""
+        if self.corpus is None:
+            return {}
+        bits, units = self.corpus.by_block()
+        values = [round(value, 4) for value in (bits / units.clamp(min=1)).tolist()]
+        return {"regions": {"score": self.name, "values": values}}
+
+    def _of_blocks(self, corpus: Scored) -> list[Measurement]:
+        bits, units = corpus.by_block()
+        mean, (low, high) = float(bits.sum() / units.sum()), corpus.interval(self.seed)
+        how = f"{100 * LEVEL:.0f} %, bootstrap over blocks of text, {RESAMPLED} repeats"
+        found = Measurement(
+            self.name, mean, len(bits), False, low, high, interval=how, note=self.reading,
+            protocol=self.protocol,
+        )  # fmt: skip
+        if self.protocol.get("characters") != ONE_BYTE_EACH:
+            return [found]
+        nat = math.log(2)
+        of_characters = replace(
+            found, name="nats_per_character", value=mean * nat, low=low * nat, high=high * nat
+        )
+        return [found, of_characters]
+
+    def _of_items(self) -> Measurement:
         bits, units = self.bits.double(), self.units.double()
         mean = float(bits.sum() / units.sum())
         # The error of a ratio of means is that of the mean of these.
@@ -89,6 +138,8 @@ def measure_likelihood(bundle: Bundle, data: Data, seed: int) -> Likelihood | No
     model: Any = bundle.family
     if not has_normalised_log_prob(model):
         return None
+    if isinstance(data.train, Stream) and isinstance(data.test, Stream):
+        return _of_stream(model, data, data.train, data.test, seed=seed)
     most = max(FEWEST, MOST_SCORED * USUAL_VALUES // data.spec.num_values)  # large ones take longer
     # The same items as are rebuilt: the first of one order.
     some = torch.randperm(len(data.test), generator=generator(mix_seed(seed, 3)))
@@ -119,3 +170,32 @@ def measure_likelihood(bundle: Bundle, data: Data, seed: int) -> Likelihood | No
     view = f", of the view {data.codec.view!r}" if data.codec.view else ""
     reading = f"{model.log_prob_is}{view}"
     return Likelihood(bits, units, some, data.codec.unit, reading, error, trained)
+
+
+def _of_stream(model: Any, data: Data, train: Stream, test: Stream, *, seed: int) -> Likelihood:
+    """Bits of a text that is learned in windows, and of some of the text that was trained on."""
+    each, length = units_of_tokens(data.codec, data.spec), data.spec.num_values
+    corpus = Corpus(test, each)
+    ranges = corpus.ranges()
+    found = score_corpus(model, corpus, corpus.spans(ranges), mix_seed(seed, 4))
+    index, bits, units = found.by_window(length)
+
+    def trained() -> tuple[Tensor, Tensor]:
+        own = Corpus(train, each)
+        some = own.spans(own.ranges(MOST_UNITS // TRAINED_SHARE))
+        with torch.no_grad():
+            _, bits, units = score_corpus(model, own, some, mix_seed(seed, 9)).by_window(length)
+        return bits.float(), units.float()
+
+    carries = not missing(model, HasTokenLogProb)
+    least = length - max(length // STRIDE, 1)
+    how = (
+        f"context carried: each token after {least:,} to {length - 1:,} others, where there are"
+        if carries
+        else f"windows of {length:,} tokens one by one: the model takes no context"
+    )
+    reading = f"{model.log_prob_is}; {how}"
+    return Likelihood(
+        bits.float(), units.float(), index, data.codec.unit, reading, 0.0, trained, found,
+        text_protocol(corpus, data.codec, ranges), seed,
+    )  # fmt: skip

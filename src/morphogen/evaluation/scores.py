@@ -108,9 +108,15 @@ def measure(name: str, sets: Sets, protocol: Mapping[str, Any], seed: int) -> li
     return measured
 
 
-def as_record(measurement: Measurement) -> dict[str, Any]:
-    """As JSON, without name and protocol, which an evaluation's record holds once."""
-    return {k: v for k, v in measurement.to_json().items() if k not in ("protocol", "name")}
+def as_record(
+    measurement: Measurement, protocol: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """As JSON, without its name, and without the protocol, which an evaluation's record holds once;
+    but with one that is not that of the evaluation."""
+    found = {k: v for k, v in measurement.to_json().items() if k not in ("protocol", "name")}
+    if protocol is not None and measurement.protocol and measurement.protocol is not protocol:
+        found["protocol"] = dict(measurement.protocol)
+    return found
 
 
 def _deviation(values: Sequence[float]) -> float:

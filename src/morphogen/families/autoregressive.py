@@ -184,21 +184,25 @@ class Autoregressive(Family):
             real = self._raster(batch.mask.expand_as(batch.x)).to(log_p)
             return -(log_p * real).sum(1) / (real.sum(1).clamp(min=1) * math.log(2)), {}
         if self.spec.is_ragged:
-            return self.per_value(-self._of_items(log_p, batch.x)), {}
+            return self.per_value(-self._real(log_p, batch.x).sum(1)), {}
         return -log_p.mean(1) / math.log(2), {}
 
     def log_prob(
         self, x: Tensor, *, cond: Mapping[str, Tensor] | None = None, generator: torch.Generator
     ) -> Tensor:
         """log p(x | cond) in nats, exactly. (B,)."""
+        return self.token_log_prob(x, cond).sum(1)
+
+    def token_log_prob(self, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+        """log p(x_i | x_<i, cond) in nats, of values in raster order: (B, *shape) -> (B, L)."""
         tokens = self.to_tokens(x)
         context = self._context(cond, len(tokens))
-        return self._of_items(self._log_probs(tokens, context, self.vocab_size), x)
+        return self._real(self._log_probs(tokens, context, self.vocab_size), x)
 
-    def _of_items(self, log_p: Tensor, x: Tensor) -> Tensor:
-        """The sum over what is real of each item: (B, L) -> (B,)."""
+    def _real(self, log_p: Tensor, x: Tensor) -> Tensor:
+        """(B, L), with 0 for what is no part of an item."""
         mask = self.spec.mask(x)
-        return log_p.sum(1) if mask is None else (log_p * mask).sum(1)
+        return log_p if mask is None else log_p * mask
 
     # -- drawing -----------------------------------------------------------------------------------
 

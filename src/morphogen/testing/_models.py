@@ -64,6 +64,9 @@ def check_capabilities(model: Any, batch: Batch, where: str) -> None:
             _check_stream(model, batch, where)
         if has(model, "CanPredictNext") and has(model, "HasLogProb"):
             _check_chain_rule(model, batch, where)
+        if has(model, "HasTokenLogProb"):
+            each = model.token_log_prob(batch.x, _conditions(model, batch)).sum(1)
+            promise(close(each, first["log_prob"]), f"{where}: tokens do not add up to log_prob")
 
 
 def outputs(model: Any, batch: Batch, global_rng: int = 0) -> dict[str, Any]:
