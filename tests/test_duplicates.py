@@ -20,9 +20,17 @@ from morphogen.core.random import generator, rand
 from morphogen.data.dataset import Data
 from morphogen.data.duplicates import find_duplicates
 from morphogen.data.fingerprints import Fingerprints
-from morphogen.data.neighbours import clusters, members, near, pack_keys
+from morphogen.data.neighbours import Sieve, clusters, members, near, pack_keys
 from morphogen.modalities.image import Image
-from morphogen.modalities.image.fingerprint import _seen, _with_slopes
+from morphogen.modalities.image.fingerprint import (
+    SIDE,
+    _coarse_views,
+    _coarse_waves,
+    _mirror,
+    _seen,
+    _views,
+    _with_slopes,
+)
 
 SHARED = Path(os.environ.get("MORPHOGEN_SHARED", Path(__file__).parents[2] / "shared"))
 LEFT_RIGHT = Pillow.Transpose.FLIP_LEFT_RIGHT
@@ -135,6 +143,20 @@ def test_near_is_brute_force() -> None:
     assert len(near(packed[:0], packed, 5)[0]) == 0
 
 
+def test_a_sieve_leaves_the_near_pairs_that_pass_it() -> None:
+    draw = generator(0)
+    keys = pack_keys([[bytes([n % 4] * 8), bytes([n % 4 ^ 1] * 8)] for n in range(300)])
+    first, second = rand((300, 2, 3), draw), rand((300, 3), draw)
+    i, j, key = near(keys, keys, 8, Sieve(first, second, 0.7))
+    distance = np.bitwise_count(keys[:, None, :, 0] ^ keys[None, :, :1, 0]).astype(int)
+    passed = torch.einsum("igc,jc->ijg", first, second).numpy() >= 0.7
+    distance[~passed] = 99
+    wanted = np.argwhere(distance.min(2) <= 8)
+    assert np.array_equal(np.stack([i, j], 1), wanted)
+    assert np.array_equal(distance[i, j, key], distance.min(2)[i, j])
+    assert 0 < len(wanted) < (distance.min(2) < 99).sum()
+
+
 def test_clusters_are_connected_components() -> None:
     roots = clusters(8, [(5, 2), (7, 5), (0, 1), (1, 0)])
     assert roots.tolist() == [0, 0, 2, 3, 4, 2, 6, 2]
@@ -231,6 +253,23 @@ def test_slopes_are_how_details_change_as_an_edge_moves() -> None:
         change = (ends[0] - ends[1]) / 2e-3
         assert float(torch.cosine_similarity(change, slopes[1 + edge], dim=0)) > 0.98
         assert float(slopes[1 + edge].norm() / change.norm()) == pytest.approx(1, abs=0.1)
+
+
+def test_coarse_details_are_the_low_frequencies_of_details() -> None:
+    images = rand((4, SIDE, SIDE), generator(0))
+    rows, columns = _coarse_waves()
+    angle = (torch.arange(SIDE) + 0.5) * (torch.pi / SIDE)
+    waves = torch.einsum("ci,cj->cij", *(torch.cos(u[:, None] * angle) for u in (rows, columns)))
+    waves = (waves / waves.flatten(1).norm(dim=1)[:, None, None]).flatten(1)  # (C, R)
+    for number, edges in enumerate(torch.tensor(_views())):
+        many = edges.expand(len(images), 4)
+        expected = _with_slopes(_seen(images, many), many) @ waves.T  # (N, 5, C)
+        found = torch.einsum("nr,kcr->nkc", images.flatten(1), _coarse_views()[number])
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    whole = _coarse_views()[0, 0].T
+    torch.testing.assert_close(
+        images.flip(-1).flatten(1) @ whole, (images.flatten(1) @ whole) * _mirror()
+    )
 
 
 def test_alike_items_do_not_make_loading_slow() -> None:

@@ -20,7 +20,7 @@ from morphogen.core.encoded import equal, joined, stacked
 from morphogen.core.errors import DataError, RecipeError, RefusedPair
 from morphogen.core.random import generator, randint, randn
 from morphogen.core.spec import ProductSpec, TensorSpec
-from morphogen.data import dataset, disk, encoding, filling, progress
+from morphogen.data import dataset, disk, encoding, filling, parallel, progress
 from morphogen.data.canaries import block_numbers, patchworks, plant
 from morphogen.data.dataset import load
 from morphogen.data.disk import DiskStore
@@ -397,7 +397,7 @@ def test_a_full_disk_is_told_before_anything_is_written(
 
 
 def test_chunks_come_in_order_and_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filling, "num_cores", lambda: 3)
+    monkeypatch.setattr(parallel, "num_cores", lambda: 3)
     taken: list[int] = []
 
     def numbers() -> Iterator[int]:
@@ -406,7 +406,7 @@ def test_chunks_come_in_order_and_few_at_a_time(monkeypatch: pytest.MonkeyPatch)
             yield number
 
     found = []
-    for square in filling.in_order(lambda n: n * n, numbers()):
+    for square in parallel.in_order(lambda n: n * n, numbers()):
         found.append(square)
         assert len(taken) - len(found) <= 2 * 3 + 1
     assert found == [n * n for n in range(40)]

@@ -94,20 +94,24 @@ class CanFingerprint(Protocol):
 
     def likeness(self, first: Tensor, second: Tensor, key: Tensor) -> Tensor:
         """Details (N, D) and (N, D), uint8, pair by pair -> how alike they are, (N,), at most 1.
-
-        `key` (N,) says which key of the first lies near the first key of the second.
-        """
+        `key` (N,) says which key of the first lies near the first key of the second."""
 
 
 @runtime_checkable
 class CanLookFirst(Protocol):
-    """Optional for a codec with fingerprints: it rules out most pairs faster than `likeness` does,
-    all pairs of one item together."""
+    """Optional for a codec with fingerprints: it rules out most pairs faster than keys do.
+    `coarse_from` is the least inner product of coarse vectors of what is the same."""
 
-    def promising(self, first: Tensor, second: Tensor, i: Any, j: Any, key: Any) -> tuple[Any, Any]:
-        """Details (N, D) and (M, D), uint8, and P pairs of places in them in ascending order, with
-        keys (P,), all NumPy arrays -> which pairs are worth `likeness`, (P,), and for those what
-        was found so far, a tensor with a row each: `likeness` takes it as a fourth argument."""
+    coarse_from: ClassVar[float]
+
+    def coarse(self, detail: Tensor) -> Tensor:
+        """Details (N, D), uint8 -> vectors of length 1, (N, C)."""
+
+    def coarse_views(self, detail: Tensor) -> Tensor:
+        """The same of G equal runs of keys, (N, G, C)."""
+
+    def promising(self, first: Tensor, coarse: Tensor, i: Any, j: Any, key: Any) -> Any:
+        """Details (N, D), coarse vectors (M, C), pairs and keys (P,) -> those worth `likeness`."""
 
 
 @runtime_checkable

@@ -31,9 +31,10 @@ from morphogen.data.conditions import (
 )
 from morphogen.data.disk import check_room
 from morphogen.data.division import entities_of, follow_splits_file
-from morphogen.data.filling import InMemory, OnDisk, chunks, in_order
+from morphogen.data.filling import InMemory, OnDisk, chunks
 from morphogen.data.modality import build_codec, find_modality
 from morphogen.data.names import Names, Repeated
+from morphogen.data.parallel import in_order
 from morphogen.data.progress import told
 from morphogen.data.provenance import entries_for, hold_out
 from morphogen.data.scan import Scan

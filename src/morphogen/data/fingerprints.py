@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from morphogen.core.codec import CanFingerprint, CanLookFirst, Fingerprint, Item
-from morphogen.data.neighbours import Links, near, pack_keys
+from morphogen.data.neighbours import ROWS, Links, Near, Search, Sieve, near, pack_keys
+from morphogen.data.parallel import in_order
 
 CHUNK = 4096  # pairs compared at once
 SAMPLE = 200  # items by which the number of pairs is estimated
@@ -100,22 +101,38 @@ class Fingerprints:
             return
         same_from = codec.same_from if same_from is None else same_from
         ours, theirs = self.details(), others.details()
-        i, j, key = near(own_keys, other_keys, codec.key_radius)
-        if links is not None:
-            other = i != j
-            i, j, key = i[other], j[other], key[other]
-        begun: Tensor | None = None
-        if isinstance(codec, CanLookFirst):
-            kept, begun = codec.promising(ours, theirs, i, j, key)
-            i, j, key = i[kept], j[kept], key[kept]
-        compare: Any = codec.likeness
-        for start in range(0, len(i), CHUNK):
-            part = np.arange(start, min(start + CHUNK, len(i)))
+        search = self._search(others, own_keys, other_keys)
+
+        def proposed(start: int) -> Near:
+            i, j, key = search.block(start)
             if links is not None:
-                part = part[links.are_apart(i[part], j[part])]
-            if not len(part):
-                continue
-            known = () if begun is None else (begun[torch.from_numpy(part)],)
-            likeness = compare(ours[i[part]], theirs[j[part]], torch.from_numpy(key[part]), *known)
-            for each in (likeness >= same_from).nonzero().flatten().tolist():
-                yield int(i[part[each]]), int(j[part[each]]), float(likeness[each])
+                apart = links.are_apart(i, j)
+                i, j, key = i[apart], j[apart], key[apart]
+            if isinstance(codec, CanLookFirst) and search.sieve is not None:
+                here = ours[start : start + ROWS]
+                kept = codec.promising(here, search.sieve.second, i - start, j, key)
+                i, j, key = i[kept], j[kept], key[kept]
+            return i, j, key
+
+        for i, j, key in in_order(proposed, range(0, len(self), ROWS)):
+            for start in range(0, len(i), CHUNK):
+                part = np.arange(start, min(start + CHUNK, len(i)))
+                if links is not None:
+                    part = part[links.are_apart(i[part], j[part])]
+                if not len(part):
+                    continue
+                likeness = codec.likeness(
+                    ours[i[part]], theirs[j[part]], torch.from_numpy(key[part])
+                )
+                for each in (likeness >= same_from).nonzero().flatten().tolist():
+                    yield int(i[part[each]]), int(j[part[each]]), float(likeness[each])
+
+    def _search(self, others: Fingerprints, own_keys: np.ndarray, other_keys: np.ndarray) -> Search:
+        """The search for pairs whose keys are near, through the sieve of a codec that has one."""
+        codec = self.codec or others.codec
+        assert codec is not None
+        sieve = None
+        if isinstance(codec, CanLookFirst):
+            first, second = codec.coarse_views(self.details()), codec.coarse(others.details())
+            sieve = Sieve(first, second, codec.coarse_from)
+        return Search(own_keys, other_keys, codec.key_radius, sieve)

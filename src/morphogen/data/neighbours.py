@@ -1,21 +1,27 @@
 """Near neighbours among bit strings, and clusters of what is connected.
 
 The search is exact: a block of rows against all others, exclusive or and population count over
-64-bit words, at about 2 ns a pair of keys.
+64-bit words, at about 2 ns a pair of keys. Where the codec can tell by a product of short vectors
+which items may show the same, only those have their keys compared: a tenth of the time.
 
-Legend: N, M items, K keys of an item, W 64-bit words of a key.
+Legend: N, M items, K keys of an item, W 64-bit words of a key, G runs of keys that have a vector of
+their own, C values of a vector.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
-ROWS, COLUMNS = 32, 4096  # of a block: what is compared stays in the processor's cache
-THREADS = 2
+from morphogen.data.parallel import in_order
+
+ROWS, COLUMNS = 128, 4096  # of a block: what is compared stays in the processor's cache
+NONE = np.zeros((4, 0), np.int64)  # i, j, key, distance of no pair
+Near = tuple[np.ndarray, np.ndarray, np.ndarray]  # (P,) each: i, j and the key of i
 
 
 def pack_keys(keys: Sequence[Sequence[bytes]]) -> np.ndarray:
@@ -27,76 +33,84 @@ def pack_keys(keys: Sequence[Sequence[bytes]]) -> np.ndarray:
     return np.frombuffer(joined, np.uint64).reshape(len(keys), len(keys[0]), width // 8)
 
 
-def near(
-    first: np.ndarray, second: np.ndarray, radius: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Sieve:
+    """What rules most pairs out before their keys are compared: pair (i, j) passes for the g-th of
+    G equal runs of keys where first[i, g] . second[j] is `least` or more."""
+
+    first: Tensor  # (N, G, C)
+    second: Tensor  # (M, C)
+    least: float
+
+
+def near(first: np.ndarray, second: np.ndarray, radius: int, sieve: Sieve | None = None) -> Near:
     """Every pair (i, j) in which a key of first[i] lies within `radius` bits of the first key of
     second[j], and the nearest key. `first` is (N, K, W) and `second` (M, K, W)."""
-    ruled_out_by = _filter(first)
-    plain = np.ascontiguousarray(second[:, 0].T)  # (W, M)
-    starts = range(0, len(first), ROWS)
-
-    def block(start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        i, j, key = _near_block(first[start : start + ROWS], plain, radius, ruled_out_by)
-        return i + start, j, key
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(block, starts))
-    every = [np.concatenate(each) for each in zip(*found, strict=True)] if found else []
-    i, j, key = every or [np.zeros(0, np.int64)] * 3
+    search = Search(first, second, radius, sieve)
+    found = list(in_order(search.block, range(0, len(first), ROWS)))
+    i, j, key = (np.concatenate(each) for each in zip(*[NONE[:3], *found], strict=True))
     return i, j, key
 
 
-def _filter(first: np.ndarray) -> tuple[int, list[list[int]]]:
-    """The word that rules pairs out, and the keys by what they have there. Keys that share it in
-    every item (that of a picture and of its mirror image) are ruled out together. Of words that are
-    shared as often, the last: keys begin with what most items share."""
-    choices = []
-    for word in range(first.shape[2]):
-        together: list[list[int]] = []
-        for key in range(first.shape[1]):
-            for others in together:
-                if np.array_equal(first[:, key, word], first[:, others[0], word]):
-                    others.append(key)
-                    break
-            else:
-                together.append([key])
-        choices.append((len(together), -word, together))
-    _, word, chosen = min(choices, key=lambda each: each[:2])
-    return -word, chosen
+class Search:
+    """The near pairs of `near`, block of rows by block."""
+
+    def __init__(
+        self, first: np.ndarray, second: np.ndarray, radius: int, sieve: Sieve | None = None
+    ) -> None:
+        self.first, self.radius, self.sieve = first, radius, sieve
+        self.plain = np.ascontiguousarray(second[:, 0].T)  # (W, M)
+
+    def block(self, start: int) -> Near:
+        """Those of the rows from `start` on, in ascending order."""
+        rows = slice(start, start + ROWS)
+        words = np.ascontiguousarray(self.first[rows].T)  # (W, K, ROWS)
+        found = [NONE]
+        for column in range(0, self.plain.shape[1], COLUMNS):
+            columns = slice(column, column + COLUMNS)
+            for i, j, keys in self._passed(rows, columns):
+                found += self._within(words, i, j + column, keys)
+        i, j, key, distance = np.concatenate(found, axis=1)
+        order = np.lexsort((distance, j, i))  # of several keys, the nearest
+        i, j, key = i[order], j[order], key[order]
+        new = (np.diff(i, prepend=-1) != 0) | (np.diff(j, prepend=-1) != 0)
+        return i[new] + start, j[new], key[new]
+
+    def _passed(
+        self, rows: slice, columns: slice
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, range]]:
+        """The pairs in a block that may be near, and the keys by which."""
+        num_keys = self.first.shape[1]
+        if self.sieve is None:
+            last = self.plain[-1, columns]  # keys begin with what most items share
+            for key in range(num_keys):
+                differing = np.bitwise_count(self.first[rows, key, -1, None] ^ last)
+                yield *_places(differing <= self.radius), range(key, key + 1)
+            return
+        every = self.sieve.first.shape[1]
+        for run in range(every):
+            passed = self.sieve.first[rows, run] @ self.sieve.second[columns].T >= self.sieve.least
+            keys = range(run * num_keys // every, (run + 1) * num_keys // every)
+            yield *_places(passed.numpy()), keys
+
+    def _within(
+        self, words: np.ndarray, i: np.ndarray, j: np.ndarray, keys: range
+    ) -> Iterator[np.ndarray]:
+        """Of the pairs those in which a key is within the radius: i, j, key, distance."""
+        others = [word.take(j) for word in self.plain]
+        for key in keys:
+            distance = np.zeros(len(i), np.uint16)
+            for word, other in enumerate(others):
+                distance += np.bitwise_count(words[word, key].take(i) ^ other)
+            close = np.flatnonzero(distance <= self.radius)
+            yield np.stack([i[close], j[close], np.full(len(close), key), distance[close]])
 
 
-def _near_block(
-    rows: np.ndarray,
-    plain: np.ndarray,
-    radius: int,
-    ruled_out_by: tuple[int, list[list[int]]],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    num_columns = plain.shape[1]
-    word, together = ruled_out_by
-    others = [each for each in range(len(plain)) if each != word]
-    found = []
-    for column in range(0, num_columns, COLUMNS):
-        part = plain[:, column : column + COLUMNS]
-        for keys in together:
-            counts = np.bitwise_count(rows[:, keys[0], word, None] ^ part[word]).ravel()  # (R C,)
-            left = np.flatnonzero(counts <= radius)
-            i = left // part.shape[1]
-            j = left - i * part.shape[1]
-            filtered = counts.take(left).astype(np.uint16)
-            for key in keys:
-                distance = filtered
-                for each in others:
-                    differing = rows[:, key, each].take(i) ^ part[each].take(j)
-                    distance = distance + np.bitwise_count(differing)
-                near = np.flatnonzero(distance <= radius)
-                key_of = np.full(len(near), key)
-                found.append(np.stack([i[near], j[near] + column, key_of, distance[near]]))
-    i, j, key, distance = np.concatenate(found, axis=1)
-    order = np.lexsort((distance, j, i))  # of several keys, the nearest
-    i, j, key = i[order], j[order], key[order]
-    _, firsts = np.unique(i * num_columns + j, return_index=True)
-    return i[firsts], j[firsts], key[firsts]
+def _places(passed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of what is true."""
+    flat = np.flatnonzero(passed)
+    i = flat // passed.shape[1]
+    return i, flat - i * passed.shape[1]
 
 
 class Links:

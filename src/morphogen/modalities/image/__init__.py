@@ -52,6 +52,7 @@ class Image(Codec):
     suffix: ClassVar[str] = ".png"
     key_radius: ClassVar[int] = prints.KEY_RADIUS
     same_from: ClassVar[float] = prints.SAME_FROM
+    coarse_from: ClassVar[float] = prints.COARSE_FROM
 
     def __init__(
         self,
@@ -229,17 +230,23 @@ class Image(Codec):
         """A perceptual hash; see `fingerprint.py`."""
         return prints.fingerprint(item.value)
 
-    def likeness(
-        self, first: Tensor, second: Tensor, key: Tensor, begun: Tensor | None = None
-    ) -> Tensor:
+    def likeness(self, first: Tensor, second: Tensor, key: Tensor) -> Tensor:
         """The best correlation of details over small crops."""
-        return prints.likeness(first, second, key, begun)
+        return prints.likeness(first, second, key)
+
+    def coarse(self, detail: Tensor) -> Tensor:
+        """The coarse details of thumbnails."""
+        return prints.coarse(detail)
+
+    def coarse_views(self, detail: Tensor) -> Tensor:
+        """The same of their middle, and of its mirror image."""
+        return prints.coarse_views(detail)
 
     def promising(
-        self, first: Tensor, second: Tensor, i: np.ndarray, j: np.ndarray, key: np.ndarray
-    ) -> tuple[np.ndarray, Tensor]:
-        """The pairs that a first fit of details does not rule out."""
-        return prints.promising(first, second, i, j, key)
+        self, first: Tensor, coarse: Tensor, i: np.ndarray, j: np.ndarray, key: np.ndarray
+    ) -> np.ndarray:
+        """The pairs that a fit of coarse details does not rule out."""
+        return prints.promising(first, coarse, i, j, key)
 
     # -- writing ---------------------------------------------------------------------------------
 
