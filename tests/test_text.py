@@ -84,7 +84,7 @@ def test_broken_bytes_are_told_and_binary_is_refused(tmp_path: Path) -> None:
     items, report = read(tmp_path)
     assert [item.name for item in items] == ["a.txt"]
     told = {problem.name: problem for problem in report.problems}
-    assert "1 byte is no UTF-8" in told["a.txt"].reason
+    assert "byte 420 is no UTF-8" in told["a.txt"].reason
     assert not told["a.txt"].fatal
     assert "binary" in told["b.txt"].reason
     assert told["b.txt"].fatal
@@ -246,3 +246,45 @@ def test_beginnings_have_no_end(form: str) -> None:
     assert bytes(x[0, known[0]].tolist()).decode() == "so it began"
     with pytest.raises(DataError, match="nothing to go on with"):
         codec.encode_prefixes([Item("x" * 64)])
+
+
+@pytest.mark.parametrize(
+    ("data", "named", "told"),
+    [
+        (b"fine " * 99 + b"\0 not", "auto", "byte 495 is zero"),
+        ("größer ".encode() * 9 + b"caf\xe9 " * 9, "auto", "byte 84 the first"),
+        (b"plain " * 50 + b"caf\xe9", "auto", "byte 303 is no UTF-8: read as Windows-1252, a"),
+        ("тихая".encode("cp1251"), "cp1251", ""),
+        ("静か".encode("shift_jis") + b"\xff", "shift_jis", "byte 4 is no shift_jis"),
+        (codecs.BOM_UTF8 + b"ab\xff", "auto", "byte 5 is no UTF-8"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_place(
+    data: bytes, named: str, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_bytes(data)
+    (tmp_path / "b.txt").write_bytes(b"another text, which is fine")
+    items, report = read(tmp_path, encoding=named)
+    reasons = [problem.reason for problem in report.problems if problem.name == "a.txt"]
+    assert len(reasons) == bool(told)
+    assert all(told in reason for reason in reasons)
+    assert len(items) == 2 - ("zero" in told)
+    if named == "cp1251":
+        assert items[0].value == "тихая"
+    with pytest.raises(DataError, match="no encoding"):
+        Text(encoding="utf-9")
+
+
+def test_offsets_count_from_where_the_file_begins(tmp_path: Path) -> None:
+    """Also in a piece of a long file, of which the first is cut through a character."""
+    good = b"words and words. " * 61_680 + "é".encode() * 9 + b" so it goes.\n\n" * 9000
+    (tmp_path / "book.txt").write_bytes(good)
+    assert good[(1 << 20) - 1 : 1 << 20] in "é".encode()
+    items, report = read(tmp_path / "book.txt")
+    assert report.problems == []
+    assert "".join(item.value for item in items).encode() == good
+    (tmp_path / "book.txt").write_bytes(good + "ö".encode() * 40 + b"\xff")
+    _, report = read(tmp_path / "book.txt")
+    place = len(good) + 80
+    (problem,) = report.problems
+    assert f"byte {place:,} is no UTF-8" in problem.reason

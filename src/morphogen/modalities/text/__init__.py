@@ -32,10 +32,11 @@ from morphogen.core.random import randint
 from morphogen.core.spec import TensorSpec
 from morphogen.modalities.text import fingerprint as prints
 from morphogen.modalities.text import page
-from morphogen.modalities.text.encodings import to_bytes
-from morphogen.modalities.text.reading import list_texts, read_texts, recognise
+from morphogen.modalities.text.encodings import check_encoding, to_bytes
+from morphogen.modalities.text.reading import WANTS, list_texts, read_texts, recognise
 from morphogen.modalities.text.tokenizers import Byte, Decoder, Tokenizer, tokenizer_from_json
 from morphogen.modalities.text.tokenizers.choose import Seen, check_tokenizer
+from morphogen.sources import Wants
 
 LONGEST = 512  # tokens of a whole document, where the user names no length
 WINDOW = 256  # tokens of a window, where the user names no length
@@ -50,6 +51,7 @@ class Text(Codec):
 
     suffix: ClassVar[str] = ".txt"
     unit: ClassVar[str] = "byte"
+    wants: ClassVar[Wants] = WANTS  # what is opened
     judged_as_fitted: ClassVar[bool] = True  # tokens of another vocabulary are other items
     key_radius: ClassVar[int] = prints.KEY_RADIUS
     same_from: ClassVar[float] = prints.SAME_FROM
@@ -62,11 +64,13 @@ class Text(Codec):
         per: Literal["auto", "file", "paragraph", "line"] = "auto",  # what in a file is an item
         tokenizer: str = "auto",  # byte, char, bpe, or the folder of one; auto: from the data
         vocab_size: int | None = None,  # tokens of bpe, at most; none: from the data
+        encoding: str = "auto",  # of files: cp1251, shift_jis, ...; auto: found, and told
     ) -> None:
         if length is not None and not 2 <= length <= 1 << 20:
             raise DataError("the length does not fit", found=length, expected="2 to 1048576 tokens")
         check_tokenizer(tokenizer, vocab_size)
-        self.length, self.form, self.per = length, form, per
+        check_encoding(encoding)
+        self.length, self.form, self.per, self.encoding = length, form, per, encoding
         self.named, self.vocab_size = tokenizer, vocab_size
         self.tokenizer: Tokenizer = Byte()  # the one in use, known after fit
         self.windows: int | None = None
@@ -86,7 +90,7 @@ class Text(Codec):
         return Recognition(0.7, f"texts such as {page.brief(values[0], 30)!r}")
 
     def read(self, source: Any, report: Report) -> Iterator[Item]:
-        yield from read_texts(source, report, self.per)
+        yield from read_texts(source, report, self.per, self.encoding, self.wants)
 
     # -- fitting ---------------------------------------------------------------------------------
 
@@ -198,7 +202,7 @@ class Text(Codec):
 
     def texts(self, source: Any) -> Iterator[Listed]:
         """The texts themselves, and the names of files and folders."""
-        yield from list_texts(source, self.per)
+        yield from list_texts(source, self.per, self.encoding, self.wants)
 
     # -- recognising -----------------------------------------------------------------------------
 
@@ -237,7 +241,8 @@ class Text(Codec):
     # -- state -----------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        options = {"length": self.length, "form": self.form, "per": self.per}
+        names = ("length", "form", "per", "encoding")
+        options = {name: getattr(self, name) for name in names}
         kind = {"kind": self.tokenizer.kind, "why": self.facts.get("tokenizer", "")}
         return {"options": options, "spec": self._fitted().to_json(), "tokenizer": kind}
 

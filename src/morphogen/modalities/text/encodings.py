@@ -23,24 +23,46 @@ PLAIN = "UTF-8"
 CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")  # no text has many of these
 MOST_CONTROL = 0.02
 MOST_LONE_SHARE = 0.1  # of the characters beyond ASCII, until bytes are taken for another encoding
+MIXED_FROM = 0.05  # characters of UTF-8 for each other byte: by accident, there are hardly any
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A text, the encoding that it was in, and what is odd about it."""
+    """A text, the encoding that it was in, what is odd about it, and, where the encoding is a
+    guess, why it is none that is sure."""
 
     text: str
     encoding: str
     odd: str = ""
+    guess: str = ""
 
 
-def decoded(data: bytes) -> Decoded:
-    """The text in `data`. Raises `DataError` when it is none."""
-    for mark, name, encoding in MARKS:
-        if data.startswith(mark):
-            return _strictly(data[len(mark) :], name, encoding)
+def check_encoding(name: str) -> None:
+    """Raise `DataError` for what is no encoding."""
+    try:
+        known = name == "auto" or "a".encode(name).decode(name) == "a"
+    except (LookupError, UnicodeError, AttributeError, TypeError):
+        known = False
+    if not known:
+        raise DataError(
+            f"there is no encoding {name!r}", expected="auto, utf-8, cp1251, shift_jis, gb18030, .."
+        )
+
+
+def decoded(data: bytes, first: int = 0, encoding: str = "auto") -> Decoded:
+    """The text in `data`, which stands in its file from byte `first` on; in the encoding that is
+    named, else in the one found. Raises `DataError` when it is no text."""
+    if encoding != "auto":
+        named = PLAIN if codecs.lookup(encoding).name == "utf-8" else encoding
+        return _strictly(data, named, encoding, first)
+    for mark, name, code in MARKS:
+        if data.startswith(mark) and not first:
+            return _strictly(data[len(mark) :], name, code, len(mark))
     if unmarked := _without_mark(data):
-        return _strictly(data, "UTF-16 without a byte order mark", unmarked)
+        return _strictly(data, "UTF-16 without a byte order mark", unmarked, first)
+    if (nul := data.find(b"\0", 0, 8192)) >= 0:
+        reason = f"it is no text but binary: byte {first + nul:,} is zero"
+        raise DataError(reason, hint="move it out of the folder")
     if len(CONTROL.findall(data[:4096])) > MOST_CONTROL * max(len(data[:4096]), 50):
         raise DataError("it is no text but binary", hint="move it out of the folder")
     text = data.decode("utf-8", "surrogateescape")
@@ -48,25 +70,51 @@ def decoded(data: bytes) -> Decoded:
     if not lone:
         return Decoded(text, PLAIN)
     whole = sum(character > "\x7f" for character in text) - lone
+    place = f"byte {first + _first_lone(data):,}"
     if lone <= MOST_LONE_SHARE * (whole + lone):
-        plural = "bytes are" if lone > 1 else "byte is"
-        return Decoded(text, PLAIN, f"{lone:,} {plural} no UTF-8; kept as found, shown as \ufffd")
+        odd = f"{place} is" if lone == 1 else f"{lone:,} bytes, {place} the first, are"
+        return Decoded(text, PLAIN, f"{odd} no UTF-8; kept as found, shown as \ufffd")
+    if whole > MIXED_FROM * lone:
+        odd = f"encodings are mixed: {whole:,} characters are UTF-8, but {lone:,} bytes are not"
+        return Decoded(text, PLAIN, f"{odd}, {place} the first; kept as found, shown as \ufffd")
+    guess = f"{place} is no UTF-8"
     try:
-        return Decoded(data.decode("cp1252"), "Windows-1252")
+        return Decoded(data.decode("cp1252"), "Windows-1252", guess=guess)
     except UnicodeDecodeError:  # five of its bytes mean nothing
-        return Decoded(data.decode("latin-1"), "Latin-1")
+        return Decoded(data.decode("latin-1"), "Latin-1", guess=guess)
 
 
-def _strictly(data: bytes, name: str, encoding: str) -> Decoded:
+def without_half(data: bytes) -> bytes:
+    """The beginning of a text of UTF-8, without a character at its end that was cut through."""
+    for place in range(1, min(4, len(data)) + 1):
+        value = data[-place]
+        if value >= 0xC0:  # begins a character of as many bytes
+            size = 2 if value < 0xE0 else 3 if value < 0xF0 else 4
+            return data[:-place] if size > place else data
+        if value < 0x80:
+            break
+    return data
+
+
+def _first_lone(data: bytes) -> int:
+    """Where the first byte is that is no UTF-8."""
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return len(data)
+
+
+def _strictly(data: bytes, name: str, encoding: str, first: int) -> Decoded:
     """Decode, and say what does not fit."""
     try:
         return Decoded(data.decode(encoding), name)
     except UnicodeDecodeError as error:
-        if encoding == "utf-8":
-            text = data.decode(encoding, "surrogateescape")
-            return Decoded(text, name, f"byte {error.start:,} is no UTF-8; kept as found")
-        text = data.decode(encoding, "replace")
-        return Decoded(text, name, f"byte {error.start:,} is no {name}; replaced by \ufffd")
+        place = f"byte {first + error.start:,} is no {name.split(' with', 1)[0]}"
+        if codecs.lookup(encoding).name == "utf-8":
+            kept = data.decode(encoding, "surrogateescape")
+            return Decoded(kept, name, f"{place}; kept as found")
+        return Decoded(data.decode(encoding, "replace"), name, f"{place}; replaced by \ufffd")
 
 
 def _without_mark(data: bytes) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from morphogen.core.storage import write_text
@@ -21,12 +21,14 @@ RULE = "\u2500\u2500 {} " + "\u2500" * 40 + "\n"  # between the texts of a file
 SIGN = re.compile("[\x00-\x08\x0b-\x1f\x7f\t\n\ud800-\udfff\ufffd]|(?<=[ ]) +| +(?=\n|$)")
 
 
-def cards(texts: Sequence[str], columns: int | None = None) -> str:
-    """A card for each text: lines as they break, white space that is easily missed shown faintly,
-    bytes that are no character marked."""
+def cards(
+    texts: Sequence[str], columns: int | None = None, show: Callable[[str], str] | None = None
+) -> str:
+    """A card for each text, by default as `visible` shows it: lines as they break, white space that
+    is easily missed faintly, bytes that are no character marked."""
     width = columns or min(max(1, len(texts)), 3)
     style = f"display:grid;gap:.6rem;grid-template-columns:repeat({width},minmax(0,1fr))"
-    body = "".join(f'<pre style="{STYLE}">{visible(text)}</pre>' for text in texts)
+    body = "".join(f'<pre style="{STYLE}">{(show or visible)(text)}</pre>' for text in texts)
     return f'<div style="{style}">{body}</div>'
 
 

@@ -14,7 +14,7 @@ from morphogen import sources
 from morphogen.core.codec import Item, Problem, Recognition, Report
 from morphogen.core.codec import Text as Listed
 from morphogen.core.errors import DataError
-from morphogen.modalities.text.encodings import PLAIN, Decoded, decoded, to_bytes
+from morphogen.modalities.text.encodings import PLAIN, Decoded, decoded, to_bytes, without_half
 from morphogen.modalities.text.pieces import LARGEST, MANY_FILES, piece_bytes, pieces
 from morphogen.sources import Record, Survey, Wants, open_regular, split_of_shard
 
@@ -42,12 +42,8 @@ PER_LINE = re.compile(r"[^\n]*\n?")
 PER_PARAGRAPH = re.compile(r"(?:(?!\n[ \t\r]*\n).)+\n?", re.DOTALL)
 
 
-def wants() -> Wants:
-    """What this codec opens."""
-    return Wants("text", suffixes=SUFFIXES, cell=_is_text, column=text_column, streams=True)
-
-
-def _is_text(cell: Any) -> bool:
+def is_text(cell: Any) -> bool:
+    """Whether a cell of a table, or a value in memory, is a text."""
     return isinstance(cell, str)
 
 
@@ -72,6 +68,9 @@ def _words(cells: Iterable[Any]) -> float:
     return sum(len(cell.split()) for cell in filled) / len(filled)
 
 
+WANTS = Wants("text", suffixes=SUFFIXES, cell=is_text, column=text_column, streams=True)
+
+
 # -- recognising ----------------------------------------------------------------------------------
 
 
@@ -81,7 +80,7 @@ def recognise(source: Any) -> Recognition | None:
         seen = sources.survey(source)
     except DataError:
         return None
-    return _recognise_table(seen) if seen.columns else sources.recognise(source, wants())
+    return _recognise_table(seen) if seen.columns else sources.recognise(source, WANTS)
 
 
 def _recognise_table(seen: Survey) -> Recognition | None:
@@ -100,12 +99,17 @@ def _recognise_table(seen: Survey) -> Recognition | None:
 # -- reading --------------------------------------------------------------------------------------
 
 
-def read_texts(source: Any, report: Report, per: str = "auto") -> Iterator[Item]:
+def read_texts(
+    source: Any, report: Report, per: str = "auto", encoding: str = "auto", wanted: Wants = WANTS
+) -> Iterator[Item]:
     """Every text of a source; `per` says what within a file is one."""
     encodings: Counter[str] = Counter()
+    guesses: dict[str, tuple[str, str]] = {}  # the first text of each encoding that is a guess
     windows_ends = total = 0
-    for name, record, found in _found(source, report, per):
+    for name, record, found in _found(source, report, per, encoding, wanted):
         encodings[found.encoding] += 1
+        if found.guess:
+            guesses.setdefault(found.encoding, (name, found.guess))
         windows_ends += "\r\n" in found.text
         total += len(found.text)
         report.num_read += 1
@@ -116,25 +120,33 @@ def read_texts(source: Any, report: Report, per: str = "auto") -> Iterator[Item]
     report.facts["characters"] = total
     if set(encodings) - {PLAIN}:
         report.facts["encodings"] = dict(encodings)
+    for code, (name, why) in guesses.items():
+        many = f", as {encodings[code]:,} texts are" if encodings[code] > 1 else ""
+        fix = "look whether it reads well; else --set modality.encoding=NAME"
+        report.problems.append(Problem(name, f"{why}: read as {code}{many}, a guess", fix))
     if windows_ends:
         report.facts["line_ends"] = f"{windows_ends:,} texts have those of Windows; they are kept"
 
 
-def list_texts(source: Any, per: str = "auto") -> Iterator[Listed]:
+def list_texts(
+    source: Any, per: str = "auto", encoding: str = "auto", wanted: Wants = WANTS
+) -> Iterator[Listed]:
     """The texts as they are read, then the names of files and folders."""
     quiet = Report(str(source))
-    for name, _, found in _found(source, quiet, per):
+    for name, _, found in _found(source, quiet, per, encoding, wanted):
         yield Listed(name, "text", found.text)
-    yield from (each for each in sources.texts(source, wants()) if each.is_name)
+    yield from (each for each in sources.texts(source, wanted) if each.is_name)
 
 
-def _found(source: Any, report: Report, per: str) -> Iterator[tuple[str, Record, Decoded]]:
-    for record, size in _with_sizes(sources.records(source, wants(), report), report):
+def _found(
+    source: Any, report: Report, per: str, encoding: str, wanted: Wants
+) -> Iterator[tuple[str, Record, Decoded]]:
+    for record, size in _with_sizes(sources.records(source, wanted, report), report):
         try:
             if record.kind == "file":
-                yield from _of_file(record, size, per)
+                yield from _of_file(record, size, per, encoding)
             else:
-                yield record.name, record, _of_cell(record.value())
+                yield record.name, record, _of_cell(record.value(), encoding)
         except (DataError, OSError) as error:
             reason = error.message if isinstance(error, DataError) else str(error)
             fix = getattr(error, "hint", None) or "look at it"
@@ -176,17 +188,19 @@ def _num_bytes(record: Record) -> int:
     return record.num_bytes or (record.path.stat().st_size if record.path else 0)
 
 
-def _of_file(record: Record, size: int, per: str) -> Iterator[tuple[str, Record, Decoded]]:
+def _of_file(
+    record: Record, size: int, per: str, encoding: str
+) -> Iterator[tuple[str, Record, Decoded]]:
     """The pieces of a file, or its paragraphs or lines, each under a name of its own."""
     with _stream(record) as stream:
         head = stream.read(LARGEST)
-        whole = decoded(head)
+        whole = decoded(without_half(head) if encoding == "auto" else b"", encoding=encoding)
         if whole.encoding == PLAIN:
             rest = iter(lambda: stream.read(LARGEST), b"")
             parts = pieces(itertools.chain([head], rest), size)
         else:  # one code for the whole file
-            whole = decoded(head + stream.read())
-            parts = pieces([to_bytes(whole.text)], size)
+            whole = decoded(head + stream.read(), encoding=encoding)
+            parts = pieces([to_bytes(whole.text)] if whole.text else [], size)
         if per in ("paragraph", "line"):
             parts = _each(parts, per)
         first = next(parts, None)
@@ -195,10 +209,12 @@ def _of_file(record: Record, size: int, per: str) -> Iterator[tuple[str, Record,
             raise DataError(reason, hint="remove it")
         second = next(parts, None)
         if second is None:
-            yield record.name, record, _piece(first, whole)
+            yield record.name, record, _piece(first, whole, 0, encoding)
             return
+        place = 0
         for number, part in enumerate(itertools.chain([first, second], parts)):
-            yield f"{record.name}#{number}", record, _piece(part, whole)
+            yield f"{record.name}#{number}", record, _piece(part, whole, place, encoding)
+            place += len(part)
 
 
 def _each(parts: Iterator[bytes], per: str) -> Iterator[bytes]:
@@ -211,16 +227,17 @@ def _each(parts: Iterator[bytes], per: str) -> Iterator[bytes]:
                 yield match[0].strip("\r\n").encode("utf-8", "surrogateescape")
 
 
-def _piece(part: bytes, whole: Decoded) -> Decoded:
-    """One piece of a file whose encoding is known."""
-    if whole.encoding != PLAIN:
-        return Decoded(part.decode("utf-8", "surrogateescape"), whole.encoding, whole.odd)
-    return decoded(part)
+def _piece(part: bytes, whole: Decoded, place: int, encoding: str) -> Decoded:
+    """One piece of a file whose encoding is known; what is odd of all of it is told once."""
+    if whole.encoding == PLAIN:
+        return decoded(part, place, encoding)
+    text, first = part.decode("utf-8", "surrogateescape"), not place
+    return Decoded(text, whole.encoding, whole.odd * first, whole.guess)
 
 
-def _of_cell(cell: Any) -> Decoded:
+def _of_cell(cell: Any, encoding: str) -> Decoded:
     if isinstance(cell, bytes):
-        return decoded(cell)
+        return decoded(cell, encoding=encoding)
     text = str(cell)
     return Decoded(to_bytes(text).decode("utf-8", "surrogateescape"), PLAIN)
 
