@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -103,8 +104,9 @@ class Text(Codec):
         self.tokenizer, why = seen.choose()
         self.facts = {"tokenizer": why}
         lengths, limit = self._num_tokens(seen), self.length or LONGEST
-        cut = float(np.mean([length > limit for length in lengths]))
-        whole = self.form == "documents" or (self.form == "auto" and cut <= MOST_CUT)
+        count = lengths.total()
+        cut = sum(number for length, number in lengths.items() if length > limit)
+        whole = self.form == "documents" or (self.form == "auto" and cut <= MOST_CUT * count)
         vocab_size, end = self.tokenizer.vocab_size, self.tokenizer.end
         unit = "bytes" if self.tokenizer.kind == "byte" else "tokens"
         if not whole:
@@ -115,29 +117,29 @@ class Text(Codec):
             )
             return self
         self.windows = None
-        sampled = len(lengths) < seen.num_texts  # then no text has more tokens than bytes
+        sampled = count < seen.num_texts  # then no text has more tokens than bytes
         fitting = -(-(max(seen.lengths) + 1 if sampled else max(lengths)) // STEP) * STEP
         length = self.length or min(max(fitting, STEP), LONGEST)
         self.spec = TensorSpec.tokens(length, vocab_size, end=end)
         self.facts["form"] = f"{seen.num_texts:,} documents of up to {length - 1:,} {unit}"
-        if num_cut := sum(size > length for size in lengths):
+        if cut := sum(number for size, number in lengths.items() if size > length):
             self.facts["cut"] = (
-                f"{'of a sample, ' * sampled}{num_cut:,} of {len(lengths):,} training texts are "
+                f"{'of a sample, ' * sampled}{cut:,} of {count:,} training texts are "
                 f"longer than {length - 1:,} {unit}: the rest of each is left out "
                 "(--set modality.length=N, or modality.form=windows)"
             )
         return self
 
-    def _num_tokens(self, seen: Seen) -> list[int]:
-        """How many tokens each text has, with the end: of all texts, or of a sample."""
+    def _num_tokens(self, seen: Seen) -> Counter[int]:
+        """How many texts have so many tokens, with the end: of all texts, or of a sample."""
         if self.tokenizer.kind == "byte":
-            return [size + 1 for size in seen.lengths.elements()]
+            return Counter({size + 1: number for size, number in seen.lengths.items()})
         longest, limit = int(self.tokenizer.byte_lengths.max()), 2 * (self.length or LONGEST)
-        found = []
+        found: Counter[int] = Counter()
         for text in seen.sample:
             data = to_bytes(text)
             surely = len(data) > limit * longest  # too long, however few its tokens are
-            found.append(limit if surely else len(self.tokenizer.encode(data)) + 1)
+            found[limit if surely else len(self.tokenizer.encode(data)) + 1] += 1
         return found
 
     # -- encoding --------------------------------------------------------------------------------
