@@ -91,6 +91,22 @@ def test_the_judge_of_whole_items_sees_a_background_of_0_to_2_and_a_grain() -> N
     assert ratios["with noise of {:.2g} levels"][0] > 2
 
 
+def test_slips_in_texts_are_seen_where_few_are_held_out_and_the_bank_judges_nobody() -> None:
+    data = data_of(TEXTS, 160)
+    judge = WholeItem.of(data)
+    assert len(judge.bank) == 80
+    reference = judge.features(everything(data.test))
+    unread = torch.arange(160)[~torch.isin(torch.arange(160), judge.bank)]
+    floor = frechet_distance(judge.features(data.train.batch(unread).x), reference)
+    honest = frechet_distance(judge.features(draw(TEXTS, 80, 2)), reference)
+    assert honest / floor < 2
+    sticks = yardsticks(judge.features, data, reference, floor, bank=judge.bank)
+    slips = next(stick for stick in sticks if "replaced" in stick.words)
+    assert slips.ratios[-1] > 5
+    nothing = yardsticks(judge.features, data, reference, floor)
+    assert nothing != sticks
+
+
 def test_a_damage_that_a_judge_cannot_see_is_named_and_distances_are_kept() -> None:
     data = data_of(PICTURES, 600)
 

@@ -49,18 +49,21 @@ class Judged:
         """Features of the samples, of as many training items, and of held-out items."""
         x, asked = drawn
         draw = generator(mix_seed(seed, 1))
-        order = torch.randperm(len(data.train), generator=draw)[: num_items(x)]
+        shuffled = torch.randperm(len(data.train), generator=draw)
+        order = shuffled[: num_items(x)]
         held_out = torch.randperm(len(data.test), generator=draw)[:MOST_REFERENCES]
         judge = WholeItem.of(data)
-        seen = [
-            Features(
-                by.features(x),
-                features_of(by.features, data.test, held_out),
-                features_of(by.features, data.train, order),
+        unread = shuffled[~torch.isin(shuffled, judge.bank)][: num_items(x)]
+
+        def seen(features: Callable[[Encoded], Tensor], train: Tensor) -> Features:
+            return Features(
+                features(rows(x, slice(len(train)))),
+                features_of(features, data.test, held_out),
+                features_of(features, data.train, train),
             )
-            for by in (extractor, judge)
-        ]
-        return cls(Samples(seen[0], order, held_out, extractor, asked), seen[1], judge)
+
+        samples = Samples(seen(extractor.features, order), order, held_out, extractor, asked)
+        return cls(samples, seen(judge.features, unread), judge)
 
 
 def features_of(features: Callable[[Encoded], Tensor], split: Store, index: Tensor) -> Tensor:
@@ -106,8 +109,9 @@ def score_samples(
         record["judges"][key] = {"name": name}
         if ratio is not None and distance.floor:
             sticks = yardsticks(
-                by.features, data, sets.reference, distance.floor, key=by.weights_hash, seed=seed
-            )
+                by.features, data, sets.reference, distance.floor,
+                key=by.weights_hash, seed=seed, bank=judged.judge.bank,
+            )  # fmt: skip
             record["judges"][key] |= {"ratio": ratio.value, **told(sticks, ratio)}
     unseen = _unseen(record["judges"])
     if unseen:

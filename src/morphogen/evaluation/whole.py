@@ -11,7 +11,9 @@ judge has no classes and learns no weights. It describes an item by
                         neighbour, which sees the faintest grain; the power spectrum
 
 each block standardised to one size, and takes the leading principal components, whitened, so that
-a faint direction counts as much as a strong one. All random numbers have fixed seeds: the same data
+a faint direction counts as much as a strong one. Sequences of tokens are described by how familiar
+they are as well (`_familiar`), with components of their own: among hashed runs, most of which vary
+by topic, what is wrong with a text is lost. All random numbers have fixed seeds: the same data
 gives the same judge on every machine, but for rounding.
 
 Legend: N items, D components, E values described, C channels, F filters.
@@ -23,7 +25,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -34,6 +36,7 @@ from morphogen.core.encoded import Encoded, joined, num_items, rows
 from morphogen.core.random import generator, randint, randn
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.data.dataset import Data
+from morphogen.evaluation._familiar import LENGTHS, Familiar, is_sequence
 from morphogen.evaluation.features import parts
 from morphogen.evaluation.vectors import Vectors
 
@@ -60,6 +63,9 @@ class WholeItem:
     centre: Tensor
     axes: Tensor  # (E, D), whitened
     weights_hash: str
+    bank: Tensor  # training items that sequences are compared with: no yardstick of what is new
+    familiar: Familiar | None = None
+    ease: tuple[Tensor, Tensor] | None = None  # centre and axes of familiarity, whitened
 
     name = "whole item, whitened"
 
@@ -79,13 +85,12 @@ class WholeItem:
             found.append(_standard(raw, mean, scale))
         whole = torch.cat(found, 1)
         centre = whole.mean(0)
-        values, vectors = torch.linalg.eigh((whole - centre).T @ (whole - centre) / len(whole))
-        most = max(2, min(COMPONENTS, len(some) // FEWEST_PER_COMPONENT, len(values)))
-        values, vectors = values[-most:], vectors[:, -most:]
-        axes = vectors / values.clamp(min=FAINTEST * float(values.max())).sqrt()
-        about = [data.digest, COMPONENTS, PROJECTIONS, FILTERS, PATCH, seed, cls.name]
+        few = min(len(some), len(data.test)) if is_sequence(data.spec) else len(some)
+        axes = _whitened(whole - centre, max(2, min(COMPONENTS, few // FEWEST_PER_COMPONENT)))
+        about = [data.digest, COMPONENTS, PROJECTIONS, FILTERS, PATCH, LENGTHS, seed, cls.name]
         key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
-        return cls(blocks, tuple(means), tuple(scales), centre, axes, key)
+        fitted = cls(blocks, tuple(means), tuple(scales), centre, axes, key, some[:0])
+        return _with_bank(fitted, data, some) if is_sequence(data.spec) else fitted
 
     def features(self, x: Encoded) -> Tensor:
         """Encoded items -> (N, D)."""
@@ -96,15 +101,37 @@ class WholeItem:
                 _standard(block(some).double(), mean, scale)
                 for block, mean, scale in zip(self.blocks, self.means, self.scales, strict=True)
             ]
-            found.append((torch.cat(described, 1) - self.centre) @ self.axes)
+            whitened = (torch.cat(described, 1) - self.centre) @ self.axes
+            if self.familiar is not None and self.ease is not None:
+                centre, axes = self.ease
+                whitened = torch.cat([whitened, (self.familiar(some) - centre) @ axes], 1)
+            found.append(whitened)
         return torch.cat(found).float()
 
     def facts(self) -> dict[str, Any]:
         """What a protocol says of it."""
         return {
             "judge": f"{self.name}: {self.axes.shape[1]} components of {self.axes.shape[0]} values",
+            **({"compared_with": len(self.bank)} if len(self.bank) else {}),
             "sha256": self.weights_hash,
         }
+
+
+def _with_bank(judge: WholeItem, data: Data, some: Tensor) -> WholeItem:
+    """With half of the items `some` as the bank, and the other half to learn from what is usual."""
+    bank, others = some[: len(some) // 2], some[len(some) // 2 :]
+    familiar = Familiar.of(data.train.batch(bank).x, data.spec)
+    shares = torch.cat([familiar(data.train.batch(others[i]).x) for i in parts(len(others))])
+    centre = shares.mean(0)
+    ease = centre, _whitened(shares - centre, shares.shape[1])
+    return replace(judge, bank=bank, familiar=familiar, ease=ease)
+
+
+def _whitened(centred: Tensor, most: int) -> Tensor:
+    """The leading axes of values (N, E), each of variance 1 along it: (E, D)."""
+    values, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
+    values, vectors = values[-most:], vectors[:, -most:]
+    return vectors / values.clamp(min=max(FAINTEST * float(values.max()), 1e-12)).sqrt()
 
 
 def _standard(values: Tensor, mean: Tensor, scale: Tensor) -> Tensor:

@@ -76,19 +76,20 @@ def yardsticks(
     *,
     key: str = "",
     seed: int = 0,
+    bank: Tensor | None = None,
 ) -> list[Yardstick]:
     """How far the judge whose `features` these are puts damaged training items.
 
     `reference` are its features of held-out items and `floor` its Frechet distance of undamaged
     ones, in whose multiples the ratios are. With a `key`, which names the judge, distances are
-    looked for in the cache first.
+    looked for in the cache first. Training items of the `bank` are left out: a judge knows them.
     """
     about = [data.digest, key, morphogen.__version__, len(reference), DAMAGED, seed]
     name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
     file = cache_folder() / f"yardsticks-{name}.json"
     found = _read(file) if key else None
     if found is None:
-        found = _measured(features, data, reference, seed)
+        found = _measured(features, data, reference, seed, bank)
         if key:
             _keep(file, found)
     return [
@@ -101,11 +102,17 @@ def yardsticks(
 
 
 def _measured(
-    features: Callable[[Encoded], Tensor], data: Data, reference: Tensor, seed: int
+    features: Callable[[Encoded], Tensor],
+    data: Data,
+    reference: Tensor,
+    seed: int,
+    bank: Tensor | None,
 ) -> list[dict[str, Any]]:
     """The excess distance of every damage, as JSON."""
     draw = generator(mix_seed(seed, 21))
-    some = torch.randperm(len(data.train), generator=draw)[:DAMAGED]
+    some = torch.randperm(len(data.train), generator=draw)
+    some = some if bank is None else some[~torch.isin(some, bank)]
+    some = some[:DAMAGED]
     x = joined([data.train.batch(some[index]).x for index in parts(len(some))])
     clean = frechet_distance(features(x), reference)
 
