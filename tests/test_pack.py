@@ -75,12 +75,17 @@ def test_elsewhere_it_says_what_to_type(
         mg.reproduce(bundle, dry_run=True, out=tmp_path / "again")
 
 
-def test_a_path_in_a_file_is_not_followed(folder: Path) -> None:
+def test_a_path_or_an_address_in_a_file_is_not_followed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MORPHOGEN_CACHE", str(tmp_path))
     with pytest.raises(DataError, match="not known"):
         place_of({"source": str(folder / "boots"), "digest": "0" * 32}, "")
-    assert place_of({"source": "hf://somebody/boots", "digest": "0" * 32}, "") == (
-        "hf://somebody/boots"
-    )
+    with pytest.raises(DataError, match="not followed unasked") as error:
+        place_of({"source": "hf://somebody/boots", "digest": "0" * 32}, "evaluate --data FOLDER")
+    assert "hf://somebody/boots" in str(error.value)
+    remember("hf://somebody/boots", "0" * 32, {})  # who named it once
+    assert place_of({"source": "else", "digest": "0" * 32}, "") == "hf://somebody/boots"
 
 
 def test_names_of_changed_files_are_told_where_they_are_known(folder: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image as Pillow
 
 import morphogen as mg
 from morphogen.core.errors import DataError
+from morphogen.data import division
 from morphogen.data.divide import split
 from morphogen.data.holdout import assign, digest_of
 
@@ -82,6 +83,16 @@ def test_entities_stay_together(tmp_path, by):
     data = mg.load(tmp_path)  # follows the file
     assert {name for name, side in sides.items() if side == "test"} == set(data.test.names)
     assert mg.load(tmp_path, group_by=by).digest == data.digest
+
+
+def test_a_pattern_that_would_search_for_years_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(division, "PATTERN_SECONDS", 0.3)
+    for number in range(2):
+        save(picture(number), tmp_path / f"{'a' * 60}{number}.png")
+    with pytest.raises(DataError, match="takes too long"):
+        mg.load(tmp_path, group_by=r"^(\w|\w\w)*$")
+    with pytest.raises(DataError, match="501 characters"):
+        mg.load(tmp_path, group_by="a" * 501)
 
 
 def test_a_planted_twin_fails_and_is_repaired(tmp_path):

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import csv
-import re
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from morphogen.core.codec import SPLITS_FILE, Problem, Report
@@ -17,6 +17,7 @@ from morphogen.data.neighbours import members
 from morphogen.data.scan import Scan
 
 COLUMNS = ("file", "split", "group")
+MOST_PATTERN, PATTERN_SECONDS = 500, 10  # characters of a pattern to group by; its time, in all
 
 
 def leak(scan: Scan, crossing: dict[int, tuple[int, int]], source: str) -> DataError:
@@ -60,13 +61,7 @@ def entities_of(scan: Scan, source: str) -> Repeated | None:
         return Repeated.of(tags.get(by) or None for tags in scan.tags)
     if by == "label":
         return Repeated.of(None if label is None else str(label) for label in scan.labels)
-    try:
-        pattern = re.compile(by)
-    except re.error as error:
-        raise DataError(f"not a regular expression: {error}", found=by, where=source) from error
-    group = 1 if pattern.groups else 0
-    matches = map(pattern.search, scan.names)
-    found = Repeated.of(match.group(group) if match else None for match in matches)
+    found = Repeated.of(_matched(by, scan.names, source))
     if not any(found.kinds):
         raise DataError(
             f"nothing to group by: no column and no file name is like {by!r}."
@@ -77,6 +72,33 @@ def entities_of(scan: Scan, source: str) -> Repeated | None:
             where=source,
         )
     return found
+
+
+def _matched(by: str, names: Sequence[str], source: str) -> Iterator[str | None]:
+    """What a pattern finds in each name, its first group where it has one. A pattern may come with
+    somebody else's bundle, and some would search for years: it has `PATTERN_SECONDS` in all."""
+    import regex
+
+    begun, number = time.monotonic(), 0
+    try:
+        if len(by) > MOST_PATTERN:
+            raise regex.error(f"it has {len(by):,} characters, and may have {MOST_PATTERN}")
+        pattern = regex.compile(by)
+        for number, name in enumerate(names):
+            left = max(begun + PATTERN_SECONDS - time.monotonic(), 1e-3)
+            match = pattern.search(name, timeout=left)
+            yield match.group(1 if pattern.groups else 0) if match else None
+    except regex.error as error:
+        message = f"not a regular expression: {error}"
+        raise DataError(message, found=by[:MOST_PATTERN], where=source) from error
+    except TimeoutError as error:
+        raise DataError(
+            "the pattern to group by takes too long",
+            found=f"{by!r}: {number:,} of {len(names):,} names in {PATTERN_SECONDS} s",
+            expected="no repeats within repeats",
+            where=source,
+            hint="--set modality.group_by=PATTERN",
+        ) from error
 
 
 def splits_path(source: Path | str) -> Path:

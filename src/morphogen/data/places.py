@@ -24,7 +24,7 @@ from morphogen.core.storage import cache_folder, write_text
 # Options of `load` that are not the codec's.
 LOAD = ("group_by", "synthetic", "canaries", "conditions")
 PLACE = {"source": str, "files?": {str: str}}
-HUB = "hf://"  # the one kind of address that leads everybody to the same data
+HUB = "hf://"  # the one kind of address that leads everybody to the same data, once it is named
 
 
 def load_options(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,10 +58,17 @@ def remember(source: str, digest: str, files: Mapping[str, str]) -> None:
 def place_of(about: Mapping[str, Any], hint: str) -> str:
     """Where the data that a bundle tells `about` lies on this machine.
 
-    Raises `DataError` where that is not known, or it is there no more.
+    Raises `DataError` where that is not known, or it is there no more; and where only the bundle
+    says that it lies on the network, as whoever made the bundle chose that address.
     """
     known, named = _read(about.get("digest", "")), str(about.get("source", ""))
-    source = named if known is None and named.startswith(HUB) else (known or {}).get("source")
+    source = (known or {}).get("source")
+    if known is None and named.startswith(HUB):
+        raise DataError(
+            "the bundle says that its data lies on the network, which is not followed unasked",
+            found=named,
+            hint=f"{hint}, with this address if you trust it",
+        )
     if source and ("://" in source or Path(source).exists()):
         return str(source)
     raise DataError(
