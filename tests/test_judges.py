@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from morphogen.core.change import change_of_items
 from morphogen.core.encoded import Encoded, joined, num_items, rows
 from morphogen.core.measurement import Measurement
 from morphogen.core.metric import Items, Likelihoods
@@ -19,7 +20,6 @@ from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.data.store import MemoryStore
 from morphogen.evaluation._damages import damages
 from morphogen.evaluation._references import references_of
-from morphogen.evaluation.evaluate import _errors
 from morphogen.evaluation.likelihood import Likelihood
 from morphogen.evaluation.vectors import MOST, Vectors, described
 from morphogen.evaluation.whole import WholeItem
@@ -241,12 +241,12 @@ def test_bits_are_per_unit_over_all_units() -> None:
 def test_rebuilt_items_are_compared_over_what_is_real() -> None:
     x = {"size": torch.zeros(2, 2), "kind": torch.tensor([1, 2])}
     again = {"size": torch.tensor([[1.0, 0.0], [0.0, 0.0]]), "kind": torch.tensor([1, 3])}
-    torch.testing.assert_close(_errors(again, x, ROWS), torch.tensor([1 / 3, 1 / 3]))
+    torch.testing.assert_close(change_of_items(again, x, ROWS), torch.tensor([1 / 3, 1 / 3]))
     text = torch.full((1, 24), 11)
     text[0, :3] = 5
     other = text.clone()
     other[0, 0], other[0, 10:] = 7, 2  # one letter, and padding
-    torch.testing.assert_close(_errors(other, text, TEXTS), torch.tensor([1 / 4]))
+    torch.testing.assert_close(change_of_items(other, text, TEXTS), torch.tensor([1 / 4]))
 
 
 def test_the_likelihood_gap_is_what_held_out_units_cost_more() -> None:

@@ -180,6 +180,7 @@ class Codec(ABC):
     views: ClassVar[tuple[str, ...]] = ("",)  # encodings to choose from, the preferred first
     view: str = ""  # the one in use
     inner: Codec | None = None  # what a codec around another one wraps
+    is_view = False  # whether it is but another way of encoding what the codec inside encodes
 
     @classmethod
     @abstractmethod
@@ -272,6 +273,11 @@ class Codec(ABC):
         """The codec that raw items are read and written with: itself, unless it wraps another."""
         return self if self.inner is None else self.inner.innermost
 
+    @property
+    def viewed(self) -> Codec:
+        """The codec whose views it and its likes are: that inside one that is but a view of it."""
+        return self.inner.viewed if self.is_view and self.inner is not None else self
+
     def tensors(self) -> dict[str, Tensor]:
         """Weights that belong to the codec; none for most."""
         return {}
@@ -363,12 +369,7 @@ class Codec(ABC):
         return write_text(Path(path), f'<!doctype html>\n<meta charset="utf-8">\n{body}\n')
 
     def write_part(
-        self,
-        values: Sequence[Any],
-        path: Path,
-        first: int,
-        total: int,
-        columns: int | None = None,
+        self, values: Sequence[Any], path: Path, first: int, total: int, columns: int | None = None
     ) -> Path:
         """`write` for those from number `first` on of `total` values that come part by part: by
         default, where they are not all, in a file of their own that is called by that number."""

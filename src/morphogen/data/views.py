@@ -20,8 +20,8 @@ def view_of(codec: Codec, name: str) -> Codec:
     """The fitted codec in another view; the one given stays as it is. Raises `RecipeError`."""
     if name == codec.view:
         return codec
-    if isinstance(codec, FlatCodec):
-        return view_of(codec.inner, name)
+    if codec.viewed is not codec:
+        return view_of(codec.viewed, name)
     known = views_of(codec)
     if name == FLAT and name not in codec.views and name in known:
         parts = next(each for each in map(_in_view(codec), codec.views) if _has_parts(each))
@@ -38,7 +38,7 @@ def view_of(codec: Codec, name: str) -> Codec:
 
 def views_of(codec: Codec) -> list[str]:
     """The views of a fitted codec by name, the preferred first."""
-    codec = codec.inner if isinstance(codec, FlatCodec) else codec
+    codec = codec.viewed
     named = [name for name in codec.views if name]
     parts = any(_has_parts(each) for each in map(_in_view(codec), codec.views))
     return [*named, *([FLAT] if parts and FLAT not in named else [])]

@@ -32,6 +32,7 @@ from morphogen.core.capability import (
     CanSample,
     missing,
 )
+from morphogen.core.change import change_of_items
 from morphogen.core.codec import Item
 from morphogen.core.encoded import Encoded, joined, moved, num_items, rows, tensor
 from morphogen.core.errors import DataError, MeasurementError, RefusedPair
@@ -59,7 +60,6 @@ from morphogen.evaluation.groups import ItemScores, class_names, labels_of, meas
 from morphogen.evaluation.likelihood import Likelihood, measure_likelihood
 from morphogen.evaluation.page import write_page
 from morphogen.evaluation.scores import as_record
-from morphogen.wrappers.flat_codec import FlatCodec
 
 MOST_ITEMS = 10_000  # generated and reference items, unless told
 MOST_SCORED = 2_000  # held-out items whose reconstruction is measured
@@ -141,7 +141,7 @@ def _reading(bundle: Bundle) -> dict[str, Any]:
     options, found = codec.state().get("options", {}), load_options(bundle.data)
     if codec.defining:
         found["modality"] = discover.name_of(type(codec))
-    if bundle.codec is codec or isinstance(bundle.codec, FlatCodec):
+    if bundle.codec.viewed is codec:
         found["view"] = bundle.codec.view or None
     if codec.judged_as_fitted:
         return found | {"codec": codec}
@@ -162,7 +162,7 @@ def _both_views(data: Data, required: Sequence[str]) -> tuple[Data, Data]:
             hint="add items to the data, or a test folder",
         )
     own = data.having(required)
-    first = (data.codec.inner if isinstance(data.codec, FlatCodec) else data.codec).views[0]
+    first = data.codec.viewed.views[0]
     if data.codec.view == first:
         return own, own
     try:
@@ -314,25 +314,13 @@ def _reconstruction(bundle: Bundle, data: Data, seed: int) -> list[ItemScores]:
     found, some = [], _some(data, seed)
     for index in parts(len(some)):
         x = moved(data.test.batch(some[index]).x, model.device)
-        found.append(_errors(model.decode(model.encode(x)), x, data.spec).cpu())
+        found.append(change_of_items(model.decode(model.encode(x)), x, data.spec).cpu())
     name = {
         "token": "share of tokens",
         "real": "mean squared error in [-1, 1]",
         "parts": "mean over values: squared errors of numbers, wrong tokens",
     }[data.spec.kind]
     return [ItemScores("reconstruction_error", torch.cat(found), some, False, name)]
-
-
-def _errors(again: Encoded, x: Any, spec: Spec) -> Tensor:
-    """The mean error (N,) of the real values of items."""
-    masks = spec.mask(x) if isinstance(spec, ProductSpec) else {"": spec.mask(x)}
-    num_real = spec.num_real(x)
-    sums = torch.zeros_like(num_real)
-    for name, mask in masks.items():
-        one, two = (each[name] if isinstance(each, dict) else each for each in (again, x))
-        error = (one - two).square() if two.is_floating_point() else (one != two).float()
-        sums = sums + (error if mask is None else error * mask).reshape(len(two), -1).sum(1)
-    return sums / num_real.clamp(min=1)
 
 
 def _prediction(bundle: Bundle, data: Data) -> list[ItemScores]:

@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 
 from morphogen.core.capability import CanDenoise, CanReconstruct, HasEnergy, HasLogProb
+from morphogen.core.change import change, change_of_items
 from morphogen.core.encoded import tensor
 from morphogen.core.likelihood import bits_per_dim
 from morphogen.core.result import Result
-from morphogen.tasks._change import change, change_of_items
 from morphogen.tasks._posterior import noise_error
 from morphogen.tasks._routes import Conditions, choose, in_chunks
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from morphogen.core.capability import CanDenoise, CanReconstruct
+from morphogen.core.change import change_of_items, named
 from morphogen.core.encoded import num_items
 from morphogen.core.random import randn
 from morphogen.core.result import Result
 from morphogen.core.spec import Spec
-from morphogen.tasks._change import change_of_items, named
 from morphogen.tasks._path import integrate
 from morphogen.tasks._routes import Conditions, beside, check_share, choose, in_chunks
 

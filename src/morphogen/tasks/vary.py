@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from morphogen.core.capability import CanDenoise, CanReconstruct
+from morphogen.core.change import change_of_items, named
 from morphogen.core.random import randn
 from morphogen.core.result import Result
-from morphogen.tasks._change import change_of_items, named
 from morphogen.tasks._latents import disturb
 from morphogen.tasks._path import integrate
 from morphogen.tasks._routes import (

@@ -31,6 +31,7 @@ class FlatCodec(CodecAround):
 
     views = ("flat",)
     view = "flat"
+    is_view = True
     is_fitted = True
 
     def __init__(self, inner: Codec) -> None:

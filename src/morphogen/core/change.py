@@ -1,4 +1,5 @@
-"""How far items are from items, in any spec: what tasks report, and draw as maps.
+"""How far items are from items, in any spec: what tasks report and draw as maps, and evaluations
+count as errors.
 
     real values   the squared difference
     tokens        1 where they differ
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from morphogen.core.encoded import Encoded
+from morphogen.core.encoded import Encoded, tensor
 from morphogen.core.spec import ProductSpec, Spec
 
 
@@ -28,12 +29,15 @@ def change(a: Any, b: Any, spec: Spec) -> Encoded:
 
 
 def change_of_items(a: Any, b: Any, spec: Spec) -> Tensor:
-    """The mean over what is real in either item; of parts, over the parts: (N,)."""
+    """The mean over the values that are real in either item, of all parts together: (N,)."""
+    each = change(a, b, spec)
     if not isinstance(spec, ProductSpec):
-        return _mean(_differs(a, b), spec.mask(a), spec.mask(b))
+        total, num = _summed(tensor(each), spec.mask(a), spec.mask(b))
+        return total / num.clamp(min=1)
     own, other = spec.mask(a), spec.mask(b)
-    each = [_mean(_differs(a[n], b[n]), own[n], other[n]) for n, _ in spec]
-    return torch.stack(each).mean(0)
+    sums = [_summed(_part(each, name), own[name], other[name]) for name, _ in spec]
+    total, num = (torch.stack(column).sum(0) for column in zip(*sums, strict=True))
+    return total / num.clamp(min=1)
 
 
 def named(what: str, values: Tensor, spec: Spec) -> dict[str, list[float]]:
@@ -49,10 +53,16 @@ def _differs(a: Tensor, b: Tensor) -> Tensor:
     return (a.to(b) != b).float()
 
 
-def _mean(each: Tensor, own: Tensor | None, other: Tensor | None) -> Tensor:
-    """Of (N, *) over all but the first axis, where either mask is True."""
+def _part(x: Encoded, name: str) -> Tensor:
+    if not isinstance(x, dict):
+        raise TypeError(f"these items have no part {name!r}")
+    return x[name]
+
+
+def _summed(each: Tensor, own: Tensor | None, other: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The sum (N,) of (N, *) where either mask is True, and of how many values it is."""
+    flat = each.float().reshape(len(each), -1)
     if own is None or other is None:
-        return each.float().reshape(len(each), -1).mean(1)
-    real = (own | other).expand_as(each).to(each)
-    total = (each * real).reshape(len(each), -1).sum(1)
-    return total / real.reshape(len(each), -1).sum(1).clamp(min=1)
+        return flat.sum(1), torch.full_like(flat[:, 0], flat.shape[1])
+    real = (own | other).expand_as(each).reshape(len(each), -1).to(flat)
+    return (flat * real).sum(1), real.sum(1)
