@@ -119,7 +119,8 @@ def _matrix(families: dict[str, Any]) -> list[str]:
     lines = [
         "## Tasks that apply",
         "",
-        "On labelled pictures; `morphogen tasks BUNDLE` says it for a trained model, with reasons.",
+        "On labelled pictures, or tokens for families that take no pictures; `morphogen tasks BUNDLE` "
+        "says it for a trained model, with reasons.",
         "",
         "| | " + " | ".join(models) + " |",
         "|---" * (len(models) + 1) + "|",
@@ -131,14 +132,15 @@ def _matrix(families: dict[str, Any]) -> list[str]:
 
 
 def _example(family: Any) -> Any:
-    """The family on small labelled pictures, untrained."""
+    """The family on small labelled pictures, else on tokens, untrained."""
     from morphogen.core import discover
     from morphogen.core.recipe import Recipe, build_family
     from morphogen.core.spec import TensorSpec
 
-    spec = TensorSpec("real", (1, 8, 8), levels=256)
-    recipe = Recipe(family={"name": discover.name_of(family)})
-    return build_family(recipe, spec, {"label": TensorSpec.label(10)})
+    spec, label = TensorSpec("real", (1, 8, 8), levels=256), {"label": TensorSpec.label(10)}
+    if family.refusal(spec, label) is not None:
+        spec = TensorSpec.tokens(12, 20, end=19)
+    return build_family(Recipe(family={"name": discover.name_of(family)}), spec, label)
 
 
 def _cell(text: str) -> str:
