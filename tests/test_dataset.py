@@ -53,6 +53,15 @@ def test_a_folder_with_classes(tmp_path):
     assert sum(data.facts()["classes"]["label"].values()) == len(data.train)
 
 
+def test_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder(tmp_path / "photos", 12)
+    tiny = ["backbone.name=mlp", "backbone.model_dim=8", "train.num_previews=0"]
+    mg.train("~/photos", "flow_matching", budget="1steps", out="~/model", settings=tiny)
+    assert mg.open("~/model").path == tmp_path / "model"
+    assert mg.load(Path("~/photos")).digest == mg.load(tmp_path / "photos").digest
+
+
 def test_the_held_out_tenth_is_stable(tmp_path):
     before = load(folder(tmp_path / "a", 60))
     after = load(folder(tmp_path / "a", 40, start=60))

@@ -49,7 +49,7 @@ from morphogen.core.recipe import Recipe
 from morphogen.core.result import Result
 from morphogen.core.schema import check_options
 from morphogen.core.spec import TensorSpec
-from morphogen.core.storage import read_tensors, sha256, write_tensors, write_text
+from morphogen.core.storage import expanded, read_tensors, sha256, write_tensors, write_text
 
 LEAST_SHARE = 1e-4  # of items without a class, to be drawn without one
 SAMPLE_BATCH = 250  # items generated at once: a batch that fits small machines and fills large ones
@@ -74,7 +74,7 @@ class Bundle:
 
     def save(self, path: Path | str) -> Path:
         """Write the bundle; config.json goes last, so that a folder with one is complete."""
-        path = Path(path)
+        path = expanded(path)
         (path / "config.json").unlink(missing_ok=True)  # of the bundle that this one replaces
         write_tensors(path / MODEL, self.family.state_dict())
         files = {MODEL: sha256(path / MODEL)}
@@ -105,7 +105,7 @@ class Bundle:
 
         Raises `BundleError` when a file is missing, was changed, or is of a newer version.
         """
-        path = Path(path)
+        path = expanded(path)
         config = read_config(path)
         if trust:
             discover.vouch(config)

@@ -138,6 +138,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def expanded(path: Path | str) -> Path:
+    """A path as a caller gave it, with `~` for the home folder, as a shell reads it."""
+    return Path(path).expanduser()
+
+
 def cache_folder() -> Path:
     """Where what can be made again, and the ledgers, are kept: MORPHOGEN_CACHE or ~/.cache."""
     default = Path.home() / ".cache" / "morphogen"

@@ -12,6 +12,7 @@ from morphogen.core import discover
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import BundleError, TrainingError
 from morphogen.core.recipe import Recipe
+from morphogen.core.storage import expanded
 from morphogen.data.dataset import Data, load
 from morphogen.data.places import bundle_at, place_of, remember, remember_bundle
 from morphogen.training import chain
@@ -95,7 +96,7 @@ def sessions(
         return
     if data is None:
         raise TrainingError("there is no data to train on", hint="morphogen train photos/")
-    with nullcontext(Path(out or ".")) if dry else _new_folder(out, wanted) as folder:
+    with nullcontext(expanded(out or ".")) if dry else _new_folder(out, wanted) as folder:
         bundle = None if through is None else _opened(through, trust)
         loaded, about = _loaded(data, wanted, bundle)
         kept = remember_bundle(bundle.path) if bundle and bundle.path else None
@@ -175,9 +176,9 @@ def _with_arguments(
 def _existing(out: Path | str | None) -> Path:
     if out is None:
         raise BundleError("which run is to be resumed?", hint="--out models/boots --resume")
-    if not Path(out).is_dir():
-        raise nothing_to_resume(Path(out))
-    return Path(out)
+    if not (folder := expanded(out)).is_dir():
+        raise nothing_to_resume(folder)
+    return folder
 
 
 @contextmanager
@@ -190,7 +191,7 @@ def _new_folder(out: Path | str | None, recipe: Recipe) -> Iterator[Path]:
             number += 1
         folder = Path("models", f"{base}-{number}")
     else:
-        folder = Path(out)
+        folder = expanded(out)
     is_new = not folder.exists()
     try:
         with hold(folder):
