@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Pillow
 
 import morphogen as mg
 from morphogen.core.errors import RecipeError
@@ -35,9 +36,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def stopped(source: Path, out: Path, family: str) -> Path:
-    """A run that Ctrl-C stopped after two steps."""
-    for held in sessions(source, family, out=out, **ASKED):
+def stopped(source: Path, out: Path, family: str, *more: str) -> Path:
+    """A run that Ctrl-C stopped after two steps, with `more` settings."""
+    asked = {**ASKED, "settings": [*SETTINGS, *more]}
+    for held in sessions(source, family, out=out, **asked):
 
         def stop(log: Log, run: Run = held.run) -> None:
             run.stop = log.step >= 2
@@ -103,14 +105,26 @@ def test_the_same_again_and_what_changes_nothing_are_taken(source: Path, tmp_pat
         assert torch.equal(again.family.state_dict()[name], tensor), name
 
 
-def test_a_chain_that_goes_on_keeps_its_settings(source: Path, tmp_path: Path) -> None:
+def test_a_chain_that_goes_on_keeps_its_settings_and_conditions(tmp_path: Path) -> None:
+    source, said = tmp_path / "said.csv", ["modality.conditions=caption"]
+    rows = ["file,caption"]
+    for number in range(24):
+        grey = np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8)
+        Pillow.fromarray(grey).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,noise of the {number}th kind")
+    source.write_text("\n".join(rows))
     chain = "autoencoder+flow_matching"
-    out = stopped(source, tmp_path / "run", chain)
-    for given in ({"budget": "9steps"}, {"family": "vae+flow_matching"}, {"seed": 1}):
+    out = stopped(source, tmp_path / "run", chain, *said)
+    for given in (
+        {"budget": "9steps"}, {"family": "vae+flow_matching"}, {"seed": 1},
+        {"settings": ["modality.conditions=none"]},
+    ):  # fmt: skip
         with pytest.raises(RecipeError, match="keeps the settings"):
             mg.train(None, out=out, resume=True, **given)
-    mg.train(None, chain, out=out, resume=True, **ASKED)
-    assert len(mg.open(out).sample(2).items) == 2
+    mg.train(None, chain, out=out, resume=True, **{**ASKED, "settings": [*SETTINGS, *said]})
+    bundle = mg.open(out)
+    assert list(bundle.family.conditions) == ["caption"]
+    assert len(bundle.sample(2, cond={"caption": "noise of the 3rd kind"}).items) == 2
 
 
 def test_values_are_compared_as_they_are_meant(tmp_path: Path) -> None:
