@@ -110,7 +110,7 @@ def test_line_ends_in_cells_and_semicolons_in_windows_code(tmp_path: Path) -> No
     assert found[0].value() == 'größer, "so"\nund so'
 
 
-def test_json_lines_and_json(tmp_path: Path) -> None:
+def test_json_lines_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"text": "a", "label": 2}, {"text": "b", "more": [1]}]
     lines = put(tmp_path / "t.jsonl", "\n".join(map(json.dumps, rows)))
     whole = put(tmp_path / "t.json", json.dumps({"data": rows}))
@@ -119,6 +119,9 @@ def test_json_lines_and_json(tmp_path: Path) -> None:
         assert [(r.value(), r.cond.get("label")) for r in found] == [("a", 2), ("b", None)]
     with pytest.raises(DataError, match="row 1 is no JSON"):
         read(put(tmp_path / "bad.jsonl", "{"), TEXTS)
+    monkeypatch.setattr("morphogen.sources.lines.MAX_JSON", 30)
+    with pytest.raises(DataError, match="row 2 is too long"):
+        read(put(tmp_path / "long.jsonl", '{"text": "a"}\n{"text": "' + "a" * 40 + '"}'), TEXTS)
 
 
 def test_parquet_has_class_names_and_splits(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from morphogen.core.codec import Item, Report
 from morphogen.core.errors import DataError
 from morphogen.core.random import generator
 from morphogen.data.duplicates import find_duplicates
-from morphogen.modalities.text import Text
+from morphogen.modalities.text import Text, reading
 from morphogen.modalities.text.encodings import decoded, to_bytes
 from morphogen.modalities.text.fingerprint import SHINGLE
 from morphogen.modalities.text.page import END as MARK
@@ -74,6 +74,32 @@ def test_encodings_are_found_and_named(data: bytes, encoding: str, tmp_path: Pat
     (item,), report = read(tmp_path)
     assert item.value == found.text
     assert report.facts.get("encodings", {"UTF-8": 1}) == {encoding: 1}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252"])
+def test_a_long_text_is_read_block_by_block(
+    encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "LARGEST", 1000)
+    monkeypatch.setattr(reading, "MOST_AT_ONCE", 1001)
+    plain = "a line of plain words " * 45 if encoding != "cp1252" else ""
+    for shift in range(3):  # characters lie across the ends of blocks
+        text = "x" * shift + plain + "caf\u00e9 cr\u00e8me br\u00fbl\u00e9e " * 400
+        (tmp_path / "one.txt").write_bytes(text.encode(encoding))
+        items, report = read(tmp_path / "one.txt")
+        assert "".join(item.value for item in items) == text
+        assert len(items) > 3
+        assert "it has characters" not in str(report.problems)
+
+
+def test_a_character_across_the_end_of_the_first_block_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "LARGEST", 100)
+    (tmp_path / "one.txt").write_text("x" * 99 + "\u00e9" + "y" * 3000, encoding="utf-8")
+    items, report = read(tmp_path / "one.txt")
+    assert "\u00e9" in items[0].value
+    assert "encodings" not in report.facts
 
 
 def test_broken_bytes_are_told_and_binary_is_refused(tmp_path: Path) -> None:

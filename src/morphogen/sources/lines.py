@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from morphogen.sources._regular import open_regular
 from morphogen.sources._table import NUM_SAMPLES, Row, Table, TableSource
 
 SUFFIXES = (".jsonl", ".ndjson", ".jsonlines", ".json")
-MAX_JSON = 1 << 29  # bytes of a .json file, which is read whole
+MAX_JSON = 1 << 29  # of a .json file, which is read whole, and of a line
 
 
 class Lines(TableSource):
@@ -63,7 +64,18 @@ def lines_table(
 
 def _lines(open_bytes: Opener, where: str) -> Iterator[tuple[int, Any]]:
     with open_text(open_bytes, where) as stream:
-        for number, line in enumerate(stream, 1):
+        for number in itertools.count(1):
+            line = stream.readline(MAX_JSON)
+            if not line:
+                return
+            if len(line) == MAX_JSON:
+                raise DataError(
+                    f"row {number:,} is too long to be read whole",
+                    found=f"{MAX_JSON:,} characters without a line end",
+                    expected="one object a line",
+                    where=where,
+                    hint="if it is a text, save it as .txt, which is read in pieces",
+                )
             if line.strip():
                 yield number, _parsed(line, where, number)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import codecs
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from morphogen.core.errors import DataError
 
@@ -35,6 +36,7 @@ class Decoded:
     encoding: str
     odd: str = ""
     guess: str = ""
+    code: str = "utf-8"  # Python's name of the encoding
 
 
 def check_encoding(name: str) -> None:
@@ -54,19 +56,20 @@ def decoded(data: bytes, first: int = 0, encoding: str = "auto") -> Decoded:
     named, else in the one found. Raises `DataError` when it is no text."""
     if encoding != "auto":
         named = PLAIN if codecs.lookup(encoding).name == "utf-8" else encoding
-        return _strictly(data, named, encoding, first)
+        return replace(_strictly(data, named, encoding, first), code=encoding)
     for mark, name, code in MARKS:
         if data.startswith(mark) and not first:
-            return _strictly(data[len(mark) :], name, code, len(mark))
+            return replace(_strictly(data[len(mark) :], name, code, len(mark)), code=code)
     if unmarked := _without_mark(data):
-        return _strictly(data, "UTF-16 without a byte order mark", unmarked, first)
+        found = _strictly(data, "UTF-16 without a byte order mark", unmarked, first)
+        return replace(found, code=unmarked)
     if (nul := data.find(b"\0", 0, 8192)) >= 0:
         reason = f"it is no text but binary: byte {first + nul:,} is zero"
         raise DataError(reason, hint="move it out of the folder")
     if len(CONTROL.findall(data[:4096])) > MOST_CONTROL * max(len(data[:4096]), 50):
         raise DataError("it is no text but binary", hint="move it out of the folder")
     text = data.decode("utf-8", "surrogateescape")
-    lone = sum("\udc80" <= character <= "\udcff" for character in text) if _has_lone(text) else 0
+    lone = sum("\udc80" <= character <= "\udcff" for character in text) if has_lone(text) else 0
     if not lone:
         return Decoded(text, PLAIN)
     whole = sum(character > "\x7f" for character in text) - lone
@@ -79,9 +82,32 @@ def decoded(data: bytes, first: int = 0, encoding: str = "auto") -> Decoded:
         return Decoded(text, PLAIN, f"{odd}, {place} the first; kept as found, shown as \ufffd")
     guess = f"{place} is no UTF-8"
     try:
-        return Decoded(data.decode("cp1252"), "Windows-1252", guess=guess)
+        return Decoded(data.decode("cp1252"), "Windows-1252", guess=guess, code="cp1252")
     except UnicodeDecodeError:  # five of its bytes mean nothing
-        return Decoded(data.decode("latin-1"), "Latin-1", guess=guess)
+        return Decoded(data.decode("latin-1"), "Latin-1", guess=guess, code="latin-1")
+
+
+def in_utf8(blocks: Iterable[bytes], code: str) -> Iterator[bytes]:
+    """A text of any length, block by block, from the encoding that `decoded` found to UTF-8."""
+    decoder = codecs.getincrementaldecoder(code)("surrogateescape" if code == "utf-8" else LATIN)
+    first = True
+    for block in blocks:
+        text = decoder.decode(block)
+        yield to_bytes(text.removeprefix("\ufeff") if first else text)
+        first = False
+    yield to_bytes(decoder.decode(b"", final=True))
+
+
+def _as_latin(error: UnicodeError) -> tuple[str, int]:
+    """Five bytes mean nothing in Windows-1252; in Latin-1 all do. Elsewhere it is U+FFFD."""
+    assert isinstance(error, UnicodeDecodeError)
+    known = "1252" in error.encoding or error.encoding == "charmap"
+    lost = error.object[error.start : error.end]
+    return lost.decode("latin-1") if known else "\ufffd", error.end
+
+
+LATIN = "morphogen.latin-1"
+codecs.register_error(LATIN, _as_latin)
 
 
 def without_half(data: bytes) -> bytes:
@@ -128,7 +154,8 @@ def _without_mark(data: bytes) -> str | None:
     return "utf-16-be" if even > 0.4 and odd < 0.05 else None
 
 
-def _has_lone(text: str) -> bool:
+def has_lone(text: str) -> bool:
+    """Whether any of it stands for a byte that is no part of a character."""
     try:
         text.encode()
     except UnicodeEncodeError:

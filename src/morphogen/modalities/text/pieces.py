@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 LARGEST, SMALLEST = 1 << 20, 1 << 10  # bytes of a piece
 MANY_FILES = 20  # from here on, files are items as they are, up to LARGEST bytes
 NUM_PIECES = 64
-ENDS = (re.compile(rb"\n[ \t\r]*\n+"), re.compile(rb"\n"), re.compile(rb"[ \t]+"))
+PARAGRAPH = re.compile(rb"\n[ \t\r]*\n+")
+LINE, WORD = (b"\n",), (b" ", b"\t")
 
 
 def piece_bytes(total: int | None) -> int:
@@ -43,10 +44,13 @@ def pieces(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
 def _end(data: bytes, size: int) -> int:
     """Where the piece that starts `data` ends: after the last paragraph that begins before `size`,
     if that leaves half of it; else after a line, a word, or a character."""
-    for end in ENDS:
-        places = [match.end() for match in end.finditer(data, size // 2, size)]
-        if places:
-            return places[-1]
+    paragraphs = [match.end() for match in PARAGRAPH.finditer(data, size // 2, size)]
+    if paragraphs:
+        return paragraphs[-1]
+    for ends in LINE, WORD:
+        last = max(data.rfind(end, size // 2, size) for end in ends)
+        if last >= 0:
+            return last + 1
     place = size
     while place > size - 4 and data[place] & 0xC0 == 0x80:  # within a character of UTF-8
         place -= 1

@@ -7,6 +7,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import IO, Any
 
@@ -14,7 +15,15 @@ from morphogen import sources
 from morphogen.core.codec import Item, Problem, Recognition, Report
 from morphogen.core.codec import Text as Listed
 from morphogen.core.errors import DataError
-from morphogen.modalities.text.encodings import PLAIN, Decoded, decoded, to_bytes, without_half
+from morphogen.modalities.text.encodings import (
+    PLAIN,
+    Decoded,
+    decoded,
+    has_lone,
+    in_utf8,
+    to_bytes,
+    without_half,
+)
 from morphogen.modalities.text.pieces import LARGEST, MANY_FILES, piece_bytes, pieces
 from morphogen.sources import Record, Survey, Wants, open_regular, split_of_shard
 
@@ -33,6 +42,7 @@ BESIDE = {
     "title", "source", "licence", "license", "consent", "synthetic", "author", "date", "url",
     "lang", "language",
 }  # fmt: skip
+MOST_AT_ONCE = 1 << 26  # bytes of a file in another encoding than UTF-8 that are decoded at once
 FEW_WORDS = 4  # a column of cells with as many words on average is free text,
 MANY_WORDS = 10  # and what a table is about, where there are so many for each other column
 ABOUT = re.compile(
@@ -195,12 +205,16 @@ def _of_file(
     with _stream(record) as stream:
         head = stream.read(LARGEST)
         whole = decoded(without_half(head) if encoding == "auto" else b"", encoding=encoding)
+        rest = iter(lambda: stream.read(LARGEST), b"")
         if whole.encoding == PLAIN:
-            rest = iter(lambda: stream.read(LARGEST), b"")
             parts = pieces(itertools.chain([head], rest), size)
         else:  # one code for the whole file
-            whole = decoded(head + stream.read(), encoding=encoding)
+            head += stream.read(MOST_AT_ONCE)
+            whole = decoded(head, encoding=encoding)
             parts = pieces([to_bytes(whole.text)] if whole.text else [], size)
+            if len(head) > MOST_AT_ONCE:  # known by how it begins; the pieces tell what is odd
+                whole = replace(whole, text="", odd="")
+                parts = pieces(in_utf8(itertools.chain([head], rest), whole.code), size)
         if per in ("paragraph", "line"):
             parts = _each(parts, per)
         first = next(parts, None)
@@ -231,8 +245,10 @@ def _piece(part: bytes, whole: Decoded, place: int, encoding: str) -> Decoded:
     """One piece of a file whose encoding is known; what is odd of all of it is told once."""
     if whole.encoding == PLAIN:
         return decoded(part, place, encoding)
-    text, first = part.decode("utf-8", "surrogateescape"), not place
-    return Decoded(text, whole.encoding, whole.odd * first, whole.guess)
+    text, odd = part.decode("utf-8", "surrogateescape"), "" if place else whole.odd
+    if not whole.text and ("\ufffd" in text or has_lone(text)):
+        odd = f"it has characters that are no {whole.encoding}"
+    return Decoded(text, whole.encoding, odd, whole.guess)
 
 
 def _of_cell(cell: Any, encoding: str) -> Decoded:
