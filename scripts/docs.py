@@ -119,8 +119,8 @@ def _matrix(families: dict[str, Any]) -> list[str]:
     lines = [
         "## Tasks that apply",
         "",
-        "On labelled pictures, or tokens for families that take no pictures; `morphogen tasks BUNDLE` "
-        "says it for a trained model, with reasons.",
+        "On labelled pictures, or tokens for families that take no pictures; "
+        "`morphogen tasks BUNDLE` says it for a trained model, with reasons.",
         "",
         "| | " + " | ".join(models) + " |",
         "|---" * (len(models) + 1) + "|",

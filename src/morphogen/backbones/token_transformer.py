@@ -209,7 +209,7 @@ class TokenTransformer(Backbone):
     def compile(self, *args: Any, **options: Any) -> None:
         """Compile what training calls: the loss with all before it."""
         super().compile(*args, **options)
-        self.log_probs = torch.compile(self.log_probs, *args, **options)  # type: ignore[method-assign]
+        self.__dict__["log_probs"] = torch.compile(self.log_probs, *args, **options)
 
     def _told(self, h: Tensor, told: Tensor, among: int | None) -> Tensor:
         logits = self.logits(h)[:, :among].float()
