@@ -498,40 +498,6 @@ def test_what_is_made_for_real_values_says_no_to_tokens_and_parts(name: str, spe
     assert str(spec) in reason
 
 
-def test_to_go_on_is_for_sequences() -> None:
-    go_on = discover.find("task", "continue")
-    assert why_not(family("autoregressive", ENDED), go_on) is None
-    assert "sequences of tokens" in str(why_not(Fills(), go_on))
-    columns = family("autoregressive", TensorSpec.columns((3, 2)))
-    assert "sequences of tokens" in str(why_not(columns, go_on))
-
-
-def test_going_on_keeps_the_prefix_and_ends_once() -> None:
-    model, go_on = family("autoregressive", ENDED), discover.find("task", "continue")
-    prefix = torch.tensor([[0, 1, 4, 4, 4, 4, 4, 4], [2, 2, 2, 4, 4, 4, 4, 4]])
-    known = prefix != 4
-    result = go_on(model, prefix, known, num=20, generator=generator(0))
-    assert len(result) == 40
-    assert result.values["prefix"] == [2] * 20 + [3] * 20
-    assert (result.x[:20, :2] == prefix[0, :2]).all()
-    assert (result.x[20:, :3] == prefix[1, :3]).all()
-    assert torch.equal(ENDED.canonical(result.x), result.x)
-    assert len(result.x.unique(dim=0)) > 10
-
-
-def test_going_on_by_a_stream_keeps_the_prefix_too() -> None:
-    model, go_on = family("autoregressive", ENDED), discover.find("task", "continue")
-
-    class Streams:
-        spec, conditions, stream = ENDED, {}, model.stream
-
-    prefix = torch.tensor([[0, 1, 4, 4, 4, 4, 4, 4]])
-    result = go_on(Streams(), prefix, prefix != 4, num=5, generator=generator(0))
-    assert result.route == "stream"
-    assert (result.x[:, :2] == prefix[:, :2]).all()
-    assert torch.equal(ENDED.canonical(result.x), result.x)
-
-
 @pytest.mark.parametrize("spec", [ENDED, ROWS])
 def test_filling_hides_a_part_of_what_is_real_and_keeps_the_rest(spec: Any) -> None:
     model, x = family("vae", spec), draw_data(spec, 6, 3)

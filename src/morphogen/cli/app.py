@@ -25,7 +25,13 @@ from morphogen.core.errors import MorphogenError
 from morphogen.core.visible import visible
 from morphogen.data.progress import listening
 
-VALUES = {"cond", "label", "settings"}  # options of verbs whose texts are never places
+VALUES = {
+    "cond",
+    "label",
+    "prompt",
+    "settings",
+    "text",
+}  # options of verbs whose texts are never places
 
 
 def build_app() -> typer.Typer:

@@ -1,8 +1,12 @@
-"""`morphogen sample models/boots -n 64 --out grid.png`: draw new items."""
+"""`morphogen sample models/boots -n 64 --out grid.png`: draw new items.
+
+`morphogen sample models/bard --prompt "ROMEO:" --stream`: a text, seen as it is written.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +23,10 @@ def sample(
         str | None, typer.Option(help="class, by name: short for --cond label=")
     ] = None,
     cond: Annotated[list[str] | None, typer.Option(help="condition, name=value")] = None,
+    prompt: Annotated[str, typer.Option(help="with --stream: the text to go on from")] = "",
+    stream: Annotated[
+        bool, typer.Option("--stream", help="write one text here, token by token")
+    ] = False,
     guidance: Annotated[float | None, typer.Option(help="strength; 1 is none")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="option=value, such as num_steps=10")
@@ -33,7 +41,13 @@ def sample(
     from morphogen.cli._progress import draw_with_progress
     from morphogen.core.bundle import Bundle
     from morphogen.core.drawing import Drawing
+    from morphogen.core.errors import RecipeError
 
+    if prompt and not stream:
+        raise RecipeError(
+            "a prompt is gone on from with --stream",
+            hint=f"--stream, or: morphogen task complete {bundle} --prompt ...",
+        )
     opened = Bundle.open(bundle, trust=trust, device=device)
     options = parse_pairs(settings or [], "--set")
     if guidance is not None:
@@ -41,6 +55,9 @@ def sample(
     conditions = parse_pairs(cond or [], "--cond")
     if label is not None:
         conditions["label"] = label
+    if stream:
+        _write_here(opened, prompt, out, seed=seed, cond=conditions, **options)
+        return
     drawing = Drawing(
         opened, num, out or f"samples{opened.codec.suffix}", seed=seed, cond=conditions, **options
     )
@@ -52,3 +69,29 @@ def sample(
             print(f"stopped: {drawing.written:,} of {num:,} items in {drawing.path}")
             raise typer.Exit(130) from None
     print(f"{drawing.written:,} items ({drawing.route}) in {drawing.path}")
+
+
+def _write_here(opened: Any, prompt: str, out: str | None, **options: Any) -> None:
+    """Write one text on the terminal as it comes. Ctrl-C ends it, and what there is of it stays."""
+    import sys
+
+    from morphogen.core.codec import Item
+    from morphogen.core.result import check_empty
+
+    if out is not None:
+        check_empty(Path(out))
+
+    def tell(piece: Any) -> None:
+        print(piece.text, end="", flush=True)
+
+    print(prompt, end="", flush=True)
+    result = opened.task("complete", Item(prompt, "--prompt"), tell=tell, **options)
+    print(flush=True)
+    said = [result.values["cut"]] if "cut" in result.values else []
+    if out is not None:
+        result.raw = [prompt + text for text in result.raw]
+        said.append(f"written to {result.save(out)}")
+    if said:
+        print("; ".join(said), file=sys.stderr)
+    if "interrupted" in result.values["finish"]:
+        raise typer.Exit(130)

@@ -13,13 +13,17 @@ def task(
     inputs: Annotated[list[str] | None, typer.Argument(help="files or folders to work on")] = None,
     *,
     text: Annotated[
-        list[str] | None, typer.Option(help="an input typed here, in place of a file; repeatable")
+        list[str] | None,
+        typer.Option("--text", "--prompt", help="an input typed here, not a file; repeatable"),
     ] = None,
     out: Annotated[str | None, typer.Option(help="where the result goes; .json: numbers")] = None,
     seed: Annotated[int, typer.Option(help="same seed, same result")] = 0,
     cond: Annotated[list[str] | None, typer.Option(help="condition, name=value")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="option of the task, option=value")
+    ] = None,
+    schema: Annotated[
+        str | None, typer.Option(help="a JSON schema that texts obey: short for --set schema=")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
@@ -32,6 +36,9 @@ def task(
     from morphogen.core.codec import Item
 
     discover.find("task", name)  # a misspelt task is told before a large bundle is read
+    options = parse_pairs(settings or [], "--set")
+    if schema is not None:
+        options["schema"] = schema
     opened = Bundle.open(bundle, trust=trust, device=device)
     result = opened.task(
         name,
@@ -39,8 +46,11 @@ def task(
         *(Item(typed, "--text") for typed in text or []),
         seed=seed,
         cond=parse_pairs(cond or [], "--cond"),
-        **parse_pairs(settings or [], "--set"),
+        **options,
     )
+    if result.raw is not None and out is None and not as_json:
+        _print_made(result)
+        return
     path = None
     if out is not None or result.x is not None:
         path = result.save(out or f"{name}{type(opened.codec).suffix}")
@@ -48,6 +58,20 @@ def task(
         print_json({"task": name, "route": result.route, **result.values, "out": path})
         return
     print_facts({"route": result.route, **result.values, "out": path})
+
+
+def _print_made(result: Any) -> None:
+    """Texts as they are, so that a program can read one; what there is to say of them on stderr."""
+    import sys
+
+    for number, text in enumerate(result.raw, 1):
+        if len(result) > 1:
+            print(f"\u2500\u2500 {number} of {len(result)}")
+        print(text)
+    unread = {name: result.values[name] for name in ("finish", "cut") if name in result.values}
+    for name, fact in unread.items():
+        told = ", ".join(fact) if isinstance(fact, list) else fact
+        print(f"{name}: {told}", file=sys.stderr)
 
 
 class _ListsTasks(typer.core.TyperCommand):

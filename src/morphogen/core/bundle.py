@@ -181,35 +181,48 @@ class Bundle:
             )
         arguments = check_options(run, options, name)
         parameters = inspect.signature(run).parameters
-        takes_items = "x" in parameters or "prefix" in parameters
-        if takes_items != bool(inputs):
-            raise RecipeError(
-                f"the task {name!r} {'needs' if takes_items else 'takes no'} items to work on",
-                found=f"{len(inputs)} items",
-                hint=f"morphogen task {name} {self.path or 'BUNDLE'}{' a.png' * takes_items}",
-            )
-        if "prefix" in parameters:
-            begun = self.codec.encode_prefixes(self.items(*inputs))
-            arguments["prefix"], arguments["known"] = begun
-        elif inputs:
-            arguments["x"] = self.encode(*inputs)
-        given = arguments.get("x", arguments.get("prefix"))
+        given, num = self._given(name, parameters, inputs)
         draw = seed if isinstance(seed, torch.Generator) else new_generator(seed)
-        num = int(arguments.get("num", 16)) if given is None else num_items(given)
+        num = int(arguments.get("num", 16)) if num is None else num
         arguments["cond"] = self.conditions(num, cond or {}, draw, drawn=not inputs)
         device = self.family.device
-        for key, value in arguments.items():
+        for key, value in (arguments | given).items():
             if isinstance(value, Tensor) or key == "x":
                 arguments[key] = moved(value, device)
+            elif key == "sequences":
+                arguments[key] = [row.to(device) for row in value]
         arguments["cond"] = {key: value.to(device) for key, value in arguments["cond"].items()}
+        if "codec" in parameters:
+            arguments["codec"] = self.codec
         with torch.no_grad():
             result: Result = run(self.family, generator=draw, **arguments)
-        result.codec, result.inputs = self.codec, given
+        result.codec, result.inputs = self.codec, given.get("x")
         where = self.path.resolve().name if self.path else "in memory"
         model = f"{discover.name_of(type(self.family))} {where}"
         result.made_by = f"{model}, {name}, seed {draw.initial_seed()}"
         self._name_classes(result)
         return result
+
+    def _given(
+        self, name: str, parameters: Mapping[str, Any], inputs: tuple[Any, ...]
+    ) -> tuple[dict[str, Any], int | None]:
+        """Inputs in the form that a task takes them in, by the name of its argument: items `x`, or
+        `sequences` that are to go on; and how many there are."""
+        takes_items = "x" in parameters or "sequences" in parameters
+        if takes_items != bool(inputs):
+            example = f" a{self.codec.suffix}" * takes_items
+            raise RecipeError(
+                f"the task {name!r} {'needs' if takes_items else 'takes no'} items to work on",
+                found=f"{len(inputs)} items",
+                hint=f"morphogen task {name} {self.path or 'BUNDLE'}{example}",
+            )
+        if "sequences" in parameters:
+            sequences = self.codec.encode_sequences(self.items(*inputs))
+            return {"sequences": sequences}, len(sequences)
+        if not inputs:
+            return {}, None
+        x = self.encode(*inputs)
+        return {"x": x}, num_items(x)
 
     def _name_classes(self, result: Result) -> None:
         """Put class names in place of class indices, and numbers in their own unit."""

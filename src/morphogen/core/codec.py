@@ -301,9 +301,8 @@ class Codec(ABC):
         self.view = name
         return self
 
-    def encode_prefixes(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
-        """Items that are to go on: tokens padded to the length of the spec (N, L), and where they
-        stand (N, L). The end that encoding gives an item is no part of a prefix.
+    def encode_sequences(self, items: Sequence[Item]) -> list[Tensor]:
+        """Items that are to go on: the tokens (n,) of each, without the end that encoding gives.
 
         Raises `RecipeError` where items are no sequences that end.
         """
@@ -315,7 +314,8 @@ class Codec(ABC):
                 expected="sequences of tokens with an end",
             )
         x = self.encode_many(items)
-        return x, (x != spec.end) & spec.mask(x)
+        known = (x != spec.end) & spec.mask(x)
+        return [row[there] for row, there in zip(x, known, strict=True)]
 
     def num_units(self, x: Any) -> Tensor:
         """How many units (bytes, pixel values) the encoded items hold: (B,). By default, their real

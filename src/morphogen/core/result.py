@@ -40,7 +40,8 @@ class Result:
     """Items in model space with the numbers that belong to them.
 
     `x` (N, *shape), or parts by name, or None: results, often with the inputs among them; `values`
-    one list per name, as long as the inputs, or scalars; `route` says which of a task's ways ran;
+    one list per name, as long as the inputs, or scalars; `raw` the items in their own form, where
+    the task made them so (texts longer or shorter than `x` holds); `route` says which way it took;
     `columns` how many items stand in a row; `positions` (N, 2) lays items out as a map. The bundle
     that ran the task attaches its codec, so that a result can decode itself. What `save` writes is
     marked and recorded as made by a model, see `core.ledger`.
@@ -54,13 +55,18 @@ class Result:
     codec: Codec | None = None
     inputs: Any = None  # Encoded | None: the items that the task worked on
     made_by: str = ""  # the model, task and seed
+    raw: Sequence[Any] | None = None
 
     def __len__(self) -> int:
+        if self.raw is not None:
+            return len(self.raw)
         return 0 if self.x is None else num_items(self.x)
 
     @property
     def items(self) -> Sequence[Any]:
         """The items in their own form (pictures, texts)."""
+        if self.raw is not None:
+            return self.raw
         if self.x is None or self.codec is None:
             return []
         return self.codec.decode_many(self.x)
@@ -75,7 +81,7 @@ class Result:
         path = Path(path)
         if total is None:
             check_empty(path)
-        if self.x is None or self.codec is None or path.suffix == ".json":
+        if not len(self) or self.codec is None or path.suffix == ".json":
             facts = {"route": self.route, **self.values}
             return write_text(path, json.dumps(facts, indent=2) + "\n")
         path.parent.mkdir(parents=True, exist_ok=True)

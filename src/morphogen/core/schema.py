@@ -129,6 +129,10 @@ def convert(value: Any, to: Any) -> Any:
         if not match:
             raise ValueError(f"{value!r} is none of {inner}")
         return match[0]
+    if origin is Callable:
+        if not callable(value):
+            raise ValueError(f"{value!r} is no function")
+        return value
     if origin in (typing.Union, types.UnionType):
         if value is None or value == "none":
             if type(None) in inner:

@@ -83,3 +83,44 @@ class CanWrite(Protocol):
         no room.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of a text that is being written, as it is certain."""
+
+    row: int
+    text: str
+    finish: Finish | None = None  # why it is the last
+
+
+class Decoder(Protocol):
+    """Tokens one by one -> the text; see `TextCodec.decoder`."""
+
+    def feed(self, token: int) -> str:
+        """What is certain after one more token."""
+        ...
+
+    def finish(self) -> str:
+        """What was held back: there are no more tokens."""
+        ...
+
+
+@runtime_checkable
+class TextCodec(Protocol):
+    """A codec whose items are texts, which can be told as they are written."""
+
+    end: int  # the token after the last of a text
+
+    def decoder(self) -> Decoder:
+        """What turns tokens into a text one by one."""
+        ...
+
+    def token_text(self, token: int) -> str:
+        """A token for people: its text, bytes of no character as escapes."""
+        ...
+
+    def constraint(self, kind: str, told: str, most: int) -> Constraint:
+        """What a text of up to `most` tokens may become: `kind` "schema", "regex", "choice" or
+        "grammar", and what it says."""
+        ...

@@ -240,8 +240,12 @@ class TwoStateChain(Oracle):
         self, x: Tensor, *, cond: Conditions | None = None, generator: torch.Generator
     ) -> Tensor:
         """(B, L) -> (B,)."""
+        return self.token_log_prob(x, cond).sum(1)
+
+    def token_log_prob(self, x: Tensor, cond: Conditions | None = None) -> Tensor:
+        """(B, L) -> (B, L)."""
         steps = self.transition.log()[x[:, :-1], x[:, 1:]]
-        return self.start.log()[x[:, 0]] + steps.sum(1)
+        return torch.cat([self.start.log()[x[:, :1]], steps], dim=1)
 
     def sample(
         self, num: int, *, cond: Conditions | None = None, generator: torch.Generator

@@ -87,9 +87,9 @@ def _check_run(task: Callable[..., Any], model: Any, given: dict[str, Any]) -> b
     parameters = inspect.signature(task).parameters
     if "x" in parameters:
         arguments["x"] = model.sample(NUM_INPUTS, generator=generator(4))
-    if "prefix" in parameters:
-        arguments["prefix"] = model.sample(NUM_INPUTS, generator=generator(4))
-        arguments["known"] = (torch.arange(model.spec.shape[0]) < 2).expand(NUM_INPUTS, -1)
+    if "sequences" in parameters:
+        drawn = model.sample(NUM_INPUTS, generator=generator(4))
+        arguments["sequences"] = [row[:n] for n, row in enumerate(drawn)]
     before = arguments["x"].clone() if "x" in arguments else None
     weights = {key: value.clone() for key, value in model.state_dict().items()}
     results: list[Any] = []

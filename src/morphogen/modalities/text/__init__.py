@@ -33,6 +33,7 @@ from morphogen.core.random import randint
 from morphogen.core.spec import TensorSpec
 from morphogen.modalities.text import fingerprint as prints
 from morphogen.modalities.text import page
+from morphogen.modalities.text.constraints import Constrained, Vocabulary
 from morphogen.modalities.text.encodings import check_encoding, to_bytes
 from morphogen.modalities.text.reading import WANTS, list_texts, read_texts, recognise
 from morphogen.modalities.text.tokenizers import Byte, Decoder, Tokenizer, tokenizer_from_json
@@ -74,6 +75,7 @@ class Text(Codec):
         self.length, self.form, self.per, self.encoding = length, form, per, encoding
         self.named, self.vocab_size = tokenizer, vocab_size
         self.tokenizer: Tokenizer = Byte()  # the one in use, known after fit
+        self.vocabulary: Vocabulary | None = None  # what constraints read it with
         self.windows: int | None = None
         self.facts: dict[str, Any] = {}  # what fit chose, and how many texts that changes
 
@@ -158,18 +160,10 @@ class Text(Codec):
         joined = [np.append(part, self.tokenizer.end) for part in parts]
         return torch.from_numpy(np.concatenate(joined))
 
-    def encode_prefixes(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
-        """Texts that are to go on: their tokens without an end, also where items are windows."""
-        length = self._fitted().shape[0]
-        known = [len(self.encode_stream(item)) - 1 for item in items]
-        if max(known, default=0) >= length:
-            raise DataError(
-                "the beginning leaves nothing to go on with",
-                found=f"{max(known):,} tokens",
-                expected=f"fewer than the {length:,} of the model's items",
-                hint="give its last sentences, or train with --set modality.length=N",
-            )
-        return self.encode_many(items), torch.arange(length) < torch.tensor(known)[:, None]
+    def encode_sequences(self, items: Sequence[Item]) -> list[Tensor]:
+        """The tokens of whole texts (n,), however long, without the end."""
+        self._fitted()
+        return [self.encode_stream(item)[:-1] for item in items]
 
     def decode(self, x: Tensor) -> str:
         spec = self._fitted()
@@ -188,6 +182,22 @@ class Text(Codec):
     def decoder(self) -> Decoder:
         """A text from tokens that come one by one: `feed(token)`, at last `finish()`."""
         return Decoder(self.tokenizer, page.END if self._fitted().end is None else None)
+
+    @property
+    def end(self) -> int:
+        """The token after the last of a text."""
+        return self.tokenizer.end
+
+    def token_text(self, token: int) -> str:
+        """A token for people: bytes of no character as \\x.., the end as nothing."""
+        return self.tokenizer.token_bytes(token).decode("utf-8", "backslashreplace")
+
+    def constraint(self, kind: str, told: str, most: int) -> Constrained:
+        """What a text of up to `most` tokens may become; see `constraints.py`."""
+        if self.vocabulary is None:
+            reader = self.tokenizer
+            self.vocabulary = Vocabulary(reader.tokens, reader.end, reader.encode)
+        return Constrained(self.vocabulary, kind, told, most)
 
     def num_units(self, x: Tensor) -> Tensor:
         """Bytes of what the tokens stand for; an end is none."""

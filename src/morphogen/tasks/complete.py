@@ -1,0 +1,212 @@
+r"""Go on from prompts: the model writes what follows, token by token, until it is done.
+
+    x_i ~ p(x_i | prompt, x_<i)
+
+It ends where the model ends it, where a stop text has come (which is left out), where a constraint
+is met and nothing more can come, or after `most` tokens. Each completion is drawn with a seed of
+its own: alone or beside others, it is the same.
+
+A prompt that leaves no room in what the model sees at once loses its beginning.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from morphogen.core.capability import refuses
+from morphogen.core.errors import RecipeError
+from morphogen.core.random import randint
+from morphogen.core.result import Result
+from morphogen.core.writing import (
+    CanWrite,
+    Limits,
+    Piece,
+    Request,
+    TextCodec,
+    Written,
+)
+from morphogen.tasks._routes import Conditions, is_sequence, only
+from morphogen.tasks._written import WrittenText
+
+SPARE = 4  # a prompt takes all but one part in so many of what the model sees, unless told
+
+Schema = str | dict[str, Any] | None
+Texts = str | list[str] | None
+
+
+@refuses(only("sequences of tokens, such as text, which go on where they stop", is_sequence))
+def complete(
+    model: CanWrite,
+    sequences: Sequence[Tensor],
+    codec: Any = None,
+    *,
+    cond: Conditions | None = None,  # conditions by name, each (N, ...)
+    generator: torch.Generator,
+    num: int = 1,  # completions of each prompt
+    most: int | None = None,  # tokens to come at most; none: all that there is room for
+    temperature: float = 1.0,  # below 1 more typical, above 1 more varied; 0: the most probable
+    top_k: int | None = None,  # only the k most probable tokens
+    top_p: float | None = None,  # only the fewest tokens whose probabilities reach p
+    min_p: float | None = None,  # only tokens at least so probable, as a share of the most probable
+    repetition_penalty: float = 1.0,  # divides the odds of tokens that have come; 1: none
+    no_repeat: int = 0,  # no run of so many tokens comes twice; 0: any may
+    stop: list[str] | None = None,  # texts that end it, and are left out
+    schema: Schema = None,  # a JSON schema that the text obeys: the JSON, or a .json file
+    regex: str | None = None,  # a regular expression that the whole text matches
+    choice: Texts = None,  # the texts to choose from: yes|no|perhaps
+    grammar: str | None = None,  # a grammar of the text in Lark's form, or a .lark file
+    logprobs: int = 0,  # of the most probable tokens that are told beside each one; 0: none
+    tell: Callable[[Piece], None] | None = None,  # told of each piece of text as it is certain
+) -> Result:
+    """Go on from each prompt until it is done: completions, and why each ended.
+
+    `sequences` are the prompts' tokens, each (n,), n >= 0.
+    """
+    limits = Limits(temperature, top_k, top_p, min_p, repetition_penalty, no_repeat)
+    check_limits(limits, num, most, logprobs)
+    length = int(getattr(model, "spec").shape[0])  # noqa: B009
+    constraint = asked_for(schema=schema, regex=regex, choice=choice, grammar=grammar)
+    if (stop or constraint) and not isinstance(codec, TextCodec):
+        raise RecipeError("only texts stop at a text, and obey a schema or grammar")
+    prompts = [beginning for beginning in sequences for _ in range(num)]
+    seeds = randint(2**31, (len(prompts),), generator).tolist()
+    texts: list[WrittenText | None] = []
+    requests = []
+    for row, prompt in enumerate(prompts):
+        kept, room = fitted(prompt, most, length)
+        text = WrittenText(codec, stop or []) if isinstance(codec, TextCodec) else None
+        held = codec.constraint(*constraint, room) if constraint is not None else None
+        share = {name: value[row // num] for name, value in (cond or {}).items()}
+        watch = text.take if text is not None else None
+        texts.append(text)
+        requests.append(Request(kept, room, limits, seeds[row], share, held, watch, logprobs))
+    written = _written(model, requests, texts, tell)
+    values = {
+        "finish": [each[-1].finish or "interrupted" if each else "interrupted" for each in written],
+        "num_tokens": [len(each) for each in written],
+        "log_prob": [sum(token.log_prob for token in each) for each in written],
+        **_cut(prompts, requests, length),
+    }
+    if logprobs:
+        values["logprobs"] = [_alternatives(each, codec) for each in written]
+    if isinstance(codec, TextCodec):
+        values["text"] = made = [text.so_far for text in texts if text is not None]
+        return Result(None, values, "write", num, raw=made)
+    return Result(_items(model, requests, written), values, "write", num)
+
+
+def _written(
+    model: CanWrite,
+    requests: Sequence[Request],
+    texts: Sequence[WrittenText | None],
+    tell: Callable[[Piece], None] | None,
+) -> list[list[Written]]:
+    """All tokens of each request. Ctrl-C ends it where somebody looks on: they keep what came."""
+    written: list[list[Written]] = [[] for _ in requests]
+    try:
+        for step in model.write(requests):
+            for each in step:
+                written[each.row].append(each)
+                text = texts[each.row]
+                if text is not None and each.finish is not None:
+                    text.finish()
+                if text is not None and tell is not None:
+                    tell(Piece(each.row, text.fresh(), each.finish))
+    except KeyboardInterrupt:
+        if tell is None:
+            raise
+        for text in filter(None, texts):
+            text.finish()
+    return written
+
+
+def fitted(prompt: Tensor, most: int | None, length: int) -> tuple[Tensor, int]:
+    """What is kept of a prompt (n,), its end, and how many tokens may follow, in a model that sees
+    `length` tokens. A quarter is left to what follows, or what is asked for, up to a half."""
+    wanted = min(-(-length // SPARE) if most is None else most, -(-length // 2))
+    kept = prompt[max(len(prompt) - (length - wanted), 0) :]
+    room = length - len(kept)
+    return kept, room if most is None else min(most, room)
+
+
+def asked_for(**kinds: Any) -> tuple[str, str] | None:
+    """The one constraint that is given: its kind, and what it says."""
+    given = {kind: told for kind, told in kinds.items() if told is not None}
+    if len(given) > 1:
+        raise RecipeError(
+            "a text obeys one constraint", found=" and ".join(given), expected="one of them"
+        )
+    for kind, told in given.items():
+        return kind, told if isinstance(told, str) else json.dumps(told)
+    return None
+
+
+def check_limits(limits: Limits, num: int, most: int | None, logprobs: int) -> None:
+    """Raise `RecipeError` for numbers that cannot be."""
+    wrong = {
+        "num": (num, "1 or more", num < 1),
+        "most": (most, "1 or more", most is not None and most < 1),
+        "logprobs": (logprobs, "0 or more", logprobs < 0),
+        "temperature": (limits.temperature, "0 or more", limits.temperature < 0),
+        "top_k": (limits.top_k, "1 or more", limits.top_k is not None and limits.top_k < 1),
+        "top_p": (limits.top_p, "above 0, at most 1", not _is_share(limits.top_p)),
+        "min_p": (limits.min_p, "above 0, at most 1", not _is_share(limits.min_p)),
+        "repetition_penalty": (
+            limits.repetition_penalty, "above 0", limits.repetition_penalty <= 0
+        ),
+        "no_repeat": (limits.no_repeat, "0 or more", limits.no_repeat < 0),
+    }  # fmt: skip
+    for name, (found, expected, is_wrong) in wrong.items():
+        if is_wrong:
+            raise RecipeError(f"{name} does not fit", found=f"{name}={found}", expected=expected)
+
+
+def _is_share(value: float | None) -> bool:
+    return value is None or 0 < value <= 1
+
+
+def _cut(prompts: list[Tensor], requests: list[Request], length: int) -> dict[str, Any]:
+    """What was left out of prompts that were too long, in one sentence."""
+    lost = [len(all_) - len(each.prompt) for all_, each in zip(prompts, requests, strict=True)]
+    if not any(lost):
+        return {}
+    return {
+        "cut": f"the model sees {length:,} tokens at once: the first {max(lost):,} of a prompt of "
+        f"{len(prompts[lost.index(max(lost))]):,} were left out (a smaller most=N keeps more of "
+        "it; training with --set modality.length=N makes a model that sees more)"
+    }
+
+
+def _alternatives(written: list[Written], codec: Any) -> list[dict[str, Any]]:
+    """Each token with its log probability, and the most probable in its place with theirs."""
+
+    def named(token: int) -> Any:
+        return codec.token_text(token) if isinstance(codec, TextCodec) else token
+
+    return [
+        {
+            "token": named(each.token),
+            "log_prob": each.log_prob,
+            "top": [[named(token), log_prob] for token, log_prob in each.alternatives],
+        }
+        for each in written
+    ]
+
+
+def _items(model: Any, requests: list[Request], written: list[list[Written]]) -> Tensor | None:
+    """Prompts and what came after them as items (N, L); None where items have no end."""
+    end, length = model.spec.end, model.spec.shape[0]
+    if end is None:
+        return None
+    rows = []
+    for request, each in zip(requests, written, strict=True):
+        tokens = request.prompt.new_tensor([token.token for token in each])
+        whole = torch.cat([request.prompt, tokens])[:length]
+        rows.append(F.pad(whole, (0, length - len(whole)), value=end))
+    return torch.stack(rows)

@@ -1,0 +1,251 @@
+"""Completing and scoring texts: what is kept, where it ends, and that the numbers are exact."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from morphogen.core import discover
+from morphogen.core.capability import why_not
+from morphogen.core.codec import Item
+from morphogen.core.errors import RecipeError, RefusedPair
+from morphogen.core.random import categorical, generator
+from morphogen.core.recipe import Recipe, build_family
+from morphogen.core.result import Result
+from morphogen.core.spec import TensorSpec
+from morphogen.core.writing import Piece, Request, Written
+from morphogen.modalities.text import Text
+from morphogen.tasks._written import WrittenText
+from morphogen.tasks.complete import complete, fitted
+from morphogen.tasks.score import score
+
+TEXTS = ["To be or not", "Grüße, 日本 — ok", "a\nb\n\nc", "the the the the"]
+
+
+class Writes:
+    """Writes a token at a time by asking an autoregressive model for the next."""
+
+    def __init__(self, family: Any) -> None:
+        self.family, self.spec, self.conditions = family, family.spec, family.conditions
+
+    def write(self, requests: Sequence[Request], **options: Any) -> Iterator[list[Written]]:
+        states = [[request.prompt, generator(request.seed)] for request in requests]
+        going = set(range(len(requests)))
+        for count in range(1, 1 + max(request.most for request in requests)):
+            step = []
+            for row in sorted(going):
+                request, (tokens, draw) = requests[row], states[row]
+                logits = self.family.predict_next(tokens[None])[0].log_softmax(-1)
+                allowed = request.constraint.allowed() if request.constraint else None
+                left = logits if allowed is None else logits.masked_fill(~allowed, -torch.inf)
+                token = int(categorical(left / max(request.limits.temperature, 1e-6), draw))
+                states[row][0] = torch.cat([tokens, torch.tensor([token])])
+                if request.constraint:
+                    request.constraint.take(token)
+                stopped = request.stop is not None and request.stop(token)
+                ended = bool(request.constraint and request.constraint.ended)
+                finish: Any = "stop" if stopped else "length" if count == request.most else None
+                if ended or token in (self.spec.end, self.spec.boundary):
+                    finish = "end"
+                top = logits.topk(max(request.num_alternatives, 1))
+                told = tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True))
+                told = told[: request.num_alternatives]
+                step.append(Written(row, token, float(logits[token]), told, finish))
+                if finish:
+                    going.discard(row)
+            yield step
+            if not going:
+                return
+
+
+@pytest.fixture(scope="module", params=["documents", "windows"])
+def text_model(request: pytest.FixtureRequest) -> tuple[Any, Text]:
+    """An untrained model of bytes, and its codec."""
+    codec = Text(length=48, form=request.param, tokenizer="byte")
+    codec.fit([Item(text) for text in TEXTS])
+    recipe = Recipe(
+        family={"name": "autoregressive"},
+        backbone={"name": "token_transformer", "model_dim": 16, "num_layers": 1},
+    )
+    torch.manual_seed(0)
+    return build_family(recipe, codec.spec, {}).eval().requires_grad_(False), codec
+
+
+def completed(text_model: tuple[Any, Text], *prompts: str, seed: int = 0, **options: Any) -> Result:
+    family, codec = text_model
+    rows = codec.encode_sequences([Item(prompt) for prompt in prompts])
+    with torch.no_grad():
+        return complete(Writes(family), rows, codec, generator=generator(seed), **options)
+
+
+# -- complete ------------------------------------------------------------------------------------
+
+
+def test_each_completion_is_the_same_alone_and_beside_others(text_model: Any) -> None:
+    alone = completed(text_model, "so", most=9)
+    beside = completed(text_model, "so", "and then", "", most=9)
+    assert beside.values["text"][0] == alone.values["text"][0]
+    assert len(beside) == 3
+    assert max(beside.values["num_tokens"]) <= 9
+    several = completed(text_model, "so", num=3, most=9)
+    assert len(set(several.values["text"])) == 3
+    assert several.columns == 3
+
+
+def test_what_is_told_piece_by_piece_is_the_text(text_model: Any) -> None:
+    pieces: list[Piece] = []
+    result = completed(text_model, "so", "or", most=20, tell=pieces.append)
+    for row, text in enumerate(result.values["text"]):
+        own = [piece for piece in pieces if piece.row == row]
+        assert "".join(piece.text for piece in own) == text
+        assert [piece.finish for piece in own if piece.finish] == [result.values["finish"][row]]
+
+
+def test_a_schema_is_obeyed_by_a_model_that_has_learned_nothing(text_model: Any) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    result = completed(text_model, "", "so", schema=schema, most=40)
+    assert all(isinstance(json.loads(text)["n"], int) for text in result.values["text"])
+    assert result.values["finish"] == ["end", "end"]
+    assert completed(text_model, "so", choice=["yes", "no"]).values["text"][0] in ("yes", "no")
+    with pytest.raises(RecipeError, match="one constraint"):
+        completed(text_model, "so", regex="a", choice="b")
+
+
+def test_log_probs_are_those_of_the_model(text_model: Any) -> None:
+    family, codec = text_model
+    result = completed(text_model, "so", most=5, logprobs=3, temperature=0.5)
+    (tokens,) = result.values["logprobs"]
+    assert sum(each["log_prob"] for each in tokens) == pytest.approx(result.values["log_prob"][0])
+    first = family.predict_next(codec.encode_sequences([Item("so")])[0][None])[0].log_softmax(-1)
+    assert [value for _, value in tokens[0]["top"]] == pytest.approx(first.topk(3).values.tolist())
+
+
+def test_a_long_prompt_loses_its_beginning_and_is_told() -> None:
+    prompt = torch.arange(100)
+    for most, kept, room in ((None, 36, 12), (4, 44, 4), (40, 24, 24), (12, 36, 12)):
+        rest, left = fitted(prompt, most, 48)
+        assert (len(rest), left) == (kept, room)
+        assert torch.equal(rest, prompt[-kept:])
+    assert fitted(prompt[:0], None, 48)[1] == 48
+    assert fitted(prompt[:40], None, 48)[1] == 12
+    assert fitted(prompt[:10], 5, 48) == (pytest.approx(prompt[:10]), 5)
+
+
+def test_what_is_cut_off_is_said_once(text_model: Any) -> None:
+    result = completed(text_model, "x" * 100, "y" * 60, most=4)
+    assert "the first 56 of a prompt of 100" in result.values["cut"]
+    assert "cut" not in completed(text_model, "x" * 40, most=4).values
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"most": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"min_p": 2.0}, {"stop": [""]},
+     {"repetition_penalty": 0.0}, {"no_repeat": -1}, {"num": 0}, {"top_k": 0}],
+)  # fmt: skip
+def test_limits_that_cannot_be_are_named(text_model: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match=r"does not fit|says something"):
+        completed(text_model, "so", **options)
+
+
+def test_it_is_for_sequences_and_says_so() -> None:
+    spec = TensorSpec.columns((3, 2))
+    family = build_family(Recipe(family={"name": "autoregressive"}), spec, {})
+    for model, name in ((Writes(family), "complete"), (family, "score")):
+        assert "sequences of tokens" in str(why_not(model, discover.find("task", name)))
+
+
+# -- stop texts ----------------------------------------------------------------------------------
+
+
+def told(codec: Text, text: str, stops: Sequence[str]) -> tuple[list[str], WrittenText]:
+    """A text byte by byte through what watches for stop texts: what it tells each time."""
+    watch, pieces = WrittenText(codec, stops), []
+    for token in codec.encode_stream(Item(text))[:-1].tolist():
+        if watch.take(token):
+            break
+        pieces.append(watch.fresh())
+    watch.finish()
+    return [*pieces, watch.fresh()], watch
+
+
+@pytest.mark.parametrize(
+    ("text", "stops", "expected"),
+    [
+        ("one\ntwo", ["\n"], "one"),
+        ("aab", ["ab"], "a"),
+        ("a</p", ["</p>"], "a</p"),
+        ("Grüße 日本。Ende", ["。"], "Grüße 日本"),
+        ("xEND", ["EN", "END"], "x"),
+        ("nothing", ["zz"], "nothing"),
+    ],
+)
+def test_a_stop_text_is_left_out_and_nothing_of_it_is_told(
+    text_model: Any, text: str, stops: list[str], expected: str
+) -> None:
+    pieces, watch = told(text_model[1], text, stops)
+    assert "".join(pieces) == watch.so_far == expected
+    assert watch.stopped == (expected != text)
+
+
+def test_what_may_begin_a_stop_text_is_held_back(text_model: Any) -> None:
+    pieces, _ = told(text_model[1], "ab|ac", ["|a|"])
+    assert pieces == ["a", "b", "", "", "|ac", ""]
+
+
+# -- score ---------------------------------------------------------------------------------------
+
+
+def test_bits_are_those_of_the_model_token_by_token(text_model: Any) -> None:
+    family, codec = text_model
+    rows = codec.encode_sequences([Item(text) for text in TEXTS])
+    with torch.no_grad():
+        result = score(family, rows, codec, generator=generator(0), per_token=True)
+    for row, text, bits in zip(rows, TEXTS, result.values["bits"], strict=True):
+        whole = row if codec.spec.end is None else torch.cat([row, torch.tensor([codec.end])])
+        expected = 0.0
+        for place, token in enumerate(whole.tolist()):
+            logits = family.predict_next(whole[None, :place])[0].log_softmax(-1)
+            expected -= float(logits[token]) / math.log(2)
+        assert bits == pytest.approx(expected, rel=1e-5)
+        assert len(text.encode()) == len(row)
+    per_byte = result.values["bits_per_byte"]
+    assert per_byte[0] == pytest.approx(result.values["bits"][0] / len(rows[0]))
+    assert sum(bits for _, bits in result.values["tokens"][1]) == pytest.approx(
+        result.values["bits"][1]
+    )
+
+
+def test_bits_of_whole_items_agree_with_those_of_tokens() -> None:
+    codec = Text(length=48, form="documents", tokenizer="byte").fit([Item(text) for text in TEXTS])
+    recipe = Recipe(family={"name": "autoregressive"}, backbone={"model_dim": 16})
+    family = build_family(recipe, codec.spec, {}).eval()
+    rows = codec.encode_sequences([Item(text) for text in TEXTS])
+    with torch.no_grad():
+        one, two = (
+            score(family, rows, codec, generator=generator(0), route=route)  # type: ignore[arg-type]
+            for route in ("tokens", "log_prob")
+        )
+    assert one.values["bits"] == pytest.approx(two.values["bits"], rel=1e-5)
+    with pytest.raises(RefusedPair, match="text is none"):
+        score(family, [torch.zeros(60).long()], codec, generator=generator(0), route="log_prob")
+
+
+@pytest.mark.parametrize("size", [1, 47, 48, 49, 72, 73, 150])
+def test_every_token_of_a_long_text_is_told_once(text_model: Any, size: int) -> None:
+    family, codec = text_model
+    text = torch.arange(size) % 200
+    with torch.no_grad():
+        result = score(family, [text], codec, generator=generator(0), per_token=True)
+    ends = codec.spec.end is not None
+    told = [token for token, _ in result.values["tokens"][0]]
+    assert told == [codec.token_text(int(t)) for t in text] + [""] * ends
+    bits = [b for _, b in result.values["tokens"][0]]
+    for place in {0, size // 2, size - 1}:
+        start = 0 if place < 48 else (place - 48) // 24 * 24 + 24
+        logits = family.predict_next(text[None, start:place])[0].log_softmax(-1)
+        assert bits[place] == pytest.approx(-float(logits[text[place]]) / math.log(2), abs=1e-4)
