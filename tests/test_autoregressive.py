@@ -15,8 +15,10 @@ from morphogen.core.batch import Batch
 from morphogen.core.errors import RefusedPair
 from morphogen.core.random import generator, rand, randint, randn
 from morphogen.core.spec import TensorSpec
+from morphogen.core.writing import Limits
+from morphogen.families._limits import limited
 from morphogen.families._raster import near_and_before
-from morphogen.families.autoregressive import Autoregressive, limited
+from morphogen.families.autoregressive import Autoregressive
 from morphogen.training.distributed import Processes
 from morphogen.training.optimizer import PhaseUpdate
 from morphogen.training.options import TrainOptions
@@ -169,11 +171,19 @@ def test_padding_does_not_count():
 
 def test_limits_cut_the_tail():
     logits = torch.log(torch.tensor([[0.1, 0.5, 0.15, 0.25]]))
-    assert limited(logits, top_k=2).isinf().tolist() == [[True, False, True, False]]
-    assert limited(logits, top_p=0.6).isinf().tolist() == [[True, False, True, False]]
-    assert limited(logits, top_p=0.8).isinf().tolist() == [[True, False, False, False]]
-    assert limited(logits, temperature=0).isinf().tolist() == [[True, False, True, True]]
-    torch.testing.assert_close(limited(logits, temperature=0.5), logits * 2)
+    for limits, cut in [
+        (Limits(top_k=2), [True, False, True, False]),
+        (Limits(top_p=0.6), [True, False, True, False]),
+        (Limits(top_p=0.8), [True, False, False, False]),
+        (Limits(min_p=0.25), [True, False, False, False]),
+        (Limits(temperature=0), [True, False, True, True]),
+        (Limits(no_repeat=1), [True, False, True, False]),
+        (Limits(no_repeat=2), [False, False, True, False]),
+    ]:
+        assert limited(logits, limits, [[0, 2, 0]]).isinf()[0].tolist() == cut
+    torch.testing.assert_close(limited(logits, Limits(temperature=0.5)), logits * 2)
+    halved = limited(logits, Limits(repetition_penalty=2.0), [[1, 1]]).softmax(-1)
+    torch.testing.assert_close(halved, torch.tensor([[0.1, 0.25, 0.15, 0.25]]) / 0.75)
 
 
 def test_what_cannot_be_drawn_value_by_value_is_refused():

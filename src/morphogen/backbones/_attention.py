@@ -1,6 +1,7 @@
 """Attention, and what goes with it: rotary positions, heads, masks.
 
-Legend: B batch, D model dimension, N positions, H heads.
+Legend: B batch, D model dimension, N positions, M those looked at, H heads, K heads of keys and
+values, E head dimension.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from morphogen.backbones._parts import linear
+from morphogen.backbones._sequence import RMSNorm, bare
 from morphogen.core.conditioning import Context
 from morphogen.core.errors import RecipeError
 
@@ -52,6 +54,48 @@ class Attention(nn.Module):
         seen = None if mask is None else mask[:, None, None]  # (B, 1, 1, N)
         mixed = F.scaled_dot_product_attention(query, key, value, seen, is_causal=causal)
         return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class SelfAttention(nn.Module):
+    """Attention whose H heads of queries share K heads of keys and values."""
+
+    def __init__(self, dim: int, num_heads: int, num_kv_heads: int, qk_norm: bool) -> None:
+        super().__init__()
+        self.head_dim, self.grouped = dim // num_heads, num_kv_heads < num_heads
+        self.q_proj = bare(dim, num_heads * self.head_dim)
+        self.k_proj = bare(dim, num_kv_heads * self.head_dim)
+        self.v_proj = bare(dim, num_kv_heads * self.head_dim)
+        self.o_proj = bare(num_heads * self.head_dim, dim)
+        self.q_norm = RMSNorm(self.head_dim) if qk_norm else None
+        self.k_norm = RMSNorm(self.head_dim) if qk_norm else None
+
+    def project(
+        self, x: Tensor, rotation: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, N, D) -> queries (B, H, N, E), keys and values (B, K, N, E)."""
+        query, key, value = (
+            layer(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for layer in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        if self.q_norm is not None and self.k_norm is not None:
+            query, key = self.q_norm(query), self.k_norm(key)
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
+        return query, key, value
+
+    def mix(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None = None,
+        causal: bool = False,
+    ) -> Tensor:
+        """(B, H, N, E), twice (B, K, M, E) -> (B, N, D)."""
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, mask, is_causal=causal, enable_gqa=self.grouped
+        )
+        return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
 
 class CrossAttention(nn.Module):

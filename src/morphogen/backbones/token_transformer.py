@@ -31,17 +31,17 @@ from torch.utils.checkpoint import checkpoint
 from morphogen.backbones import _parts as parts
 from morphogen.backbones._attention import (
     CrossAttention,
+    SelfAttention,
     check_heads,
     mean_of_real,
     rotary_angles,
-    rotate,
 )
+from morphogen.backbones._decoding import Decoding
 from morphogen.backbones._parts import is_vector, linear
 from morphogen.backbones._sequence import (
     GELU,
     Kept,
     NGrams,
-    RMSNorm,
     SwiGLU,
     bare,
     build_norm,
@@ -242,18 +242,25 @@ class TokenTransformer(Backbone):
             None if self.ngrams is None else self.ngrams.before(num, weight.device),
         )
 
+    def rows(self, num: int, room: int | None = None, *, exact: bool = True) -> Decoding:
+        """`num` sequences that go on side by side, on a CPU: `core.backbone.Rows`."""
+        return Decoding(self, num, room or self.in_spec.shape[0], exact)
+
     @torch.no_grad()
     def advance(
-        self,
-        x: Tensor,
-        kept: Kept,
-        cond: Tensor | None = None,
-        context: Context | None = None,
+        self, x: Tensor, kept: Kept, cond: Tensor | None = None, context: Context | None = None
     ) -> Tensor:
         """(B, n) tokens that follow what is `kept`, each row at its own place -> (B, n, V).
 
         Keys and values are written in place; `kept.length` moves on by n.
         """
+        return self.logits(self.read(x, kept, cond, context))
+
+    @torch.no_grad()
+    def read(
+        self, x: Tensor, kept: Kept, cond: Tensor | None = None, context: Context | None = None
+    ) -> Tensor:
+        """As `advance`, but what the head reads: (B, n, D)."""
         new = x.shape[1]
         places = kept.length[:, None] + torch.arange(new, device=x.device)  # (B, n)
         if int(places.max()) >= kept.room:
@@ -278,7 +285,7 @@ class TokenTransformer(Backbone):
                 h, rotation, pair=pair, places=places, seen=seen[:, None], context=context
             )
         kept.length = kept.length + new
-        return self.logits(self.norm(h))
+        return self.norm(h)
 
     @torch.no_grad()
     def step(
@@ -356,45 +363,3 @@ class Layer(nn.Module):
             assert context is not None, "this network was built to attend to a context: pass it"
             h = h + self.dropout(self.cross_attn(parts.normalise(h, -1), context))
         return h + self.dropout(self.mlp(self.post_attention_layernorm(h)))
-
-
-class SelfAttention(nn.Module):
-    """Attention whose H heads of queries share K heads of keys and values."""
-
-    def __init__(self, dim: int, num_heads: int, num_kv_heads: int, qk_norm: bool) -> None:
-        super().__init__()
-        self.head_dim, self.grouped = dim // num_heads, num_kv_heads < num_heads
-        self.q_proj = bare(dim, num_heads * self.head_dim)
-        self.k_proj = bare(dim, num_kv_heads * self.head_dim)
-        self.v_proj = bare(dim, num_kv_heads * self.head_dim)
-        self.o_proj = bare(num_heads * self.head_dim, dim)
-        self.q_norm = RMSNorm(self.head_dim) if qk_norm else None
-        self.k_norm = RMSNorm(self.head_dim) if qk_norm else None
-
-    def project(
-        self, x: Tensor, rotation: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, N, D) -> queries (B, H, N, E), keys and values (B, K, N, E)."""
-        query, key, value = (
-            layer(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-            for layer in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        if self.q_norm is not None and self.k_norm is not None:
-            query, key = self.q_norm(query), self.k_norm(key)
-        if rotation is not None:
-            query, key = rotate(query, rotation), rotate(key, rotation)
-        return query, key, value
-
-    def mix(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None = None,
-        causal: bool = False,
-    ) -> Tensor:
-        """(B, H, N, E), twice (B, K, M, E) -> (B, N, D)."""
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, mask, is_causal=causal, enable_gqa=self.grouped
-        )
-        return self.o_proj(mixed.transpose(1, 2).flatten(2))

@@ -7,7 +7,8 @@ a causal sequence model. One MLP, U-Net or transformer file therefore serves eve
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +79,62 @@ class CanStep(Protocol):
 
         Equal to the last position of `forward` over the whole prefix.
         """
+        ...
+
+
+class Rows(Protocol):
+    """Sequences that go on side by side, each as if it were alone: to the bit, on one machine."""
+
+    room: int  # tokens that each can have
+
+    def begin(
+        self,
+        row: int,
+        tokens: Tensor,
+        cond: Tensor | None = None,
+        context: Context | None = None,
+    ) -> Tensor:
+        """Read tokens (n,), n >= 1, cond (1, cond_dim), as what a row begins with, in place of all
+        it had -> what the network tells of the next (C,)."""
+        ...
+
+    def advance(self, tokens: Sequence[int], rows: Sequence[int]) -> Tensor:
+        """The next token of each of R rows, of which one may come several times -> what is told
+        of those after them (R, C)."""
+        ...
+
+    def cut(self, row: int, length: int) -> None:
+        """Forget what came after the first `length` tokens of a row."""
+        ...
+
+    def reorder(self, sources: Sequence[int]) -> None:
+        """Let the first rows go on where `sources` are."""
+        ...
+
+
+@runtime_checkable
+class KeepsRows(Protocol):
+    """A causal backbone over tokens that gives rows of its own, faster than by its `step`."""
+
+    context_dim: int
+
+    def rows(self, num: int) -> Rows:
+        """So many rows, of as many tokens as the network has positions. It does not attend."""
+        ...
+
+
+@runtime_checkable
+class CanTell(Protocol):
+    """A backbone that gives what its head reads, for one position of many to be told."""
+
+    def features(
+        self, x: Tensor, cond: Tensor | None = None, context: Context | None = None
+    ) -> Tensor:
+        """(B, N) -> (B, N, D)."""
+        ...
+
+    def logits(self, h: Tensor) -> Tensor:
+        """(..., D) -> (..., C)."""
         ...
 
 

@@ -25,6 +25,7 @@ from morphogen.core.errors import RecipeError, did_you_mean
 
 REQUIRED = inspect.Parameter.empty
 LARGEST = 10**12  # no option is larger, whatever it is
+Function = typing.TypeVar("Function", bound=Callable[..., Any])
 COUNTED = re.compile("^num_|_dim$|_size$|^size$")  # names of counts and sizes
 
 
@@ -71,8 +72,25 @@ class Option:
         return {**_json_type(self.type), "description": self.comment, "default": self.default}
 
 
+def with_options(further: type) -> Callable[[Function], Function]:
+    """Say of a function that its `**keywords` are the fields of the dataclass `further`."""
+
+    def said(function: Function) -> Function:
+        function.further_options = further  # type: ignore[attr-defined]
+        return function
+
+    return said
+
+
 def options(component: Callable[..., Any]) -> dict[str, Option]:
-    """The keyword-only arguments of a class's constructor, a function, or a dataclass's fields."""
+    """The keyword-only arguments of a class's constructor, a function, or a dataclass's fields,
+    with those of which `with_options` tells."""
+    known = _own_options(component)
+    further = getattr(component, "further_options", None)
+    return known if further is None else {**known, **_own_options(further)}
+
+
+def _own_options(component: Callable[..., Any]) -> dict[str, Option]:
     is_dataclass = inspect.isclass(component) and hasattr(component, "__dataclass_fields__")
     function = component.__init__ if inspect.isclass(component) else component  # type: ignore[misc]
     hints = typing.get_type_hints(component if is_dataclass else function)

@@ -1,35 +1,59 @@
 """Which tokens may be drawn, and how likely each is made.
 
-Legend: B batch, V vocabulary.
+Legend: B batch, V vocabulary, n tokens that have come.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from morphogen.core.writing import Limits
 
-def limited(
-    logits: Tensor,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-) -> Tensor:
-    """Logits (B, V) sharpened by 1 / temperature (0: the most probable), with the rest cut off.
 
-    `top_k` keeps the k most probable tokens; `top_p` the fewest whose probabilities reach p.
+def limited(logits: Tensor, limits: Limits, came: Sequence[Sequence[int]] = ()) -> Tensor:
+    """Logits (B, V) within `limits`, given the tokens that have come in each row: (B, V).
+
+    Penalised are those that have come, and excluded those that would repeat a run of `no_repeat`;
+    then logits are divided by the temperature (0: only the most probable is left); then all but the
+    `top_k` most probable, the fewest that reach `top_p`, and those of at least `min_p` times the
+    probability of the most probable are cut off.
     """
-    if temperature <= 0:
-        top_k = 1
-    else:
-        logits = logits / temperature
-    if top_k is None and top_p is None:
+    if limits.repetition_penalty != 1 or limits.no_repeat:
+        rows = [_unrepeated(*row, limits) for row in zip(logits, came, strict=True)]
+        logits = torch.stack(rows) if rows else logits
+    if limits.temperature > 0:
+        logits = logits / limits.temperature
+    top_k = limits.top_k if limits.temperature > 0 else 1
+    if limits.min_p is not None:
+        least = logits.amax(-1, keepdim=True) + math.log(max(limits.min_p, 1e-30))
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    if top_k is None and limits.top_p is None:
         return logits
     ranked, order = logits.sort(dim=-1, descending=True, stable=True)
     cut = torch.zeros_like(ranked, dtype=torch.bool)
     if top_k is not None:
         cut[:, max(top_k, 1) :] = True
-    if top_p is not None:
+    if limits.top_p is not None:
         probs = ranked.softmax(-1)
-        cut |= probs.cumsum(-1) - probs >= top_p
+        cut |= probs.cumsum(-1) - probs >= max(limits.top_p, 1e-30)
     return logits.masked_fill(cut.scatter(-1, order, cut), -torch.inf)
+
+
+def _unrepeated(logits: Tensor, came: Sequence[int], limits: Limits) -> Tensor:
+    """Logits (V,) with what has come made less likely, and repeated runs excluded."""
+    logits = logits.clone()
+    if limits.repetition_penalty != 1 and came:
+        logits[sorted(set(came))] -= math.log(limits.repetition_penalty)
+    if (before := limits.no_repeat - 1) >= 0 and len(came) >= before:
+        last = list(came[len(came) - before :])
+        repeats = {
+            came[i + before]
+            for i in range(len(came) - before)
+            if list(came[i : i + before]) == last
+        }
+        logits[sorted(repeats)] = -torch.inf
+    return logits

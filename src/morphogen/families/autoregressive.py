@@ -28,23 +28,25 @@ Bengio et al. 2003; Holtzman et al. 2020 (top-p sampling).
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from morphogen.core.backbone import BuildBackbone
+from morphogen.core.backbone import BuildBackbone, CanTell, KeepsRows, Rows
 from morphogen.core.batch import Batch
+from morphogen.core.capability import CanPredictNext
 from morphogen.core.conditioning import Conditioner, Context, context_dim
 from morphogen.core.errors import RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.likelihood import NEVER, build_likelihood
-from morphogen.core.random import categorical
+from morphogen.core.schema import with_options
 from morphogen.core.spec import Spec, TensorSpec
-from morphogen.families._limits import limited
+from morphogen.core.writing import Limits, Request, Written
+from morphogen.families import _writing as writing
+from morphogen.families._drawing import draw, draws
 from morphogen.families._raster import near_and_before, own_tokens
 
 LONGEST = 4096  # positions: attention over more does not fit small machines
@@ -176,7 +178,7 @@ class Autoregressive(Family):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy in bits per value, per item; padding does not count."""
         tokens = self.to_tokens(batch.x)
-        context = self._context(batch.cond, len(tokens), generator)
+        context = self.embedded(batch.cond, len(tokens), generator)
         log_p = self._log_probs(tokens, context)
         if batch.weight is not None:
             log_p = log_p * self._raster(batch.weight.expand_as(batch.x))
@@ -196,7 +198,7 @@ class Autoregressive(Family):
     def token_log_prob(self, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """log p(x_i | x_<i, cond) in nats, of values in raster order: (B, *shape) -> (B, L)."""
         tokens = self.to_tokens(x)
-        context = self._context(cond, len(tokens))
+        context = self.embedded(cond, len(tokens))
         return self._real(self._log_probs(tokens, context, self.vocab_size), x)
 
     def _real(self, log_p: Tensor, x: Tensor) -> Tensor:
@@ -217,54 +219,112 @@ class Autoregressive(Family):
             )
         if self.offsets is not None:
             prefix = prefix + self.offsets[:position]
-        padded = F.pad(prefix, (0, self.num_tokens - position))
-        params = self.network.run(self._inputs(padded), *self._context(cond, len(prefix)))
-        logits = self._logits(params[:, :, position], position)
+        network, context = self.network, self.embedded(cond, len(prefix))
+        if isinstance(network, CanTell):
+            h = network.features(self.inputs(F.pad(prefix, (0, 1))), *context)[:, -1]
+            return self.next_logits(network.logits(h), position)
+        after = self.num_tokens - position if self.head == "logistic" else 1
+        params = network.run(self.inputs(F.pad(prefix, (0, after))), *context)
+        return self.next_logits(params[:, :, position], position)
+
+    def next_logits(self, params: Tensor, position: int) -> Tensor:
+        """What the network tells at a position (B, C) -> logits of the spec's own tokens (B, V)."""
+        logits = self.logits(params, position)
         if self.spec.sizes is None or self.offsets is None:
             return logits
         own = logits.narrow(1, int(self.offsets[position]), self.spec.sizes[position])
         return F.pad(own, (0, (self.spec.vocab_size or 1) - own.shape[1]), value=NEVER)
 
+    def taken(self, token: int, position: int) -> int:
+        """A token of the spec as the network takes it."""
+        return token if self.offsets is None else token + int(self.offsets[position])
+
+    def write(
+        self,
+        requests: Sequence[Request],
+        *,
+        num_rows: int = 16,  # texts that go on at once; the others wait
+        draft: CanPredictNext | Literal["lookup"] | None = None,  # what guesses tokens ahead
+        ahead: int = 4,  # tokens guessed at a time
+    ) -> Iterator[list[Written]]:
+        """Go on from each prompt: see `core.writing.CanWrite`. An end or a boundary ends a text.
+
+        Guesses of a `draft`, or from what stands already, change how fast it goes, not what is
+        drawn: the distribution is the same, and at temperature 0 the tokens are.
+        """
+        guesses = writing.look_up if draft == "lookup" else draft and writing.drafted(draft)
+        ends = {self.spec.end, self.spec.boundary}
+        return writing.write(
+            self, requests, ends=ends, num_rows=num_rows, guesses=guesses or None, ahead=ahead
+        )
+
+    def rows(self, num: int) -> Rows:
+        """So many rows of the network, each as if it were alone."""
+        network = self.network
+        if isinstance(network, KeepsRows) and not network.context_dim and self.is_plain:
+            return network.rows(num)
+        return writing.SteppedRows(self, num)
+
+    def begin(self, rows: Rows, row: int, request: Request) -> Tensor:
+        """Read a prompt into a row -> logits of the next token (V,)."""
+        n, cond = len(request.prompt), request.cond
+        one = None if cond is None else {name: value[None] for name, value in cond.items()}
+        prompt = request.prompt.to(self.device)
+        prompt = prompt if self.offsets is None else prompt + self.offsets[:n]
+        told = rows.begin(row, F.pad(prompt, (1, 0), value=self.vocab_size), *self.embedded(one, 1))
+        return self.next_logits(told[None], n)[0]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the weights are numbers of single precision on a CPU."""
+        weight = next(self.parameters())
+        return weight.device.type == "cpu" and weight.dtype == torch.float32
+
     @torch.no_grad()
+    @with_options(Limits)
     def sample(
         self,
         num: int,
         *,
         cond: Mapping[str, Tensor] | None = None,
         generator: torch.Generator,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
+        **limits: Any,
     ) -> Tensor:
-        """Left to right, one draw per position. (num, *shape)."""
+        """Left to right, one draw per position, within `Limits`. (num, *shape)."""
         tokens = torch.zeros(num, self.num_tokens, dtype=torch.int64, device=self.device)
         held = torch.zeros_like(tokens, dtype=torch.bool)
-        limits = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        return self.from_tokens(self._draw(tokens, held, cond, generator, limits))
+        return self.from_tokens(
+            draw(self, tokens, held, cond=cond, generator=generator, limits=Limits(**limits))
+        )
 
     @torch.no_grad()
+    @with_options(Limits)
     def stream(
         self,
         prefix: Tensor,
         *,
         cond: Mapping[str, Tensor] | None = None,
         generator: torch.Generator,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
+        **limits: Any,
     ) -> Iterator[Tensor]:
         """What follows tokens (B, n), a position (B,) at a time, until all items have ended."""
         num, known = prefix.shape
         first = torch.zeros(known, dtype=torch.int64) if self.offsets is None else self.offsets
         tokens = F.pad(prefix + first[:known].to(prefix), (0, self.num_tokens - known))
         held = (torch.arange(self.num_tokens, device=tokens.device) < known).expand(num, -1)
-        limits = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        settled = self._drawn(tokens.to(self.device), held, cond, generator, limits)
-        for i, tokens in enumerate(settled):
-            if i >= known:
-                yield tokens[:, i] - (0 if self.offsets is None else self.offsets[i])
+        settled = draws(
+            self,
+            tokens.to(self.device),
+            held,
+            cond=cond,
+            generator=generator,
+            limits=Limits(**limits),
+        )
+        for i, tokens in settled:
+            yield tokens[:, i] - (0 if self.offsets is None else self.offsets[i])
 
     @torch.no_grad()
+    @with_options(Limits)
     def fill(
         self,
         x: Tensor,
@@ -272,7 +332,7 @@ class Autoregressive(Family):
         *,
         cond: Mapping[str, Tensor] | None = None,
         generator: torch.Generator,
-        temperature: float = 1.0,
+        **limits: Any,
     ) -> Tensor:
         """Draw the unknown values left to right, holding the known ones.
 
@@ -281,58 +341,14 @@ class Autoregressive(Family):
         and blind to what follows elsewhere.
         """
         held = self._raster(known.expand_as(x))
-        drawn = self._draw(self.to_tokens(x), held, cond, generator, {"temperature": temperature})
+        drawn = draw(
+            self, self.to_tokens(x), held, cond=cond, generator=generator, limits=Limits(**limits)
+        )
         return torch.where(known, x, self.from_tokens(drawn).to(x))
 
     # -- parts -------------------------------------------------------------------------------------
 
-    def _draw(
-        self,
-        tokens: Tensor,
-        held: Tensor,
-        cond: Mapping[str, Tensor] | None,
-        generator: torch.Generator,
-        limits: Mapping[str, Any],
-    ) -> Tensor:
-        """Tokens (B, L), those not `held` replaced by draws."""
-        return deque(self._drawn(tokens, held, cond, generator, limits), maxlen=1).pop()
-
-    def _drawn(
-        self,
-        tokens: Tensor,
-        held: Tensor,
-        cond: Mapping[str, Tensor] | None,
-        generator: torch.Generator,
-        limits: Mapping[str, Any],
-    ) -> Iterator[Tensor]:
-        """Tokens (B, L) after each position is settled, the same tensor every time."""
-        end, ended = self.spec.end, torch.zeros_like(tokens[:, 0], dtype=torch.bool)
-        tokens = tokens.clone() if end is None else torch.where(held, tokens, end)
-        context = self._context(cond, len(tokens))
-        step, state = getattr(self.network, "step", None), None
-        seen = {"context": context[1]} if self.network.context_dim else {}
-        # Whether more is known of an item at this position or later: then it does not end here.
-        goes_on = (held & (tokens != (-1 if end is None else end))).flip(1).cumsum(1).flip(1) > 0
-        for i in range(self.num_tokens):
-            if end is not None and bool(ended.all()):
-                return
-            if step is not None:
-                params, state = step(self._input_at(tokens, i), context[0], state, **seen)  # (B, P)
-            else:
-                params = self.network.run(self._inputs(tokens), *context)[:, :, i]
-            logits = self._logits(params, i)
-            if end is not None:
-                logits[:, end] = logits[:, end].masked_fill(goes_on[:, i], NEVER)
-            logits = limited(logits, **limits)
-            drawn = categorical(logits.to(generator.device), generator).to(tokens.device)
-            if end is not None:
-                drawn = drawn.masked_fill(ended, end)
-            tokens[:, i] = torch.where(held[:, i], tokens[:, i], drawn)
-            if end is not None:
-                ended |= tokens[:, i] == end
-            yield tokens
-
-    def _context(
+    def embedded(
         self,
         cond: Mapping[str, Tensor] | None,
         num: int,
@@ -344,14 +360,14 @@ class Autoregressive(Family):
         vector, context = self.conditioner.both(cond, num, drop_prob, generator)
         return vector if self.conditions else None, context
 
-    def _inputs(self, tokens: Tensor) -> Tensor:
+    def inputs(self, tokens: Tensor) -> Tensor:
         """What the network sees of tokens (B, L): start and all but the last (B, L), or at every
         position the numbers near it and before it (B, F, L)."""
         if self.head == "categorical":
             return F.pad(tokens[:, :-1], (1, 0), value=self.vocab_size)
         return self._values(tokens, self.near).transpose(1, 2)
 
-    def _input_at(self, tokens: Tensor, i: int) -> Tensor:
+    def input_at(self, tokens: Tensor, i: int) -> Tensor:
         """The same at one position: (B,), or (B, F)."""
         if self.head == "categorical":
             return tokens[:, i - 1] if i else torch.full_like(tokens[:, 0], self.vocab_size)
@@ -367,8 +383,8 @@ class Autoregressive(Family):
         """log p(x_i | x_<i): (B, L) -> (B, L); of the first tokens `among` which it is known."""
         if self.told > self.vocab_size:
             network: Any = self.network
-            return network.log_probs(self._inputs(tokens), tokens, *context, among=among)
-        params = self.network.run(self._inputs(tokens), *context)
+            return network.log_probs(self.inputs(tokens), tokens, *context, among=among)
+        params = self.network.run(self.inputs(tokens), *context)
         if self.head == "categorical":
             if self.never is not None:
                 params = params.masked_fill(self.never.T, NEVER)
@@ -376,7 +392,7 @@ class Autoregressive(Family):
         values = self.spec.dequantise(tokens).to(params)
         return self.likelihood.log_prob(params, values[:, None])[:, 0]
 
-    def _logits(self, params: Tensor, i: int) -> Tensor:
+    def logits(self, params: Tensor, i: int) -> Tensor:
         """The parameters at position i (B, P) -> log probabilities of every token (B, V)."""
         if self.head == "categorical":
             own = params[:, : self.vocab_size]

@@ -11,14 +11,17 @@ from typing import Any
 
 import torch
 
-from morphogen.core import discover
+from morphogen.core import discover, schema
 from morphogen.core.capability import CanDenoise, CanSample, missing
 from morphogen.core.encoded import joined
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.result import Result
+from morphogen.core.schema import with_options
+from morphogen.core.writing import Limits
 from morphogen.tasks._routes import Conditions, chunks
 
 
+@with_options(Limits)
 def generate(
     model: CanSample,
     *,
@@ -28,15 +31,10 @@ def generate(
     num_steps: int | None = None,  # sampling steps, for models that sample in steps
     sampler: str | None = None,  # sampler, as in `morphogen list samplers`
     guidance: float | None = None,  # classifier-free guidance: 1 none, above 1 more typical
-    temperature: float | None = None,  # below 1 more typical, above 1 more varied
-    top_k: int | None = None,  # draw tokens from the k most probable only
-    top_p: float | None = None,  # draw tokens from the most probable that sum to p
+    **limits: Any,
 ) -> Result:
     """Draw new items from the learned distribution."""
-    wanted = {
-        "num_steps": num_steps, "sampler": sampler, "temperature": temperature,
-        "top_k": top_k, "top_p": top_p,
-    }  # fmt: skip
+    wanted = {"num_steps": num_steps, "sampler": sampler, **limits}
     options = {name: value for name, value in wanted.items() if value is not None}
     _check(model, options)
     if num < 1:
@@ -57,13 +55,10 @@ def generate(
 def _check(model: CanSample, options: dict[str, Any]) -> None:
     """Raise `RecipeError` for an option that the model's `sample` does not take."""
     parameters = inspect.signature(model.sample).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+    known = [name for name in schema.options(model.sample) if name != "cond"]
+    passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    if passes_on and not hasattr(model.sample, "further_options"):
         return
-    known = [
-        p.name
-        for p in parameters
-        if p.kind is p.KEYWORD_ONLY and p.name not in ("cond", "generator")
-    ]
     for name, value in options.items():
         if name not in known:
             raise RecipeError(

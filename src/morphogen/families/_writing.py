@@ -1,0 +1,288 @@
+r"""Texts that go on side by side, each as if it were alone.
+
+    p(x_i | x_<i)  --limits, constraint-->  what is drawn from, by each text's own generator
+
+Rows of a network take the texts in turn: where one is over, the next begins. What comes next may be
+guessed first, by a smaller model or from what stands already, and is then read all at once; with
+
+    accept x with probability min(1, p(x) / q(x)),  else draw from  max(p - q, 0)
+
+the text is distributed as if nothing had been guessed (Leviathan, Kalman & Matias 2023).
+
+Legend: V vocabulary of the items, n tokens of a prompt.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from morphogen.core.backbone import Rows
+from morphogen.core.errors import RefusedPair
+from morphogen.core.writing import Finish, Request, Written
+from morphogen.families._limits import limited
+
+LONGEST_LOOKED_UP = 4  # tokens by whose last occurrence the next are guessed
+
+
+class Model(Protocol):
+    """What writing needs of a family."""
+
+    num_tokens: int
+
+    def rows(self, num: int) -> Rows:
+        """So many rows of the network."""
+        ...
+
+    def begin(self, rows: Rows, row: int, request: Request) -> Tensor:
+        """Read a prompt into a row -> logits of the next token (V,)."""
+        ...
+
+    def next_logits(self, params: Tensor, position: int) -> Tensor:
+        """What a network tells at a position (B, C) -> logits (B, V)."""
+        ...
+
+    def taken(self, token: int, position: int) -> int:
+        """The token as the network takes it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A token that may come next, drawn from `probs` (V,), or the only one thought of (None)."""
+
+    token: int
+    probs: Tensor | None = None
+
+
+Guesses = Callable[["Text", int], list[Guess]]  # of a text, so many tokens at most
+
+
+class Text:
+    """One text that goes on: what has come, what may, and by which numbers it is drawn."""
+
+    def __init__(self, place: int, request: Request, most: int, ends: set[int | None]) -> None:
+        self.place, self.request, self.left, self.ends = place, request, most, ends
+        self.came: list[int] = request.prompt.tolist()
+        self.generator = torch.Generator().manual_seed(request.seed)
+
+    def probs(self, logits: Tensor) -> Tensor:
+        """Logits (V,) -> the probabilities that a token is drawn by (V,)."""
+        constraint = self.request.constraint
+        allowed = None if constraint is None else constraint.allowed()
+        if allowed is not None:
+            if not bool(allowed.any()):
+                raise RefusedPair(
+                    "the constraint lets nothing come next", found=str(self.came[-8:])
+                )
+            logits = logits.masked_fill(~allowed, -torch.inf)
+        return limited(logits[None], self.request.limits, [self.came])[0].softmax(-1)
+
+    def draw(self, probs: Tensor) -> int:
+        """A token by unnormalised probabilities (V,)."""
+        if self.request.limits.temperature <= 0:
+            return int(probs.argmax())
+        sums = probs.double().cumsum(0)
+        below = torch.rand((), dtype=torch.float64, generator=self.generator) * sums[-1]
+        return min(int(torch.searchsorted(sums, below, right=True)), len(sums) - 1)
+
+    def take(self, logits: Tensor, guess: Guess | None = None) -> Written:
+        """Settle the next token, given the logits (V,) of it."""
+        probs = self.probs(logits)
+        token = self.draw(probs) if guess is None else self._checked(probs, guess)
+        log_probs = logits.log_softmax(-1)
+        most = log_probs.topk(min(self.request.num_alternatives, len(log_probs)))
+        self.came.append(token)
+        self.left -= 1
+        return Written(
+            self.place,
+            token,
+            float(log_probs[token]),
+            tuple(zip(most.indices.tolist(), most.values.tolist(), strict=True)),
+            self._finish(token),
+        )
+
+    def _checked(self, probs: Tensor, guess: Guess) -> int:
+        """The guess, or another token where it is not accepted."""
+        others = probs.clone()
+        if guess.probs is None:
+            share = float(probs[guess.token])
+            others[guess.token] = 0
+        else:
+            share = float(probs[guess.token] / guess.probs[guess.token])
+            others = (probs - guess.probs).clamp_(min=0)
+        if share >= 1 or not bool(others.any()):
+            return guess.token
+        drawn = torch.rand((), dtype=torch.float64, generator=self.generator)
+        return guess.token if float(drawn) < share else self.draw(others)
+
+    def _finish(self, token: int) -> Finish | None:
+        constraint, stop = self.request.constraint, self.request.stop
+        if constraint is not None:
+            constraint.take(token)
+        if token in self.ends or (constraint is not None and constraint.ended):
+            return "end"
+        if stop is not None and stop(token):
+            return "stop"
+        return None if self.left else "length"
+
+
+def write(
+    model: Model,
+    requests: Sequence[Request],
+    *,
+    ends: set[int | None],
+    num_rows: int,
+    guesses: Guesses | None = None,
+    ahead: int = 0,
+) -> Iterator[list[Written]]:
+    """The tokens of all requests, a list for each step. Raises `RefusedPair` at once."""
+    texts = []
+    for place, request in enumerate(requests):
+        room = model.num_tokens - len(request.prompt)
+        if room < 1 or request.most < 1:
+            raise RefusedPair(
+                "there is no room for anything to come",
+                found=f"a prompt of {len(request.prompt)} tokens, {request.most} to come",
+                expected=f"fewer than {model.num_tokens} tokens, and 1 to come at least",
+            )
+        texts.append(Text(place, request, min(request.most, room), ends))
+    return _written(model, deque(texts), num_rows, guesses, ahead)
+
+
+@torch.no_grad()
+def _written(
+    model: Model, waiting: deque[Text], num_rows: int, guesses: Guesses | None, ahead: int
+) -> Iterator[list[Written]]:
+    rows = model.rows(min(num_rows, len(waiting)))
+    free, going = list(range(min(num_rows, len(waiting))))[::-1], dict[int, Text]()
+    while waiting or going:
+        step: list[Written] = []
+        begun = dict[int, Text]()
+        while waiting and free:
+            text, row = waiting.popleft(), free.pop()
+            step.append(text.take(model.begin(rows, row, text.request)))
+            begun[row] = text
+        if going:
+            step += _advanced(model, rows, going, guesses, ahead)
+        going |= begun
+        over = {token.row for token in step if token.finish is not None}
+        for row in [row for row, text in going.items() if text.place in over]:
+            del going[row]
+            free.append(row)
+        yield step
+
+
+def _advanced(
+    model: Model, rows: Rows, going: dict[int, Text], guesses: Guesses | None, ahead: int
+) -> list[Written]:
+    """The next tokens of the texts in each row: one, and those that were guessed rightly."""
+    guessed = {
+        row: guesses(text, min(ahead, text.left - 1)) if guesses is not None else []
+        for row, text in going.items()
+    }
+    fed, at = [], []
+    for row, text in going.items():
+        new = [text.came[-1], *(guess.token for guess in guessed[row])]
+        fed += [model.taken(token, len(text.came) - 1 + i) for i, token in enumerate(new)]
+        at += [row] * len(new)
+    params, step = rows.advance(fed, at), list[Written]()
+    for row, text in going.items():
+        own = iter(params[[i for i, place in enumerate(at) if place == row]])
+        for guess in [*guessed[row], None]:
+            logits = model.next_logits(next(own)[None], len(text.came))[0]
+            step.append(text.take(logits, guess))
+            if step[-1].finish or guess is None or step[-1].token != guess.token:
+                break
+        if guessed[row]:
+            rows.cut(row, len(text.came))  # the start token and all but the last
+    return step
+
+
+def look_up(text: Text, num: int) -> list[Guess]:
+    """Guesses from what stands already: what followed the last tokens when they came before."""
+    came = text.came
+    for length in range(min(LONGEST_LOOKED_UP, len(came) - 1), 0, -1):
+        last = came[-length:]
+        for i in range(len(came) - length - 1, -1, -1):
+            if came[i : i + length] == last:
+                return [Guess(token) for token in came[i + length : i + length + num]]
+    return []
+
+
+def drafted(draft: Any) -> Guesses:
+    """Guesses by another model of the same vocabulary, within the limits of the text."""
+
+    def guesses(text: Text, num: int) -> list[Guess]:
+        found: list[Guess] = []
+        cond = text.request.cond
+        one = None if cond is None else {name: value[None] for name, value in cond.items()}
+        for _ in range(num):
+            came = [*text.came, *(guess.token for guess in found)]
+            logits = draft.predict_next(torch.tensor(came, dtype=torch.int64)[None], one)
+            probs = limited(logits, text.request.limits, [came])[0].softmax(-1)
+            found.append(Guess(text.draw(probs), probs))
+        return found
+
+    return guesses
+
+
+class SteppedRows:
+    """Rows of any causal network, each stepped by itself, or read anew for every token."""
+
+    def __init__(self, family: Any, num: int) -> None:
+        self.family, self.room = family, family.num_tokens
+        self.tokens: list[Tensor] = [torch.zeros(0)] * num  # each (1, L)
+        self.length, self.states = [0] * num, list[Any]([None] * num)
+        self.seen: list[tuple[Any, Any]] = [(None, None)] * num
+
+    def begin(
+        self, row: int, tokens: Tensor, cond: Tensor | None = None, context: Any = None
+    ) -> Tensor:
+        """See `core.backbone.Rows`."""
+        held = tokens.new_zeros(1, self.room)
+        held[0, : len(tokens) - 1] = tokens[1:]  # the start token is known
+        self.tokens[row], self.seen[row] = held, (cond, context)
+        self.length[row], self.states[row] = 0, None
+        for _ in range(len(tokens)):
+            told = self._step(row)
+        return told
+
+    def advance(self, tokens: Sequence[int], rows: Sequence[int]) -> Tensor:
+        """See `core.backbone.Rows`."""
+        told = []
+        for token, row in zip(tokens, rows, strict=True):
+            self.tokens[row][0, self.length[row] - 1] = token
+            told.append(self._step(row))
+        return torch.stack(told)
+
+    def cut(self, row: int, length: int) -> None:
+        """See `core.backbone.Rows`."""
+        if length < self.length[row]:
+            start = self.tokens[row].new_zeros(1)
+            self.begin(row, torch.cat([start, self.tokens[row][0, : length - 1]]), *self.seen[row])
+
+    def reorder(self, sources: Sequence[int]) -> None:
+        """See `core.backbone.Rows`."""
+        each: list[list[Any]] = [self.tokens, self.length, self.states, self.seen]
+        for lists in each:
+            lists[: len(sources)] = [copy.deepcopy(lists[source]) for source in sources]
+
+    def _step(self, row: int) -> Tensor:
+        family, i, (cond, context) = self.family, self.length[row], self.seen[row]
+        self.length[row] += 1
+        step = getattr(family.network, "step", None)
+        if step is None:
+            inputs = family.inputs(self.tokens[row])
+            return family.network.run(inputs, cond, context)[0, :, i]
+        seen = {"context": context} if family.network.context_dim else {}
+        told, self.states[row] = step(
+            family.input_at(self.tokens[row], i), cond, self.states[row], **seen
+        )
+        return told[0]

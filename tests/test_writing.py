@@ -1,0 +1,240 @@
+"""Texts that go on: the same alone and together, guessed or not, and drawn as they should be."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Any
+
+import pytest
+import torch
+
+from morphogen.backbones._decoding import Product
+from morphogen.backbones.rnn import RNN
+from morphogen.backbones.token_transformer import TokenTransformer
+from morphogen.backbones.transformer import Transformer
+from morphogen.core.backbone import BuildBackbone
+from morphogen.core.errors import RefusedPair
+from morphogen.core.random import generator, randn
+from morphogen.core.spec import TensorSpec
+from morphogen.core.writing import CanWrite, Limits, Request, Written
+from morphogen.families._writing import Guess, Text
+from morphogen.families.autoregressive import Autoregressive
+
+torch.set_num_threads(1)
+
+V, L = 11, 24
+TEXTS = TensorSpec.tokens(L, V, boundary=V - 1)
+WIDE = BuildBackbone(TokenTransformer, model_dim=48, num_layers=2, num_heads=3, num_kv_heads=1)
+OTHERS = {
+    "rnn": BuildBackbone(RNN, model_dim=16, num_layers=1),
+    "transformer": BuildBackbone(Transformer, model_dim=16, num_layers=1),
+}
+
+
+def shaken(
+    spec: TensorSpec = TEXTS, backbone: BuildBackbone = WIDE, seed: int = 0, **conditions: Any
+) -> Autoregressive:
+    torch.manual_seed(0)
+    model, draw = Autoregressive(spec, conditions, backbone), generator(seed + 7)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * randn(parameter.shape, draw))
+    return model.eval()
+
+
+def told(steps: Any, num: int) -> list[list[Written]]:
+    """What each request got."""
+    rows: list[list[Written]] = [[] for _ in range(num)]
+    for written in itertools.chain.from_iterable(steps):
+        rows[written.row].append(written)
+    return rows
+
+
+def asked(draw: random.Random) -> Request:
+    prompt = [draw.randrange(V) for _ in range(draw.randrange(8))]
+    limits = draw.choice([
+        Limits(), Limits(temperature=0), Limits(top_k=4, repetition_penalty=1.3),
+        Limits(temperature=0.8, top_p=0.9), Limits(min_p=0.1, no_repeat=3),
+    ])  # fmt: skip
+    return Request(
+        torch.tensor(prompt, dtype=torch.int64), draw.randrange(1, 9), limits,
+        seed=draw.randrange(99), num_alternatives=draw.randrange(3),
+    )  # fmt: skip
+
+
+def test_alone_or_among_others_a_request_gets_the_same_to_the_bit() -> None:
+    """200 requests in batches of 1 to 16 rows, in any order: tokens, probabilities and all."""
+    model, draw = shaken(), random.Random(0)
+    assert isinstance(model, CanWrite)
+    requests = [asked(draw) for _ in range(200)]
+    alone = [told(model.write([request], num_rows=1), 1)[0] for request in requests]
+    order = list(range(200))
+    draw.shuffle(order)
+    while order:
+        part = [order.pop() for _ in range(min(draw.randrange(1, 40), len(order)))]
+        rows = told(
+            model.write([requests[i] for i in part], num_rows=draw.randrange(1, 17)), len(part)
+        )
+        for i, row in zip(part, rows, strict=True):
+            assert [(w.token, w.log_prob, w.alternatives, w.finish) for w in row] == [
+                (w.token, w.log_prob, w.alternatives, w.finish) for w in alone[i]
+            ]
+
+
+@pytest.mark.parametrize(
+    "shape", [(7, 48), (23, 40), (96, 64), (352, 100), (600, 240), (240, 1100)]
+)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_rows_of_a_product_do_not_depend_on_their_number(
+    shape: tuple[int, int], threads: int
+) -> None:
+    torch.set_num_threads(threads)
+    weight = torch.randn(shape, generator=generator(0))
+    x = torch.randn(16, shape[1], generator=generator(1))
+    product = Product(weight)
+    together = product(x)
+    torch.testing.assert_close(together, x @ weight.T, rtol=1e-4, atol=1e-4)
+    for rows in range(product.least, 17):
+        for first in {0, (16 - rows) // 2, 16 - rows}:
+            some = x[first : first + rows].contiguous()
+            assert torch.equal(product(some), together[first : first + rows])
+
+
+@pytest.mark.parametrize("options", [
+    {},
+    {"position": "learned", "norm": "layer", "mlp": "gelu"},
+    {"window": 4, "num_kv_heads": 1},
+    {"ngrams": 3, "ngram_slots": 64, "tied": True},
+    {"across_documents": True, "qk_norm": True, "hidden_dim": 172},
+    {"model_dim": 240, "num_heads": 5, "num_kv_heads": 1},
+])  # fmt: skip
+def test_rows_give_what_the_network_gives(options: dict[str, Any]) -> None:
+    """Rows of different lengths; and several positions of one row at once, to the bit."""
+    torch.manual_seed(0)
+    sizes = {"model_dim": 48, "num_layers": 2, "num_heads": 3, **options}
+    out = TensorSpec("real", (V, L), layout="sequence")
+    network = TokenTransformer(TEXTS, out, causal=True, **sizes).eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x = torch.randint(V, (3, L), generator=generator(0))
+    whole, rows, lengths = network(x).transpose(1, 2), network.rows(4), (2, 9, 5)
+    for row, length in enumerate(lengths):
+        begun = rows.begin(row, x[row, :length])
+        torch.testing.assert_close(begun, whole[row, length - 1], rtol=1e-4, atol=5e-4)
+    alone = []
+    for i in range(15):
+        new = [int(x[row, length + i]) for row, length in enumerate(lengths)]
+        found = rows.advance(new, [0, 1, 2])
+        expected = torch.stack([whole[row, length + i] for row, length in enumerate(lengths)])
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=5e-4)
+        alone.append(found[1])
+    rows.cut(1, 12)
+    again = rows.advance(x[1, 12:20].tolist(), [1] * 8)
+    assert torch.equal(again, torch.stack(alone[3:11]))
+    rows.cut(1, 12)
+    rows.reorder([2, 1, 0])
+    assert torch.equal(rows.advance([int(x[1, 12])], [1])[0], alone[3])
+
+
+@pytest.mark.parametrize("backbone", OTHERS)
+def test_any_causal_network_writes(backbone: str) -> None:
+    """Greedy texts are those of the most probable tokens; conditions and columns are obeyed."""
+    model = shaken(TensorSpec.tokens(9, 5, end=0), OTHERS[backbone], label=TensorSpec.label(2))
+    prompts = [torch.tensor([1, 2]), torch.tensor([3]), torch.zeros(0, dtype=torch.int64)]
+    conds = [{"label": torch.tensor(k % 2)} for k in range(3)]
+    requests = [
+        Request(prompt, 4, Limits(temperature=0), cond=cond)
+        for prompt, cond in zip(prompts, conds, strict=True)
+    ]
+    for prompt, cond, row in zip(
+        prompts, conds, told(model.write(requests, num_rows=2), 3), strict=True
+    ):
+        come, given = prompt[None], {"label": cond["label"][None]}
+        for written in row:
+            log_p = model.predict_next(come, given).log_softmax(-1)[0].detach()
+            assert written.token == int(log_p.argmax())
+            assert written.log_prob == pytest.approx(float(log_p.max()), abs=1e-4)
+            come = torch.cat([come, torch.tensor([[written.token]])], 1)
+        assert row[-1].finish == ("end" if row[-1].token == 0 else "length")
+    columns = shaken(TensorSpec.columns((3, 2, 4)), OTHERS[backbone])
+    rows = told(columns.write([Request(torch.tensor([2]), 9, seed=k) for k in range(20)]), 20)
+    assert all(len(row) == 2 and row[0].token < 2 and row[1].token < 4 for row in rows)
+
+
+class Even:
+    """Even tokens, three of them."""
+
+    def __init__(self) -> None:
+        self.came: list[int] = []
+
+    def allowed(self) -> torch.Tensor:
+        return torch.arange(V) % 2 == 0
+
+    def take(self, token: int) -> None:
+        self.came.append(token)
+
+    @property
+    def ended(self) -> bool:
+        return len(self.came) == 3
+
+
+def test_a_text_is_over_for_one_reason() -> None:
+    model = shaken()
+    prompt = torch.tensor([1, 2])
+    row = told(model.write([Request(prompt, 9, constraint=Even())]), 1)[0]
+    assert all(w.token % 2 == 0 for w in row)
+    assert row[-1].finish == "end"
+    stopped = told(model.write([Request(prompt, 9, stop=lambda token: token < 20)]), 1)[0]
+    assert [w.finish for w in stopped] in (["stop"], ["end"])
+    full = told(model.write([Request(prompt.repeat(11), 9, Limits(top_k=1))]), 1)[0]
+    assert len(full) <= 2
+    with pytest.raises(RefusedPair, match="no room"):
+        model.write([Request(torch.zeros(L, dtype=torch.int64), 3)])
+
+
+def test_what_is_told_beside_a_token_is_most_probable() -> None:
+    model = shaken()
+    written = told(model.write([Request(torch.tensor([4]), 1, num_alternatives=3)]), 1)[0][0]
+    log_p = model.predict_next(torch.tensor([[4]])).log_softmax(-1)[0].detach()
+    assert [token for token, _ in written.alternatives] == log_p.topk(3).indices.tolist()
+    assert written.log_prob == pytest.approx(float(log_p[written.token]), abs=1e-4)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_guess_does_not_change_what_is_drawn(known: bool) -> None:
+    """Accepted or not, a token is drawn from p: chi-square over 8,000 draws and 5 tokens."""
+    p = torch.tensor([0.4, 0.05, 0.25, 0.2, 0.1])
+    q = torch.tensor([0.1, 0.5, 0.2, 0.2, 0.0])
+    text = Text(0, Request(torch.zeros(0, dtype=torch.int64), 10**6, seed=3), 10**6, set())
+    counts = torch.zeros(5)
+    for _ in range(8_000):
+        guess = Guess(text.draw(q), q) if known else Guess(1)
+        counts[text.take(p.log(), guess).token] += 1
+    chi_square = float(((counts - 8_000 * p) ** 2 / (8_000 * p)).sum())
+    assert chi_square < 18.5  # 0.1 % of the time, of 4 degrees of freedom
+
+
+def test_guessing_ahead_changes_speed_alone() -> None:
+    """At temperature 0 the tokens are the same to the bit; otherwise sequences are as frequent as
+    their probability."""
+    model, draft = shaken(), shaken(seed=1)
+    requests = [
+        Request(torch.tensor([k % 5, 3, k % 5, 3]), 12, Limits(temperature=0)) for k in range(6)
+    ]
+    plain = told(model.write(requests), 6)
+    for guesses in ("lookup", draft, model):
+        steps = list(model.write(requests, draft=guesses))
+        assert told(steps, 6) == plain
+        assert guesses != model or len(steps) <= 5  # twelve tokens by at most five at a time
+    tiny = TensorSpec.tokens(3, 3)
+    small = BuildBackbone(TokenTransformer, model_dim=16, num_layers=1)
+    model, draft = shaken(tiny, small), shaken(tiny, small, seed=1)
+    nothing = torch.zeros(0, dtype=torch.int64)
+    requests = [Request(nothing, 3, seed=seed) for seed in range(1000)]
+    found = torch.zeros(27)
+    for row in told(model.write(requests, draft=draft, ahead=2), 1000):
+        found[sum(3**i * w.token for i, w in enumerate(row))] += 1
+    every = torch.tensor([[i % 3, i // 3 % 3, i // 9] for i in range(27)])
+    exact = 1000 * model.log_prob(every, generator=generator(0)).exp().detach()
+    assert float(((found - exact) ** 2 / exact).sum()) < 54  # 0.1 %, of 26 degrees of freedom
