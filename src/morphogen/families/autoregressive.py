@@ -260,8 +260,9 @@ class Autoregressive(Family):
 
     def rows(self, num: int) -> Rows:
         """So many rows of the network, each as if it were alone."""
-        network = self.network
-        if isinstance(network, KeepsRows) and not network.context_dim and self.is_plain:
+        network, weight = self.network, next(self.parameters())
+        is_plain = weight.device.type == "cpu" and weight.dtype == torch.float32
+        if isinstance(network, KeepsRows) and not network.context_dim and is_plain:
             return network.rows(num)
         return writing.SteppedRows(self, num)
 
@@ -273,12 +274,6 @@ class Autoregressive(Family):
         prompt = prompt if self.offsets is None else prompt + self.offsets[:n]
         told = rows.begin(row, F.pad(prompt, (1, 0), value=self.vocab_size), *self.embedded(one, 1))
         return self.next_logits(told[None], n)[0]
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the weights are numbers of single precision on a CPU."""
-        weight = next(self.parameters())
-        return weight.device.type == "cpu" and weight.dtype == torch.float32
 
     @torch.no_grad()
     @with_options(Limits)
