@@ -61,6 +61,7 @@ FEWEST_DIGITS, FEWEST_OF_PHONE = 4, 7  # 4: of everything here that has no "@" o
 WINDOW, OVERLAP = 20_000, 200  # characters analysed at once
 NUMBER = re.compile(r"\d+([.,]\d+)?|[1-9]\d*[-–]\d+")  # a number or a range is no phone number
 VERSION = re.compile(r"\d{1,2}(\.\d{1,2}){3}")  # 2 in 100 IP addresses look like one
+COLONS = re.compile(r":[\da-fA-F]{0,4}:")  # as in every IP address without four digits
 AROUND = 24  # characters shown on each side of what is found
 
 
@@ -179,11 +180,17 @@ def _replaced(
     return "".join([*parts, rest if digits is None else re.sub(r"\d", digits, rest)])
 
 
+def worth_a_look(text: str) -> bool:
+    """Whether a text can hold any personal data at all: what loads no recogniser otherwise."""
+    return bool(_worth_a_look(text, is_name=False))
+
+
 def _worth_a_look(text: str, is_name: bool) -> list[str]:
     """What to look for in a text: nothing in most captions, which have no number. Phone numbers in
     a name must begin with a "+" or have a word: what cameras number files by looks like them."""
     digits = sum(map(str.isdecimal, text))
-    if (is_name and digits == len(text)) or (digits < FEWEST_DIGITS and not {"@", ":"} & {*text}):
+    few = digits < FEWEST_DIGITS and "@" not in text and not COLONS.search(text)
+    if few or (is_name and digits == len(text)):
         return []
     entities = [kind for kind in KINDS if kind != "PHONE_NUMBER"]
     if digits >= FEWEST_OF_PHONE:

@@ -11,7 +11,8 @@ counted. Every token counts once:
 
 A text of many bytes is scored in blocks, spread evenly over it by the byte, so that the same bytes
 are scored whatever the tokens are. The interval is a bootstrap of blocks: neighbouring tokens share
-their surprise, and one region of a text is harder than the next.
+their surprise, and one region of a text is harder than the next (blocks of 4 KB double the error of
+single bytes, and longer ones add to it: `docs/LOG.md`).
 
 Models that give no log p of single tokens are scored window by window; all of the text counts.
 
@@ -42,7 +43,7 @@ from morphogen.modalities.text.page import END
 
 STRIDE = 4  # windows move on by a quarter of their length
 MOST_UNITS = 1 << 17  # bytes of text that are scored
-BLOCK, MOST_BLOCKS, FEWEST_BLOCKS = 1 << 11, 64, 8  # bytes of a block, and how many there are
+BLOCK, MOST_BLOCKS, FEWEST_BLOCKS = 1 << 12, 64, 8  # bytes of a block, and how many there are
 POSITIONS = 1 << 14  # given to the network at once
 RESAMPLED = 2000  # bootstrap repeats
 HOW = "each token after as many others as the model takes, in windows moved on by a quarter"

@@ -1,7 +1,7 @@
 """How good is a bundle? Every score that applies, with interval, floor and protocol.
 
     samples          every metric of the metric axis, over features of this data (see `scores`)
-    copying          whether samples replay training items (see `copying`)
+    copying          whether samples replay training items (see `copying`), or spans of texts
     likelihood       bits per dimension of held-out items, where the model has one
     reconstruction   error of rebuilding held-out items
     prediction       accuracy or absolute error on held-out items
@@ -27,12 +27,9 @@ import morphogen
 from morphogen.core import discover
 from morphogen.core.bundle import Bundle
 from morphogen.core.capability import (
-    CanPredict,
-    CanReconstruct,
     CanSample,
     missing,
 )
-from morphogen.core.change import change_of_items
 from morphogen.core.codec import Item
 from morphogen.core.encoded import Encoded, joined, moved, num_items, rows, tensor
 from morphogen.core.errors import DataError, MeasurementError, RefusedPair
@@ -44,6 +41,7 @@ from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
 from morphogen.data.places import load_options, place_of
 from morphogen.evaluation._intervals import LEVEL, mean_interval
+from morphogen.evaluation._items import prediction, reconstruction
 from morphogen.evaluation._references import references_of
 from morphogen.evaluation._samples import (
     Judged,
@@ -60,6 +58,7 @@ from morphogen.evaluation.groups import ItemScores, class_names, labels_of, meas
 from morphogen.evaluation.likelihood import Likelihood, measure_likelihood
 from morphogen.evaluation.page import write_page
 from morphogen.evaluation.scores import as_record
+from morphogen.evaluation.text_copies import copied_text, text_copies
 
 MOST_ITEMS = 10_000  # generated and reference items, unless told
 MOST_SCORED = 2_000  # held-out items whose reconstruction is measured
@@ -97,19 +96,20 @@ def evaluate(
     items: list[ItemScores] = []
     judged: Judged | None = None
     x: Encoded | None = None
-    pairs: Encoded | None = None
+    pairs, copies = None, None
     if not missing(bundle.family, CanSample):
         x, asked = _draw(record, bundle, shown, num, seed)
         extractor = feature_extractor(shown, device=str(bundle.family.device), beside=bundle.path)
         judged = Judged.of((x, asked), shown, extractor, seed)
         found += score_samples(record, judged, shown, seed)
         pairs = _search_copies(record, x, shown, extractor, seed)
+        copies = text_copies(record, x, shown)
     likelihood: Likelihood | None = None
     if bundle.family.spec == loaded.spec:
         with torch.no_grad():
             likelihood = measure_likelihood(bundle, loaded, seed)
-            items += _reconstruction(bundle, loaded, seed)
-            items += _prediction(bundle, loaded)
+            items += reconstruction(bundle, loaded, _some(loaded, seed))
+            items += prediction(bundle, loaded)
     if judged is None or found:
         found += measure_all(record, _sets(x, judged, likelihood, shown, seed), seed)
     _say_worst(record, found)
@@ -118,7 +118,7 @@ def evaluate(
         found += likelihood.scores()
         items.append(likelihood.per_item)
         record |= likelihood.by_region()
-    found += _exposure(record, bundle, loaded, seed)
+    found += copied_text(record) + _exposure(record, bundle, loaded, seed)
     record["scores"] = {each.name: as_record(each, record["protocol"]) for each in found}
     if labels:
         samples = None if judged is None else judged.samples
@@ -127,11 +127,18 @@ def evaluate(
     _check_any(found, record, bundle.family)
     bundle.metrics = {**bundle.metrics, "evaluation": record}
     if bundle.path is not None:
-        write_text(bundle.path / "metrics.json", json.dumps(bundle.metrics, indent=2) + "\n")
-        real = shown.test.batch(_some(shown, seed)[:SHOWN]).x
-        generated = None if x is None else rows(x, slice(SHOWN))
-        write_page(bundle, record, shown.codec, real, generated=generated, pairs=pairs)
+        _write(bundle, shown, x, seed, pairs=pairs, copies=copies)
     return record
+
+
+def _write(bundle: Bundle, data: Data, x: Encoded | None, seed: int, **suspects: Any) -> None:
+    """metrics.json and the page of an evaluation, into the bundle's folder."""
+    assert bundle.path is not None
+    write_text(bundle.path / "metrics.json", json.dumps(bundle.metrics, indent=2) + "\n")
+    real = data.test.batch(_some(data, seed)[:SHOWN]).x
+    generated = None if x is None else rows(x, slice(SHOWN))
+    record = bundle.metrics["evaluation"]
+    write_page(bundle, record, data.codec, real, generated=generated, **suspects)
 
 
 def _reading(bundle: Bundle) -> dict[str, Any]:
@@ -305,40 +312,6 @@ def _rounded(x: Encoded, spec: Spec) -> Encoded:
 def _some(data: Data, seed: int) -> Tensor:
     """Held-out items that the slower scores are measured on."""
     return torch.randperm(len(data.test), generator=generator(mix_seed(seed, 3)))[:MOST_SCORED]
-
-
-def _reconstruction(bundle: Bundle, data: Data, seed: int) -> list[ItemScores]:
-    model: Any = bundle.family
-    if missing(model, CanReconstruct):
-        return []
-    found, some = [], _some(data, seed)
-    for index in parts(len(some)):
-        x = moved(data.test.batch(some[index]).x, model.device)
-        found.append(change_of_items(model.decode(model.encode(x)), x, data.spec).cpu())
-    name = {
-        "token": "share of tokens",
-        "real": "mean squared error in [-1, 1]",
-        "parts": "mean over values: squared errors of numbers, wrong tokens",
-    }[data.spec.kind]
-    return [ItemScores("reconstruction_error", torch.cat(found), some, False, name)]
-
-
-def _prediction(bundle: Bundle, data: Data) -> list[ItemScores]:
-    model: Any = bundle.family
-    if missing(model, CanPredict) or model.target not in data.test.cond:
-        return []
-    found = []
-    for index in parts(len(data.test)):
-        batch = data.test.batch(index).to(model.device)
-        output, target = model.predict(batch.x), batch.cond[model.target]
-        if model.target_spec.kind == "token":
-            found.append((output.argmax(1) == target).float().cpu())
-        else:
-            found.append((output - target.flatten(1)).abs().mean(1).cpu())
-    is_label = model.target_spec.kind == "token"
-    name = "accuracy" if is_label else "absolute_error"
-    values, note = torch.cat(found), f"of {model.target}"
-    return [ItemScores(name, values, torch.arange(len(values)), is_label, note)]
 
 
 def _exposure(record: dict[str, Any], bundle: Bundle, data: Data, seed: int) -> list[Measurement]:

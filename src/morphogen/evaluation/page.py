@@ -13,7 +13,9 @@ from morphogen.core.codec import Codec
 from morphogen.core.encoded import Encoded
 from morphogen.core.storage import write_text
 from morphogen.core.visible import in_html
-from morphogen.evaluation import _group_report
+from morphogen.evaluation import _group_report, _text_page
+from morphogen.evaluation.text_copies import TextCopies
+from morphogen.modalities.text.page import laid_out, marked
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
@@ -43,10 +45,12 @@ def write_page(
     *,
     generated: Encoded | None = None,
     pairs: Encoded | None = None,
+    copies: TextCopies | None = None,
 ) -> Path:
     """Write evaluation.html into the bundle's folder.
 
-    `pairs` are generated items, each followed by the training item that it may be a copy of.
+    `pairs` are generated items, each followed by the training item that it may be a copy of;
+    `copies` says which spans of generated texts stand in the training text.
     """
     if bundle.path is None:
         raise ValueError("the bundle has no folder to write to")
@@ -56,9 +60,10 @@ def write_page(
         f'<p class="lead">{escaped(_lead(record))}</p>',
     ]
     parts += [f'<p class="warning">{escaped(w)}</p>' for w in record.get("warnings", [])]
-    figures = [_figure("Held-out data", codec, real)]
+    columns = None if copies is None else 2  # texts are read, and want a line's length
+    figures = [_figure("Held-out data", codec, real, columns)]
     if generated is not None:
-        figures.insert(0, _figure("Generated", codec, generated))
+        figures.insert(0, _generated(codec, generated, copies))
     parts.append(f'<div class="pair">{"".join(figures)}</div>')
     parts.append(f"<h2>Numbers</h2>{_numbers(record)}")
     if said := record.get("worst_statistic"):
@@ -71,6 +76,10 @@ def write_page(
         if pairs is not None:
             caption = "The most suspicious samples, each left of its nearest training item"
             parts.append(_figure(caption, codec, pairs, columns=8))
+    if told := record.get("spans"):
+        parts.append(f"<h2>Spans of the training text</h2>{_text_page.spans(told, copies)}")
+    if told := record.get("regions"):
+        parts.append(f"<h2>Likelihood by region</h2>{_text_page.regions(told)}")
     for label, told in record.get("groups", {}).items():
         parts.append(f"<h2>Groups: {escaped(label)}</h2>{_groups(told)}")
     curves = bundle.path / "curves.png"
@@ -214,6 +223,17 @@ def _facts(facts: Mapping[str, Any]) -> str:
         for key, value in facts.items()
     ]
     return f"<table>{''.join(rows)}</table>"
+
+
+def _generated(codec: Codec, x: Encoded, copies: TextCopies | None) -> str:
+    """Generated items; of texts, with what they have from the training text marked."""
+    if copies is None:
+        return _figure("Generated", codec, x)
+    values = codec.decode_many(x)
+    marks = [_text_page.marks_of(copies, number) for number in range(len(values))]
+    caption = "Generated" + "; marked: spans of the training text, longer than usual" * any(marks)
+    body = laid_out([marked(*each) for each in zip(values, marks, strict=True)], 2)
+    return f"<figure><figcaption>{escaped(caption)}</figcaption>{body}</figure>"
 
 
 def _figure(caption: str, codec: Codec, x: Encoded, columns: int | None = None) -> str:

@@ -179,6 +179,10 @@ class Text(Codec):
         """The text of tokens, an end being nothing; broken bytes as U+DC80 to U+DCFF."""
         return self.tokenizer.decode(tokens.tolist()).decode("utf-8", "surrogateescape")
 
+    def symbols(self, x: Tensor) -> np.ndarray:
+        """What tokens (T,) of a stream stand for, to be compared: (S,) uint16, 256 for an end."""
+        return self.tokenizer.symbols(x.cpu().numpy())
+
     def decoder(self) -> Decoder:
         """A text from tokens that come one by one: `feed(token)`, at last `finish()`."""
         return Decoder(self.tokenizer, page.END if self._fitted().end is None else None)

@@ -17,8 +17,12 @@ STYLE = (
 )
 FAINT = '<span style="color:#a8b3c2">{}</span>'
 BROKEN = '<span style="background:#fbd9d3;color:#a12b16" title="{}">{}</span>'
+MARKED = '<mark style="background:#ffe3a3;color:inherit;border-radius:2px">{}</mark>'
 RULE = "\u2500\u2500 {} " + "\u2500" * 40 + "\n"  # between the texts of a file
 SIGN = re.compile("[\x00-\x08\x0b-\x1f\x7f\t\n\ud800-\udfff\ufffd]|(?<=[ ]) +| +(?=\n|$)")
+
+
+Marks = Sequence[tuple[int, int]]  # characters of a text that are marked, in order
 
 
 def cards(
@@ -26,10 +30,26 @@ def cards(
 ) -> str:
     """A card for each text, by default as `visible` shows it: lines as they break, white space that
     is easily missed faintly, bytes that are no character marked."""
-    width = columns or min(max(1, len(texts)), 3)
+    return laid_out(list(map(show or visible, texts)), columns)
+
+
+def laid_out(bodies: Sequence[str], columns: int | None = None) -> str:
+    """A card for each piece of HTML."""
+    width = columns or min(max(1, len(bodies)), 3)
     style = f"display:grid;gap:.6rem;grid-template-columns:repeat({width},minmax(0,1fr))"
-    body = "".join(f'<pre style="{STYLE}">{(show or visible)(text)}</pre>' for text in texts)
+    body = "".join(f'<pre style="{STYLE}">{each}</pre>' for each in bodies)
     return f'<div style="{style}">{body}</div>'
+
+
+def marked(text: str, marks: Marks) -> str:
+    """`visible`, with a ground behind what is marked."""
+    parts, last = [], 0
+    for start, stop in marks:
+        parts += [visible(text[last:start]) if start > last else ""]
+        parts += [MARKED.format(visible(text[start:stop]))]
+        last = stop
+    rest = visible(text[last:]) if last < len(text) or not marks else ""
+    return "".join([*parts, rest])
 
 
 def visible(text: str) -> str:

@@ -43,6 +43,22 @@ class Tokenizer(ABC):
         """How many bytes each token stands for: (V,), int64."""
         return np.array(list(map(len, self.tokens)), np.int64)
 
+    def symbols(self, ids: np.ndarray) -> np.ndarray:
+        """The bytes of some tokens (L,), and 256 for each end: (S,), uint16."""
+        flat, starts, lengths = self._symbols
+        each = lengths[ids]
+        before = np.cumsum(each) - each
+        return flat[np.repeat(starts[ids] - before, each) + np.arange(each.sum())]
+
+    @cached_property
+    def _symbols(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Those of all tokens one after another, where each begins, and how many it has."""
+        lengths = self.byte_lengths.copy()
+        lengths[self.end] = 1
+        flat = np.frombuffer(b"".join(self.tokens), np.uint8).astype(np.uint16)
+        flat = np.insert(flat, int(self.byte_lengths[: self.end].sum()), 256)
+        return flat, np.cumsum(lengths) - lengths, lengths
+
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """Plain JSON with the `kind`; `from_json` is the inverse."""
