@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from morphogen.core.recipe import Recipe
     from morphogen.data.dataset import Data
     from morphogen.evaluation.evaluate import evaluate
+    from morphogen.interop.export import export
     from morphogen.training.run import train
 
 _HOMES = {
@@ -30,10 +31,14 @@ _HOMES = {
     "Recipe": "morphogen.core.recipe",
     "compare": "morphogen.comparison.compare",
     "evaluate": "morphogen.evaluation.evaluate",
+    "export": "morphogen.interop.export",
     "reproduce": "morphogen.comparison.reproduce",
     "train": "morphogen.training.run",
 }
-__all__ = ["Bundle", "Data", "Recipe", "compare", "evaluate", "load", "open", "reproduce", "train"]
+__all__ = [
+    "Bundle", "Data", "Recipe", "compare", "evaluate", "export", "load", "open", "reproduce",
+    "train",
+]  # fmt: skip
 
 
 def open(path: str, *, trust: bool = False, device: str = "cpu") -> Bundle:

@@ -71,10 +71,14 @@ def write_text(path: Path, text: str) -> Path:
     return write_atomic(path, lambda temporary: temporary.write_bytes(data))
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Path:
-    """Write named tensors as safetensors, atomically. Tensors that share memory are copied."""
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, str] | None = None
+) -> Path:
+    """Write named tensors as safetensors, with a note in the file, atomically. Tensors that share
+    memory are copied."""
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    return write_atomic(path, lambda temporary: save_file(own, temporary))
+    told = None if note is None else dict(note)
+    return write_atomic(path, lambda temporary: save_file(own, temporary, told))
 
 
 def partial_of(path: Path) -> Path:
