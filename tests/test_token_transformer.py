@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 V, L = 23, 17
 TEXT = TensorSpec.tokens(L, V, boundary=V - 1)
 OUT = TensorSpec("real", (V, L), layout="sequence")
-SMALL: dict[str, Any] = {"model_dim": 32, "num_layers": 2, "num_heads": 4}
+SMALL: dict[str, Any] = {"model_dim": 32, "num_layers": 2, "num_heads": 4, "ngrams": 1}
 
 
 def network(**options: Any) -> Any:

@@ -53,6 +53,7 @@ from morphogen.core.conditioning import Context
 from morphogen.core.errors import RecipeError
 from morphogen.core.spec import TensorSpec
 
+LETTERS = 512  # tokens at most that stand for letters or bytes, and mean little alone
 # Logits computed at once for a loss, on CPUs and elsewhere: more are computed in turn, and twice.
 MOST_LOGITS = {"cpu": 1 << 24, "cuda": 1 << 32}
 FEW_HEADS = 32  # features of a head, where the network is small
@@ -85,7 +86,7 @@ class TokenTransformer(Backbone):
         window: int | None = None,  # positions that attention reaches back; none: all
         across_documents: bool = False,  # attention reaches into the documents before in a window
         tied: bool = False,  # one matrix for embedding tokens and for telling them
-        ngrams: int = 1,  # tokens of the longest n-gram embedded, 1 for single tokens
+        ngrams: int | None = None,  # longest n-gram embedded; none: 6 for texts of letters, else 1
         ngram_slots: int = 1 << 15,  # rows of the table that each length of n-gram is hashed into
         dropout_prob: float = 0.0,  # probability of dropping a branch's feature in training
     ) -> None:
@@ -106,6 +107,8 @@ class TokenTransformer(Backbone):
             raise RecipeError("a window holds the position itself", found=f"window = {window}")
         self.embed_tokens = nn.Embedding(vocab_size, model_dim)
         nn.init.normal_(self.embed_tokens.weight, std=0.02 if tied else 0.5)
+        if ngrams is None:
+            ngrams = 6 if causal and in_spec.boundary is not None and vocab_size <= LETTERS else 1
         self.ngrams = NGrams(ngrams, ngram_slots, model_dim, vocab_size) if ngrams > 1 else None
         self.places = nn.Embedding(length, model_dim) if position == "learned" else None
         self.cond_proj = linear(cond_dim, model_dim, gain=0.5) if cond_dim else None

@@ -12,8 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from morphogen.core.spec import TensorSpec
+from morphogen.core.errors import RefusedPair
+from morphogen.core.spec import Spec, TensorSpec
 
+LONGEST = 4096  # positions: attention over more does not fit small machines
+MOST_POSITIONS = 6_400  # per step, but for 8 items at least: more steps are worth more
+SHORTEST = 32  # tokens of a piece of a window
 RADIUS = 2  # positions along every axis that count as near
 
 
@@ -40,3 +44,37 @@ def near_and_before(spec: TensorSpec) -> Tensor:
             found.append(shifted[..., None, :].expand(*values.shape, spec.channels))
     places = torch.cat(found, dim=-1).flatten(0, -2)  # (L, F)
     return places.where(places < torch.arange(spec.num_values)[:, None], spec.num_values)
+
+
+def num_pieces(spec: TensorSpec, progress: float, short_first: float) -> int:
+    """How many pieces each window of a text is trained in: 4, then 2, until the share `short_first`
+    of training is over. What stands near is learned first, and short pieces cost less (Li et al.
+    2022)."""
+    if spec.boundary is None or progress >= short_first:
+        return 1
+    pieces, length = 4 if progress < short_first / 2 else 2, spec.num_values
+    return 1 if length % pieces or length // pieces < SHORTEST else pieces
+
+
+def too_long(spec: TensorSpec, advice: str) -> RefusedPair | None:
+    """What is to be said against items of more values than a line may have."""
+    if spec.num_values <= LONGEST:
+        return None
+    return RefusedPair(
+        "the items are too long to be told value by value",
+        found=f"{spec.num_values} values",
+        expected=f"at most {LONGEST}",
+        hint=advice,
+    )
+
+
+def fitting_batch(spec: TensorSpec, usual: int) -> int:
+    """Long items in smaller batches: a batch of them has as many predictions to learn from."""
+    return min(usual, max(MOST_POSITIONS // spec.num_values, 8))
+
+
+def network_over(spec: Spec, usual: str) -> str:
+    """The network runs over a sequence whatever the layout of the data; that of texts is the one of
+    language models."""
+    is_text = isinstance(spec, TensorSpec) and (spec.end, spec.boundary) != (None, None)
+    return "token_transformer" if is_text else usual

@@ -47,11 +47,17 @@ from morphogen.core.spec import Spec, TensorSpec
 from morphogen.core.writing import Limits, Request, Written
 from morphogen.families import _writing as writing
 from morphogen.families._drawing import draw, draws
-from morphogen.families._raster import near_and_before, own_tokens
+from morphogen.families._raster import (
+    fitting_batch,
+    near_and_before,
+    network_over,
+    num_pieces,
+    own_tokens,
+    too_long,
+)
 
-LONGEST = 4096  # positions: attention over more does not fit small machines
 MOST_LEVELS = 256
-MOST_POSITIONS = 6_400  # per step, but for 8 items at least: more steps are worth more
+TEXT_POSITIONS = 4_096  # per step, of windows of text
 ORDERED_FROM = 32  # levels from which an ordered output is worth more than a free one
 
 Embedded = tuple[Tensor | None, Context | None]  # what modulates the network, what it attends to
@@ -64,7 +70,7 @@ class Autoregressive(Family):
     takes = frozenset({"lengths", "columns", "weights"})
     train_defaults = {"optimizer": "muon", "lr": 3e-3, "batch_size": 64}
     papers = ("bengio2003neural", "oord2016pixel", "chen2020generative", "salimans2017pixelcnn",
-              "holtzman2020curious")  # fmt: skip
+              "holtzman2020curious", "li2022stability")  # fmt: skip
     log_prob_is = "exact"
 
     def __init__(
@@ -74,6 +80,7 @@ class Autoregressive(Family):
         backbone: BuildBackbone,
         *,
         head: Literal["auto", "categorical", "logistic"] = "auto",  # logistic: levels are ordered
+        short_first: float = 0.5,  # share of training on quarters, then halves, of windows of text
         drop_prob: float = 0.1,  # share of items trained without their conditions
         cond_dim: int = 64,  # width of the embedded conditions
     ) -> None:
@@ -113,7 +120,7 @@ class Autoregressive(Family):
             causal=True,
             context_dim=context_dim(conditions, cond_dim),
         )
-        self.drop_prob = drop_prob
+        self.drop_prob, self.short_first = drop_prob, 0.0 if conditions else short_first
 
     @classmethod
     def refuses(cls, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
@@ -126,27 +133,21 @@ class Autoregressive(Family):
                 expected=f"tokens, or real values with at most {MOST_LEVELS} levels",
                 hint=advice,
             )
-        if spec.num_values > LONGEST:
-            return RefusedPair(
-                "the items are too long to be drawn value by value",
-                found=f"{spec.num_values} values",
-                expected=f"at most {LONGEST}",
-                hint=advice,
-            )
-        return None
+        return too_long(spec, advice)
 
     @classmethod
     def train_defaults_for(cls, spec: TensorSpec) -> dict[str, Any]:
-        """Long items in smaller batches: a batch of them has as many predictions to learn from."""
-        fitting = max(MOST_POSITIONS // spec.num_values, 8)
-        return {**cls.train_defaults, "batch_size": min(cls.train_defaults["batch_size"], fitting)}
+        """Long items come in smaller batches; windows of a text bear a higher rate."""
+        if isinstance(spec, TensorSpec) and spec.boundary is not None:
+            fitting = max(TEXT_POSITIONS // spec.num_values, 8)
+            return {**cls.train_defaults, "lr": 1e-2, "batch_size": fitting}
+        usual = cls.train_defaults["batch_size"]
+        return {**cls.train_defaults, "batch_size": fitting_batch(spec, usual)}
 
     @classmethod
     def backbone_for(cls, spec: Spec) -> str:
-        """The network runs over a sequence whatever the layout of the data; that of texts is the
-        one of language models."""
-        is_text = isinstance(spec, TensorSpec) and (spec.end, spec.boundary) != (None, None)
-        return "token_transformer" if is_text else cls.default_backbone
+        """A causal one over a sequence."""
+        return network_over(spec, cls.default_backbone)
 
     # -- items as sequences ------------------------------------------------------------------------
 
@@ -177,9 +178,10 @@ class Autoregressive(Family):
         self, batch: Batch, phase: str, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy in bits per value, per item; padding does not count."""
-        tokens = self.to_tokens(batch.x)
+        pieces = num_pieces(self.spec, self.progress, self.short_first) if self.training else 1
+        tokens = self.to_tokens(batch.x).view(len(batch) * pieces, -1)
         context = self.embedded(batch.cond, len(tokens), generator)
-        log_p = self._log_probs(tokens, context)
+        log_p = self._log_probs(tokens, context).view(len(batch), -1)
         if batch.weight is not None:
             log_p = log_p * self._raster(batch.weight.expand_as(batch.x))
         if batch.mask is not None:

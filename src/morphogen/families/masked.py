@@ -33,10 +33,8 @@ from morphogen.core.family import Family
 from morphogen.core.likelihood import NEVER
 from morphogen.core.random import categorical, rand, stratified
 from morphogen.core.spec import Spec, TensorSpec
-from morphogen.families._raster import own_tokens
+from morphogen.families._raster import fitting_batch, network_over, own_tokens, too_long
 
-LONGEST = 4096  # positions: attention over more does not fit small machines
-MOST_POSITIONS = 6_400  # per step, but for 8 items at least
 PRIOR = 0.5  # how often each length counts as seen before any was
 
 Embedded = tuple[Tensor | None, Context | None]  # what modulates the network, what it attends to
@@ -98,24 +96,18 @@ class Masked(Family):
         advice = "--family vq_vae+masked, which learns tokens first"
         if spec.kind != "token":
             return RefusedPair("only tokens can be hidden", found=str(spec), hint=advice)
-        if spec.num_values > LONGEST:
-            return RefusedPair(
-                "the items are too long to be seen at once", found=f"{spec.num_values} tokens",
-                expected=f"at most {LONGEST}", hint=advice,
-            )  # fmt: skip
-        return None
+        return too_long(spec, advice)
 
     @classmethod
     def train_defaults_for(cls, spec: TensorSpec) -> dict[str, Any]:
-        """Long items in smaller batches: a batch of them has as many predictions to learn from."""
-        fitting = max(MOST_POSITIONS // spec.num_values, 8)
-        return {**cls.train_defaults, "batch_size": min(cls.train_defaults["batch_size"], fitting)}
+        """Long items come in smaller batches."""
+        usual = cls.train_defaults["batch_size"]
+        return {**cls.train_defaults, "batch_size": fitting_batch(spec, usual)}
 
     @classmethod
     def backbone_for(cls, spec: Spec) -> str:
-        """A sequence whatever the layout of the data; for texts, the network of language models."""
-        is_text = isinstance(spec, TensorSpec) and (spec.end, spec.boundary) != (None, None)
-        return "token_transformer" if is_text else cls.default_backbone
+        """One that sees both sides, over a sequence."""
+        return network_over(spec, cls.default_backbone)
 
     # -- learning ----------------------------------------------------------------------------------
 
