@@ -23,15 +23,14 @@ from __future__ import annotations
 
 import argparse
 import math
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from _scored_text import learned
 
 TRAINED, HELD_OUT = 1_003_854, 50_000
 SPARED = 12.0  # seconds for the start of the command, and for writing the bundle
@@ -67,34 +66,12 @@ def main() -> None:
 
 def own(name: str, train: str, held: str, seconds: float, more: list[str]) -> tuple[str, str]:
     """One of Morphogen's families, by its own command."""
-    from morphogen import Bundle, load
-    from morphogen.evaluation.corpus import Corpus, score_corpus, units_of_tokens
-
     family, settings = OWN[name]
-    with tempfile.TemporaryDirectory() as root:
-        for split, part in (("train", train), ("test", held)):
-            Path(root, "data", split).mkdir(parents=True)
-            Path(root, "data", split, "input.txt").write_text(part)
-        command = [
-            sys.executable, "-m", "morphogen.cli.app", "train", f"{root}/data", "--family", family,
-            "--budget", f"{seconds - SPARED:.0f}s", "--out", f"{root}/model",
-        ]  # fmt: skip
-        for setting in (*settings, *more):
-            command += ["--set", setting]
-        begun = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        took = time.perf_counter() - begun
-        bundle = Bundle.open(f"{root}/model")
-        data = load(f"{root}/data", codec=bundle.codec)
-        corpus = Corpus(data.test, units_of_tokens(data.codec, data.spec))
-        with torch.no_grad():
-            blocks = corpus.spans(corpus.ranges())
-            scored = score_corpus(bundle.family.eval(), corpus, blocks, 0)
-        nats = float(scored.bits.sum() / scored.units.sum()) * math.log(2)
-        low, high = (end * math.log(2) for end in scored.interval(0))
-        facts = f"{bundle.run['steps']:,} steps, {took:.0f} s, {data.spec}"
-        kind = getattr(bundle.family, "log_prob_is", "")
-        return f"{nats:.4f} nats ({low:.3f} to {high:.3f})", f"{kind}; {facts}"
+    settings = [f"family.name={family}", *settings, *more]
+    scored, facts = learned(train, held, seconds - SPARED, settings)
+    nats = float(scored.bits.sum() / scored.units.sum()) * math.log(2)
+    low, high = (end * math.log(2) for end in scored.interval(0))
+    return f"{nats:.4f} nats ({low:.3f} to {high:.3f})", facts
 
 
 def peer(train: str, held: str, seconds: float) -> tuple[str, str]:

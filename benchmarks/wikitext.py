@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from _scored_text import learned
 
 WIDTH, LAYERS, STEPS, ROWS = 200, 2, 35, 20  # of the peer
 
@@ -58,30 +57,10 @@ def in_words(text: str) -> list[str]:
 
 def own(train: str, held: str, seconds: float, settings: list[str]) -> tuple[float, str]:
     """Nats of the whole text, by Morphogen's default for it."""
-    from morphogen import Bundle, load
-    from morphogen.evaluation.corpus import Corpus, score_corpus, units_of_tokens
-
-    with tempfile.TemporaryDirectory() as root:
-        for split, part in (("train", train), ("test", held)):
-            Path(root, "data", split).mkdir(parents=True)
-            Path(root, "data", split, "text.txt").write_text(part)
-        command = [
-            sys.executable, "-m", "morphogen.cli.app", "train", f"{root}/data",
-            "--family", "autoregressive", "--budget", f"{seconds:.0f}s", "--out", f"{root}/model",
-        ]  # fmt: skip
-        for setting in settings:
-            command += ["--set", setting]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        bundle = Bundle.open(f"{root}/model")
-        data = load(f"{root}/data", codec=bundle.codec)
-        corpus = Corpus(data.test, units_of_tokens(data.codec, data.spec))
-        with torch.no_grad():
-            blocks = corpus.spans(corpus.ranges(corpus.num_units))
-            scored = score_corpus(bundle.family.eval(), corpus, blocks, 0)
-        return float(scored.bits.sum()) * math.log(2), (
-            f"{bundle.run['steps']:,} steps, {data.spec}, "
-            f"{float(scored.bits.sum() / scored.units.sum()):.3f} bits per byte"
-        )
+    settings = ["family.name=autoregressive", *settings]
+    scored, facts = learned(train, held, seconds, settings)
+    per_byte = float(scored.bits.sum() / scored.units.sum())
+    return float(scored.bits.sum()) * math.log(2), f"{facts}, {per_byte:.3f} bits per byte"
 
 
 class WordLSTM(nn.Module):
