@@ -51,7 +51,7 @@ def bundle(kind: str = "byte", *, whole: bool = False, **options: Any) -> Bundle
     ending = {"end" if whole else "boundary": codec.tokenizer.end}
     codec.spec = type(Text().fit([Item("a")]).spec).tokens(24, codec.tokenizer.vocab_size, **ending)
     codec.windows = None if whole else 24
-    small = {"model_dim": 32, "num_layers": 2, "num_heads": 4, **options}
+    small = {"model_dim": 32, "num_layers": 2, "num_heads": 4, "ngrams": 1, **options}
     recipe = Recipe(family={"name": "autoregressive"},
                     backbone={"name": "token_transformer", **small})  # fmt: skip
     torch.manual_seed(0)

@@ -102,6 +102,7 @@ def facts_of(bundle: Bundle) -> dict[str, Any]:
     facts = dict(resolve(bundle.recipe, bundle.family.spec).backbone)
     first = network.layers[0]
     facts |= {
+        "ngrams": 1 if network.ngrams is None else network.ngrams.most,
         "num_heads": network.layers[0].self_attn.q_proj.out_features // network.head_dim,
         "num_kv_heads": network.num_kv_heads,
         "head_dim": network.head_dim,

@@ -63,7 +63,8 @@ def load(folder: Path | str) -> Bundle:
     weights = {NETWORK + name: tensor for name, tensor in own.items()}
     if codec.spec.is_ragged:  # no word of theirs says how long texts were
         weights["usual_values"] = torch.tensor(float(codec.spec.num_values))
-    options |= {name: layout.has[name] for name in ("position", "norm", "mlp", "qk_norm")}
+    had = ("position", "norm", "mlp", "qk_norm", "ngrams")
+    options |= {name: layout.has[name] for name in had}
     options["across_documents"] = record["across_documents"]
     with reading("config.json", place):
         recipe = Recipe(
