@@ -4,63 +4,29 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from morphogen.core import discover
+from morphogen.core.bundle import Bundle
 from morphogen.core.capability import why_not
 from morphogen.core.codec import Item
 from morphogen.core.errors import RecipeError, RefusedPair
-from morphogen.core.random import categorical, generator
+from morphogen.core.random import generator
 from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.result import Result
 from morphogen.core.spec import TensorSpec
-from morphogen.core.writing import Piece, Request, Written
+from morphogen.core.writing import Piece
 from morphogen.modalities.text import Text
 from morphogen.tasks._written import WrittenText
 from morphogen.tasks.complete import complete, fitted
 from morphogen.tasks.score import score
 
 TEXTS = ["To be or not", "Grüße, 日本 — ok", "a\nb\n\nc", "the the the the"]
-
-
-class Writes:
-    """Writes a token at a time by asking an autoregressive model for the next."""
-
-    def __init__(self, family: Any) -> None:
-        self.family, self.spec, self.conditions = family, family.spec, family.conditions
-
-    def write(self, requests: Sequence[Request], **options: Any) -> Iterator[list[Written]]:
-        states = [[request.prompt, generator(request.seed)] for request in requests]
-        going = set(range(len(requests)))
-        for count in range(1, 1 + max(request.most for request in requests)):
-            step = []
-            for row in sorted(going):
-                request, (tokens, draw) = requests[row], states[row]
-                logits = self.family.predict_next(tokens[None])[0].log_softmax(-1)
-                allowed = request.constraint.allowed() if request.constraint else None
-                left = logits if allowed is None else logits.masked_fill(~allowed, -torch.inf)
-                token = int(categorical(left / max(request.limits.temperature, 1e-6), draw))
-                states[row][0] = torch.cat([tokens, torch.tensor([token])])
-                if request.constraint:
-                    request.constraint.take(token)
-                stopped = request.stop is not None and request.stop(token)
-                ended = bool(request.constraint and request.constraint.ended)
-                finish: Any = "stop" if stopped else "length" if count == request.most else None
-                if ended or token in (self.spec.end, self.spec.boundary):
-                    finish = "end"
-                top = logits.topk(max(request.num_alternatives, 1))
-                told = tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True))
-                told = told[: request.num_alternatives]
-                step.append(Written(row, token, float(logits[token]), told, finish))
-                if finish:
-                    going.discard(row)
-            yield step
-            if not going:
-                return
 
 
 @pytest.fixture(scope="module", params=["documents", "windows"])
@@ -80,7 +46,7 @@ def completed(text_model: tuple[Any, Text], *prompts: str, seed: int = 0, **opti
     family, codec = text_model
     rows = codec.encode_sequences([Item(prompt) for prompt in prompts])
     with torch.no_grad():
-        return complete(Writes(family), rows, codec, generator=generator(seed), **options)
+        return complete(family, rows, codec, generator=generator(seed), **options)
 
 
 # -- complete ------------------------------------------------------------------------------------
@@ -104,6 +70,20 @@ def test_what_is_told_piece_by_piece_is_the_text(text_model: Any) -> None:
         own = [piece for piece in pieces if piece.row == row]
         assert "".join(piece.text for piece in own) == text
         assert [piece.finish for piece in own if piece.finish] == [result.values["finish"][row]]
+
+
+def test_ctrl_c_keeps_what_was_written(text_model: Any) -> None:
+    pieces: list[str] = []
+
+    def tell(piece: Piece) -> None:
+        pieces.append(piece.text)
+        if len(pieces) == 4:
+            raise KeyboardInterrupt
+
+    result = completed(text_model, "so", most=40, tell=tell)
+    assert result.values["finish"] == ["interrupted"]
+    assert result.values["num_tokens"] == [4]
+    assert result.values["text"][0].startswith("".join(pieces))
 
 
 def test_a_schema_is_obeyed_by_a_model_that_has_learned_nothing(text_model: Any) -> None:
@@ -155,8 +135,8 @@ def test_limits_that_cannot_be_are_named(text_model: Any, options: dict[str, Any
 def test_it_is_for_sequences_and_says_so() -> None:
     spec = TensorSpec.columns((3, 2))
     family = build_family(Recipe(family={"name": "autoregressive"}), spec, {})
-    for model, name in ((Writes(family), "complete"), (family, "score")):
-        assert "sequences of tokens" in str(why_not(model, discover.find("task", name)))
+    for name in ("complete", "score", "translate"):
+        assert "sequences of tokens" in str(why_not(family, discover.find("task", name)))
 
 
 # -- stop texts ----------------------------------------------------------------------------------
@@ -249,3 +229,41 @@ def test_every_token_of_a_long_text_is_told_once(text_model: Any, size: int) -> 
         start = 0 if place < 48 else (place - 48) // 24 * 24 + 24
         logits = family.predict_next(text[None, start:place])[0].log_softmax(-1)
         assert bits[place] == pytest.approx(-float(logits[text[place]]) / math.log(2), abs=1e-4)
+
+
+# -- translate -----------------------------------------------------------------------------------
+
+
+def with_sources(*names: str) -> tuple[Any, Text]:
+    """An untrained model of texts, each of which comes with others."""
+    codec = Text(length=24, form="documents", tokenizer="byte").fit([Item("ein Haus")])
+    for name in names:
+        codec.condition_codecs[name] = Text(length=16, tokenizer="byte").fit([Item("a house")])
+    torch.manual_seed(1)
+    recipe = Recipe(family={"name": "autoregressive"}, backbone={"model_dim": 16, "num_layers": 1})
+    family = build_family(recipe, codec.spec, codec.conditions).eval().requires_grad_(False)
+    for weights in family.parameters():
+        weights += 0.3 * torch.randn(weights.shape)  # so that sources make a difference
+    return family, codec
+
+
+def test_a_translation_is_a_completion_of_nothing_given_the_source(tmp_path: Path) -> None:
+    family, codec = with_sources("source")
+    bundle = Bundle(family, codec, Recipe(family={"name": "autoregressive"}))
+    file = tmp_path / "sources.txt"
+    file.write_text("a house\n\nthe big tree\n")
+    translated = bundle.task("translate", file, most=12)
+    assert len(translated) == 2
+    assert len(set(translated.values["text"])) == 2
+    nothing = [Item(""), Item("")]
+    cond = {"source": ["a house", "the big tree"]}
+    completed = bundle.task("complete", *nothing, cond=cond, most=12, temperature=0.0)
+    assert translated.values["text"] == completed.values["text"]
+    assert bundle.task("translate", Item("a house"), seed=5, most=12).items == translated.items[:1]
+
+
+def test_translating_needs_one_text_that_is_meant() -> None:
+    task = discover.find("task", "translate")
+    assert why_not(with_sources("source")[0], task) is None
+    assert "source, title" in str(why_not(with_sources("source", "title")[0], task))
+    assert "learned with a text" in str(why_not(with_sources()[0], task))

@@ -53,6 +53,12 @@ def test_a_schema_is_obeyed_however_few_tokens_there_are(most: int) -> None:
         jsonschema.validate(json.loads(drawn("schema", PERSON, most, seed)), PERSON)
 
 
+def test_numbers_come_to_an_end_within_their_bounds() -> None:
+    for seed in range(5):
+        told = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
+        assert 0 < float(drawn("schema", told, 8, seed)) <= 1
+
+
 def test_a_vocabulary_of_words_is_masked_alike() -> None:
     jsonschema = pytest.importorskip("jsonschema")
     tokens = [*Byte.tokens, b'{"name": "', b'", "age"', b"Ann", b": 3", b'"}', b"]]", b""]
@@ -93,7 +99,7 @@ def test_a_grammar_that_opens_brackets_closes_them_in_time() -> None:
 
 def test_white_space_does_not_go_on_for_ever() -> None:
     constraint = Constrained(BYTES, "schema", json.dumps(PERSON), 200)
-    for byte in b"{        ":
+    for byte in b"{\n" + b" " * 16:
         constraint.take(byte)
     allowed = constraint.allowed()
     assert allowed is not None

@@ -162,11 +162,41 @@ def test_model_verbs(source: Path, bundle: Path, capsys: pytest.CaptureFixture[s
     text = drawn.read_text(errors="replace")
     assert text.count("\u2500\u2500 ") == 6 if suffix == ".txt" else len(text.splitlines()) == 7
     assert {"generate", "classify", "fill", "anomaly"} <= set(run_tasks(source, bundle, capsys))
+    if suffix == ".txt":
+        write_here(bundle, source.parent, capsys)
     assert "@" in said(capsys, "cite", str(bundle))
     assert said(capsys, "card", str(bundle))
     assert (bundle / "README.md").stat().st_size > 500
     assert "autoregressive" in said(capsys, "show", str(bundle))
     assert said(capsys, "reproduce", str(bundle))
+
+
+def write_here(bundle: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A text goes on, on the terminal and under a schema, and is explained."""
+    options = ("--set", "most=12")
+    told = said(capsys, "sample", str(bundle), "--stream", "--prompt", "Today ", *options)
+    assert told.startswith("Today ")
+    kept = folder / "kept.txt"
+    said(
+        capsys,
+        "sample",
+        str(bundle),
+        "--stream",
+        "--prompt",
+        "Today ",
+        *options,
+        "--out",
+        str(kept),
+    )
+    assert kept.read_text(errors="replace").startswith(told[:7])
+    schema = '{"type": "array", "items": {"type": "boolean"}, "maxItems": 2}'
+    written = said(capsys, "task", "complete", str(bundle), "--prompt", "", "--schema", schema)
+    assert isinstance(json.loads(written), list)
+    page = folder / "page.html"
+    said(capsys, "explain", str(bundle), "Today it was", "--out", str(page))
+    assert "attention of layer 1" in page.read_text()
+    assert run("sample", str(bundle), "--prompt", "Today ") == 1
+    assert "--stream" in capsys.readouterr().err
 
 
 def test_evaluate(source: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,6 +97,16 @@ class SelfAttention(nn.Module):
         )
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
+    def looked_at(self, query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+        """The weights by which `mix` adds up values: (B, H, N, E), (B, K, M, E) -> (B, H, N, M)."""
+        key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+        scores = query @ key.mT / self.head_dim**0.5
+        if mask is None and causal:
+            mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        return scores.softmax(-1)
+
 
 class CrossAttention(nn.Module):
     """Every position looks at a context: a branch to be added, zero at the start."""

@@ -166,20 +166,38 @@ class TokenTransformer(Backbone):
         self, x: Tensor, cond: Tensor | None = None, context: Context | None = None
     ) -> Tensor:
         """(B, N) tokens -> what the head reads, (B, N, D)."""
+        h, mask = self._entered(x, cond)
+        rotation = self._rotation(slice(x.shape[1]))  # (N, E / 2)
+        for layer in self._each_layer():
+            h = layer(h, rotation, mask, self.causal, context)
+        return self.norm(h)
+
+    def seen(
+        self, x: Tensor, cond: Tensor | None = None, context: Context | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What enters (B, N, D), the logits (B, N, V), and what each layer and head looked at
+        (layers, B, H, N, N): see `core.explaining.ShowsAttention`."""
+        h, mask = self._entered(x, cond)
+        entered, looked = h.detach().requires_grad_(), []
+        h, rotation = entered, self._rotation(slice(x.shape[1]))
+        for layer in self._each_layer():
+            query, key, _ = layer.self_attn.project(layer.input_layernorm(h), rotation)
+            looked.append(layer.self_attn.looked_at(query, key, mask, self.causal))
+            h = layer(h, rotation, mask, self.causal, context)
+        return entered, self.logits(self.norm(h)), torch.stack(looked)
+
+    def _entered(self, x: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What enters the first layer (B, N, D), and what each position may look at."""
         h = self._embedded(x, self.ngrams(x) if self.ngrams is not None else None, cond)
         if self.places is not None:
             h = h + self.places.weight[: x.shape[1]]
-        mask = visible(
+        return h, visible(
             x,
             real=None if self.causal else self.in_spec.mask(x),
             document=None if self.across_documents else documents(x, self.in_spec.boundary),
             window=self.window,
             causal=self.causal,
         )
-        rotation = self._rotation(slice(x.shape[1]))  # (N, E / 2)
-        for layer in self._each_layer():
-            h = layer(h, rotation, mask, self.causal, context)
-        return self.norm(h)
 
     def logits(self, h: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from torch import Tensor
 
 import morphogen
 from morphogen.core import discover
+from morphogen.core.border import read_text
 from morphogen.core.capability import why_not
 from morphogen.core.codec import Codec, Item
 from morphogen.core.codec_storage import codec_tensors
@@ -42,7 +43,7 @@ from morphogen.core.config import (
     rebuild,
 )
 from morphogen.core.encoded import moved, num_items, rows
-from morphogen.core.errors import BundleError, RecipeError, RefusedPair
+from morphogen.core.errors import BundleError, DataError, RecipeError, RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.random import generator as new_generator
 from morphogen.core.recipe import Recipe
@@ -186,7 +187,8 @@ class Bundle:
         num = int(arguments.get("num", 16)) if num is None else num
         arguments["cond"] = self.conditions(num, cond or {}, draw, drawn=not inputs)
         device = self.family.device
-        for key, value in (arguments | given).items():
+        arguments |= given
+        for key, value in arguments.items():
             if isinstance(value, Tensor) or key == "x":
                 arguments[key] = moved(value, device)
             elif key == "sequences":
@@ -206,11 +208,13 @@ class Bundle:
     def _given(
         self, name: str, parameters: Mapping[str, Any], inputs: tuple[Any, ...]
     ) -> tuple[dict[str, Any], int | None]:
-        """Inputs in the form that a task takes them in, by the name of its argument: items `x`, or
-        `sequences` that are to go on; and how many there are."""
-        takes_items = "x" in parameters or "sequences" in parameters
+        """Inputs in the form that a task takes them in, by the name of its argument: items `x`,
+        `sequences` that are to go on, or `sources`, texts that something is made from; and how many
+        there are."""
+        takes_items = bool({"x", "sequences", "sources"} & set(parameters))
         if takes_items != bool(inputs):
-            example = f" a{self.codec.suffix}" * takes_items
+            example = f" a{self.codec.suffix}" if "x" in parameters else " --prompt TEXT"
+            example *= takes_items
             raise RecipeError(
                 f"the task {name!r} {'needs' if takes_items else 'takes no'} items to work on",
                 found=f"{len(inputs)} items",
@@ -219,6 +223,9 @@ class Bundle:
         if "sequences" in parameters:
             sequences = self.codec.encode_sequences(self.items(*inputs))
             return {"sequences": sequences}, len(sequences)
+        if "sources" in parameters:
+            sources = list(sources_of(inputs))
+            return {"sources": sources}, len(sources)
         if not inputs:
             return {}, None
         x = self.encode(*inputs)
@@ -304,6 +311,16 @@ class Bundle:
         if isinstance(value, str) and name in self.codec.condition_codecs:
             value = self.codec.condition_codecs[name].parse(value)
         return self.codec.encode_condition(name, value)
+
+
+def sources_of(inputs: Iterable[Any]) -> Iterator[str]:
+    """Texts as they are, and the lines of files that are named."""
+    for value in inputs:
+        if isinstance(value, Item):
+            yield str(value.value)
+        else:
+            place = Path(value).expanduser()
+            yield from filter(str.strip, read_text(place, DataError).splitlines())
 
 
 def _drawn(prior: list[float], spec: TensorSpec, num: int, draw: torch.Generator) -> Tensor:

@@ -254,12 +254,26 @@ def refuses(reason: Callable[[Spec], str | None]) -> Callable[[F], F]:
     return mark
 
 
+def unless(reason: Callable[[Any], str | None]) -> Callable[[F], F]:
+    """Mark a task with what it has against some models: `reason(model)` says why it cannot work
+    with them, or is None."""
+
+    def mark(function: F) -> F:
+        function.unless = reason  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
 def why_not(model: object, function: Callable[..., Any]) -> str | None:
     """None when `function` applies to `model`; else the reason, for a person to read."""
     options, spec = needs(function), getattr(model, "spec", None)
     if any(not missing(model, capability) for capability in options):
         against: Callable[[Spec], str | None] | None = getattr(function, "refuses", None)
-        return None if against is None or spec is None else against(spec)
+        if against is not None and spec is not None and (reason := against(spec)):
+            return reason
+        unfit: Callable[[Any], str | None] | None = getattr(function, "unless", None)
+        return None if unfit is None else unfit(model)
     reasons = [f"{c.__name__} (no {', '.join(missing(model, c))})" for c in options]
     advice = [text for c in options if (text := _advice(model, c))]
     return "; ".join([f"needs {' or '.join(reasons)}", *advice])

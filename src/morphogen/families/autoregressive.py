@@ -47,6 +47,7 @@ from morphogen.core.spec import Spec, TensorSpec
 from morphogen.core.writing import Limits, Request, Written
 from morphogen.families import _writing as writing
 from morphogen.families._drawing import draw, draws
+from morphogen.families._explaining import ShowsStates
 from morphogen.families._raster import (
     fitting_batch,
     near_and_before,
@@ -63,7 +64,7 @@ ORDERED_FROM = 32  # levels from which an ordered output is worth more than a fr
 Embedded = tuple[Tensor | None, Context | None]  # what modulates the network, what it attends to
 
 
-class Autoregressive(Family):
+class Autoregressive(ShowsStates, Family):
     """One token, or one pixel's channel value, at a time, with exact likelihood."""
 
     default_backbone = "transformer"
@@ -108,9 +109,8 @@ class Autoregressive(Family):
                 self.told += 1  # the start token, which learns never to come
             line = TensorSpec.tokens(self.num_tokens, self.told)
             self.likelihood = build_likelihood(line, "categorical")
-            inputs = TensorSpec.tokens(  # the last is start
-                self.num_tokens, self.vocab_size + 1, boundary=spec.boundary
-            )
+            start = self.vocab_size  # a token beyond the spec's
+            inputs = TensorSpec.tokens(self.num_tokens, start + 1, boundary=spec.boundary)
         cond_dim = cond_dim if conditions else 0
         self.conditioner = Conditioner(conditions, cond_dim)
         self.network = backbone(

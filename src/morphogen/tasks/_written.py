@@ -17,10 +17,12 @@ class WrittenText:
             raise RecipeError("a stop text says something", found="''", expected="stop=END")
         self.decoder, self.stops, self.end = codec.decoder(), tuple(stops), codec.end
         self.so_far, self.held, self.told = "", "", 0
+        self.num_taken = 0  # tokens noted
         self.stopped = False
 
     def take(self, token: int) -> bool:
         """Note a token. True where it was the last."""
+        self.num_taken += 1
         if token != self.end and not self.stopped:
             self._add(self.decoder.feed(token))
         return self.stopped

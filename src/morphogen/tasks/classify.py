@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from morphogen.core.capability import CanDenoise, CanPredict, HasLogProb
+from morphogen.core.capability import CanDenoise, CanPredict, HasLogProb, missing, unless
 from morphogen.core.encoded import device, num_items
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.result import Result
@@ -29,6 +29,14 @@ from morphogen.tasks._routes import Conditions, choose, in_chunks
 Evidence = Callable[[Conditions], Tensor]  # log p(x | conditions), up to a constant: (N,)
 
 
+def _unfit(model: object) -> str | None:
+    conditions: dict[str, TensorSpec] = getattr(model, "conditions", {})
+    if not missing(model, CanPredict) or any(spec.is_label for spec in conditions.values()):
+        return None
+    return "needs a model that was trained with labels (--set modality.conditions=label)"
+
+
+@unless(_unfit)
 def classify(
     model: CanPredict | HasLogProb | CanDenoise,
     x: Any,

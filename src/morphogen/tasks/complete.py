@@ -23,6 +23,7 @@ from morphogen.core.capability import refuses
 from morphogen.core.errors import RecipeError
 from morphogen.core.random import randint
 from morphogen.core.result import Result
+from morphogen.core.schema import with_options
 from morphogen.core.writing import (
     CanWrite,
     Limits,
@@ -41,6 +42,7 @@ Texts = str | list[str] | None
 
 
 @refuses(only("sequences of tokens, such as text, which go on where they stop", is_sequence))
+@with_options(Limits)
 def complete(
     model: CanWrite,
     sequences: Sequence[Tensor],
@@ -50,12 +52,6 @@ def complete(
     generator: torch.Generator,
     num: int = 1,  # completions of each prompt
     most: int | None = None,  # tokens to come at most; none: all that there is room for
-    temperature: float = 1.0,  # below 1 more typical, above 1 more varied; 0: the most probable
-    top_k: int | None = None,  # only the k most probable tokens
-    top_p: float | None = None,  # only the fewest tokens whose probabilities reach p
-    min_p: float | None = None,  # only tokens at least so probable, as a share of the most probable
-    repetition_penalty: float = 1.0,  # divides the odds of tokens that have come; 1: none
-    no_repeat: int = 0,  # no run of so many tokens comes twice; 0: any may
     stop: list[str] | None = None,  # texts that end it, and are left out
     schema: Schema = None,  # a JSON schema that the text obeys: the JSON, or a .json file
     regex: str | None = None,  # a regular expression that the whole text matches
@@ -63,13 +59,14 @@ def complete(
     grammar: str | None = None,  # a grammar of the text in Lark's form, or a .lark file
     logprobs: int = 0,  # of the most probable tokens that are told beside each one; 0: none
     tell: Callable[[Piece], None] | None = None,  # told of each piece of text as it is certain
+    **limits: Any,
 ) -> Result:
     """Go on from each prompt until it is done: completions, and why each ended.
 
     `sequences` are the prompts' tokens, each (n,), n >= 0.
     """
-    limits = Limits(temperature, top_k, top_p, min_p, repetition_penalty, no_repeat)
-    check_limits(limits, num, most, logprobs)
+    within = Limits(**limits)
+    check_limits(within, num, most, logprobs)
     length = int(getattr(model, "spec").shape[0])  # noqa: B009
     constraint = asked_for(schema=schema, regex=regex, choice=choice, grammar=grammar)
     if (stop or constraint) and not isinstance(codec, TextCodec):
@@ -85,7 +82,7 @@ def complete(
         share = {name: value[row // num] for name, value in (cond or {}).items()}
         watch = text.take if text is not None else None
         texts.append(text)
-        requests.append(Request(kept, room, limits, seeds[row], share, held, watch, logprobs))
+        requests.append(Request(kept, room, within, seeds[row], share, held, watch, logprobs))
     written = _written(model, requests, texts, tell)
     values = {
         "finish": [each[-1].finish or "interrupted" if each else "interrupted" for each in written],
@@ -115,6 +112,8 @@ def _written(
                 written[each.row].append(each)
                 text = texts[each.row]
                 if text is not None and each.finish is not None:
+                    if text.num_taken < len(written[each.row]):  # it was over for another reason
+                        text.take(each.token)
                     text.finish()
                 if text is not None and tell is not None:
                     tell(Piece(each.row, text.fresh(), each.finish))

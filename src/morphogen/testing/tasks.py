@@ -90,6 +90,8 @@ def _check_run(task: Callable[..., Any], model: Any, given: dict[str, Any]) -> b
     if "sequences" in parameters:
         drawn = model.sample(NUM_INPUTS, generator=generator(4))
         arguments["sequences"] = [row[:n] for n, row in enumerate(drawn)]
+    if "sources" in parameters:
+        arguments["sources"] = ["a text", ""]
     before = arguments["x"].clone() if "x" in arguments else None
     weights = {key: value.clone() for key, value in model.state_dict().items()}
     results: list[Any] = []

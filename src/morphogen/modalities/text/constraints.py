@@ -33,9 +33,10 @@ NAMES = {
     "schema": "the JSON schema", "regex": "the regular expression", "choice": "the choices",
     "grammar": "the grammar",
 }  # fmt: skip
-# Between the parts of JSON, at most so much at once: models like to go on with white space.
-JSON_OPTIONS = {"whitespace_flexible": True, "whitespace_pattern": r"[ \n\t\r]{1,8}"}
-FIRST_OF_JSON = {byte: place for place, byte in enumerate(b'}],:"0123456789-')}
+# Between the parts of JSON a space, or a new line with what indents it: models like to go on with
+# white space.
+JSON_OPTIONS = {"whitespace_flexible": True, "whitespace_pattern": r"\x20|\n\x20{0,16}"}
+FIRST_OF_JSON = {byte: place for place, byte in enumerate(b'}],:"')}
 LATE_OF_JSON = {byte: place for place, byte in enumerate(b"[{ \n\t\r", start=100)}
 LONGEST_END = 1 << 13  # bytes of a way to end that are looked at
 MARGIN = 16  # tokens that one token may add to the way to end
@@ -176,8 +177,8 @@ class _WayToEnd:
         rank = 50
         if self.is_json and self.quoted:
             rank = 0 if byte == ord('"') else 50
-        elif self.is_json:
-            rank = FIRST_OF_JSON.get(byte, LATE_OF_JSON.get(byte, rank))
+        elif self.is_json and not chr(byte).isdigit():
+            rank = FIRST_OF_JSON.get(byte, LATE_OF_JSON.get(byte, 60))
         return rank, used[byte], chr(byte).isalnum() is signs_first, byte
 
     def _note(self, byte: int) -> None:
