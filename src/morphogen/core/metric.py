@@ -8,7 +8,9 @@ that says which of its scores are better high:
 
     Features      a vector of each item, by a judge that was trained on this data
     Items         the items themselves, as values and as they are encoded
+    Texts         the same, where they are texts
     References    each generated item beside the real one whose conditions it was asked for with
+    TextReferences    the same of texts, each asked for by more than a label: translations
     Likelihoods   bits of held-out and of training items
 
 An evaluation runs all that apply to a model and says why the rest do not. The floor is the same
@@ -158,6 +160,14 @@ class References(Sets):
         return self.decode(self.generated), self.decode(self.reference)
 
 
+class Texts(Items):
+    """Items whose values are texts."""
+
+
+class TextReferences(References):
+    """References whose values are texts, each asked for by something that is its own."""
+
+
 @dataclass(frozen=True)
 class Likelihoods(Sets):
     """Bits (M,) that held-out items cost, and training items (N,), with the units in each."""
@@ -187,7 +197,9 @@ def _known(train: Any) -> Any:
     return train
 
 
-KINDS: tuple[type[Sets], ...] = (Features, Items, References, Likelihoods)
+KINDS: tuple[type[Sets], ...] = (
+    Features, Items, Texts, References, TextReferences, Likelihoods,
+)  # fmt: skip
 
 # From the sets and the upper end of a score's interval: a sentence, or "".
 Caution = Callable[[Any, float], str]
@@ -200,6 +212,7 @@ class Metric(Protocol):
     standard_error: Callable[[float, int], float] | None  # of a score from n items, where known
     caution: Caution | None  # what is to be known before a score is read, if anything
     ratios: bool  # whether times the floor say something
+    protocol: Callable[[], Mapping[str, str]] | None  # what more two scores must have in common
 
     def __call__(self, sets: Any, *, generator: torch.Generator) -> Mapping[str, float]:
         """One number per name in `higher_is_better`; of `Items`, per name that applies to them."""
@@ -214,13 +227,15 @@ def scores(
     standard_error: Callable[[float, int], float] | None = None,
     caution: Caution | None = None,
     ratios: bool = True,
+    protocol: Callable[[], Mapping[str, str]] | None = None,
     **higher_is_better: bool | None,
 ) -> Callable[[F], F]:
     """Mark a function as a metric, with the direction of each of its scores.
 
     A metric that knows the `standard_error` of a value from n items is not run again and again to
     find it. One with a `caution` says by it what a reader of its scores must not miss. Without
-    `ratios` no score is given as times its floor: where a floor may be 0 by luck.
+    `ratios` no score is given as times its floor: where a floor may be 0 by luck. `protocol` adds
+    to what two scores must have in common to be compared, such as the version of a library.
     """
 
     def mark(function: F) -> F:
@@ -228,6 +243,7 @@ def scores(
         function.standard_error = standard_error  # type: ignore[attr-defined]
         function.caution = caution  # type: ignore[attr-defined]
         function.ratios = ratios  # type: ignore[attr-defined]
+        function.protocol = protocol  # type: ignore[attr-defined]
         return function
 
     return mark
@@ -236,7 +252,7 @@ def scores(
 def kind_of(metric: Callable[..., Any]) -> type[Sets]:
     """What a metric asks for: the annotation of its first parameter.
 
-    Raises `RecipeError` for one that says none of the four.
+    Raises `RecipeError` for one that says none of them.
     """
     hints = typing.get_type_hints(metric)
     first = next(iter(hints), "")

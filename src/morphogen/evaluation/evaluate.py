@@ -34,7 +34,15 @@ from morphogen.core.codec import Item
 from morphogen.core.encoded import Encoded, joined, moved, num_items, rows, tensor
 from morphogen.core.errors import DataError, MeasurementError, RefusedPair
 from morphogen.core.measurement import Measurement
-from morphogen.core.metric import Features, Items, Likelihoods, References, Sets
+from morphogen.core.metric import (
+    Features,
+    Items,
+    Likelihoods,
+    References,
+    Sets,
+    TextReferences,
+    Texts,
+)
 from morphogen.core.random import generator, mix_seed
 from morphogen.core.spec import ProductSpec, Spec
 from morphogen.core.storage import write_text
@@ -50,6 +58,7 @@ from morphogen.evaluation._samples import (
     score_samples,
     worst_statistic,
 )
+from morphogen.evaluation._texts import given_texts
 from morphogen.evaluation.asked import held_out_conditions
 from morphogen.evaluation.copying import copying
 from morphogen.evaluation.exposure import exposure
@@ -241,7 +250,7 @@ def _sets(
 ) -> dict[type[Sets], Callable[[], Sets] | str]:
     """What there is for metrics to measure, by kind: what gives it, or why there is none."""
     given: dict[type[Sets], Callable[[], Sets] | str] = dict.fromkeys(
-        (Features, Items, References), "the model does not sample"
+        (Features, Items, References, Texts, TextReferences), "the model does not sample"
     )
     given[Likelihoods] = "the model has no normalised likelihood of these items"
     if x is not None and judged is not None:
@@ -249,6 +258,7 @@ def _sets(
         given[Features] = lambda: samples.sets
         given[Items] = lambda: items_of(x, samples, data)
         given[References] = lambda: references_of(x, samples, data, seed)
+        given |= given_texts(given, samples.asked, data)
     if likelihood is not None:
         given[Likelihoods] = likelihood.sets
     return given

@@ -61,6 +61,8 @@ def measure(name: str, sets: Sets, protocol: Mapping[str, Any], seed: int) -> li
         )
         return value, floor
 
+    if metric.protocol is not None:
+        protocol = {**protocol, **metric.protocol()}
     values, floors = both(sets)
     n = sets.num_judged
     known_error = metric.standard_error

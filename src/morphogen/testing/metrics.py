@@ -22,7 +22,16 @@ from torch import Tensor
 
 from morphogen.core.encoded import Encoded, each, unstacked
 from morphogen.core.errors import MeasurementError, RecipeError
-from morphogen.core.metric import Features, Items, Likelihoods, References, Sets, kind_of
+from morphogen.core.metric import (
+    Features,
+    Items,
+    Likelihoods,
+    References,
+    Sets,
+    TextReferences,
+    Texts,
+    kind_of,
+)
 from morphogen.core.random import generator, rand, randint, randn
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.testing._promises import check_described, leaves_global_rng, promise, works
@@ -35,6 +44,7 @@ SPECS: tuple[Spec, ...] = (
     TensorSpec.columns((3, 5, 2)),
     ProductSpec({"size": TensorSpec.vector(3), "kind": TensorSpec.label(4)}),
 )
+TEXTS: tuple[Spec, ...] = (TensorSpec.tokens(12, 8, end=7), TensorSpec.tokens(12, 8, boundary=7))
 
 
 def check_metric(metric: Callable[..., Any]) -> None:
@@ -98,7 +108,7 @@ def _check_items(metric: Callable[..., Any], kind: type[Sets]) -> None:
     name, seen = metric.__name__, set()
     declared: Mapping[str, bool | None] = metric.higher_is_better  # type: ignore[attr-defined]
     directed = {score: higher for score, higher in declared.items() if higher is not None}
-    for spec in SPECS:
+    for spec in SPECS if kind in (Items, References) else TEXTS:
         sets, other = _of_items(spec, kind, 1), _of_items(spec, kind, 1, moved=1)
         try:
             metric(sets, generator=generator(5))
@@ -212,12 +222,14 @@ def _of_likelihoods(seed: int, moved: float = 0.0) -> Likelihoods:
 def _of_items(spec: Spec, kind: type[Sets], seed: int, moved: float = 0.0) -> Sets:
     """Draws of one law, or of another one where `moved`."""
     generated = _draw(spec, NUM_GENERATED, seed, moved)
-    if kind is Items:
+    decode = _written if kind in (Texts, TextReferences) else _listed
+    if issubclass(kind, Items):
         train = _draw(spec, NUM_GENERATED, 9, 0)
-        return Items(spec, generated, _draw(spec, NUM_REFERENCE, 0, 0), train, _listed)
+        return kind(spec, generated, _draw(spec, NUM_REFERENCE, 0, 0), train, decode)
+    assert issubclass(kind, References)
     reference = _draw(spec, NUM_GENERATED, 0, 0)
     near = reference if not moved else generated  # what an item of the same conditions is like
-    return References(spec, near, reference, reference, ("label",), _listed)
+    return kind(spec, near, reference, reference, ("label",), decode)
 
 
 def _draw(spec: Spec, num: int, seed: int, moved: float) -> Encoded:
@@ -248,6 +260,13 @@ def _listed(x: Encoded) -> list[Any]:
         return {n: v.tolist() for n, v in item.items()} if isinstance(item, dict) else item.tolist()
 
     return [plain(item) for item in unstacked(x)]
+
+
+def _written(x: Encoded) -> list[str]:
+    """Items as texts, a word for each token."""
+    if isinstance(x, dict):
+        raise MeasurementError("items of parts are no texts", found=", ".join(x))
+    return [" ".join(f"w{token}" for token in item) for item in x.flatten(1).tolist()]
 
 
 def _cloned(value: Any) -> Any:
