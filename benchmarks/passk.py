@@ -20,11 +20,13 @@ import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import morphogen as mg
 from morphogen.core.codec import Item
 from morphogen.core.random import generator
 from morphogen.evaluation.sandbox import guards_missing, run_program
+from morphogen.tasks.complete import complete
 
 PROBLEMS = Path(__file__).with_name("passk_problems.json")
 BEHIND = re.compile(r"\n(?=[^\s#)\]}])")  # where something begins that is not in the function
@@ -46,11 +48,13 @@ def passes(problem: dict[str, str], completion: str) -> bool:
 
 def completions(bundle: mg.Bundle, prompt: str, num: int, temperature: float) -> Sequence[str]:
     """What a model lets follow a prompt."""
-    x, known = bundle.codec.encode_prefixes([Item(prompt)] * num)
-    drawn = bundle.family.fill(
-        x, known, generator=generator(0), temperature=temperature
-    )  # what is known comes first, so it is continued
-    return [text[len(prompt) :] for text in bundle.codec.decode_many(drawn)]
+    codec: Any = bundle.codec
+    tokens = codec.encode_stream(Item(prompt))[:-1]  # without an end
+    found = complete(
+        bundle.family, [tokens], codec, generator=generator(0), num=num, temperature=temperature
+    )
+    texts: Sequence[str] = found.values["text"]
+    return texts
 
 
 def main() -> None:

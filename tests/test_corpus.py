@@ -21,6 +21,7 @@ from morphogen.data.windows import Stream
 from morphogen.evaluation.corpus import (
     STRIDE,
     Corpus,
+    Scored,
     score_corpus,
     text_protocol,
     units_of_tokens,
@@ -165,3 +166,20 @@ def test_a_model_of_whole_windows_is_scored_window_by_window(tmp_path: Path) -> 
     assert torch.equal(found.places, torch.arange(len(stream)))
     windows = -(-len(stream) // 16)
     assert float(found.bits.sum()) == pytest.approx(16 * windows * math.log2(data.spec.vocab_size))
+
+
+def test_the_interval_is_of_stretches_of_text() -> None:
+    """Blocks that go up and down together are fewer than they look."""
+    draw = generator(3)
+    regions = randn((16,), draw).repeat_interleave(4)
+    alone = regions[torch.randperm(64, generator=draw)]
+
+    def width(of_blocks: torch.Tensor) -> float:
+        bits = (2 + 0.1 * of_blocks).double() * 100
+        every = torch.arange(64)
+        low, high = Scored(bits, torch.full((64,), 100), every, every).interval(0)
+        return high - low
+
+    error = 0.1 * float(regions.std()) / math.sqrt(16)
+    assert width(regions) > 1.4 * width(alone)
+    assert 2.5 * error < width(regions) < 5 * error

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import itertools
+import json
 import os
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -134,3 +138,26 @@ def test_what_cannot_be_had_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         assert run_program("pass", without=missing).missing == missing
     finally:
         guards_missing.cache_clear()
+
+
+@pytest.fixture
+def passk(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    return importlib.import_module("passk")
+
+
+def test_pass_at_k_is_the_share_of_choices_that_pass(passk: ModuleType) -> None:
+    passed = [True, True, False, False, False]
+    for k in range(1, 6):
+        choices = list(itertools.combinations(passed, k))
+        assert passk.pass_at_k(5, 2, k) == pytest.approx(sum(map(any, choices)) / len(choices))
+
+
+@needs_guards
+def test_completions_pass_by_their_tests_alone(passk: ModuleType) -> None:
+    problems = json.loads(passk.PROBLEMS.read_text())
+    assert len({each["name"] for each in problems}) == 20
+    first = problems[0]
+    assert passk.passes(first, first["solution"] + "\nprint(middle(1, 2")  # what follows is cut off
+    for wrong in ("    return a\n", "    return (\n", "    import os\n    os._exit(0)\n"):
+        assert not passk.passes(first, wrong)

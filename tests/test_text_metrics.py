@@ -15,6 +15,7 @@ from morphogen.core.spec import TensorSpec
 from morphogen.data.dataset import Data
 from morphogen.evaluation._texts import given_texts
 from morphogen.evaluation.scores import measure
+from morphogen.metrics.code_form import code_form
 from morphogen.metrics.text_overlap import signatures, text_overlap
 from morphogen.metrics.text_statistics import text_statistics, words
 
@@ -68,6 +69,18 @@ SAMPLES = [
     "a man is sitting on a bench in a park .", "two dogs run in the snow .",
     "a girl reads a book .", "the harbour is empty .",
 ]  # fmt: skip
+
+
+CODE = ["def f(x):\n    return [x]\n", "a = {1: (2, 3)}", "for i in range(3):\n    print(i)"]
+PROSE = ["It was late (so late) that nobody came.", "word", "3", "and, so, on"]
+
+
+def test_code_parses_where_real_texts_are_code() -> None:
+    samples = [CODE[0], "def f(x:\n    return x", "b = [1, 2)", "x = 1\n\ty = 2"]
+    assert code_form(sets(Texts, samples, CODE)) == {"parses": 0.25, "balanced": 0.5}
+    assert code_form(sets(Texts, samples, PROSE)) == {}
+    script = ["function f(x) { return [x]; }", "if (a) { b(); }"]
+    assert code_form(sets(Texts, [*script, "f({)}", " \tg()"], script)) == {"balanced": 0.5}
 
 
 def test_overlap_is_what_the_libraries_say() -> None:

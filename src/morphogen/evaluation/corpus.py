@@ -10,9 +10,9 @@ counted. Every token counts once:
     window 3                      [ context            | counted ]
 
 A text of many bytes is scored in blocks, spread evenly over it by the byte, so that the same bytes
-are scored whatever the tokens are. The interval is a bootstrap of blocks: neighbouring tokens share
-their surprise, and one region of a text is harder than the next (blocks of 4 KB double the error of
-single bytes, and longer ones add to it: `docs/LOG.md`).
+are scored whatever the tokens are. The interval is a bootstrap of runs of neighbouring blocks
+(Politis & Romano 1992): tokens share their surprise with their neighbours, and regions of a text
+are harder than others over many pages.
 
 Models that give no log p of single tokens are scored window by window; all of the text counts.
 
@@ -169,9 +169,12 @@ class Scored:
         return whole, bits[whole], units[whole]
 
     def interval(self, seed: int) -> tuple[float, float]:
-        """Of bits per unit: the quantiles over blocks drawn with replacement."""
+        """Of bits per unit: the quantiles over runs of sqrt(K) neighbouring blocks, drawn with
+        replacement from the text as a ring."""
         bits, units = self.by_block()
-        some = randint(len(bits), (RESAMPLED, len(bits)), generator(seed))
+        num, run = len(bits), round(math.sqrt(len(bits)))
+        first = randint(num, (RESAMPLED, -(-num // run)), generator(seed))
+        some = ((first[..., None] + torch.arange(run)) % num).flatten(1)[:, :num]  # (R, K)
         ratios = bits[some].sum(1) / units[some].sum(1)
         ends = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
         low, high = torch.quantile(ratios, ends).tolist()

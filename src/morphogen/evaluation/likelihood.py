@@ -102,7 +102,7 @@ class Likelihood:
     def _of_blocks(self, corpus: Scored) -> list[Measurement]:
         bits, units = corpus.by_block()
         mean, (low, high) = float(bits.sum() / units.sum()), corpus.interval(self.seed)
-        how = f"{100 * LEVEL:.0f} %, bootstrap over blocks of text, {RESAMPLED} repeats"
+        how = f"{100 * LEVEL:.0f} %, bootstrap of runs of blocks, {RESAMPLED} repeats"
         found = Measurement(
             self.name, mean, len(bits), False, low, high, interval=how, note=self.reading,
             protocol=self.protocol,

@@ -263,10 +263,10 @@ def _listed(x: Encoded) -> list[Any]:
 
 
 def _written(x: Encoded) -> list[str]:
-    """Items as texts, a word for each token."""
+    """Items as texts, a word for each token, which Python parses too."""
     if isinstance(x, dict):
         raise MeasurementError("items of parts are no texts", found=", ".join(x))
-    return [" ".join(f"w{token}" for token in item) for item in x.flatten(1).tolist()]
+    return [f"w({', '.join(f'w{token}' for token in item)})" for item in x.flatten(1).tolist()]
 
 
 def _cloned(value: Any) -> Any:
