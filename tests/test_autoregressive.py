@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from morphogen.backbones.rnn import RNN
+from morphogen.backbones.token_transformer import TokenTransformer
 from morphogen.backbones.transformer import Transformer
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
@@ -167,6 +168,28 @@ def test_padding_does_not_count():
     mask = torch.tensor([[True, True, False, False]] * 2)
     loss, _ = model.loss(Batch(x, mask), "all", generator(0))
     torch.testing.assert_close(loss[0], loss[1])
+
+
+def test_items_of_about_one_length_are_learned_as_if_each_were_alone():
+    """Groups of a batch leave its loss as it is, and its gradient."""
+    original = TensorSpec.tokens(24, 7, end=6)
+    spec, conditions = TensorSpec.tokens(20, 6, end=5), {"original": original}
+    network = BuildBackbone(TokenTransformer, model_dim=16, num_layers=1)
+    model = shaken(spec, conditions, network, drop_prob=0.0, cond_dim=16, cond_layers=1).train()
+    x, read = randint(6, (70, 20), generator(1)), randint(7, (70, 24), generator(2))
+    x, read = spec.canonical(x), original.canonical(read)
+    assert len(set(spec.num_real(x).tolist())) > 4
+
+    def learned(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        model.zero_grad()
+        parts = [Batch(x[own], cond={"original": read[own]}) for own in rows]
+        losses = torch.cat([model.loss(part, "all", generator(0))[0] for part in parts])
+        losses.sum().backward()
+        return losses.detach(), model.network.embed_tokens.weight.grad.clone()
+
+    together, alone = (learned(list(torch.arange(70).split(size))) for size in (70, 1))
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_limits_cut_the_tail():

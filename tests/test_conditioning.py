@@ -19,6 +19,7 @@ from morphogen.core.conditioning import (
     patch_of,
     patches,
     present,
+    start_of_places,
 )
 from morphogen.core.errors import RefusedPair
 from morphogen.core.random import generator
@@ -121,6 +122,29 @@ def test_what_follows_the_end_changes_nothing() -> None:
     )
 
 
+def test_longer_texts_are_read_token_by_token_where_asked() -> None:
+    torch.manual_seed(0)
+    spec = TensorSpec.tokens(200, 20, end=END)
+    conditioner = Conditioner({"text": spec}, 16, 3, 256)
+    assert len(conditioner.embed["text"].layers) == 3
+    text = torch.randint(1, 20, (2, 200))
+    text[:, -1], text[0, 40:] = END, END
+    context = conditioner.both({"text": text}, 2)[1]
+    assert context is not None
+    assert context.mask.sum(1).tolist() == [42, 201]  # none, the tokens, the end
+    alone = conditioner.both({"text": text[:1]}, 1)[1]
+    assert alone is not None
+    assert alone.sequence.shape[1] == 42  # what is beyond the longest is not computed
+    torch.testing.assert_close(alone.sequence[0], context.sequence[0, :42])
+
+
+def test_near_places_start_alike() -> None:
+    near = start_of_places((100,), 64)
+    steps = torch.cdist(near[:1], near)[0]
+    assert (steps[1:4].diff() > 0).all()
+    assert steps[1] < 0.4 * steps[20:].mean()
+
+
 def test_dropping_replaces_all_of_an_items_conditions() -> None:
     conditioner, cond = build(), batch(400)
     whole, seen = conditioner.both(cond, 400)
@@ -165,13 +189,17 @@ def test_long_conditions_are_read_in_patches(space: tuple[int, ...]) -> None:
 def test_networks_attend(name: str) -> None:
     """Positions that are masked change nothing, others do; without a context a network is as it
     was."""
-    build = BuildBackbone(discover.find("backbone", name), model_dim=16)
-    grid = TensorSpec("real", (1, 8, 8))
+    kind = discover.find("backbone", name)
+    build, grid = BuildBackbone(kind, model_dim=16), TensorSpec("real", (1, 8, 8))
     torch.manual_seed(0)
-    network = build(grid, grid, 8, context_dim=6).eval()
+    x, cond = torch.randn(2, 1, 8, 8), torch.randn(2, 8)
+    told = grid
+    if kind.refusal(grid, grid):
+        grid, told = TensorSpec.tokens(8, 5), TensorSpec("real", (7, 8), layout="sequence")
+        x = torch.randint(5, (2, 8))
+    network = build(grid, told, 8, context_dim=6).eval()
     for parameter in network.parameters():
         parameter.data.normal_(std=0.1, generator=generator(1))
-    x, cond = torch.randn(2, 1, 8, 8), torch.randn(2, 8)
     mask = torch.tensor([[True, True, False]] * 2)
     sequence = torch.randn(2, 3, 6)
     out = network.run(x, cond, Context(sequence, mask))
@@ -179,11 +207,11 @@ def test_networks_attend(name: str) -> None:
     hidden[:, 2] += 1
     shown[:, 1] += 1
     torch.testing.assert_close(network.run(x, cond, Context(hidden, mask)), out)
-    assert (network.run(x, cond, Context(shown, mask)) - out).abs().amax((1, 2, 3)).min() > 1e-5
-    plain = build(grid, grid, 8)
+    assert (network.run(x, cond, Context(shown, mask)) - out).abs().flatten(1).amax(1).min() > 1e-5
+    plain = build(grid, told, 8)
     assert plain.context_dim == 0
     assert len(list(plain.parameters())) < len(list(network.parameters()))
-    assert plain.run(x, cond, Context(sequence, mask)).shape == x.shape
+    assert plain.run(x, cond, Context(sequence, mask)).shape == out.shape
 
 
 def test_a_network_steps_as_it_reads_with_a_context() -> None:

@@ -363,3 +363,27 @@ def test_families_that_need_a_label_leave_out_who_has_none(priced: Path) -> None
             with pytest.raises(RefusedPair, match="have no 'label'"):
                 family.one_hot(batch.cond)
     assert data.having([]) is data
+
+
+def test_a_table_of_two_languages(tmp_path: Path) -> None:
+    """One column is the items, another their condition, both in tokens of the same kind."""
+    table = tmp_path / "pairs.csv"
+    sizes = (("big", "großer"), ("small", "kleiner"))
+    words = [
+        (f"a {size} dog number {n}", f"ein {other} Hund Nummer {n}")
+        for n in range(30)
+        for size, other in sizes
+    ]
+    table.write_text("en,de\n" + "".join(f"{en},{de}\n" for en, de in words))
+    asked = {"conditions": "en", "tokenizer": "bpe", "vocab_size": 300}
+    data = load(table, "text", column="de", **asked)
+    reader = data.codec.condition_codecs["en"]
+    assert [data.codec.tokenizer.kind, reader.tokenizer.kind] == ["bpe", "bpe"]
+    assert 257 < reader.spec.vocab_size < data.spec.vocab_size <= 300  # each its own
+    batch = data.train.batch(torch.arange(len(data.train)))
+    pairs = zip(reader.decode_many(batch.cond["en"]), data.codec.decode_many(batch.x), strict=True)
+    assert set(pairs) <= set(words)
+    kept = rebuild_codec(describe_codec(data.codec), codec_tensors(data.codec))
+    assert kept.column == "de"
+    with pytest.raises(DataError, match="Did you mean 'de'"):
+        load(table, "text", column="dee", **asked)

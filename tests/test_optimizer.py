@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from morphogen.core.conditioning import Conditioner
+from morphogen.core.spec import TensorSpec
 from morphogen.training.distributed import Processes
-from morphogen.training.optimizer import NonFinite, PhaseUpdate, orthogonalise
+from morphogen.training.optimizer import NonFinite, PhaseUpdate, is_hidden, orthogonalise
 from morphogen.training.options import TrainOptions
 from morphogen.wrappers.ema import EMA, gamma_of
 
@@ -61,6 +63,14 @@ def test_optimizers_solve_a_linear_problem_and_survive_a_state_round_trip(
     train(resumed, resumed_update, 10)
     assert torch.equal(resumed.weight, whole.weight)
     assert torch.equal(resumed.bias, whole.bias)
+
+
+def test_what_reads_conditions_in_order_is_hidden_and_what_embeds_them_is_not() -> None:
+    spec = TensorSpec.tokens(9, 20)
+    conditioner = nn.ModuleDict({"conditioner": Conditioner({"caption": spec}, 8)})
+    hidden = {name for name, p in conditioner.named_parameters() if is_hidden(name, p)}
+    reading = {n for n, p in conditioner.named_parameters() if ".layers." in n and p.dim() == 2}
+    assert hidden == reading != set()
 
 
 def test_gradients_are_clipped_to_the_norm() -> None:

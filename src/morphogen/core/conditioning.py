@@ -32,8 +32,8 @@ from morphogen.core.errors import RefusedPair, did_you_mean
 from morphogen.core.random import rand
 from morphogen.core.spec import TensorSpec
 
-MOST_POSITIONS = 64  # of a condition: longer ones are read in patches
-NUM_LAYERS = 2  # of self-attention over them
+MOST_POSITIONS = 64  # of a condition, unless told otherwise: longer ones are read in patches
+NUM_LAYERS = 2  # of self-attention over them, likewise
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,13 @@ class Context:
 class Conditioner(nn.Module):
     """Embeds named conditions: a sum of vectors, and a sequence of those that have positions."""
 
-    def __init__(self, conditions: Mapping[str, TensorSpec], dim: int) -> None:
+    def __init__(
+        self,
+        conditions: Mapping[str, TensorSpec],
+        dim: int,
+        num_layers: int = NUM_LAYERS,
+        most_positions: int = MOST_POSITIONS,
+    ) -> None:
         super().__init__()
         self.conditions, self.dim = dict(conditions), dim
         self.zero: Tensor
@@ -56,7 +62,7 @@ class Conditioner(nn.Module):
         self.none = nn.ParameterDict()
         for name, spec in self.conditions.items():
             if has_positions(spec):
-                self.embed[name] = Reader(spec, dim)
+                self.embed[name] = Reader(spec, dim, num_layers, most_positions)
             elif spec.kind == "token":
                 self.embed[name] = nn.Embedding(spec.vocab_size or 1, dim)
             else:
@@ -116,11 +122,17 @@ class Conditioner(nn.Module):
 class Reader(nn.Module):
     """A sequence or grid in order: tokens, or patches, with their places, then self-attention."""
 
-    def __init__(self, spec: TensorSpec, dim: int) -> None:
+    def __init__(
+        self,
+        spec: TensorSpec,
+        dim: int,
+        num_layers: int = NUM_LAYERS,
+        most_positions: int = MOST_POSITIONS,
+    ) -> None:
         super().__init__()
         self.spec = spec
         space = spec.space
-        self.patch = patch_of(space)
+        self.patch = patch_of(space, most_positions)
         self.grid = tuple(-(-size // p) for size, p in zip(space, self.patch, strict=True))
         width = spec.channels
         self.token: nn.Embedding | None = None
@@ -128,18 +140,22 @@ class Reader(nn.Module):
             width = dim if math.prod(self.patch) == 1 else -(-dim // 2)
             self.token = nn.Embedding(spec.vocab_size or 1, width)
         self.stem = nn.Linear(width * math.prod(self.patch), dim)
-        self.place = nn.Parameter(torch.randn(math.prod(self.grid), dim) * 0.5)
-        self.layers = nn.ModuleList(ReaderLayer(dim) for _ in range(NUM_LAYERS))
+        self.place = nn.Parameter(start_of_places(self.grid, dim))
+        self.layers = nn.ModuleList(ReaderLayer(dim) for _ in range(num_layers))
         self.pooled = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, *shape) -> the sequence (B, N, D), its mask (B, N), and the vector (B, D)."""
         real = self.spec.mask(x)
+        if real is not None and self.patch == (1,):  # what is beyond the longest is not computed
+            longest = int(real.any(0).sum())
+            x, real = x[..., :longest], real[:, :longest]
         if self.token is not None:
             x = self.token(x).movedim(-1, 1)
         if real is not None:
             x = x * real[:, None]  # what follows the end is nothing, whatever stands there
-        h = self.stem(patches(x, self.patch)) + self.place  # (B, N, D)
+        h = patches(x, self.patch)
+        h = self.stem(h) + self.place[: h.shape[1]]  # (B, N, D)
         mask = torch.ones(h.shape[:2], dtype=torch.bool, device=h.device)
         if real is not None:
             mask = patches(real[:, None].to(h), self.patch).amax(-1) > 0
@@ -148,6 +164,15 @@ class Reader(nn.Module):
         h = F.layer_norm(h, h.shape[-1:])
         mean = (h * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         return h, mask, self.pooled(mean)
+
+
+def start_of_places(grid: tuple[int, ...], dim: int) -> Tensor:
+    """What tells the places of a grid apart at first (N, D). Along a line, sines and cosines
+    (Vaswani et al. 2017): near places are alike, and hold words of one meaning in a translation."""
+    if len(grid) > 1:
+        return torch.randn(math.prod(grid), dim) * 0.5
+    angle = torch.arange(grid[0])[:, None] * 10_000.0 ** -(torch.arange(0, dim, 2) / dim)
+    return torch.cat([angle.sin(), angle.cos()], dim=1)[:, :dim] * 0.5**0.5
 
 
 class ReaderLayer(nn.Module):
@@ -202,10 +227,10 @@ def wide(per_item: Tensor, x: Tensor) -> Tensor:
     return per_item.reshape(-1, *(1,) * (x.dim() - 1))
 
 
-def patch_of(space: tuple[int, ...]) -> tuple[int, ...]:
-    """The patch that leaves at most `MOST_POSITIONS` of a space: the longest axes are halved."""
+def patch_of(space: tuple[int, ...], most: int = MOST_POSITIONS) -> tuple[int, ...]:
+    """The patch that leaves at most so many positions of a space: the longest axes are halved."""
     patch = [1] * len(space)
-    while math.prod(-(-size // p) for size, p in zip(space, patch, strict=True)) > MOST_POSITIONS:
+    while math.prod(-(-size // p) for size, p in zip(space, patch, strict=True)) > most:
         sizes = [size / p for size, p in zip(space, patch, strict=True)]
         patch[sizes.index(max(sizes))] *= 2
     return tuple(patch)

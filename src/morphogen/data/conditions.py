@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -29,6 +29,14 @@ LABEL = "label"
 EVERY, NOTHING = "all", "none"  # words in place of names
 MOST_LOOKED_AT = 2000  # values of a column that codecs are asked about
 QUANTILES = 20  # of a number that a bundle keeps, to draw from where none is given
+
+
+@runtime_checkable
+class ReadsAlike(Protocol):
+    """Optional for a codec: a condition of its kind is read in its way."""
+
+    def for_conditions(self) -> dict[str, Any]:
+        """Options for the codec of such a condition."""
 
 
 def noting(items: Iterable[Item], said: Any, wanted: str | None) -> Iterator[Item]:
@@ -79,7 +87,7 @@ def fit_conditions(
                 hint="--set modality.conditions=none",
             )
         values = [each[name] for each in said if is_said(each.get(name))]
-        codec.condition_codecs[name] = _reader_of(name, values, report)
+        codec.condition_codecs[name] = _reader_of(name, values, report, codec)
         _note_absent(name, len(values), len(said), report)
 
 
@@ -106,8 +114,9 @@ def _note_absent(name: str, num_said: int, num: int, report: Report) -> None:
         )
 
 
-def _reader_of(name: str, values: Sequence[Any], report: Report) -> Codec:
-    """The codec that is surest that it reads `values`, fitted to them; labels are categories."""
+def _reader_of(name: str, values: Sequence[Any], report: Report, codec: Codec) -> Codec:
+    """The codec that is surest that it reads `values`, fitted to them; labels are categories. If it
+    is of the kind of `codec`, which reads the items, it reads in its way."""
     if name == LABEL:
         return build_codec("category", {}).fit(map(Item, map(str, values)))
     found: dict[str, Recognition] = {}
@@ -123,7 +132,9 @@ def _reader_of(name: str, values: Sequence[Any], report: Report) -> Codec:
             where=report.source,
         )
     chosen = max(found, key=lambda modality: found[modality].sure)
-    fitted = build_codec(chosen, {}).fit(map(Item, values))
+    is_alike = isinstance(codec, discover.find("modality", chosen))
+    options = codec.for_conditions() if is_alike and isinstance(codec, ReadsAlike) else {}
+    fitted = build_codec(chosen, options).fit(map(Item, values))
     if not isinstance(fitted.spec, TensorSpec):
         raise DataError(
             f"the condition {name!r} has several parts, which no model takes as a condition yet",

@@ -46,6 +46,7 @@ from morphogen.core.schema import with_options
 from morphogen.core.spec import Spec, TensorSpec
 from morphogen.core.writing import Limits, Request, Written
 from morphogen.families import _writing as writing
+from morphogen.families._by_length import by_length
 from morphogen.families._drawing import draw, draws
 from morphogen.families._explaining import ShowsStates
 from morphogen.families._raster import (
@@ -59,6 +60,7 @@ from morphogen.families._raster import (
 
 MOST_LEVELS = 256
 TEXT_POSITIONS = 4_096  # per step, of windows of text
+MOST_READ = 256  # positions of a condition that are read one by one
 ORDERED_FROM = 32  # levels from which an ordered output is worth more than a free one
 
 Embedded = tuple[Tensor | None, Context | None]  # what modulates the network, what it attends to
@@ -84,6 +86,7 @@ class Autoregressive(ShowsStates, Family):
         short_first: float = 0.5,  # share of training on quarters, then halves, of windows of text
         drop_prob: float = 0.1,  # share of items trained without their conditions
         cond_dim: int = 64,  # width of the embedded conditions
+        cond_layers: int = 2,  # of attention that read a condition in order: a text, a picture
     ) -> None:
         super().__init__(spec, conditions, backbone)
         self.num_tokens = spec.num_values
@@ -112,14 +115,11 @@ class Autoregressive(ShowsStates, Family):
             start = self.vocab_size  # a token beyond the spec's
             inputs = TensorSpec.tokens(self.num_tokens, start + 1, boundary=spec.boundary)
         cond_dim = cond_dim if conditions else 0
-        self.conditioner = Conditioner(conditions, cond_dim)
+        self.conditioner = Conditioner(conditions, cond_dim, cond_layers, MOST_READ)
         self.network = backbone(
-            inputs,
-            self.likelihood.param_spec,
-            cond_dim,
-            causal=True,
+            inputs, self.likelihood.param_spec, cond_dim, causal=True,
             context_dim=context_dim(conditions, cond_dim),
-        )
+        )  # fmt: skip
         self.drop_prob, self.short_first = drop_prob, 0.0 if conditions else short_first
 
     @classmethod
@@ -180,8 +180,7 @@ class Autoregressive(ShowsStates, Family):
         """Cross-entropy in bits per value, per item; padding does not count."""
         pieces = num_pieces(self.spec, self.progress, self.short_first) if self.training else 1
         tokens = self.to_tokens(batch.x).view(len(batch) * pieces, -1)
-        context = self.embedded(batch.cond, len(tokens), generator)
-        log_p = self._log_probs(tokens, context).view(len(batch), -1)
+        log_p = by_length(self, tokens, batch, generator).view(len(batch), -1)
         if batch.weight is not None:
             log_p = log_p * self._raster(batch.weight.expand_as(batch.x))
         if batch.mask is not None:
@@ -201,7 +200,7 @@ class Autoregressive(ShowsStates, Family):
         """log p(x_i | x_<i, cond) in nats, of values in raster order: (B, *shape) -> (B, L)."""
         tokens = self.to_tokens(x)
         context = self.embedded(cond, len(tokens))
-        return self._real(self._log_probs(tokens, context, self.vocab_size), x)
+        return self._real(self.log_probs(tokens, context, self.vocab_size), x)
 
     def _real(self, log_p: Tensor, x: Tensor) -> Tensor:
         """(B, L), with 0 for what is no part of an item."""
@@ -376,7 +375,7 @@ class Autoregressive(ShowsStates, Family):
         values = self.spec.dequantise(tokens[:, places.masked_fill(beyond, 0)])
         return values.to(next(self.parameters())).masked_fill(beyond, 0.0)
 
-    def _log_probs(self, tokens: Tensor, context: Embedded, among: int | None = None) -> Tensor:
+    def log_probs(self, tokens: Tensor, context: Embedded, among: int | None = None) -> Tensor:
         """log p(x_i | x_<i): (B, L) -> (B, L); of the first tokens `among` which it is known."""
         if self.told > self.vocab_size:
             network: Any = self.network

@@ -23,6 +23,7 @@ OUTER = {
     "stem", "head", "embed", "modulation", "time", "conditioner", "none",
     "embed_tokens", "ngrams", "places", "lm_head",
 }  # fmt: skip
+READING = "layers"  # within them: what reads a condition in order, features to features
 
 
 class NonFinite(ArithmeticError):
@@ -137,7 +138,9 @@ def build_optimizers(
 def is_hidden(name: str, parameter: nn.Parameter) -> bool:
     """Whether a parameter maps features to features: input, output and embedding layers, whose
     rows stand for single features, are AdamW's (Jordan et al. 2024)."""
-    return parameter.dim() >= 2 and not OUTER.intersection(name.split("."))
+    parts = name.split(".")
+    inner = parts[0] == "conditioner" and READING in parts
+    return parameter.dim() >= 2 and (inner or not OUTER.intersection(parts))
 
 
 class Muon(torch.optim.Optimizer):

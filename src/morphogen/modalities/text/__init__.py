@@ -18,6 +18,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -35,7 +37,13 @@ from morphogen.modalities.text import fingerprint as prints
 from morphogen.modalities.text import page
 from morphogen.modalities.text.constraints import Constrained, Vocabulary
 from morphogen.modalities.text.encodings import check_encoding, to_bytes
-from morphogen.modalities.text.reading import WANTS, list_texts, read_texts, recognise
+from morphogen.modalities.text.reading import (
+    WANTS,
+    list_texts,
+    named_column,
+    read_texts,
+    recognise,
+)
 from morphogen.modalities.text.tokenizers import Byte, Decoder, Tokenizer, tokenizer_from_json
 from morphogen.modalities.text.tokenizers.choose import Seen, check_tokenizer
 from morphogen.sources import Wants
@@ -67,13 +75,14 @@ class Text(Codec):
         tokenizer: str = "auto",  # byte, char, bpe, or the folder of one; auto: from the data
         vocab_size: int | None = None,  # tokens of bpe, at most; none: from the data
         encoding: str = "auto",  # of files: cp1251, shift_jis, ...; auto: found, and told
+        column: str | None = None,  # of a table, that holds the texts; none: found
     ) -> None:
         if length is not None and not 2 <= length <= 1 << 20:
             raise DataError("the length does not fit", found=length, expected="2 to 1048576 tokens")
         check_tokenizer(tokenizer, vocab_size)
         check_encoding(encoding)
         self.length, self.form, self.per, self.encoding = length, form, per, encoding
-        self.named, self.vocab_size = tokenizer, vocab_size
+        self.named, self.vocab_size, self.column = tokenizer, vocab_size, column
         self.tokenizer: Tokenizer = Byte()  # the one in use, known after fit
         self.vocabulary: Vocabulary | None = None  # what constraints read it with
         self.windows: int | None = None
@@ -93,7 +102,16 @@ class Text(Codec):
         return Recognition(0.7, f"texts such as {page.brief(values[0], 30)!r}")
 
     def read(self, source: Any, report: Report) -> Iterator[Item]:
-        yield from read_texts(source, report, self.per, self.encoding, self.wants)
+        yield from read_texts(source, report, self.per, self.encoding, self._wanted())
+
+    def _wanted(self) -> Wants:
+        if self.column is None:
+            return self.wants
+        return replace(self.wants, column=partial(named_column, self.column))
+
+    def for_conditions(self) -> dict[str, Any]:
+        """A text that stands beside each (its translation) is cut into tokens in the same way."""
+        return {"tokenizer": self.named, "vocab_size": self.vocab_size, "form": "documents"}
 
     # -- fitting ---------------------------------------------------------------------------------
 
@@ -218,7 +236,7 @@ class Text(Codec):
 
     def texts(self, source: Any) -> Iterator[Listed]:
         """The texts themselves, and the names of files and folders."""
-        yield from list_texts(source, self.per, self.encoding, self.wants)
+        yield from list_texts(source, self.per, self.encoding, self._wanted())
 
     # -- recognising -----------------------------------------------------------------------------
 
@@ -257,7 +275,7 @@ class Text(Codec):
     # -- state -----------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        names = ("length", "form", "per", "encoding")
+        names = ("length", "form", "per", "encoding", "column")
         options = {name: getattr(self, name) for name in names}
         kind = {"kind": self.tokenizer.kind, "why": self.facts.get("tokenizer", "")}
         return {"options": options, "spec": self._fitted().to_json(), "tokenizer": kind}

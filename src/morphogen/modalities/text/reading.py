@@ -14,7 +14,7 @@ from typing import IO, Any
 from morphogen import sources
 from morphogen.core.codec import Item, Problem, Recognition, Report
 from morphogen.core.codec import Text as Listed
-from morphogen.core.errors import DataError
+from morphogen.core.errors import DataError, did_you_mean
 from morphogen.modalities.text.encodings import (
     PLAIN,
     Decoded,
@@ -66,6 +66,18 @@ def text_column(samples: Mapping[str, Sequence[Any]]) -> str | None:
     if known and (wordy is None or words[known[0]] * 4 >= words[wordy]):
         return known[0]
     return wordy if wordy is not None and words[wordy] > 0 else None
+
+
+def named_column(name: str, samples: Mapping[str, Sequence[Any]]) -> str:
+    """The column that a user calls `name`. Raises `DataError` where there is none."""
+    if name not in samples:
+        raise DataError(
+            f"the table has no column {name!r}.{did_you_mean(name, samples)}",
+            found=", ".join(samples),
+            expected=name,
+            hint="--set modality.column=NAME, or leave it out",
+        )
+    return name
 
 
 def _words(cells: Iterable[Any]) -> float:

@@ -1,0 +1,43 @@
+"""Items that end early, in groups of about one length: what is beyond an end is not computed.
+
+    lengths   4 31 9 12 28 5   ->   4 5 9 12 up to 12,   28 31 up to 31
+
+Legend: B batch, L longest length.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from morphogen.core.batch import Batch
+
+TOGETHER = 16  # items of a group
+
+
+def by_length(model: Any, tokens: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
+    """log p(x_i | x_<i, cond) of an autoregressive model in training: (B, L) -> (B, L), 0 in place
+    of what is beyond the longest of an item's group.
+
+    On CPUs; elsewhere all are computed as they stand, since shapes that change from step to step
+    cost more there than they save.
+    """
+
+    def told(tokens: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        found: Tensor = model.log_probs(tokens, model.embedded(cond, len(tokens), generator))
+        return found
+
+    num = len(tokens) // TOGETHER
+    ends = model.spec.end is not None and batch.mask is None
+    shortens = model.told > model.vocab_size  # else the network has a place for every value
+    if not (ends and shortens and num > 1 and tokens.device.type == "cpu"):
+        return told(tokens, batch.cond)
+    lengths = model.spec.num_real(batch.x).long()
+    log_p = torch.zeros(tokens.shape)
+    for rows in lengths.argsort(stable=True).chunk(num):
+        longest = int(lengths[rows[-1]])
+        own = {name: value[rows] for name, value in batch.cond.items()}
+        log_p[rows, :longest] = told(tokens[rows, :longest], own)
+    return log_p
