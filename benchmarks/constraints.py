@@ -189,6 +189,7 @@ def cost(codec: Text) -> dict[str, float]:
     return {
         "million_weights": weights / 1e6, "step_ms": step, "mask_ms": mask,
         "mean_mask_ms": statistics.mean(masks[10:]), "share": mask / step,
+        "mean_share": statistics.mean(masks[10:]) / statistics.mean(steps[10:]),
     }  # fmt: skip
 
 
