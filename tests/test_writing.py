@@ -18,6 +18,7 @@ from morphogen.core.errors import RefusedPair
 from morphogen.core.random import generator, randn
 from morphogen.core.spec import TensorSpec
 from morphogen.core.writing import CanWrite, Limits, Request, Written
+from morphogen.families._beam import beam
 from morphogen.families._writing import Guess, Text
 from morphogen.families.autoregressive import Autoregressive
 
@@ -203,15 +204,15 @@ def test_what_is_told_beside_a_token_is_most_probable() -> None:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_guess_does_not_change_what_is_drawn(known: bool) -> None:
-    """Accepted or not, a token is drawn from p: chi-square over 8,000 draws and 5 tokens."""
+    """Accepted or not, a token is drawn from p: chi-square over 3,000 draws and 5 tokens."""
     p = torch.tensor([0.4, 0.05, 0.25, 0.2, 0.1])
     q = torch.tensor([0.1, 0.5, 0.2, 0.2, 0.0])
     text = Text(0, Request(torch.zeros(0, dtype=torch.int64), 10**6, seed=3), 10**6, set())
     counts = torch.zeros(5)
-    for _ in range(8_000):
+    for _ in range(3_000):
         guess = Guess(text.draw(q), q) if known else Guess(1)
         counts[text.take(p.log(), guess).token] += 1
-    chi_square = float(((counts - 8_000 * p) ** 2 / (8_000 * p)).sum())
+    chi_square = float(((counts - 3_000 * p) ** 2 / (3_000 * p)).sum())
     assert chi_square < 18.5  # 0.1 % of the time, of 4 degrees of freedom
 
 
@@ -231,10 +232,37 @@ def test_guessing_ahead_changes_speed_alone() -> None:
     small = BuildBackbone(TokenTransformer, model_dim=16, num_layers=1)
     model, draft = shaken(tiny, small), shaken(tiny, small, seed=1)
     nothing = torch.zeros(0, dtype=torch.int64)
-    requests = [Request(nothing, 3, seed=seed) for seed in range(1000)]
+    requests = [Request(nothing, 3, seed=seed) for seed in range(600)]
     found = torch.zeros(27)
-    for row in told(model.write(requests, draft=draft, ahead=2), 1000):
+    for row in told(model.write(requests, draft=draft, ahead=2), 600):
         found[sum(3**i * w.token for i, w in enumerate(row))] += 1
     every = torch.tensor([[i % 3, i // 3 % 3, i // 9] for i in range(27)])
-    exact = 1000 * model.log_prob(every, generator=generator(0)).exp().detach()
+    exact = 600 * model.log_prob(every, generator=generator(0)).exp().detach()
     assert float(((found - exact) ** 2 / exact).sum()) < 54  # 0.1 %, of 26 degrees of freedom
+
+
+@pytest.mark.parametrize("backbone", ["rnn", "token_transformer"])
+def test_a_beam_as_wide_as_all_texts_finds_the_most_probable(backbone: str) -> None:
+    """Of 3^4 sequences by their likelihood; and a beam of one is greedy."""
+    small = BuildBackbone(TokenTransformer, model_dim=16, num_layers=1)
+    model = shaken(TensorSpec.tokens(4, 3), OTHERS.get(backbone, small))
+    nothing = torch.zeros(0, dtype=torch.int64)
+    every = torch.tensor(list(itertools.product(range(3), repeat=4)))
+    log_p = model.log_prob(every, generator=generator(0)).detach()
+    found = beam(model, Request(nothing, 4), width=81)
+    assert [tokens for tokens, _ in found[:5]] == every[log_p.topk(5).indices].tolist()
+    assert found[0][1] == pytest.approx(float(log_p.max()), abs=1e-4)
+    greedy = told(model.write([Request(nothing, 4, Limits(temperature=0))]), 1)[0]
+    assert beam(model, Request(nothing, 4), width=1)[0][0] == [w.token for w in greedy]
+
+
+def test_a_beam_weighs_texts_by_their_length() -> None:
+    """Texts that end are there with their end, and a higher power favours longer ones."""
+    small = BuildBackbone(TokenTransformer, model_dim=16, num_layers=1)
+    model = shaken(TensorSpec.tokens(6, 3, end=0), small)
+    request = Request(torch.tensor([1]), 5)
+    short, long = (beam(model, request, width=60, power=power) for power in (0.0, 3.0))
+    assert all(tokens[-1] == 0 or len(tokens) == 5 for tokens, _ in short + long)
+    assert all(0 not in tokens[:-1] for tokens, _ in short + long)
+    assert short[0][1] == max(log_p for _, log_p in short)
+    assert len(long[0][0]) >= len(short[0][0])

@@ -30,11 +30,13 @@ from morphogen.backbones._sequence import EPS, SwiGLU
 
 MOST_ROWS = 16  # positions multiplied at once
 LEAST_ROWS = 4  # from so many rows on, a plain product's rows do not depend on their number
-SMALL = 1 << 15  # weights of a product for which a call takes longer than reading them
+SMALL = 1 << 16  # weights of a product for which a call takes longer than reading them
 REGISTERS = 16  # numbers that a loop over a vector takes at once
 TRIED = 128  # rows of a matrix by which its forms are told apart
 
 Form = Callable[[Tensor], Tensor]
+
+_EPS = torch.tensor(EPS)
 
 
 class Product:
@@ -181,7 +183,7 @@ def _folded(norm: nn.Module) -> tuple[Form, Form]:
 def _rms(x: Tensor) -> Tensor:
     """x / sqrt(mean x^2 + eps): (R, D)."""
     norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    return x * (norm * norm / x.shape[1]).add_(EPS).rsqrt_()
+    return x * torch.addcmul(_EPS, norm, norm, value=1 / x.shape[1]).rsqrt_()
 
 
 _made: weakref.WeakKeyDictionary[nn.Module, tuple[Any, Weights]] = weakref.WeakKeyDictionary()
@@ -205,6 +207,7 @@ class Decoding:
         length = -(-room // REGISTERS) * REGISTERS  # rows begin where registers do
         shape = (num, 2 * self.weights.num_kv, length, self.weights.head_dim)
         self.kept = [torch.zeros(shape) for _ in self.weights.layers]  # keys, then values
+        self.pairs = [torch.split(kept, self.weights.num_kv, 1) for kept in self.kept]
         self.tokens: list[list[int]] = [[] for _ in range(num)]
         self.starts: list[list[int]] = [[] for _ in range(num)]  # of each token's document
         self.added: list[Tensor | None] = [None] * num  # what conditions add, (D,)
@@ -282,17 +285,18 @@ class Decoding:
         ]
         h, weights = self._embedded(rows, places), self.weights
         h = _at_least(weights.least, h)
+        num, num_heads = len(rows), weights.num_heads
         turns = None if weights.turns is None else weights.turns[places]
-        at = (torch.tensor(rows), slice(None), torch.tensor(places))
-        for layer, kept in zip(weights.layers, self.kept, strict=True):
+        for layer, kept, pair in zip(weights.layers, self.kept, self.pairs, strict=True):
             qkv, out, up, down, normed, then, gated, scales = layer
-            new = self._turned(qkv(normed(h))[: len(rows)], turns, scales)  # (R, H + 2 K, E)
-            kept[at] = new[:, weights.num_heads :]
-            mixed = self._mixed(new[:, : weights.num_heads, None], kept, rows, spans)
-            h = h.add_(out(_at_least(len(h), mixed)))
-            h = h.add_(down(_active(up(then(h)), gated)))
-        told = weights.norm(_at_least(weights.head.least, h[: len(rows)]))
-        return weights.head(told)[: len(rows)]
+            new = self._turned(qkv.run(normed(h))[:num], turns, scales)  # (R, H + 2 K, E)
+            for row, place, own in zip(rows, places, new[:, num_heads:], strict=True):
+                kept[row].select(1, place).copy_(own)
+            mixed = self._mixed(new[:, :num_heads].unsqueeze(2), pair, rows, spans)
+            h.add_(out.run(_at_least(len(h), mixed)))
+            h.add_(down.run(_active(up.run(then(h)), gated)))
+        told = weights.norm(_at_least(weights.head.least, h[:num]))
+        return weights.head.run(told)[:num]
 
     def _embedded(self, rows: Sequence[int], places: list[int]) -> Tensor:
         network = self.network
@@ -324,34 +328,38 @@ class Decoding:
         return torch.view_as_real(turned).flatten(-2)
 
     def _mixed(
-        self, query: Tensor, kept: Tensor, rows: Sequence[int], spans: list[tuple[int, int]]
+        self,
+        query: Tensor,
+        pair: tuple[Tensor, ...],
+        rows: Sequence[int],
+        spans: list[tuple[int, int]],
     ) -> Tensor:
         """Queries (R, H, 1, E) over each row's own keys and values -> (R, H E)."""
-        weights, found, i = self.weights, [], 0
-        for span, group in itertools.groupby(range(len(rows)), lambda i: spans[i]):
-            same = list(group)
-            in_turn = [rows[j] - rows[same[0]] for j in same] == list(range(len(same)))
-            for part in [same] if in_turn else [[j] for j in same]:
-                of_rows = kept[rows[part[0]] : rows[part[-1]] + 1, :, slice(*span)]
-                key, value = torch.split(of_rows, weights.num_kv, 1)
+        found, i = [], 0
+        for (first, until), group in itertools.groupby(spans):
+            num = len(list(group))
+            same = rows[i : i + num]
+            in_turn = list(same) == list(range(same[0], same[0] + num))
+            for part in [num] if in_turn else [1] * num:
+                row = rows[i]
+                key, value = (kept[row : row + part, :, first:until] for kept in pair)
                 found.append(
                     F.scaled_dot_product_attention(
-                        query[i : i + len(part)], key, value, enable_gqa=weights.grouped
+                        query[i : i + part], key, value, enable_gqa=self.weights.grouped
                     )
                 )
-                i += len(part)
-        mixed = found[0] if len(found) == 1 else torch.cat(found)
-        return mixed.flatten(1)
+                i += part
+        return (found[0] if len(found) == 1 else torch.cat(found)).flatten(1)
 
 
 def _at_least(rows: int, x: Tensor) -> Tensor:
     """(R, D), zeros below it where there are fewer rows."""
-    return x if len(x) >= rows else F.pad(x, (0, 0, 0, rows - len(x)))
+    return x if len(x) >= rows else torch.cat([x, x.new_zeros(rows - len(x), x.shape[1])])
 
 
 def _active(x: Tensor, gated: bool) -> Tensor:
     """silu(gate) * up of (R, 2 F), or gelu of (R, F)."""
     if not gated:
         return F.gelu(x, approximate="tanh")
-    gate, up = x.chunk(2, dim=1)
+    gate, up = x.view(len(x), 2, -1).unbind(1)
     return F.silu(gate).mul_(up)

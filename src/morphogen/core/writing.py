@@ -46,6 +46,11 @@ class Limits:
     repetition_penalty: float = 1.0  # divides the odds of tokens that have come; 1: none
     no_repeat: int = 0  # no run of so many tokens comes twice; 0: any may
 
+    @property
+    def looks_back(self) -> bool:
+        """Whether what has come changes what may come."""
+        return self.repetition_penalty != 1 or self.no_repeat > 0
+
 
 @dataclass(frozen=True)
 class Request:

@@ -62,7 +62,7 @@ def draws(
         logits = model.logits(params_at(i), i)
         if end is not None:
             logits[:, end] = logits[:, end].masked_fill(goes_on[:, i], NEVER)
-        logits = limited(logits, limits, tokens[:, :i].tolist())
+        logits = limited(logits, limits, tokens[:, :i].tolist() if limits.looks_back else ())
         drawn = categorical(logits.to(generator.device), generator).to(tokens.device)
         if end is not None:
             drawn = drawn.masked_fill(ended, end)

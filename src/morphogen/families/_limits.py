@@ -22,25 +22,29 @@ def limited(logits: Tensor, limits: Limits, came: Sequence[Sequence[int]] = ()) 
     `top_k` most probable, the fewest that reach `top_p`, and those of at least `min_p` times the
     probability of the most probable are cut off.
     """
-    if limits.repetition_penalty != 1 or limits.no_repeat:
+    if limits.looks_back:
         rows = [_unrepeated(*row, limits) for row in zip(logits, came, strict=True)]
         logits = torch.stack(rows) if rows else logits
-    if limits.temperature > 0:
-        logits = logits / limits.temperature
-    top_k = limits.top_k if limits.temperature > 0 else 1
+    if limits.temperature <= 0:
+        return _only(logits, logits.argmax(-1, keepdim=True))
+    logits = logits / limits.temperature
     if limits.min_p is not None:
         least = logits.amax(-1, keepdim=True) + math.log(max(limits.min_p, 1e-30))
         logits = logits.masked_fill(logits < least, -torch.inf)
-    if top_k is None and limits.top_p is None:
+    if limits.top_k is not None:
+        most = min(max(limits.top_k, 1), logits.shape[-1])
+        logits = _only(logits, logits.topk(most, dim=-1).indices)
+    if limits.top_p is None:
         return logits
     ranked, order = logits.sort(dim=-1, descending=True, stable=True)
-    cut = torch.zeros_like(ranked, dtype=torch.bool)
-    if top_k is not None:
-        cut[:, max(top_k, 1) :] = True
-    if limits.top_p is not None:
-        probs = ranked.softmax(-1)
-        cut |= probs.cumsum(-1) - probs >= max(limits.top_p, 1e-30)
+    probs = ranked.softmax(-1)
+    cut = probs.cumsum(-1) - probs >= max(limits.top_p, 1e-30)
     return logits.masked_fill(cut.scatter(-1, order, cut), -torch.inf)
+
+
+def _only(logits: Tensor, indices: Tensor) -> Tensor:
+    """Logits (B, V) of the tokens at `indices` (B, k), the others excluded."""
+    return torch.full_like(logits, -torch.inf).scatter_(-1, indices, logits.gather(-1, indices))
 
 
 def _unrepeated(logits: Tensor, came: Sequence[int], limits: Limits) -> Tensor:

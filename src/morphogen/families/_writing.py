@@ -97,14 +97,17 @@ class Text:
         probs = self.probs(logits)
         token = self.draw(probs) if guess is None else self._checked(probs, guess)
         log_probs = logits.log_softmax(-1)
-        most = log_probs.topk(min(self.request.num_alternatives, len(log_probs)))
+        beside: tuple[tuple[int, float], ...] = ()
+        if num := min(self.request.num_alternatives, len(log_probs)):
+            most = log_probs.topk(num)
+            beside = tuple(zip(most.indices.tolist(), most.values.tolist(), strict=True))
         self.came.append(token)
         self.left -= 1
         return Written(
             self.place,
             token,
             float(log_probs[token]),
-            tuple(zip(most.indices.tolist(), most.values.tolist(), strict=True)),
+            beside,
             self._finish(token),
         )
 
