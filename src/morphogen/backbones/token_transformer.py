@@ -64,6 +64,7 @@ class TokenTransformer(Backbone):
 
     attends = True
     own_vocabulary = True  # as those that are published
+    recomputes = True
 
     def __init__(
         self,
@@ -169,7 +170,7 @@ class TokenTransformer(Backbone):
         h, mask = self._entered(x, cond)
         rotation = self._rotation(slice(x.shape[1]))  # (N, E / 2)
         for layer in self._each_layer():
-            h = layer(h, rotation, mask, self.causal, context)
+            h = self.through(layer, h, rotation, mask, self.causal, context)
         return self.norm(h)
 
     def seen(

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,6 +62,7 @@ class Transformer(Backbone):
     """A pre-norm transformer: grid to grid (DiT), to vector, from vector, or a causal sequence."""
 
     attends = True
+    recomputes = True
 
     def __init__(
         self,
@@ -138,11 +140,12 @@ class Transformer(Backbone):
         mask = None if self.from_vector else self.in_spec.mask(x)
         rotation = self.cos[: h.shape[1]], self.sin[: h.shape[1]]
         # Gradient penalties differentiate twice with respect to the input of a critic, which only
-        # the plain form of attention allows.
+        # the plain form of attention allows, and which nothing is computed again for.
         penalised = self.to_vector and x.requires_grad and torch.is_grad_enabled()
         with sdpa_kernel(SDPBackend.MATH) if penalised else contextlib.nullcontext():
             for block in self.blocks:
-                h = block(h, cond, rotation, self.causal, mask=mask, context=context)
+                run = block if penalised else partial(self.through, block)
+                h = run(h, cond, rotation, self.causal, mask=mask, context=context)
         h = self._normalised(h, cond)
         if self.to_vector:
             return self.head(mean_of_real(h, mask))

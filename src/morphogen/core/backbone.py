@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from morphogen.core.conditioning import Context
 from morphogen.core.errors import RefusedPair
@@ -38,6 +39,10 @@ class Backbone(nn.Module):
     # published language models do; others only what an item can hold.
     own_vocabulary: ClassVar[bool] = False
     context_dim: int = 0  # how wide that is; 0: the network was built without
+    # Its blocks run `through` this class, which may keep what they are given in place of what they
+    # computed, and compute it again in the backward pass (Chen et al. 2016).
+    recomputes: ClassVar[bool] = False
+    recompute: bool = False  # does so; set by the trainer
 
     def __init__(
         self, in_spec: Any, out_spec: Any, cond_dim: int = 0, causal: bool = False
@@ -62,6 +67,12 @@ class Backbone(nn.Module):
     def forward(self, x: Any, cond: Tensor | None = None) -> Any:
         """(B, *in), (B, cond_dim) -> (B, *out)."""
         raise NotImplementedError
+
+    def through(self, block: nn.Module, *inputs: Any, **named: Any) -> Any:
+        """What a block makes of its inputs, with the same gradients either way."""
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False, **named)
+        return block(*inputs, **named)
 
     def run(self, x: Any, cond: Tensor | None = None, context: Context | None = None) -> Any:
         """`forward`, with the context for a network that attends to one. Others have what the

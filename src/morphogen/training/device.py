@@ -51,6 +51,24 @@ def compile_if_it_pays(family: Family, options: TrainOptions, device: torch.devi
             module.compile()
 
 
+def recompute_if_asked(family: Family, options: TrainOptions) -> None:
+    """Let the networks of a family compute again what the backward pass needs, in place of keeping
+    it. Raises `TrainingError` where none can."""
+    if not options.recompute:
+        return
+    able = [each for each in family.modules() if isinstance(each, Backbone) and each.recomputes]
+    if not able:
+        names = {type(each).__name__ for each in family.modules() if isinstance(each, Backbone)}
+        raise TrainingError(
+            "no network of this model computes again what it does not keep",
+            found=", ".join(sorted(names)) or "no network",
+            expected="transformer or token_transformer",
+            hint="--set train.recompute=no, and a smaller train.batch_size where memory is short",
+        )
+    for network in able:
+        network.recompute = True
+
+
 def environment(device: torch.device, num_processes: int = 1) -> dict[str, Any]:
     """What the last bits of a run depend on, besides its recipe and its data."""
     return {

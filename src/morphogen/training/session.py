@@ -41,7 +41,12 @@ from morphogen.training.checkpoint import (
     write_checkpoint,
 )
 from morphogen.training.curves import draw_curves
-from morphogen.training.device import choose_device, compile_if_it_pays, environment
+from morphogen.training.device import (
+    choose_device,
+    compile_if_it_pays,
+    environment,
+    recompute_if_asked,
+)
 from morphogen.training.forecast import Forecast, forecast
 from morphogen.training.hold import hold
 from morphogen.training.loop import Log, Run, Snapshot, train_steps
@@ -66,6 +71,7 @@ class Session:
         device = choose_device(options.device)
         self.run = Run(family, data.train, options, device)
         self.first = self.run.processes.is_first
+        recompute_if_asked(family, options)
         compile_if_it_pays(family, options, device)
         self.watch, self.probe = Watch.over(family, options), Probe(self.run, data.test)
         self.unlogged: dict[str, float] = {}  # measured between two logs
