@@ -18,7 +18,7 @@ from morphogen.training.memory import kept_bytes
 from morphogen.training.run import prepare
 
 SETTINGS = [
-    "backbone.num_layers=8", "backbone.model_dim=256", "modality.length=512",
+    "backbone.num_layers=6", "backbone.model_dim=192", "modality.length=256",
     "modality.tokenizer=byte", "modality.form=windows", "train.batch_size=8",
 ]  # fmt: skip
 
@@ -26,7 +26,7 @@ SETTINGS = [
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("source")
-    arguments.add_argument("--steps", type=int, default=6)
+    arguments.add_argument("--steps", type=int, default=4)
     given = arguments.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
