@@ -228,7 +228,7 @@ def test_bits_are_per_unit_over_all_units() -> None:
     found = Likelihood(
         bits, units, torch.arange(3), "byte", "exact", 0.0, lambda: (nothing, nothing)
     )
-    score = found.score()
+    (score,) = found.scores()
     assert score.name == "bits_per_byte"
     assert score.value == pytest.approx(48 / 16)
     assert score.low is not None

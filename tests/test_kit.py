@@ -14,13 +14,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from morphogen.backbones.token_transformer import TokenTransformer
 from morphogen.core import discover
-from morphogen.core.backbone import Backbone
+from morphogen.core.backbone import Backbone, BuildBackbone
+from morphogen.core.capability import needs
 from morphogen.core.codec import Codec, Item, Recognition
 from morphogen.core.errors import RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.random import randn
 from morphogen.core.spec import TensorSpec
+from morphogen.core.writing import CanWrite
+from morphogen.families.autoregressive import Autoregressive
+from morphogen.modalities.text import Text
 from morphogen.testing import (
     check_backbone,
     check_codec,
@@ -74,7 +79,20 @@ def test_sampler(name: str) -> None:
 
 @pytest.mark.parametrize("name", discover.names("task"))
 def test_task(name: str) -> None:
-    check_task(discover.find("task", name))
+    if CanWrite in needs(discover.find("task", name)):
+        model, codec = writer()
+        check_task(discover.find("task", name), [model], codec=codec)
+    else:
+        check_task(discover.find("task", name))
+
+
+def writer() -> tuple[Autoregressive, Text]:
+    """A model of short texts that belong to others, untrained, and its codec."""
+    texts = [Item("one, two"), Item("three"), Item("")]
+    codec, told = (Text(form="documents", tokenizer="byte").fit(texts) for _ in range(2))
+    codec.condition_codecs["source"] = told
+    build = BuildBackbone(TokenTransformer, model_dim=16, num_layers=1, num_heads=2)
+    return Autoregressive(codec.spec, {"source": told.spec}, build).eval(), codec
 
 
 @pytest.mark.parametrize("name", discover.names("metric"))

@@ -131,8 +131,15 @@ def test_the_kit_holds_for_each(kind: str, form: str) -> None:
             tokenizer: str = kind,  # which
             vocab_size: int | None = None,  # tokens
             encoding: str = "auto",  # of files
+            column: str | None = None,  # of tables
         ) -> None:
-            super().__init__(length=length, form=form, per=per, encoding=encoding)  # type: ignore[arg-type]
+            super().__init__(
+                length=length,
+                form=form,
+                per=per,
+                encoding=encoding,
+                column=column,  # type: ignore[arg-type]
+            )
             self.named, self.vocab_size = tokenizer, vocab_size
 
     check_codec(Chosen, items=[Item(text, f"{n}") for n, text in enumerate([*CORPUS, "\udcff ?"])])
