@@ -154,7 +154,7 @@ def takes_pictures(family: str) -> bool:
     return discover.find("family", family).refusal(spec, label) is None
 
 
-@pytest.mark.parametrize("family", filter(takes_pictures, discover.names("family")))
+@pytest.mark.parametrize("family", list(filter(takes_pictures, discover.names("family"))))
 def test_every_family_comes_out_identical(family: str, pictures: Path, tmp_path: Path) -> None:
     out, small = tmp_path / "bundle", ("train.batch_size=8", "train.num_previews=0")
     mg.train(str(pictures), family, budget="6steps", out=out, settings=small)
