@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -262,3 +264,15 @@ def test_a_beam_weighs_texts_by_their_length() -> None:
     assert all(0 not in tokens[:-1] for tokens, _ in short + long)
     assert short[0][1] == max(log_p for _, log_p in short)
     assert len(long[0][0]) >= len(short[0][0])
+
+
+def test_the_form_that_goes_on_is_imported_where_bundles_are_opened() -> None:
+    """They are measured on the device "meta", where nothing that is kept may come to lie."""
+    code = (
+        "import torch\n"
+        "with torch.device('meta'):\n"
+        "    from morphogen.backbones import _decoding\n"
+        "assert not [k for k, v in vars(_decoding).items()\n"
+        "            if isinstance(v, torch.Tensor) and v.is_meta]\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

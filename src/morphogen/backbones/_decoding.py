@@ -36,7 +36,7 @@ TRIED = 128  # rows of a matrix by which its forms are told apart
 
 Form = Callable[[Tensor], Tensor]
 
-_EPS = torch.tensor(EPS)
+_EPS = torch.tensor(EPS, device="cpu")  # bundles are opened, and this imported, on "meta"
 
 
 class Product:
