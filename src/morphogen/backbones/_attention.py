@@ -163,10 +163,3 @@ def check_heads(model_dim: int, num_heads: int | None) -> int:
             expected="model_dim a multiple of 2 * num_heads",
         )
     return num_heads
-
-
-def mean_of_real(h: Tensor, mask: Tensor | None) -> Tensor:
-    """The mean over positions (B, N, D) -> (B, D), of those that are real by the mask (B, N)."""
-    if mask is None:
-        return h.mean(1)
-    return (h * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)

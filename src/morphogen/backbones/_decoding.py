@@ -300,12 +300,14 @@ class Decoding:
 
     def _embedded(self, rows: Sequence[int], places: list[int]) -> Tensor:
         network = self.network
-        ends = [self.tokens[row][: place + 1] for row, place in zip(rows, places, strict=True)]
-        h: Tensor = network.embed_tokens.weight[[end[-1] for end in ends]]
+        most = 1 if network.ngrams is None else network.ngrams.most
+        last = [
+            [0] * (most - place - 1) + self.tokens[row][max(place + 1 - most, 0) : place + 1]
+            for row, place in zip(rows, places, strict=True)
+        ]
+        h: Tensor = network.embed_tokens.weight[[each[-1] for each in last]]
         if network.ngrams is not None:
-            most = network.ngrams.most
-            last = torch.tensor([([0] * most + end)[-most:] for end in ends])
-            h = h + network.ngrams(last)[:, -1]
+            h = h + network.ngrams(torch.tensor(last))[:, -1]
         if network.places is not None:
             h = h + network.places.weight[places]
         if network.cond_proj is not None:

@@ -154,16 +154,6 @@ class Kept:
         self.start = begun[:, -1]
         return begun
 
-    def put(self, row: int, other: Kept) -> None:
-        """Let `row` go on where the one row of `other` is."""
-        until = int(other.length)
-        for own, theirs in zip(self.layers, other.layers, strict=True):
-            for buffer, begun in zip(own, theirs, strict=True):
-                buffer[row, :, :until] = begun[0, :, :until]
-        self.length[row], self.start[row] = other.length[0], other.start[0]
-        if self.before is not None and other.before is not None:
-            self.before[row] = other.before[0]
-
 
 def documents(x: Tensor, boundary: int | None) -> Tensor | None:
     """Which document each token (B, N) belongs to, a boundary to the one that it begins; None where

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from morphogen.backbones._attention import mean_of_real
 from morphogen.backbones._parts import (
     HEAD_GAIN,
     VectorHead,
@@ -27,6 +26,7 @@ from morphogen.backbones._parts import (
     refuses_output,
 )
 from morphogen.core.backbone import Backbone
+from morphogen.core.conditioning import mean_of_real
 from morphogen.core.spec import TensorSpec
 
 

@@ -33,7 +33,6 @@ from morphogen.backbones._attention import (
     CrossAttention,
     SelfAttention,
     check_heads,
-    mean_of_real,
     rotary_angles,
 )
 from morphogen.backbones._decoding import Decoding
@@ -49,7 +48,7 @@ from morphogen.backbones._sequence import (
     visible,
 )
 from morphogen.core.backbone import Backbone
-from morphogen.core.conditioning import Context
+from morphogen.core.conditioning import Context, mean_of_real
 from morphogen.core.errors import RecipeError
 from morphogen.core.spec import TensorSpec
 

@@ -29,7 +29,6 @@ from morphogen.backbones._attention import (
     Attention,
     CrossAttention,
     check_heads,
-    mean_of_real,
     rotary_angles,
 )
 from morphogen.backbones._parts import (
@@ -48,7 +47,7 @@ from morphogen.backbones._parts import (
     space_to_depth,
 )
 from morphogen.core.backbone import Backbone
-from morphogen.core.conditioning import Context
+from morphogen.core.conditioning import Context, mean_of_real
 from morphogen.core.spec import TensorSpec
 
 # Positions above which patches of 1, 2, then 4 and more are doubled: attention is quadratic.

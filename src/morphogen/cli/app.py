@@ -25,13 +25,8 @@ from morphogen.core.errors import MorphogenError
 from morphogen.core.visible import visible
 from morphogen.data.progress import listening
 
-VALUES = {
-    "cond",
-    "label",
-    "prompt",
-    "settings",
-    "text",
-}  # options of verbs whose texts are never places
+# Options of verbs whose texts are never places.
+VALUES = {"cond", "label", "prompt", "settings", "text"}
 
 
 def build_app() -> typer.Typer:

@@ -319,8 +319,7 @@ def sources_of(inputs: Iterable[Any]) -> Iterator[str]:
         if isinstance(value, Item):
             yield str(value.value)
         else:
-            place = Path(value).expanduser()
-            yield from filter(str.strip, read_text(place, DataError).splitlines())
+            yield from filter(str.strip, read_text(expanded(value), DataError).splitlines())
 
 
 def _drawn(prior: list[float], spec: TensorSpec, num: int, draw: torch.Generator) -> Tensor:

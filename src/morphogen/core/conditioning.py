@@ -44,6 +44,9 @@ class Context:
     mask: Tensor  # (B, N) bool, at least one of each item
 
 
+Embedded = tuple[Tensor | None, Context | None]  # what modulates a network, what it attends to
+
+
 class Conditioner(nn.Module):
     """Embeds named conditions: a sum of vectors, and a sequence of those that have positions."""
 
@@ -118,6 +121,18 @@ class Conditioner(nn.Module):
             torch.cat([part.mask for part in parts], dim=1),
         )
 
+    def embedded(
+        self,
+        cond: Mapping[str, Tensor] | None,
+        batch_size: int,
+        drop_prob: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> Embedded:
+        """`both`, for a network that was built without conditions where there are none: None for
+        the vector then."""
+        vector, context = self.both(cond, batch_size, drop_prob, generator)
+        return vector if self.conditions else None, context
+
 
 class Reader(nn.Module):
     """A sequence or grid in order: tokens, or patches, with their places, then self-attention."""
@@ -162,8 +177,7 @@ class Reader(nn.Module):
         for layer in self.layers:
             h = layer(h, mask)
         h = F.layer_norm(h, h.shape[-1:])
-        mean = (h * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        return h, mask, self.pooled(mean)
+        return h, mask, self.pooled(mean_of_real(h, mask))
 
 
 def start_of_places(grid: tuple[int, ...], dim: int) -> Tensor:
@@ -192,6 +206,13 @@ class ReaderLayer(nn.Module):
         mixed = F.scaled_dot_product_attention(query, key, value, mask[:, None, None])
         h = h + self.out(mixed.transpose(1, 2).flatten(2))
         return h + self.mlp(F.layer_norm(h, h.shape[-1:]))
+
+
+def mean_of_real(h: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean over positions (B, N, D) -> (B, D), of those that are real by the mask (B, N)."""
+    if mask is None:
+        return h.mean(1)
+    return (h * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
 def has_positions(spec: TensorSpec) -> bool:

@@ -233,9 +233,8 @@ def _draw(
     result = bundle.sample(n, seed=seed, cond=cond)
     record["sampling_seconds_per_1000"] = round(1000 * (time.perf_counter() - start) / n, 3)
     for label, values in result.values.items():
-        if (
-            label in data.conditions and label not in asked
-        ):  # by name: another reading of the data may number them anew
+        if label in data.conditions and label not in asked:
+            # By name: another reading of the data may number them anew.
             number = {name: g for g, name in enumerate(class_names(data, label))}
             asked[label] = torch.tensor([number.get(str(value), -1) for value in values])
     return _as_data(bundle, data, result.x), asked

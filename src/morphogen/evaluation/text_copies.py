@@ -81,11 +81,11 @@ def text_copies(record: dict[str, Any], x: Encoded, data: Data) -> TextCopies | 
     training = TrainingText(data.train, codec)
     both = shared([*samples, *real], training.blocks())
     own, held_out = range(len(samples)), range(len(samples), len(samples) + len(real))
-    longest = [both.longest(number)[0] for number in held_out]
+    spans = [both.longest(number) for number in range(len(samples) + len(real))]
+    longest = [spans[number][0] for number in held_out]
     usual = max(int(np.quantile(longest, USUAL, method="higher")), SHORTEST)
-    longer = [number for number in own if both.longest(number)[0] > usual]
-    order = sorted(own, key=lambda number: -both.longest(number)[0])
-    found = list(_longest(order, both, samples, training, data.source))
+    longer = [number for number in own if spans[number][0] > usual]
+    found = list(_longest(spans[: len(samples)], samples, training, data.source))
     record["spans"] = {
         "samples": len(samples),
         "held_out": len(real),
@@ -195,16 +195,16 @@ def _share(both: Shared, texts: Sequence[int], least: int) -> list[float]:
 
 
 def _longest(
-    order: Sequence[int],
-    both: Shared,
+    spans: Sequence[tuple[int, int, int]],
     samples: Sequence[Symbols],
     training: TrainingText,
     source: str,
 ) -> Iterator[Span]:
-    """The longest spans, each of another place of the training text, byte by byte."""
+    """The longest of the `spans` of samples, each of another place of the training text, byte by
+    byte."""
     taken: list[tuple[int, int]] = []
-    for number in order:
-        length, start, place = both.longest(number)
+    for number in sorted(range(len(spans)), key=lambda number: -spans[number][0]):
+        length, start, place = spans[number]
         if not length or len(taken) == MOST_SHOWN:
             return
         if any(first < place + length and place < last for first, last in taken):

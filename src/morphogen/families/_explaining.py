@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from morphogen.core.backbone import CanTell
+from morphogen.core.conditioning import mean_of_real
 from morphogen.core.explaining import Explanation, ShowsAttention
 
 
@@ -40,10 +41,7 @@ class ShowsStates:
     def _features(self: Any, x: Tensor) -> Tensor:
         tokens = self.to_tokens(x)
         states = self.network.features(self.inputs(tokens), *self.embedded(None, len(x)))
-        real = self.spec.mask(x)
-        if real is None:
-            return states.mean(1)
-        return (states * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp(min=1)
+        return mean_of_real(states, self.spec.mask(x))
 
     def _explain(
         self: Any,

@@ -38,7 +38,7 @@ from torch import Tensor
 from morphogen.core.backbone import BuildBackbone, CanTell, KeepsRows, Rows
 from morphogen.core.batch import Batch
 from morphogen.core.capability import CanPredictNext
-from morphogen.core.conditioning import Conditioner, Context, context_dim
+from morphogen.core.conditioning import Conditioner, Embedded, context_dim
 from morphogen.core.errors import RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.likelihood import NEVER, build_likelihood
@@ -62,8 +62,6 @@ MOST_LEVELS = 256
 TEXT_POSITIONS = 4_096  # per step, of windows of text
 MOST_READ = 256  # positions of a condition that are read one by one
 ORDERED_FROM = 32  # levels from which an ordered output is worth more than a free one
-
-Embedded = tuple[Tensor | None, Context | None]  # what modulates the network, what it attends to
 
 
 class Autoregressive(ShowsStates, Family):
@@ -353,8 +351,7 @@ class Autoregressive(ShowsStates, Family):
         """Embedded conditions (B, D), None without any, and what of them the network attends to;
         dropped at random if given a generator."""
         drop_prob = self.drop_prob if generator is not None else 0.0
-        vector, context = self.conditioner.both(cond, num, drop_prob, generator)
-        return vector if self.conditions else None, context
+        return self.conditioner.embedded(cond, num, drop_prob, generator)
 
     def inputs(self, tokens: Tensor) -> Tensor:
         """What the network sees of tokens (B, L): start and all but the last (B, L), or at every

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
-from morphogen.core.conditioning import Conditioner, Context, context_dim
+from morphogen.core.conditioning import Conditioner, Embedded, context_dim
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.likelihood import NEVER
@@ -36,8 +36,6 @@ from morphogen.core.spec import Spec, TensorSpec
 from morphogen.families._raster import fitting_batch, network_over, own_tokens, too_long
 
 PRIOR = 0.5  # how often each length counts as seen before any was
-
-Embedded = tuple[Tensor | None, Context | None]  # what modulates the network, what it attends to
 
 
 class Masked(Family):
@@ -268,8 +266,7 @@ class Masked(Family):
         generator: torch.Generator | None = None,
     ) -> Embedded:
         drop_prob = self.drop_prob if generator is not None else 0.0
-        vector, context = self.conditioner.both(cond, num, drop_prob, generator)
-        return vector if self.conditions else None, context
+        return self.conditioner.embedded(cond, num, drop_prob, generator)
 
     def _logits(self, tokens: Tensor, context: Embedded) -> Tensor:
         """Tokens (B, L), some hidden -> (B, V, L)."""

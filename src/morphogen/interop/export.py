@@ -20,6 +20,7 @@ from morphogen.backbones.token_transformer import TokenTransformer
 from morphogen.core import discover
 from morphogen.core.amounts import size
 from morphogen.core.bundle import Bundle
+from morphogen.core.config import MODEL
 from morphogen.core.errors import BundleError, RecipeError, RefusedPair
 from morphogen.core.recipe import resolve
 from morphogen.core.storage import below, expanded, partial_of, write_tensors, write_text
@@ -30,7 +31,6 @@ from morphogen.modalities.text import Text
 
 FORMATS = ("transformers",)
 NETWORK = "network."  # where the family keeps it
-MODEL = "model.safetensors"
 
 
 @dataclass
@@ -103,7 +103,7 @@ def facts_of(bundle: Bundle) -> dict[str, Any]:
     first = network.layers[0]
     facts |= {
         "ngrams": 1 if network.ngrams is None else network.ngrams.most,
-        "num_heads": network.layers[0].self_attn.q_proj.out_features // network.head_dim,
+        "num_heads": first.self_attn.q_proj.out_features // network.head_dim,
         "num_kv_heads": network.num_kv_heads,
         "head_dim": network.head_dim,
         "hidden_dim": first.mlp.up_proj.out_features,

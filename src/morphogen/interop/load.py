@@ -16,12 +16,12 @@ from morphogen.core import discover
 from morphogen.core.border import REAL, SIZE, check_shape, read_json, reading
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec_storage import codec_tensors, describe_codec
-from morphogen.core.config import rebuild
+from morphogen.core.config import MODEL, rebuild
 from morphogen.core.errors import BundleError
 from morphogen.core.recipe import Recipe, resolve
 from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import expanded, read_tensors
-from morphogen.interop.export import MODEL, NETWORK
+from morphogen.interop.export import NETWORK
 from morphogen.interop.layouts import LAYOUTS, Layout
 from morphogen.interop.vocabulary import from_library
 from morphogen.modalities.text import Text

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -83,9 +84,5 @@ def _repetition(text: tuple[str, ...]) -> tuple[int, int]:
     return repeated, low
 
 
-def _runs(text: Sequence[str], n: int) -> Mapping[tuple[str, ...], int]:
-    found: dict[tuple[str, ...], int] = {}
-    for i in range(len(text) - n + 1):
-        run = tuple(text[i : i + n])
-        found[run] = found.get(run, 0) + 1
-    return found
+def _runs(text: tuple[str, ...], n: int) -> Counter[tuple[str, ...]]:
+    return Counter(text[i : i + n] for i in range(len(text) - n + 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from morphogen.core.errors import RecipeError
 from morphogen.core.writing import TextCodec
@@ -48,6 +49,11 @@ class WrittenText:
             return
         keep = max((_begun(text, stop) for stop in self.stops), default=0)
         self.so_far, self.held = self.so_far + text[: len(text) - keep], text[len(text) - keep :]
+
+
+def named(token: int, codec: Any) -> Any:
+    """A token for people: its text, where the codec has one."""
+    return codec.token_text(token) if isinstance(codec, TextCodec) else token
 
 
 def _begun(text: str, stop: str) -> int:

@@ -33,7 +33,7 @@ from morphogen.core.writing import (
     Written,
 )
 from morphogen.tasks._routes import Conditions, is_sequence, only
-from morphogen.tasks._written import WrittenText
+from morphogen.tasks._written import WrittenText, named
 
 SPARE = 4  # a prompt takes all but one part in so many of what the model sees, unless told
 
@@ -185,14 +185,11 @@ def _cut(prompts: list[Tensor], requests: list[Request], length: int) -> dict[st
 def _alternatives(written: list[Written], codec: Any) -> list[dict[str, Any]]:
     """Each token with its log probability, and the most probable in its place with theirs."""
 
-    def named(token: int) -> Any:
-        return codec.token_text(token) if isinstance(codec, TextCodec) else token
-
     return [
         {
-            "token": named(each.token),
+            "token": named(each.token, codec),
             "log_prob": each.log_prob,
-            "top": [[named(token), log_prob] for token, log_prob in each.alternatives],
+            "top": [[named(token, codec), log_prob] for token, log_prob in each.alternatives],
         }
         for each in written
     ]

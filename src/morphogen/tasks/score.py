@@ -24,8 +24,8 @@ from torch import Tensor
 from morphogen.core.capability import HasLogProb, HasTokenLogProb, refuses
 from morphogen.core.errors import RefusedPair
 from morphogen.core.result import Result
-from morphogen.core.writing import TextCodec
 from morphogen.tasks._routes import Conditions, choose, is_sequence, only
+from morphogen.tasks._written import named
 
 ROWS = 16  # windows at once
 
@@ -75,10 +75,7 @@ def score(
         values = {f"bits_per_{codec.unit}": per_unit, **values}
     if per_token and name == "tokens":
         values["tokens"] = [
-            [
-                [_named(token, codec), b]
-                for token, b in zip(text.tolist(), own.tolist(), strict=True)
-            ]
+            [[named(token, codec), b] for token, b in zip(text.tolist(), own.tolist(), strict=True)]
             for text, own in zip(texts, bits, strict=True)
         ]
     return Result(None, values, name)
@@ -125,7 +122,3 @@ def _padded(text: Tensor, model: Any) -> Tensor:
 
 def _of_row(cond: Conditions | None, row: int) -> Conditions | None:
     return None if cond is None else {name: value[row : row + 1] for name, value in cond.items()}
-
-
-def _named(token: int, codec: Any) -> Any:
-    return codec.token_text(token) if isinstance(codec, TextCodec) else token

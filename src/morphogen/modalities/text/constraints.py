@@ -19,7 +19,6 @@ import functools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from torch import Tensor
 
 from morphogen.core.border import check_depth, read_text
 from morphogen.core.errors import MorphogenError, RecipeError
+from morphogen.core.storage import expanded
 
 NAMES = {
     "schema": "the JSON schema", "regex": "the regular expression", "choice": "the choices",
@@ -234,7 +234,7 @@ def _schema(told: str) -> str:
 def _contents(told: str, suffix: str) -> str:
     """What a file says, where it is one that is named."""
     is_file = told.strip().endswith(suffix) and "\n" not in told.strip()
-    return read_text(Path(told.strip()).expanduser(), RecipeError) if is_file else told
+    return read_text(expanded(told.strip()), RecipeError) if is_file else told
 
 
 def _json(told: str, what: str) -> Any:

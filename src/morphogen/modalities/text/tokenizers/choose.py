@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from morphogen.core.errors import DataError, did_you_mean
+from morphogen.core.storage import expanded
 from morphogen.modalities.text.encodings import to_bytes
 from morphogen.modalities.text.tokenizers import BPE, KINDS, Byte, Char, Tokenizer
 from morphogen.modalities.text.tokenizers.files import read_tokenizer
@@ -32,7 +33,7 @@ WIDE = 1.5  # bytes of a character on average, for `char`
 
 def check_tokenizer(name: str, vocab_size: int | None) -> None:
     """Raise `DataError` for what is no tokenizer, before anything is read."""
-    if name not in ("auto", *KINDS) and not Path(name).expanduser().exists():
+    if name not in ("auto", *KINDS) and not expanded(name).exists():
         raise DataError(
             f"there is no tokenizer {name!r}.{did_you_mean(name, ('auto', *KINDS))}",
             found=name,

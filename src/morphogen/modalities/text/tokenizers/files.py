@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from morphogen.core.border import COUNT, read_json, read_text
 from morphogen.core.errors import DataError
+from morphogen.core.storage import expanded
 from morphogen.modalities.text.tokenizers.bpe import BPE, MOST_TOKENS, check_parts
 
 WHOLE = "tokenizer.json"
@@ -23,7 +24,7 @@ def read_tokenizer(path: Path | str) -> BPE:
 
     Raises `DataError` for any that is no byte-level BPE: such change or lose some texts.
     """
-    place = Path(path).expanduser()
+    place = expanded(path)
     if place.is_file() and place.suffix == ".json" and place.name not in dict(PAIRED):
         return _of_whole(place)
     folder = place.parent if place.is_file() else place
