@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -152,26 +151,6 @@ def test_training_leaves_the_global_generator_alone(digits: Path, tmp_path: Path
     torch.manual_seed(3)
     list(train_steps(run))
     assert torch.equal(torch.rand(4), expected)
-
-
-def test_two_processes_take_the_steps_of_one(digits: Path, tmp_path: Path) -> None:
-    code = tmp_path / "worker.py"
-    code.write_text(
-        "import sys, torch, morphogen as mg\n"
-        "torch.set_num_threads(1)\n"
-        f"mg.train({str(digits)!r}, 'flow_matching', budget='12steps', out=sys.argv[1],\n"
-        f"         settings={list(TINY)!r})\n"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    single = [sys.executable, str(code), str(tmp_path / "one")]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    double = [*launcher, "--nproc-per-node", "2", str(code), str(tmp_path / "two")]
-    for command in (single, double):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
 
 
 def test_a_changed_data_set_is_not_resumed_on(digits: Path, tmp_path: Path) -> None:

@@ -63,6 +63,9 @@ def train(
             print(session.forecast().text())
         return
     for number, session in enumerate(sessions(source, out=out, resume=resume, **options)):
+        if not session.first:  # of several processes one talks
+            session.train(lambda log: None)
+            continue
         if number:
             print(f"next stage: {session.recipe.family['name']} in {session.out}")
         elif skipped := session.data.report.skipped:
@@ -72,4 +75,5 @@ def train(
             print(f"{len(planted.planted):,} canaries are planted in it, {times:,} times in all")
         with training_progress() as progress:
             session.train(progress)
-    print(f"next: morphogen tasks {session.out}")
+    if session.first:
+        print(f"next: morphogen tasks {session.out}")

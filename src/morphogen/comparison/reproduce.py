@@ -220,7 +220,7 @@ def _train(bundle: Bundle, data: Data, out: Path, device: str, on_log: OnLog) ->
         increments=_increments(bundle),
     )
     again = session.train(on_log)
-    if run.stop:
+    if run.is_stopped:
         raise TrainingError(
             "the reproduction was stopped before its end",
             found=f"{run.state.step:,} of {bundle.run['steps']:,} steps",

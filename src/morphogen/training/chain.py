@@ -34,6 +34,7 @@ from morphogen.data.dataset import Data
 from morphogen.data.views import Suits
 from morphogen.training.checkpoint import has_checkpoint
 from morphogen.training.device import choose_device
+from morphogen.training.distributed import Processes
 from morphogen.training.memory import check_network
 from morphogen.training.options import Budget, TrainOptions
 from morphogen.training.resume import FREE
@@ -122,7 +123,7 @@ def sessions(
     Raises `MorphogenError`s before anything is trained where the stages do not fit one another.
     """
     recipes = stage_recipes(chain.recipe, data)
-    if len(recipes) > 1 and not (resume or dry):
+    if len(recipes) > 1 and not (resume or dry) and Processes.join().is_first:
         chain.write(out)
     free = Recipe(train={k: v for k, v in chain.recipe.train.items() if k in FREE})
     before: Bundle | None = None
@@ -138,7 +139,7 @@ def sessions(
         else:
             session = Session.started(data, recipe, folder)
         yield session
-        if session.run.stop:
+        if session.run.is_stopped:
             return
         data, before = session.data, session.bundle()
 

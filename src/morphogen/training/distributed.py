@@ -1,14 +1,15 @@
 """Several processes under `torchrun`, each with a slice of the batch.
 
 Gradients are averaged by hand after the backward pass: any family's `step` works unchanged, with
-several phases or with no backward pass at all. Decisions that depend on a clock are made by the
-first process and broadcast, so that all take the same number of steps.
+several phases or with no backward pass at all. What depends on a clock, on a signal or on what lies
+on disk is decided together, at the same place in all: one that went on while others have stopped
+would wait for them for ever.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,13 +25,18 @@ class Processes:
     world_size: int = 1
 
     @classmethod
-    def join(cls, device: torch.device) -> Processes:
-        """Join the group that `torchrun` has set up in the environment, if it has."""
+    def join(cls) -> Processes:
+        """Join the group that `torchrun` has set up in the environment, if it has; once joined,
+        the same again. On GPUs each process takes the one of its number."""
         world_size = int(os.environ.get("WORLD_SIZE", "1"))
         if world_size == 1 or not dist.is_available():
             return cls()
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            on_gpus = torch.cuda.is_available() and dist.is_nccl_available()
+            if on_gpus:
+                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+            # Numbers that are agreed on stay on the processor, where no GPU is waited for.
+            dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo")
         return cls(dist.get_rank(), dist.get_world_size())
 
     @property
@@ -58,12 +64,26 @@ class Processes:
         if self.world_size == 1:
             return numbers
         shared = torch.tensor(numbers, dtype=torch.float64)
-        if dist.get_backend() == "nccl":
-            shared = shared.cuda()
         dist.broadcast(shared, src=0)
         return tuple(shared.tolist())
 
+    def any(self, flag: bool) -> bool:
+        """Whether the flag of any process is set."""
+        if self.world_size == 1:
+            return flag
+        shared = torch.tensor(int(flag))
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return bool(shared)
+
+    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The mean of each number over the processes that have it."""
+        if self.world_size == 1:
+            return dict(values)
+        found: list[dict[str, float]] = [{}] * self.world_size
+        dist.all_gather_object(found, dict(values))
+        named = {name: [own[name] for own in found if name in own] for own in found for name in own}
+        return {name: sum(each) / len(each) for name, each in named.items()}
+
     def wait(self) -> None:
         """Wait until every process is here."""
-        if self.world_size > 1:
-            dist.barrier()
+        self.any(False)

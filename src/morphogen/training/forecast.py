@@ -55,7 +55,10 @@ def forecast(run: Run) -> Forecast:
     with MemoryPeak(run.device) as peak:
         global_state = torch.get_rng_state()
         begun = time.perf_counter()
-        while len(times) < TRIAL_STEPS and (not times or time.perf_counter() - begun < limit):
+        for _ in range(TRIAL_STEPS):
+            (enough,) = run.processes.agree(bool(times) and time.perf_counter() - begun >= limit)
+            if enough:
+                break
             started = time.perf_counter()
             try:
                 run.step()

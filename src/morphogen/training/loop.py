@@ -76,7 +76,7 @@ class Run:
     def __init__(
         self, family: Family, split: Store, options: TrainOptions, device: torch.device
     ) -> None:
-        self.processes = Processes.join(device)
+        self.processes = Processes.join()
         self.check_batch(options, len(split))
         self.family, self.split, self.options, self.device = (
             family.to(device),
@@ -90,7 +90,8 @@ class Run:
         self.state = TrainState()
         self.is_prepared = False
         self.waited = 0.0  # seconds that the latest batch took to be there
-        self.stop = False  # set to end the training after the step under way
+        self.stop = False  # set, in any process, to end the training after the step under way
+        self.is_stopped = False  # all processes have agreed to
         names = {id(p): name for name, p in family.named_parameters()}
         self.updates = {
             phase: PhaseUpdate(
@@ -266,9 +267,10 @@ def _steps(run: Run) -> Iterator[Log]:
     log_steps = max(1, (run.schedule.num_steps or SNAPSHOT_EVERY * LOGS_PER_RUN) // LOGS_PER_RUN)
     good = run.snapshot()
     yield _log(run, seconds_per_step, snapshot=good)
-    while not (run.stop or run.schedule.is_over(run.state)):
+    processes = run.processes
+    while not _is_over(run):
         begun = time.perf_counter()
-        (run.state.increment,) = run.processes.agree(run.schedule.plan(run.state, seconds_per_step))
+        (run.state.increment,) = processes.agree(run.schedule.plan(run.state, seconds_per_step))
         try:
             values = run.step()
         except NonFinite as error:
@@ -276,23 +278,29 @@ def _steps(run: Run) -> Iterator[Log]:
             sums, count = {}, 0
             continue
         run.schedule.advance(run.state)
-        run.state.seconds, stop = run.processes.agree(time.perf_counter() - started, run.stop)
-        run.stop = bool(stop)
+        now = time.perf_counter()
+        run.state.seconds, is_due = processes.agree(now - started, now - last_log > LOG_EVERY)
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value.float()
         count += 1
-        over = run.stop or run.schedule.is_over(run.state)
+        over = _is_over(run)
         at_snapshot = run.state.step % SNAPSHOT_EVERY == 0 or over
         if at_snapshot:
             good = run.snapshot()
         regular = run.state.step % log_steps == 0
-        if at_snapshot or regular or time.perf_counter() - last_log > LOG_EVERY:
-            means = {name: float(total) / count for name, total in sums.items()}
+        if at_snapshot or regular or is_due:
+            means = processes.mean({name: float(each) / count for name, each in sums.items()})
             yield _log(run, seconds_per_step, means, good if at_snapshot else None)
             last_log, sums, count = time.perf_counter(), {}, 0
         # What the consumer of the log did (a checkpoint, a preview) counts as time, too.
         spent = time.perf_counter() - begun
         seconds_per_step = spent if not seconds_per_step else 0.95 * seconds_per_step + 0.05 * spent
+
+
+def _is_over(run: Run) -> bool:
+    """Whether all processes end here: the budget is spent, or one of them was asked to stop."""
+    run.is_stopped = run.processes.any(run.stop)
+    return run.is_stopped or run.schedule.is_over(run.state)
 
 
 def _roll_back(run: Run, good: Snapshot, error: NonFinite, seconds: float) -> Log:

@@ -18,6 +18,7 @@ from morphogen.data.places import bundle_at, place_of, remember, remember_bundle
 from morphogen.training import chain
 from morphogen.training.chain import Chain, in_latents
 from morphogen.training.checkpoint import clear_leftovers, nothing_to_resume
+from morphogen.training.distributed import Processes
 from morphogen.training.hold import hold
 from morphogen.training.resume import check_through, gone_on_with
 from morphogen.training.session import OnLog, Session
@@ -91,12 +92,14 @@ def sessions(
     if resume:
         folder = _existing(out)
         with hold(folder):
-            clear_leftovers(folder)
+            if Processes.join().is_first:
+                clear_leftovers(folder)
             yield from _resumed(data, wanted, through, folder, trust=trust)
         return
     if data is None:
         raise TrainingError("there is no data to train on", hint="morphogen train photos/")
-    with nullcontext(expanded(out or ".")) if dry else _new_folder(out, wanted) as folder:
+    place = expanded(out) if out else _next_folder(wanted)
+    with nullcontext(place) if dry else _new(place) as folder:
         bundle = None if through is None else _opened(through, trust)
         loaded, about = _loaded(data, wanted, bundle)
         kept = remember_bundle(bundle.path) if bundle and bundle.path else None
@@ -181,17 +184,22 @@ def _existing(out: Path | str | None) -> Path:
     return folder
 
 
+def _next_folder(recipe: Recipe) -> Path:
+    """Where a run goes that was given no folder: the same for all processes."""
+    base, number = recipe.family.get("name", "flow_matching"), 1
+    while Path("models", f"{base}-{number}").exists():
+        number += 1
+    (agreed,) = Processes.join().agree(number)
+    return Path("models", f"{base}-{agreed:.0f}")
+
+
 @contextmanager
-def _new_folder(out: Path | str | None, recipe: Recipe) -> Iterator[Path]:
+def _new(folder: Path) -> Iterator[Path]:
     """The folder to write to, held: never one that already holds a run. One that was made for a run
-    that is refused is taken away."""
-    if out is None:
-        base, number = recipe.family.get("name", "flow_matching"), 1
-        while Path("models", f"{base}-{number}").exists():
-            number += 1
-        folder = Path("models", f"{base}-{number}")
-    else:
-        folder = expanded(out)
+    that is refused is taken away. Of several processes the first sees to it."""
+    if not Processes.join().is_first:
+        yield folder
+        return
     is_new = not folder.exists()
     try:
         with hold(folder):

@@ -162,14 +162,15 @@ class Session:
             if self.first:
                 write_hashes(self.out, self.data.files)
         else:
-            self._replay()
+            if self.first:
+                self._replay()
             tell(self._event(f"resumed at step {self.run.state.step}"))
         with stop_on_signals(self.run):
             self._train(tell)
-        if self.run.stop:
+        if self.run.is_stopped:
             self._checkpoint(self.run.snapshot())
         bundle = self._finish(tell)
-        if self.run.stop:
+        if self.run.is_stopped:
             tell(self._event(f"stopped: a usable bundle is in {self.out}; go on with --resume"))
         elif self.first:
             remove_checkpoints(self.out)

@@ -1,0 +1,107 @@
+"""Two processes under torchrun: the steps and the log of one, decisions taken by all together."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import morphogen as mg
+from morphogen.core.config import MODEL
+from morphogen.core.storage import read_tensors
+
+torch.set_num_threads(1)
+
+SETTINGS = [
+    "backbone.name=mlp", "backbone.model_dim=16", "train.batch_size=16", "train.num_previews=0",
+]  # fmt: skip
+STEPS, STOPPED_AT = 12, 7
+WORKER = f"""
+import json, os, signal, sys
+from pathlib import Path
+import torch, morphogen as mg
+from morphogen.training import forecast
+from morphogen.training.run import prepare
+from morphogen.training.schedule import Schedule
+
+torch.set_num_threads(1)
+digits, folder, settings = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
+rank = int(os.environ["RANK"])
+
+class Interrupted(Schedule):
+    def is_over(self, state):  # asked when the steps' numbers have been exchanged
+        if rank == 1 and state.step == {STOPPED_AT}:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().is_over(state)
+
+out, budget = folder / "two", "{STEPS}steps"
+held = prepare(digits, "flow_matching", out=out, budget=budget, settings=settings)
+held.run.schedule = Interrupted(held.run.options, len(held.run.split))
+steps, step = [], held.run.step
+held.run.step = lambda: steps.append(held.run.state.step) or step()
+forecast.TRIAL_SECONDS = (60.0, 0.0)[rank]  # as if the second one's clock were far ahead
+held.train(lambda log: None)
+stopped_at = held.run.state.step
+mg.train(None, out=out, resume=True)
+facts = dict(stopped_at=stopped_at, tried=len(steps) - stopped_at)
+(folder / f"{{rank}}.json").write_text(json.dumps(facts))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes, and one, have left behind: runs, and what each of two has seen."""
+    from sklearn.datasets import load_digits
+
+    place = tmp_path_factory.mktemp("runs")
+    images, labels = load_digits(return_X_y=True)
+    digits = place / "digits.npz"
+    np.savez(digits, images=images.reshape(-1, 8, 8)[:300].astype(np.uint8), labels=labels[:300])
+    code = place / "worker.py"
+    code.write_text(WORKER)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*launcher, "--nproc-per-node", "2", str(code), str(digits), str(place), *SETTINGS],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    mg.train(digits, "flow_matching", budget=f"{STEPS}steps", out=place / "one", settings=SETTINGS)
+    return place
+
+
+def seen(folder: Path, name: str) -> list[int]:
+    """What each process has noted of itself."""
+    return [json.loads((folder / f"{rank}.json").read_text())[name] for rank in (0, 1)]
+
+
+def losses(out: Path) -> dict[int, float]:
+    lines = map(json.loads, (out / "log.jsonl").read_text().splitlines())
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def test_stopped_and_resumed_they_have_taken_the_steps_of_one(folder: Path) -> None:
+    one, two = (read_tensors(folder / name / MODEL) for name in ("one", "two"))
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
+
+
+def test_the_log_tells_the_mean_over_all(folder: Path) -> None:
+    one, two = losses(folder / "one"), losses(folder / "two")
+    assert sorted(one) == sorted(two) == list(range(1, STEPS + 1))
+    for step in one:
+        assert two[step] == pytest.approx(one[step], rel=1e-3), step
+
+
+def test_a_stop_that_reaches_one_between_two_steps_stops_all(folder: Path) -> None:
+    assert seen(folder, "stopped_at") == [STOPPED_AT] * 2
+
+
+def test_they_try_as_many_steps_for_the_forecast(folder: Path) -> None:
+    assert seen(folder, "tried") == [8, 8]
