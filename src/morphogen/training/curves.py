@@ -38,8 +38,13 @@ def draw_curves(log: Path, picture: Path) -> Path | None:
     alarms = read_alarms(log)
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
-    figure = Figure(figsize=(4 * columns, 2.6 * rows), layout="constrained")
+    width, height = 4.0 * columns, 2.6 * rows  # inches
+    figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
+    # Room for labels by hand: to measure them would be to draw it all twice.
+    figure.subplots_adjust(
+        0.6 / width, 0.3 / height, 1 - 0.15 / width, 1 - 0.3 / height, wspace=0.18, hspace=0.3
+    )
     for index, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, index + 1)
         points = [(line["step"], line[name]) for line in lines if name in line]
