@@ -305,20 +305,3 @@ def test_the_larger_part_makes_surer(tmp_path: Path) -> None:
     assert text is not None
     assert text.sure < note.sure
     assert survey(tmp_path).suffixes == {".note": 3, ".txt": 1}
-
-
-def test_opened_keeps_the_order_and_the_problems() -> None:
-    def value(record: Record, notes: Report) -> int:
-        number: int = record.value()
-        notes.facts["sizes"] = {f"{number % 2}": 1}
-        if number % 10 == 3:
-            raise DataError("odd", hint="even it")
-        return number
-
-    made = [Record(f"{n}", "cell", lambda n=n: n) for n in range(500)]
-    for threads in (1, 4):
-        report = Report("")
-        items = list(opened(iter(made), value, report, threads=threads))
-        assert [item.value for item in items] == [n for n in range(500) if n % 10 != 3]
-        assert [problem.name for problem in report.skipped] == [f"{n}" for n in range(3, 500, 10)]
-        assert report.facts["sizes"] == {"0": 250, "1": 250}

@@ -20,7 +20,7 @@ HELD_OUT = 0.1  # the part of the items that becomes the test split, where the s
 FEWEST_TO_SPLIT = 5  # with fewer items, all are for training
 # Arrays of the types of pictures are hashed without their type, which their size tells: so that the
 # hashes, and with them the splits, of pictures stay what they are.
-PICTURES = {"uint8", "uint16", "float32", "float64"}
+PICTURES = frozenset(map(np.dtype, ("uint8", "uint16", "float32", "float64")))
 # What prints as what it is.
 PRINTED = (str, bool, int, float, complex, Decimal, UUID, date, time, timedelta)
 
@@ -45,7 +45,7 @@ def digest_of(value: Any) -> bytes:
     elif isinstance(value, (list, tuple)):
         form, content = "list", b"".join(map(digest_of, value))
     elif isinstance(value, np.ndarray):
-        form += "" if value.dtype.name in PICTURES else f" {value.dtype.str}"
+        form += "" if value.dtype in PICTURES else f" {value.dtype.str}"
         content = value.tobytes()
     elif hasattr(value, "tobytes"):
         content = value.tobytes()

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from morphogen.core.codec import Item, Problem, Report
 from morphogen.core.errors import DataError
+from morphogen.sources._apart import AHEAD, Apart, num_processes
 from morphogen.sources._record import Record
 
-CHUNK = 32  # records that one thread opens at a time
+CHUNK = 32  # records that are opened together
 WORTH_A_THREAD = 0.001  # seconds of one record
+WORTH_A_PROCESS = 4096  # records that are quicker: what is opened before a process is there
 AHEAD_BYTES = 1 << 26  # of files that are held before they are asked for
 Open = Callable[[Record, Report], Any]
-Opened = tuple[Record, Any, Report]
+Opened = tuple[list[Any], Report]  # the values of a chunk, None where there is none; what is noted
+Chunks = Iterator[list[Record]]
 
 
 def opened(
@@ -27,24 +32,25 @@ def opened(
 
     `open_record(record, notes)` turns one record into a value, or raises `DataError` saying why it
     cannot and, as the hint, what to do; what it notes in `notes` reaches `report` in the order of
-    the records, whichever thread comes first.
+    the records, whichever thread or process comes first.
     """
-    for record, value, notes in _in_threads(records, open_record, threads):
-        if notes.problems or notes.facts or notes.marks:
-            merge(report, notes)
-        if value is not None:
-            yield Item(value, record.name, record.cond, record.split, record.tags)
+    for chunk, (values, notes) in _several_at_once(_chunks(records), open_record, threads):
+        merge(report, notes)
+        for record, value in zip(chunk, values, strict=True):
+            if value is not None:
+                yield Item(value, record.name, record.cond, record.split, record.tags)
 
 
-def _in_threads(
-    records: Iterable[Record], open_record: Open, threads: int | None
-) -> Iterator[Opened]:
-    """Chunk by chunk, at most two chunks a thread ahead of what is asked for.
+def _several_at_once(
+    chunks: Chunks, open_record: Open, threads: int | None
+) -> Iterator[tuple[list[Record], Opened]]:
+    """Chunk by chunk, a few ahead of what is asked for.
 
     Unless the number of threads is given, the first chunk says whether they pay: what is opened in
-    less than a millisecond is mostly Python, in which threads only wait for one another.
+    less than a millisecond is mostly Python, in which threads only wait for one another. Where
+    these are files, and many of them, other processes open a part.
     """
-    chunks = _chunks(records)
+    processes = 0
     if threads is None:
         threads = 1
         for chunk in chunks:
@@ -52,24 +58,44 @@ def _in_threads(
             done = _open_all(chunk, open_record)
             if (time.thread_time() - began) / len(chunk) > WORTH_A_THREAD:
                 threads = min(8, os.cpu_count() or 1)
-            yield from done
+            elif all(record.path for record in chunk):
+                processes = num_processes()
+            yield chunk, done
             break
-    if threads <= 1:
-        for chunk in chunks:
-            yield from _open_all(chunk, open_record)
+    if threads > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            yield from _ahead(chunks, open_record, pool, 2 * threads - 1)
         return
-    with ThreadPoolExecutor(threads) as pool:
-        pending: deque[Future[list[Opened]]] = deque()
+    for chunk in itertools.islice(chunks, WORTH_A_PROCESS // CHUNK if processes else None):
+        yield chunk, _open_all(chunk, open_record)
+    for chunk in chunks:  # only where there are processes
+        apart = Apart(processes, partial(_open_all, [], open_record))
+        yield from _ahead(itertools.chain([chunk], chunks), open_record, apart, processes * AHEAD)
+
+
+def _ahead(
+    chunks: Chunks, open_record: Open, pool: Executor, most: int
+) -> Iterator[tuple[list[Record], Opened]]:
+    """Chunks opened in a pool, in order, `most` of them before they are asked for."""
+    waiting: deque[tuple[list[Record], Future[Opened]]] = deque()
+
+    def next_one() -> tuple[list[Record], Opened]:
+        chunk, found = waiting.popleft()
         try:
-            for chunk in chunks:
-                pending.append(pool.submit(_open_all, chunk, open_record))
-                if len(pending) >= 2 * threads:
-                    yield from pending.popleft().result()
-            while pending:
-                yield from pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+            return chunk, found.result()
+        except Exception:  # a process ended, or cannot import the codec; or an error to raise here
+            return chunk, _open_all(chunk, open_record)
+
+    try:
+        for chunk in chunks:
+            waiting.append((chunk, pool.submit(_open_all, chunk, open_record)))
+            while len(waiting) > most or (waiting and waiting[0][1].done()):
+                yield next_one()
+        while waiting:
+            yield next_one()
+    finally:
+        for _, found in waiting:
+            found.cancel()
 
 
 def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -86,14 +112,18 @@ def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
         yield chunk
 
 
-def _open_all(records: Sequence[Record], open_record: Open) -> list[Opened]:
-    return [_open(record, open_record) for record in records]
+def _open_all(records: Sequence[Record], open_record: Open) -> Opened:
+    values, all_notes = [], Report("")
+    for record in records:
+        notes = Report("")
+        values.append(_open(record, open_record, notes))
+        merge(all_notes, notes)
+    return values, all_notes
 
 
-def _open(record: Record, open_record: Open) -> Opened:
-    notes = Report("")
+def _open(record: Record, open_record: Open, notes: Report) -> Any:
     try:
-        return record, open_record(record, notes), notes
+        return open_record(record, notes)
     except DataError as error:
         fix = error.hint or "correct it, or leave it out"
         notes.problems.append(Problem(record.name, error.message, fix, fatal=True))
@@ -101,7 +131,7 @@ def _open(record: Record, open_record: Open) -> Opened:
         detail = getattr(error, "strerror", None) or str(error)
         reason = f"the file cannot be read: {detail}"
         notes.problems.append(Problem(record.name, reason, "check its permissions", fatal=True))
-    return record, None, notes
+    return None
 
 
 def merge(report: Report, notes: Report) -> None:
