@@ -15,7 +15,7 @@ from morphogen.core.errors import TrainingError
 from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.spec import TensorSpec
 from morphogen.training import memory
-from morphogen.training.memory import available_memory, check_network, kept_bytes
+from morphogen.training.memory import available_memory, check_network, fitting_batch, kept_bytes
 from morphogen.training.options import TrainOptions
 from morphogen.training.run import prepare
 
@@ -104,3 +104,21 @@ def test_a_container_has_what_its_limit_leaves(
     assert available_memory(CPU) == 3_000_000
     (tmp_path / "memory.max").write_text("max\n")
     assert available_memory(CPU) > 10**7
+
+
+@pytest.mark.parametrize(
+    ("shape", "batch"), [((1, 8, 8), 128), ((3, 104, 100), 128), ((3, 256, 256), 16)]
+)
+def test_large_items_come_in_small_batches(shape: tuple[int, ...], batch: int) -> None:
+    assert fitting_batch(128, TensorSpec("real", shape)) == batch
+    assert fitting_batch(4, TensorSpec("real", shape)) == 4
+
+
+@pytest.mark.parametrize(("settings", "batch"), [([], 8), (["train.batch_size=20"], 20)])
+def test_a_batch_that_is_asked_for_is_kept(settings: list[str], batch: int, tmp_path: Path) -> None:
+    x = np.zeros((24, 360, 360, 3), np.uint8)
+    x[:, ::7] = np.arange(24)[:, None, None, None]
+    small = ["backbone.name=conv", "backbone.model_dim=4", "modality.size=360"]
+    session = prepare(x, "gan", out=tmp_path, settings=[*small, *settings])
+    assert session.run.options.batch_size == batch
+    assert session.recipe.train["batch_size"] == batch

@@ -15,7 +15,7 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 MOST = 3  # besides this process, which cannot keep up with more
-AHEAD = 8  # pieces of work that wait for each
+AHEAD = 4  # pieces of work that wait for each
 
 
 def num_processes() -> int:

@@ -13,12 +13,13 @@ from typing import Any
 
 from morphogen.core.codec import Item, Problem, Report
 from morphogen.core.errors import DataError
-from morphogen.sources._apart import AHEAD, Apart, num_processes
+from morphogen.sources._apart import Apart, num_processes
 from morphogen.sources._record import Record
 
 CHUNK = 32  # records that are opened together
 WORTH_A_THREAD = 0.001  # seconds of one record
 WORTH_A_PROCESS = 4096  # records that are quicker: what is opened before a process is there
+AHEAD = 32  # chunks of them that are held: a slow process holds nobody up
 AHEAD_BYTES = 1 << 26  # of files that are held before they are asked for
 Open = Callable[[Record, Report], Any]
 Opened = tuple[list[Any], Report]  # the values of a chunk, None where there is none; what is noted
@@ -70,7 +71,7 @@ def _several_at_once(
         yield chunk, _open_all(chunk, open_record)
     for chunk in chunks:  # only where there are processes
         apart = Apart(processes, partial(_open_all, [], open_record))
-        yield from _ahead(itertools.chain([chunk], chunks), open_record, apart, processes * AHEAD)
+        yield from _ahead(itertools.chain([chunk], chunks), open_record, apart, AHEAD)
 
 
 def _ahead(

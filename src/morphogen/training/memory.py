@@ -32,6 +32,9 @@ from morphogen.training.options import TrainOptions
 CGROUP = Path("/sys/fs/cgroup")  # limits of a container: version 2, else 1 in memory/
 
 
+STEP_VALUES = 1 << 22  # in the items of a batch, unless it is asked for: four million
+
+
 class _TooLarge(Exception):
     """More than what there is, whatever else comes."""
 
@@ -100,6 +103,14 @@ def check_network(
     finally:
         hook.remove()
     return total
+
+
+def fitting_batch(usual: int, spec: Any) -> int:
+    """`usual` items, or fewer where they are so large that their loss would need gigabytes: a
+    mixture likelihood keeps 260 bytes of each value. The same on every machine, so that a recipe
+    gives the same model."""
+    fitting = max(STEP_VALUES // spec.num_values, 1)
+    return min(usual, 1 << (fitting.bit_length() - 1))
 
 
 def check_items(spec: Any, options: TrainOptions, device: torch.device) -> None:

@@ -21,6 +21,7 @@ from morphogen.core.encoded import Encoded, joined, num_items, rows
 from morphogen.core.random import mix_seed
 from morphogen.data.store import Store
 from morphogen.training.loop import Log, Run
+from morphogen.training.memory import fitting_batch
 from morphogen.training.watch import progress_of
 
 MOST_PROBES = 40
@@ -146,8 +147,11 @@ class Probe:
         device = self.run.device if self.run.device.type == "cuda" else torch.device("cpu")
         draw = torch.Generator(device=device).manual_seed(mix_seed(options.seed, -2))
         found = []
-        # Without gradients four times the batch fits where the batch itself fitted with them.
-        for index in torch.split(torch.arange(len(batch)), 4 * options.batch_size):
+        # Without gradients more fits than the batch, which fitted with them: not where items are
+        # large, for a likelihood needs as much of each of their values while it is computed.
+        usual = options.batch_size
+        most = max(usual, fitting_batch(4 * usual, self.run.split.spec))
+        for index in torch.split(torch.arange(len(batch)), most):
             part = batch.rows(index).to(self.run.device)
             with self.run.autocast():
                 loss, parts = family.loss(part, family.phases[-1], draw)

@@ -50,7 +50,7 @@ from morphogen.training.device import (
 from morphogen.training.forecast import Forecast, forecast
 from morphogen.training.hold import hold
 from morphogen.training.loop import Log, Run, Snapshot, train_steps
-from morphogen.training.memory import check_batch, check_items, check_network
+from morphogen.training.memory import check_batch, check_items, check_network, fitting_batch
 from morphogen.training.options import TrainOptions
 from morphogen.training.probe import Probe
 from morphogen.training.resume import gone_on_with, reading_of
@@ -84,6 +84,9 @@ class Session:
         family_class = discover.find("family", resolved.family["name"])
         defaults = family_class.train_defaults_for(data.spec)
         options = TrainOptions.resolve(resolved.train, defaults)
+        if "batch_size" not in resolved.train:
+            fitting = fitting_batch(options.batch_size, data.spec)
+            options = replace(options, batch_size=fitting)
         resolved = replace(resolved, train=options.to_json(), modality=dict(recipe.modality))
         device = choose_device(options.device)
         check_items(data.spec, options, device)
