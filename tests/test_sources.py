@@ -289,6 +289,56 @@ def test_a_locked_archive_says_so(tmp_path: Path) -> None:
         read(put(tmp_path / "a.zip", bytes(data)))
 
 
+# -- one table in several files -------------------------------------------------------------------
+
+
+def shard(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Rows as JSON lines, as CSV or as Parquet, by the suffix."""
+    if path.suffix == ".jsonl":
+        return put(path, "\n".join(map(json.dumps, rows)))
+    if path.suffix == ".csv":
+        lines = [",".join(map(str, row.values())) for row in rows]
+        return put(path, "\n".join([",".join(rows[0]), *lines]))
+    arrow = pytest.importorskip("pyarrow")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pytest.importorskip("pyarrow.parquet").write_table(arrow.Table.from_pylist(rows), path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_a_folder_of_shards_is_one_table(suffix: str, tmp_path: Path) -> None:
+    for number in range(3):
+        rows = [{"text": f"part {number} row {n}", "label": n % 2} for n in range(4)]
+        shard(tmp_path / f"train-{number:05d}-of-00003{suffix}", rows)
+    shard(tmp_path / "more" / f"test{suffix}", [{"text": "held out", "label": 1}])
+    put(tmp_path / "README.md", "# what it is")
+    put(tmp_path / "license.txt", "free")
+    put(tmp_path / "splits.csv", "name,split\n")
+    found, report = read(tmp_path, TEXTS)
+    assert [record.split for record in found] == [*["train"] * 12, "test"]
+    assert [record.value() for record in found][:2] == ["part 0 row 0", "part 0 row 1"]
+    assert found[-1].name.startswith(f"more/test{suffix}#")
+    assert [int(record.cond["label"]) for record in found[:3]] == [0, 1, 0]
+    assert not report.problems
+    seen = survey(tmp_path)
+    assert (seen.kind, seen.name) == ("table", f"4 {suffix} tables")
+
+
+def test_tables_that_are_no_parts_of_one_are_refused(tmp_path: Path) -> None:
+    shard(tmp_path / "people.csv", [{"name": "a", "age": 3, "town": "b"}])
+    shard(tmp_path / "towns.csv", [{"town": "b", "size": 1000, "country": "c"}])
+    with pytest.raises(DataError, match="not parts of one"):
+        read(tmp_path, ROWS)
+    assert survey(tmp_path).damaged is not None
+
+
+def test_files_beside_a_table_are_items(tmp_path: Path) -> None:
+    shard(tmp_path / "tags.csv", [{"file": "a.txt", "licence": "CC0"}])
+    put(tmp_path / "a.txt", "one")
+    found, _ = read(tmp_path, TEXTS)
+    assert [(record.name, record.tags) for record in found] == [("a.txt", {"licence": "CC0"})]
+
+
 # -- recognising and opening ----------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ in a folder are part of it. Nothing is unpacked to disk.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tarfile
 import zipfile
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from morphogen.core.codec import Problem
+from morphogen.core.codec import SPLITS_FILE, Problem
 from morphogen.core.errors import DataError
 from morphogen.sources._layout import SHARD, split_of, split_of_shard
 from morphogen.sources._regular import MAX_FILE_BYTES, open_regular, read_regular, too_large
@@ -27,6 +28,9 @@ LITTER = {
     "system volume information", "lost+found", "picasa.ini", "zbthumbnail.info",
 }  # fmt: skip
 BESIDE = (".md", ".txt", ".json", ".yaml", ".yml", ".lock")  # notes on what a folder holds
+NOTE = re.compile(
+    r"(read[-_ ]?me|licen[cs]e|notice|citation|change[-_ ]?log|dataset_infos?)[-_.\w]*"
+)
 DEEPEST = 64  # folders within folders
 DAMAGED = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError,
@@ -83,8 +87,9 @@ def walk(source: Path, seen: Listing) -> Iterator[File]:
             yield entry
 
 
-def only(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """The files of a folder, where all have these suffixes but notes such as README.md; else none.
+def only(folder: Path, suffixes: Sequence[str], beside: Sequence[str] = BESIDE) -> list[Path]:
+    """The files of a folder, where all have these suffixes but notes: README.md, what has a suffix
+    `beside`, and the file of splits; else none.
 
     Ends at the first file of another kind, so that a folder of pictures is left at once.
     """
@@ -92,8 +97,10 @@ def only(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         for name in sorted(names):
-            suffix = os.path.splitext(name)[1].lower()
-            if is_hidden(name) or suffix in BESIDE:
+            stem, suffix = os.path.splitext(name.lower())
+            if is_hidden(name) or suffix in beside or NOTE.fullmatch(stem):
+                continue
+            if name == SPLITS_FILE and place == str(folder):
                 continue
             if suffix not in suffixes or not os.path.isfile(os.path.join(place, name)):
                 return []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -264,20 +265,23 @@ def _listed(names: Sequence[str], most: int = 12) -> str:
 
 
 class TableSource(Source):
-    """A place that is one table: subclasses say which, and what there is at a glance."""
+    """A place of one table, which may lie in several files: subclasses say where."""
 
     kind = "table"
 
-    @property
-    def table(self) -> Table:
-        """What lies there, as a table."""
-        raise NotImplementedError
+    @abstractmethod
+    def tables(self) -> Iterator[Table]:
+        """What lies there, as tables."""
 
     def records(self, wants: Wants, report: Report) -> Iterator[Record]:
-        yield from records_of(self.table, wants, report)
+        for table in self.tables():
+            yield from records_of(table, wants, report)
 
     def texts(self, wants: Wants) -> Iterator[Text]:
-        yield from texts_of(self.table, wants)
+        for table in self.tables():
+            yield from texts_of(table, wants)
 
     def defects(self, wants: Wants) -> Iterator[Problem]:
-        yield from defects_of(self.table, wants)
+        for table in self.tables():
+            if not table.media:
+                yield from defects_of(table, wants)

@@ -94,7 +94,7 @@ class Tree:
             if name == STYLEGAN:
                 table = stylegan_table(file.read(), file.path)
             elif suffix in parquet.SUFFIXES and file.disk:
-                table = parquet.parquet_table(Path(file.disk), file.path, None)
+                table = parquet.parquet_table(Path(file.disk), file.path)
             elif suffix in delimited.SUFFIXES + lines.SUFFIXES:
                 table = text_table(file, suffix)
             else:

@@ -40,15 +40,14 @@ class Database(TableSource):
         with open_regular(path) as stream:
             return 0.9 if stream.read(len(START)) == START else 0.0
 
-    @property
-    def table(self) -> Table:
-        """The table, or the answer of the query, as a table."""
+    def tables(self) -> Iterator[Table]:
+        """The table, or the answer of the query."""
         place = _Place.of(str(self.source))
-        return _sqlite(place) if place.path is not None else _server(place)
+        yield _sqlite(place) if place.path is not None else _server(place)
 
     def survey(self) -> Survey:
         try:
-            return self.table.survey(name="a table of a database")
+            return next(self.tables()).survey(name="a table of a database")
         except DataError as error:
             return Survey("table", damaged=error, name="a database")
 

@@ -9,37 +9,28 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from morphogen.core.errors import DataError
 from morphogen.sources._encoding import Opener, open_text
-from morphogen.sources._record import Survey
 from morphogen.sources._regular import open_regular
-from morphogen.sources._table import Row, Table, TableSource
+from morphogen.sources._shards import TableFiles
+from morphogen.sources._table import Row, Table
 
 SUFFIXES = (".csv", ".tsv", ".tab")
 DELIMITERS = ",;\t|"
 MOST_IN_CELL = 1 << 24  # characters; beyond, a quote was left open
 
 
-class Delimited(TableSource):
-    """A file of comma-separated, semicolon-separated or tab-separated values."""
+class Delimited(TableFiles):
+    """A file of values separated by commas, semicolons or tabs, or a folder of such files."""
+
+    suffixes = of_shards = SUFFIXES
 
     @classmethod
-    def opens(cls, source: Any) -> float:
-        is_path = isinstance(source, (str, Path)) and str(source).lower().endswith(SUFFIXES)
-        return 0.9 if is_path and Path(source).is_file() else 0.0
-
-    @property
-    def table(self) -> Table:
-        """The file as a table."""
-        path = Path(self.source)
-        return delimited_table(lambda: open_regular(path), path.name, path.parent, str(path))
-
-    def survey(self) -> Survey:
-        suffix = Path(self.source).suffix.lower()
-        return self.table.survey(name=f"a {suffix} table")
+    def table_in(cls, path: Path, name: str) -> Table:
+        return delimited_table(partial(open_regular, path), name, path.parent, str(path))
 
 
 def delimited_table(

@@ -5,35 +5,28 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from morphogen.core.errors import DataError
 from morphogen.sources._encoding import Opener, open_text
-from morphogen.sources._record import Survey
 from morphogen.sources._regular import open_regular
-from morphogen.sources._table import NUM_SAMPLES, Row, Table, TableSource
+from morphogen.sources._shards import TableFiles
+from morphogen.sources._table import NUM_SAMPLES, Row, Table
 
 SUFFIXES = (".jsonl", ".ndjson", ".jsonlines", ".json")
 MAX_JSON = 1 << 29  # of a .json file, which is read whole, and of a line
 
 
-class Lines(TableSource):
-    """A .jsonl, .ndjson or .json file of objects with the same keys."""
+class Lines(TableFiles):
+    """A .jsonl, .ndjson or .json file of objects with the same keys, or a folder of .jsonl."""
+
+    suffixes, of_shards = SUFFIXES, SUFFIXES[:3]
 
     @classmethod
-    def opens(cls, source: Any) -> float:
-        is_path = isinstance(source, (str, Path)) and str(source).lower().endswith(SUFFIXES)
-        return 0.9 if is_path and Path(source).is_file() else 0.0
-
-    @property
-    def table(self) -> Table:
-        """The file as a table."""
-        path = Path(self.source)
-        return lines_table(lambda: open_regular(path), path.name, path.parent, str(path))
-
-    def survey(self) -> Survey:
-        return self.table.survey(name=f"a {Path(self.source).suffix.lower()} table")
+    def table_in(cls, path: Path, name: str) -> Table:
+        return lines_table(partial(open_regular, path), name, path.parent, str(path))
 
 
 def lines_table(

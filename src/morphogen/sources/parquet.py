@@ -10,12 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from morphogen.core.codec import Problem, Report, Text
 from morphogen.core.errors import DataError
-from morphogen.sources._files import only
-from morphogen.sources._layout import split_of, split_of_shard
-from morphogen.sources._record import Record, Source, Survey, Wants
-from morphogen.sources._table import Row, Table, defects_of, records_of, texts_of
+from morphogen.sources._files import BESIDE
+from morphogen.sources._shards import TableFiles
+from morphogen.sources._table import Row, Table
 
 SUFFIXES = (".parquet", ".pq")
 BATCH = 256  # rows read at once
@@ -23,65 +21,18 @@ MEDIA = ("Image", "Audio", "Video")
 NEEDS = "pip install 'morphogen[data]'"
 
 
-class Parquet(Source):
+class Parquet(TableFiles):
     """A .parquet file, or a folder whose tables are .parquet files."""
 
-    kind = "table"
+    suffixes = of_shards = SUFFIXES
+    beside = BESIDE
 
     @classmethod
-    def opens(cls, source: Any) -> float:
-        if not isinstance(source, (str, Path)):
-            return 0.0
-        path = Path(source)
-        if path.is_file():
-            return 0.9 if path.suffix.lower() in SUFFIXES else 0.0
-        return 0.8 if path.is_dir() and cls.shards_of(path) else 0.0
-
-    @staticmethod
-    def shards_of(folder: Path) -> list[Path]:
-        """The .parquet files of a folder that holds nothing else but notes."""
-        return only(folder, SUFFIXES)
-
-    def tables(self) -> Iterator[Table]:
-        """The table of each file."""
-        path = Path(self.source)
-        if path.is_file():
-            yield parquet_table(path, path.name, None)
-            return
-        shards = self.shards_of(path)
-        folders = {name: split_of(name) for shard in shards for name in shard.parts[:-1]}
-        for shard in shards:
-            above = shard.relative_to(path).parts[:-1]
-            split = next((folders[name] for name in above if folders[name]), None)
-            split = split or split_of_shard(shard.stem)
-            yield parquet_table(shard, shard.relative_to(path).as_posix(), split)
-
-    def survey(self) -> Survey:
-        try:
-            tables = list(self.tables())
-            found = tables[0].survey(name="a .parquet table")
-        except DataError as error:
-            return Survey("table", damaged=error, name="a .parquet table")
-        if Path(self.source).is_dir():
-            found.name = f"{len(tables)} .parquet table{'s' * (len(tables) > 1)}"
-        found.num = sum(table.num or 0 for table in tables)
-        return found
-
-    def records(self, wants: Wants, report: Report) -> Iterator[Record]:
-        for table in self.tables():
-            yield from records_of(table, wants, report)
-
-    def texts(self, wants: Wants) -> Iterator[Text]:
-        for table in self.tables():
-            yield from texts_of(table, wants)
-
-    def defects(self, wants: Wants) -> Iterator[Problem]:
-        for table in self.tables():
-            if not table.media:
-                yield from defects_of(table, wants)
+    def table_in(cls, path: Path, name: str) -> Table:
+        return parquet_table(path, name)
 
 
-def parquet_table(path: Path, name: str, split: str | None) -> Table:
+def parquet_table(path: Path, name: str) -> Table:
     """A Parquet file as a table. Raises `DataError` when it is damaged."""
     try:
         from pyarrow import ArrowException, parquet
@@ -109,7 +60,7 @@ def parquet_table(path: Path, name: str, split: str | None) -> Table:
     media |= {each.name for each in schema if _holds_files(each.type)}
     where = str(path)
     return Table(
-        name, names, rows, path.parent, split, classes, frozenset(media), num=num, where=where
+        name, names, rows, path.parent, None, classes, frozenset(media), num=num, where=where
     )
 
 
