@@ -251,7 +251,8 @@ def test_one_more_modality_is_one_file(
         (place / f"{i:02d}.walk").write_text(moves + "\n")
     check_codec(discover.find("modality", toy), folder)
     out = tmp_path / "model"
-    said(capsys, "train", str(folder), "--family", "autoregressive", "--out", str(out), *QUICK)
+    told = said(capsys, "train", str(folder), "--out", str(out), *QUICK)
+    assert told.startswith("family: autoregressive, as toy_walk data is usually learned")
     drawn = str(tmp_path / "walks.html")
     said(capsys, "sample", str(out), "-n", "4", "--label", "near", "--out", drawn)
     said(capsys, "evaluate", str(out), "--num", "20")

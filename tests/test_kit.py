@@ -452,6 +452,12 @@ class OutOfRange(Numbers):
         return super().encode(item) * 3
 
 
+class WrongFamily(Numbers):
+    """Names a family that learns tokens only."""
+
+    family = "masked"
+
+
 class WritesNothing(Numbers):
     """Writes no file."""
 
@@ -477,6 +483,7 @@ def test_toy_codec_passes(numbers: Path) -> None:
         (LossyDecode, "levels away"),
         (TensorState, "as JSON"),
         (OutOfRange, r"leaves \[-1, 1\]"),
+        (WrongFamily, "'masked' does not take its items"),
         (WritesNothing, "there is nothing"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`morphogen train photos/ --family flow_matching --budget 10m --out models/boots`."""
+"""`morphogen train photos/ --budget 10m --out models/boots`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ def train(
     ] = None,
     *,
     family: Annotated[
-        str | None, typer.Option(help="morphogen list families; or a chain: vq_vae+autoregressive")
+        str | None,
+        typer.Option(help="one, or a chain: vq_vae+autoregressive; none: the usual for the data"),
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="morphogen list backbones")] = None,
     budget: Annotated[str | None, typer.Option(help="90s, 10m, 2h, 5000steps, 20epochs")] = None,
@@ -40,6 +41,7 @@ def train(
 ) -> None:
     """Train a model of your data; save it as a bundle."""
     from morphogen.cli._progress import training_progress
+    from morphogen.training.choice import choices
     from morphogen.training.run import sessions
 
     chosen = {
@@ -60,7 +62,7 @@ def train(
     }
     if forecast:
         for session in sessions(source, out=out, dry=True, **options):
-            print(session.forecast().text())
+            print(*choices(session.data), session.forecast().text(), sep="\n")
         return
     for number, session in enumerate(sessions(source, out=out, resume=resume, **options)):
         if not session.first:  # of several processes one talks

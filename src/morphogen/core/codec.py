@@ -176,6 +176,7 @@ class Codec(ABC):
     # Options that say what an item is, not how it is encoded: judges of a model keep to them.
     defining: ClassVar[tuple[str, ...]] = ()
     judged_as_fitted: ClassVar[bool] = False  # what `fit` learned says so too: a vocabulary
+    family: str = "flow_matching"  # that such items are usually learned with, where none is named
     unit: ClassVar[str] = "value"  # what bits are counted per: byte, pixel value, column
     views: ClassVar[tuple[str, ...]] = ("",)  # encodings to choose from, the preferred first
     view: str = ""  # the one in use
@@ -390,10 +391,8 @@ class Codec(ABC):
         for number, (value, (x, y)) in enumerate(zip(values, place.tolist(), strict=True)):
             told = html.escape(self.brief(value))
             label = f'<text x="{x + 6:.1f}" y="{size - y + 3:.1f}">{told}</text>'
-            points.append(
-                f'<circle cx="{x:.1f}" cy="{size - y:.1f}" r="4"><title>{told}</title></circle>'
-                + label * (number < 60)
-            )
+            spot = f'<circle cx="{x:.1f}" cy="{size - y:.1f}" r="4"><title>{told}</title></circle>'
+            points.append(spot + label * (number < 60))
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size} {size}" '
             'font-family="sans-serif" font-size="9" fill="#357">' + "".join(points) + "</svg>\n"

@@ -71,6 +71,19 @@ class Recipe:
         options = dict(self.modality)
         return {"modality": options.pop("name", None), **options}
 
+    @property
+    def family_name(self) -> str:
+        """The family, or the chain of them, that is named. Raises `RecipeError` for none."""
+        if "name" not in self.family:
+            raise RecipeError(
+                "the recipe names no family",
+                expected=", ".join(discover.names("family")),
+                where="[family]",
+                hint="--family NAME, or name = in the table [family]",
+            )
+        name: str = self.family["name"]
+        return name
+
     def with_settings(self, settings: Iterable[str]) -> Recipe:
         """Apply `table.key=value` strings, as given to `--set`."""
         tables = self.to_json()
@@ -89,13 +102,15 @@ class Recipe:
 
 
 def resolve(recipe: Recipe, spec: TensorSpec) -> Recipe:
-    """Fill in the family, the backbone and every default of both; check every key and type.
+    """Fill in the backbone and every default of it and of the family; check every key and type.
 
-    Raises `RecipeError` for names and options that do not exist. The tables `modality` and `train`
-    are resolved by the codec and the trainer that own them.
+    Raises `RecipeError` for names and options that do not exist, and for a recipe that names no
+    family: which one is usual is the data's to say (`training.choice`). The tables `modality` and
+    `train` are resolved by the codec and the trainer that own them.
     """
     family_options = dict(recipe.family)
-    family_name = family_options.pop("name", "flow_matching")
+    family_name = recipe.family_name
+    family_options.pop("name")
     family = discover.find("family", family_name)
     backbone_options = dict(recipe.backbone)
     backbone_name = backbone_options.pop("name", None) or family.backbone_for(spec)

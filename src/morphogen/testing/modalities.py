@@ -10,10 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from morphogen.core import discover
 from morphogen.core.codec import Codec, Item, Recognition, Report
 from morphogen.core.encoded import Encoded, equal, stacked, unstacked
 from morphogen.core.spec import Spec, TensorSpec
 from morphogen.core.storage import read_tensors, write_tensors
+from morphogen.data.views import choose_view
 from morphogen.testing._promises import (
     check_described,
     check_values,
@@ -49,6 +51,8 @@ def check_codec(
         _check_encoding(codec, items)
         _check_round_trip(codec, items)
         _check_units(codec, items)
+    if source is not None:  # what is read for its own sake; a condition is learned with an item
+        _check_family(codec)
     _check_state(codec, items)
     _check_write(codec, items)
 
@@ -127,6 +131,15 @@ def _check_units(codec: Codec, items: Sequence[Item]) -> None:
             streams = [codec.encode_stream(item) for item in items]  # type: ignore[attr-defined]
         flat = all(stream.dim() == 1 and len(stream) > 0 for stream in streams)
         promise(flat, f"{name}.encode_stream gives no sequence of tokens for some item")
+
+
+def _check_family(codec: Codec) -> None:
+    """The family that the data is usually learned with takes it, in some view."""
+    name = type(codec).__name__
+    with works(f"{name}.family"):
+        refusal = discover.find("family", codec.family).refusal
+    refused = refusal(choose_view(codec, suits=refusal).spec, {})
+    promise(refused is None, f"{name}.family {codec.family!r} does not take its items: {refused}")
 
 
 def _parts(spec: Spec, x: Encoded) -> list[tuple[str, TensorSpec, Tensor]]:

@@ -192,7 +192,7 @@ def part_of(budget: Budget, share: float) -> str:
 
 
 def _names(recipe: Recipe) -> list[str]:
-    return families_of(str(recipe.family.get("name", "flow_matching")))
+    return families_of(str(recipe.family_name))
 
 
 def _folders(out: Path, recipe: Recipe) -> list[Path]:
@@ -225,5 +225,5 @@ def _check_used(recipe: Recipe, recipes: Sequence[Recipe]) -> None:
                     f"no stage has an option {key!r}.{did_you_mean(key, known)}",
                     found=f"{table}.{key}",
                     expected=", ".join(sorted(known - {"name"})),
-                    where=recipe.family["name"],
+                    where=recipe.family_name,
                 )

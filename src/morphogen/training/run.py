@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from morphogen.core.recipe import Recipe
 from morphogen.core.storage import expanded
 from morphogen.data.dataset import Data, load
 from morphogen.data.places import bundle_at, place_of, remember, remember_bundle
+from morphogen.sources import kept_surveys
 from morphogen.training import chain
 from morphogen.training.chain import Chain, in_latents
 from morphogen.training.checkpoint import clear_leftovers, nothing_to_resume
+from morphogen.training.choice import noting, with_usual_family
 from morphogen.training.distributed import Processes
 from morphogen.training.hold import hold
 from morphogen.training.resume import check_through, gone_on_with
@@ -40,7 +42,8 @@ def train(
     on_log: OnLog | None = None,
 ) -> Bundle:
     """Train a family, or a chain of them such as "vq_vae+autoregressive" (see `training.chain`), on
-    data and return the bundle, which is also written to `out`.
+    data and return the bundle, which is also written to `out`. Where neither `family` nor the
+    recipe names one, it is that which such data is usually learned with (see `training.choice`).
 
     `through` is a trained bundle whose latents are learned in place of the data (latent diffusion,
     VQ + transformer). With `resume`, the run in `out` goes on where its last checkpoint stands, and
@@ -98,13 +101,18 @@ def sessions(
         return
     if data is None:
         raise TrainingError("there is no data to train on", hint="morphogen train photos/")
-    place = expanded(out) if out else _next_folder(wanted)
-    with nullcontext(place) if dry else _new(place) as folder:
-        bundle = None if through is None else _opened(through, trust)
-        loaded, about = _loaded(data, wanted, bundle)
+    bundle = None if through is None else _opened(through, trust)
+    with ExitStack() as held:
+        with kept_surveys():
+            if "name" not in wanted.family and not isinstance(data, (Data, Path, str)):
+                data = load(data, **wanted.reading)  # in memory: what it is shows when it is read
+            wanted, told = with_usual_family(wanted, data, bundle)
+            place = expanded(out) if out else _next_folder(wanted)
+            folder = held.enter_context(nullcontext(place) if dry else _new(place))
+            loaded, about = _loaded(data, wanted, bundle)
         kept = remember_bundle(bundle.path) if bundle and bundle.path else None
         asked = Chain(wanted, about, kept)
-        yield from chain.sessions(loaded, asked, folder, dry=dry, trust=trust)
+        yield from chain.sessions(noting(loaded, told), asked, folder, dry=dry, trust=trust)
 
 
 def _resumed(
@@ -186,7 +194,7 @@ def _existing(out: Path | str | None) -> Path:
 
 def _next_folder(recipe: Recipe) -> Path:
     """Where a run goes that was given no folder: the same for all processes."""
-    base, number = recipe.family.get("name", "flow_matching"), 1
+    base, number = recipe.family_name, 1
     while Path("models", f"{base}-{number}").exists():
         number += 1
     (agreed,) = Processes.join().agree(number)

@@ -40,6 +40,7 @@ from morphogen.training.checkpoint import (
     remove_checkpoints,
     write_checkpoint,
 )
+from morphogen.training.choice import choices
 from morphogen.training.curves import draw_curves
 from morphogen.training.device import (
     choose_device,
@@ -161,6 +162,8 @@ class Session:
                     tell(replace(self._event(alarm.text()), alarm=alarm.to_json()))
 
         if self.run.state.step == 0:
+            for chosen in choices(self.data):
+                tell(self._event(chosen))
             tell(self._event(self.forecast().text()))
             if self.first:
                 write_hashes(self.out, self.data.files)

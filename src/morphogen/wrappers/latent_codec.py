@@ -46,6 +46,7 @@ class LatentCodec(CodecAround):
             )
         super().__init__(inner)
         self.model, self.recipe = model.eval(), recipe
+        self.family = model.prior_family or self.family
         coder: Any = model
         latent_spec: TensorSpec = coder.latent_spec
         self.spec = replace(latent_spec, levels=None)

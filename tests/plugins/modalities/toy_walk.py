@@ -21,6 +21,7 @@ WANTS = Wants("walk", suffixes=frozenset({".walk"}))
 class ToyWalk(Codec):
     """Walks on a grid, from .walk files, wherever these lie."""
 
+    family = "autoregressive"  # where the user names none
     unit = "move"
 
     def __init__(

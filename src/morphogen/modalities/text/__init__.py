@@ -60,6 +60,7 @@ class Text(Codec):
     """Documents and corpora as tokens: .txt, .md, JSON lines, columns of tables, archives."""
 
     suffix: ClassVar[str] = ".txt"
+    family = "autoregressive"
     unit: ClassVar[str] = "byte"
     wants: ClassVar[Wants] = WANTS  # what is opened
     judged_as_fitted: ClassVar[bool] = True  # tokens of another vocabulary are other items
