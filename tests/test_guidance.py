@@ -10,6 +10,7 @@ from morphogen.core.backbone import BuildBackbone
 from morphogen.core.random import generator
 from morphogen.core.spec import TensorSpec
 from morphogen.families.flow_matching import FlowMatching
+from morphogen.samplers.euler import euler
 from morphogen.wrappers.guidance import Guidance
 
 
@@ -50,3 +51,24 @@ def test_guided_sampling_starts_where_the_models_does(model: FlowMatching) -> No
     started = Guidance(model, 2.0).starting_noise(5, generator(3))
     assert torch.equal(started, model.starting_noise(5, generator(3)))
     torch.testing.assert_close(started, 1.2 * torch.randn(5, 2, generator=generator(3)))
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_caption_is_read_once_for_all_steps(guided: bool) -> None:
+    torch.manual_seed(0)
+    spec, conditions = TensorSpec.vector(2), {"caption": TensorSpec.tokens(6, 9, end=8)}
+    family = FlowMatching(spec, conditions, BuildBackbone(MLP, model_dim=16, num_layers=1)).eval()
+    for parameter in family.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model = Guidance(family, 2.0) if guided else family
+    readings = []
+    family.conditioner.embed["caption"].register_forward_hook(lambda *_: readings.append(1))
+    cond = {"caption": torch.randint(8, (3, 6), generator=generator(2))}
+    noise = torch.randn(3, 2, generator=generator(1))
+    found = model.integrate(noise, 1.0, cond=cond, generator=generator(0), sampler="euler")
+    assert len(readings) == 1
+    times = model.path.times(model.num_steps, 1.0, model.time_shift).float()
+    with torch.no_grad():  # the same steps, each of which reads the caption
+        again = euler(lambda x, t: model.steer(x, t, cond), noise, times, model.path, generator(0))
+    assert len(readings) == 1 + model.num_steps
+    assert torch.equal(found, again)

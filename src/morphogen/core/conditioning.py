@@ -47,6 +47,16 @@ class Context:
 Embedded = tuple[Tensor | None, Context | None]  # what modulates a network, what it attends to
 
 
+class Once(dict[str, Tensor]):
+    """Conditions with what a conditioner made of them, for all steps of one sampling."""
+
+    def __init__(
+        self, cond: Mapping[str, Tensor], by: Conditioner, both: tuple[Tensor, Context | None]
+    ) -> None:
+        super().__init__(cond)
+        self.by, self.both = by, both
+
+
 class Conditioner(nn.Module):
     """Embeds named conditions: a sum of vectors, and a sequence of those that have positions."""
 
@@ -91,6 +101,8 @@ class Conditioner(nn.Module):
     ) -> tuple[Tensor, Context | None]:
         """cond, each (B, ...) -> the vector (B, D), and the context where a condition has
         positions. An item's conditions are dropped together, with `drop_prob`."""
+        if isinstance(cond, Once) and cond.by is self and not drop_prob:
+            return cond.both
         check_conditions(cond, self.conditions)
         total = self.zero.expand(batch_size, -1)
         keep = None
@@ -120,6 +132,12 @@ class Conditioner(nn.Module):
             torch.cat([part.sequence for part in parts], dim=1),
             torch.cat([part.mask for part in parts], dim=1),
         )
+
+    def once(
+        self, cond: Mapping[str, Tensor] | None, batch_size: int
+    ) -> Mapping[str, Tensor] | None:
+        """`cond`, embedded now: as long as the weights stay, `both` of it costs nothing."""
+        return Once(cond, self, self.both(cond, batch_size)) if cond else cond
 
     def embedded(
         self,

@@ -146,6 +146,7 @@ class DenoiserSampling:
         super-resolution holds on to what is known.
         """
         solve: Any = discover.find("sampler", sampler or self.sampler)
+        cond = self.once(cond, len(x_t))
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
             estimate = self.steer(x, t, cond)
@@ -163,6 +164,10 @@ class DenoiserSampling:
     def grained(self, x: Tensor) -> Tensor:
         """Drawn items as they are handed out: as they are, unless a model has a reason."""
         return x
+
+    def once(self, cond: Mapping[str, Tensor] | None, num: int) -> Mapping[str, Tensor] | None:
+        """Conditions as all steps of a sampling take them: a model may embed them beforehand."""
+        return cond
 
     def steer(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """The estimate that sampling follows: E[x | x_t], unless a model has a reason."""

@@ -172,9 +172,8 @@ class Denoiser(Family, DenoiserSampling):
         found = []
         for rows in torch.split(torch.arange(len(x), device=x.device), LIKELIHOOD_BATCH):
             own = None if cond is None else {name: value[rows] for name, value in cond.items()}
-            of = likelihood.PathLikelihood(
-                partial(self.denoise, cond=own), self.path, self.spec, generator
-            )
+            denoise = partial(self.denoise, cond=self.once(own, len(rows)))
+            of = likelihood.PathLikelihood(denoise, self.path, self.spec, generator)
             estimate = of.ode if method == "ode" else of.bound
             found.append(estimate(x[rows], steps))
         return torch.cat(found)
@@ -182,6 +181,10 @@ class Denoiser(Family, DenoiserSampling):
     def denoise(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """E[x | x_t], from whatever the network predicts."""
         return self.x_from_target(self.predict_target(x_t, t, cond), x_t, t)
+
+    def once(self, cond: Mapping[str, Tensor] | None, num: int) -> Mapping[str, Tensor] | None:
+        """Conditions, read once for all steps: a caption costs more than a step of a small net."""
+        return self.conditioner.once(cond, num)
 
     def steer(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """E[x | x_t], further away from the linear estimate by `sharpness`."""

@@ -41,6 +41,11 @@ class Guidance(DenoiserSampling):
         noise: Tensor = self.model.starting_noise(num, generator)
         return noise
 
+    def once(self, cond: Mapping[str, Tensor] | None, num: int) -> Mapping[str, Tensor] | None:
+        """As the wrapped model embeds them."""
+        found: Mapping[str, Tensor] | None = self.model.once(cond, num)
+        return found
+
     def grained(self, x: Tensor) -> Tensor:
         """As the wrapped model hands them out."""
         whole: Tensor = self.model.grained(x)
