@@ -7,14 +7,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-import morphogen as mg
 from morphogen.core.config import MODEL
 from morphogen.core.storage import read_tensors
+from morphogen.training.loop import train_steps
+from morphogen.training.run import prepare
 
 torch.set_num_threads(1)
 
@@ -56,7 +58,7 @@ facts = dict(stopped_at=stopped_at, tried=len(steps) - stopped_at)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes, and one, have left behind: runs, and what each of two has seen."""
+    """What two processes have left behind: a run, and what each has noted."""
     from sklearn.datasets import load_digits
 
     place = tmp_path_factory.mktemp("runs")
@@ -72,8 +74,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    mg.train(digits, "flow_matching", budget=f"{STEPS}steps", out=place / "one", settings=SETTINGS)
     return place
+
+
+@pytest.fixture(scope="module")
+def one(folder: Path) -> tuple[dict[int, float], dict[str, torch.Tensor]]:
+    """The losses and the weights of the same run in one process."""
+    held = prepare(
+        folder / "digits.npz", "flow_matching", out=folder / "one", budget=f"{STEPS}steps",
+        settings=SETTINGS,
+    )  # fmt: skip
+    losses = {log.step: log.values["loss"] for log in train_steps(held.run) if log.values}
+    held.run.finish()
+    return losses, held.run.family.state_dict()
 
 
 def seen(folder: Path, name: str) -> list[int]:
@@ -81,22 +94,18 @@ def seen(folder: Path, name: str) -> list[int]:
     return [json.loads((folder / f"{rank}.json").read_text())[name] for rank in (0, 1)]
 
 
-def losses(out: Path) -> dict[int, float]:
-    lines = map(json.loads, (out / "log.jsonl").read_text().splitlines())
-    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+def test_stopped_and_resumed_they_have_taken_the_steps_of_one(folder: Path, one: Any) -> None:
+    two = read_tensors(folder / "two" / MODEL)
+    for name, tensor in one[1].items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-5)
 
 
-def test_stopped_and_resumed_they_have_taken_the_steps_of_one(folder: Path) -> None:
-    one, two = (read_tensors(folder / name / MODEL) for name in ("one", "two"))
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
-
-
-def test_the_log_tells_the_mean_over_all(folder: Path) -> None:
-    one, two = losses(folder / "one"), losses(folder / "two")
-    assert sorted(one) == sorted(two) == list(range(1, STEPS + 1))
-    for step in one:
-        assert two[step] == pytest.approx(one[step], rel=1e-3), step
+def test_the_log_tells_the_mean_over_all(folder: Path, one: Any) -> None:
+    lines = map(json.loads, (folder / "two" / "log.jsonl").read_text().splitlines())
+    two = {line["step"]: line["loss"] for line in lines if "loss" in line}
+    assert sorted(one[0]) == sorted(two) == list(range(1, STEPS + 1))
+    for step, loss in one[0].items():
+        assert two[step] == pytest.approx(loss, rel=1e-3), step
 
 
 def test_a_stop_that_reaches_one_between_two_steps_stops_all(folder: Path) -> None:

@@ -3,6 +3,8 @@
     OUT/checkpoint/step_00000500/state.safetensors   weights, average, optimizers
     OUT/checkpoint/step_00000500/run.json            state, recipe, codec, data, hash of the above
 
+Processes that share out the weights write their parts of them, parts/*.safetensors, in its place.
+
 A checkpoint is written beside the others and renamed into place; only then is the last one removed,
 which is renamed first. So what is called step_* is whole, and a process killed at any instant after
 the first one leaves at least one.
@@ -32,16 +34,19 @@ from morphogen.core.storage import (
     write_tensors,
     write_text,
 )
+from morphogen.training.distributed import Processes
 from morphogen.training.loop import Snapshot
 from morphogen.training.schedule import TrainState
+from morphogen.training.sharding import read_parts, write_parts
 
-FOLDER = "checkpoint"
+FOLDER, WEIGHTS, PARTS = "checkpoint", "state.safetensors", "parts"
+ALONE = Processes()
 CODEC = "codec/"  # prefix of the codec's tensors
 ABOUT = DESCRIPTION | {
     "data": DATA | {"source": str, "digest": str, "num_train": COUNT},
     "run?": RUN,
     "state": dict,
-    "sha256": SHA256,
+    "sha256": (SHA256, {str: SHA256}),  # of the weights, or of each part of them
 }
 STATE = {
     "step": COUNT,
@@ -53,28 +58,51 @@ STATE = {
 
 
 def write_checkpoint(
-    out: Path, snapshot: Snapshot, about: dict[str, Any], codec: dict[str, Tensor]
+    out: Path,
+    snapshot: Snapshot,
+    about: dict[str, Any],
+    codec: dict[str, Tensor],
+    processes: Processes = ALONE,
 ) -> Path:
     """Write `snapshot` with what is needed to rebuild the run; then drop older ones.
 
-    `about` is JSON: `core.bundle.describe` and the data; `codec` the codec's own weights.
+    `about` is JSON: `core.bundle.describe` and the data; `codec` the codec's own weights. Where
+    `processes` share out the weights, all of them call it.
     """
     final = out / FOLDER / f"step_{snapshot.state.step:08d}"
-    if final.is_dir():
+    if processes.any(final.is_dir()):
         return final
     partial = partial_of(final)
-    shutil.rmtree(partial, ignore_errors=True)
     tensors = snapshot.tensors | {f"{CODEC}{name}": tensor for name, tensor in codec.items()}
-    weights = write_tensors(partial / "state.safetensors", tensors)
-    # Floats survive JSON bit for bit: Python writes the shortest text that reads back the same.
-    facts = {**about, "state": asdict(snapshot.state), "sha256": sha256(weights)}
-    write_text(partial / "run.json", json.dumps(facts, indent=2) + "\n")
-    partial.rename(final)
-    sync_folder(final.parent)
-    for older in _whole(out):
-        if older != final:
-            remove_folder(older)
+    hashes = _write_weights(partial, tensors, processes)
+    if processes.is_first:
+        # Floats survive JSON bit for bit: Python writes the shortest text that reads back the same.
+        facts = {**about, "state": asdict(snapshot.state), "sha256": hashes}
+        write_text(partial / "run.json", json.dumps(facts, indent=2) + "\n")
+        partial.rename(final)
+        sync_folder(final.parent)
+        for older in _whole(out):
+            if older != final:
+                remove_folder(older)
+    processes.wait()  # so that all see it from here on
     return final
+
+
+def _write_weights(
+    folder: Path, tensors: dict[str, Tensor], processes: Processes
+) -> str | dict[str, str]:
+    """Write a file, or each process's part, into `folder` emptied; what is to be hashed, hashed."""
+    if processes.is_first:
+        shutil.rmtree(folder, ignore_errors=True)
+    if not processes.share_weights:
+        return sha256(write_tensors(folder / WEIGHTS, tensors))
+    parts = folder / PARTS
+    if processes.is_first:
+        parts.mkdir(parents=True)
+    processes.wait()  # none is to write before it is empty, nor to make what is being removed
+    write_parts(parts, tensors)
+    processes.wait()
+    return {file.name: sha256(file) for file in sorted(parts.iterdir()) if processes.is_first}
 
 
 def has_checkpoint(out: Path) -> bool:
@@ -94,10 +122,14 @@ def read_checkpoint(out: Path) -> tuple[Snapshot, dict[str, Any], dict[str, Tens
         raise nothing_to_resume(out)
     newest = folders[-1]
     about = read_json(newest / "run.json", ABOUT)
-    weights = newest / "state.safetensors"
-    if not weights.is_file() or sha256(weights) != about.pop("sha256"):
-        raise BundleError("the checkpoint was changed after it was written", where=str(weights))
-    tensors = read_tensors(weights)
+    hashes = about.pop("sha256")
+    in_parts = isinstance(hashes, dict)
+    named = {f"{PARTS}/{name}": each for name, each in hashes.items()} if in_parts else {}
+    for name, expected in (named or {WEIGHTS: hashes}).items():
+        file = newest / name
+        if not file.is_file() or sha256(file) != expected:
+            raise BundleError("the checkpoint was changed after it was written", where=str(file))
+    tensors = read_parts(newest / PARTS) if in_parts else read_tensors(newest / WEIGHTS)
     codec = {k.removeprefix(CODEC): tensors.pop(k) for k in list(tensors) if k.startswith(CODEC)}
     try:
         state = TrainState(**about.pop("state"))

@@ -41,9 +41,8 @@ def compile_if_it_pays(family: Family, options: TrainOptions, device: torch.devi
     """Compile the networks on a GPU when the run is long; on CPUs it gains next to nothing."""
     seconds = Budget.parse(options.budget).seconds
     long = seconds is None or seconds >= COMPILE_PAYS_AFTER
-    wanted = options.compile == "yes" or (
-        options.compile == "auto" and device.type == "cuda" and long
-    )
+    auto = options.compile == "auto" and not options.shard  # whose blocks gather their weights
+    wanted = options.compile == "yes" or (auto and device.type == "cuda" and long)
     if not (wanted and family.compiles):
         return
     for module in family.modules():

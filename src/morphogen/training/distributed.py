@@ -23,6 +23,7 @@ class Processes:
 
     rank: int = 0
     world_size: int = 1
+    share_weights: bool = False  # as `training.sharding` does, which averages gradients itself
 
     @classmethod
     def join(cls) -> Processes:
@@ -46,7 +47,7 @@ class Processes:
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its mean over the processes, in one message."""
-        if self.world_size == 1:
+        if self.world_size == 1 or self.share_weights:
             return
         grads = [p.grad for p in parameters if p.grad is not None]
         if not grads:

@@ -30,6 +30,7 @@ from morphogen.training.optimizer import NonFinite, PhaseUpdate
 from morphogen.training.options import TrainOptions
 from morphogen.training.order import DataOrder
 from morphogen.training.schedule import Schedule, TrainState
+from morphogen.training.sharding import like, shard
 
 SNAPSHOT_EVERY = 50  # steps; rollbacks and checkpoints happen at multiples of it only
 LOG_EVERY = 0.5  # seconds
@@ -84,6 +85,9 @@ class Run:
             options,
             device,
         )
+        if options.shard and self.processes.world_size > 1:
+            shard(family, device)
+            self.processes = replace(self.processes, share_weights=True)
         self.schedule = Schedule(options, len(split), family.finish_share)
         self.order = DataOrder(len(split), options.batch_size, options.seed)
         self.ahead = Ahead(self._read, device)
@@ -232,10 +236,12 @@ class Run:
         self.state = replace(snapshot.state)
         self.is_prepared = True  # as every family in a snapshot is
         tensors = snapshot.tensors
-        self.family.load_state_dict(below("model/", tensors))
+        own = self.family.state_dict()
+        model, average = below("model/", tensors), below("ema/", tensors)
+        self.family.load_state_dict({k: like(v, own.get(k, v)) for k, v in model.items()})
         if self.ema is not None:
             self.ema.average = {
-                k: v.clone().to(self.device) for k, v in below("ema/", tensors).items()
+                k: like(v.clone().to(self.device), own[k]) for k, v in average.items()
             }
             self.ema.num_updates = int(tensors["ema_updates"])
         for phase, update in self.updates.items():

@@ -68,7 +68,9 @@ def check_network(
     free = available_memory(device)
     moments = 2 if options.optimizer == "adamw" else 1
     kept = 1 + moments + bool(options.ema)  # in a snapshot, besides in use
-    copies = 2 * kept + 1
+    copies: float = 2 * kept + 1
+    if options.shard:  # but each process begins with the whole
+        copies = 1 + copies / int(os.environ.get("WORLD_SIZE", "1"))
     seen: dict[int, Tensor] = {}
     total = 0
 
@@ -87,7 +89,7 @@ def check_network(
     except _TooLarge:
         raise _refused(
             "the network is too large for the memory",
-            f"more than {size(copies * total)} to train it",
+            f"more than {size(int(copies * total))} to train it",
             free,
             "fewer or narrower layers, such as --set backbone.model_dim=64",
         ) from None
@@ -122,8 +124,8 @@ def check_items(spec: Any, options: TrainOptions, device: torch.device) -> None:
 
 def check_batch(run: Run) -> None:
     """Raise `TrainingError` when what the loss keeps of a batch does not fit into memory."""
-    if type(run.family).step is not Family.step:
-        return  # no backward pass that we know of
+    if type(run.family).step is not Family.step or run.processes.share_weights:
+        return  # no backward pass that we know of, or weights that come and go in it
     for phase in run.family.phases:
         one, two = (kept_bytes(run, phase, num) for num in (1, 2))
         own = run.options.batch_size // run.processes.world_size

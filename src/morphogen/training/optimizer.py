@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from morphogen.training.distributed import Processes
 from morphogen.training.options import TrainOptions
+from morphogen.training.sharding import like, whole
 
 # Names of layers at the edge of a network, where inputs, conditions and outputs come in and go out.
 OUTER = {
@@ -58,6 +59,12 @@ class PhaseUpdate:
 
     def minimise(self, loss: Tensor) -> None:
         """Differentiate `loss` with respect to this phase's parameters only, and apply."""
+        if self.processes.share_weights:  # what is averaged hangs on the backward pass of all
+            for parameter in self.parameters:
+                parameter.grad = None
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.apply()
+            return
         grads = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         for parameter, grad in zip(self.parameters, grads, strict=True):
             parameter.grad = grad
@@ -67,7 +74,7 @@ class PhaseUpdate:
         """One step with what stands in `.grad`. Raises `NonFinite` before anything is changed."""
         self.processes.average_gradients(self.parameters)
         grads = [p.grad for p in self.parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(grads)
+        norm = whole(torch.nn.utils.get_total_norm(grads))
         if not torch.isfinite(norm):
             raise NonFinite(f"the gradient of {self._culprit()} in phase {self.phase!r}")
         self.grad_norm = float(norm)
@@ -77,7 +84,8 @@ class PhaseUpdate:
             optimizer.step()
 
     def _culprit(self) -> str:
-        bad = [n for n, p in self.named if p.grad is not None and not p.grad.isfinite().all()]
+        named = [(name, p.grad) for name, p in self.named if p.grad is not None]
+        bad = [name for name, grad in named if not whole(grad).isfinite().all()]
         return bad[0] if bad else "the sum of squares"
 
     def state(self) -> dict[str, Tensor]:
@@ -105,7 +113,8 @@ class PhaseUpdate:
             name, _, parameter_name = key.partition("/")
             parameter = parameters[parameter_name]
             device = "cpu" if name == "step" else parameter.device
-            owner[parameter].state[parameter][name] = value.detach().clone().to(device)
+            own = like(value.detach().clone().to(device), parameter)
+            owner[parameter].state[parameter][name] = own
 
 
 def build_optimizers(
@@ -172,10 +181,11 @@ class Muon(torch.optim.Optimizer):
                     memory["momentum"] = torch.zeros_like(p)
                 memory["momentum"].lerp_(p.grad, 1 - group["momentum"])
                 update = p.grad.lerp(memory["momentum"], group["momentum"])
-                matrix = orthogonalise(update.reshape(len(update), -1))
+                matrix = orthogonalise(whole(update).reshape(len(update), -1))
                 size = 0.2 * max(matrix.shape) ** 0.5
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(matrix.view_as(p).to(p.dtype), alpha=-group["lr"] * size)
+                change = like(matrix.view(p.shape).to(p.dtype), p)
+                p.add_(change, alpha=-group["lr"] * size)
 
 
 def orthogonalise(matrix: Tensor, num_steps: int = 5) -> Tensor:

@@ -35,6 +35,7 @@ class TrainOptions:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on GPUs only
     compile: Literal["auto", "yes", "no"] = "auto"  # torch.compile where the budget repays it
     recompute: bool = False  # blocks compute again what the backward pass needs: less memory
+    shard: bool = False  # under torchrun: processes share out the weights, not the batch alone
     checkpoint_every: float = 60.0  # seconds between checkpoints on disk
     num_previews: int = 8  # sample sheets rendered while it trains; 0 for none
 

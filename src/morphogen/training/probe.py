@@ -22,6 +22,7 @@ from morphogen.core.random import mix_seed
 from morphogen.data.store import Store
 from morphogen.training.loop import Log, Run
 from morphogen.training.memory import fitting_batch
+from morphogen.training.sharding import part
 from morphogen.training.watch import progress_of
 
 MOST_PROBES = 40
@@ -92,6 +93,8 @@ class Probe:
         if not self.is_due(log):
             return {}
         affordable, begun = self.is_affordable(log), time.perf_counter()
+        if self.run.processes.share_weights:  # a loss takes all of them
+            affordable = bool(self.run.processes.agree(affordable)[0])
         progress, first = progress_of(log), self.weights is None
         with torch.no_grad(), untouched(self.run):
             values = self._weight_change()
@@ -170,9 +173,9 @@ class Probe:
         return Batch(batch.x, cond={**batch.cond, **other})
 
     def _weight_change(self) -> dict[str, float]:
-        parameters = list(self.run.family.parameters())
+        parameters = [part(p.detach()) for p in self.run.family.parameters()]
         each = max(1, WEIGHTS // max(1, len(parameters)))
-        picked = [p.detach().flatten()[_spaced(p.numel(), each)] for p in parameters]
+        picked = [p.flatten()[_spaced(p.numel(), each)] for p in parameters]
         now = torch.cat([p.float().cpu() for p in picked])
         before, self.weights = self.weights, now
         if before is None:

@@ -35,6 +35,7 @@ from morphogen.data.differences import compare
 from morphogen.data.listing import read_hashes, write_hashes
 from morphogen.data.places import files_of, load_options, place_of
 from morphogen.training.checkpoint import (
+    ALONE,
     clear_leftovers,
     read_checkpoint,
     remove_checkpoints,
@@ -55,6 +56,7 @@ from morphogen.training.memory import check_batch, check_items, check_network, f
 from morphogen.training.options import TrainOptions
 from morphogen.training.probe import Probe
 from morphogen.training.resume import gone_on_with, reading_of
+from morphogen.training.sharding import whole
 from morphogen.training.watch import Watch, numbers_of
 
 PREVIEW_ITEMS = 36
@@ -71,7 +73,7 @@ class Session:
         self.data, self.recipe, self.out = data, recipe, out
         device = choose_device(options.device)
         self.run = Run(family, data.train, options, device)
-        self.first = self.run.processes.is_first
+        self.first, self.shared = self.run.processes.is_first, self.run.processes.share_weights
         recompute_if_asked(family, options)
         compile_if_it_pays(family, options, device)
         self.watch, self.probe = Watch.over(family, options), Probe(self.run, data.test)
@@ -188,13 +190,14 @@ class Session:
         options, previews = self.run.options, self._preview_points()
         last_checkpoint = -float("inf")
         for log in train_steps(self.run):
-            if self.first:
+            if self.first or self.shared:
                 log.values |= self.unlogged | self.probe.measure(log)
                 self.unlogged = {}
             tell(log)
             if log.snapshot is None:
                 continue
-            if time.monotonic() - last_checkpoint >= options.checkpoint_every:
+            (waited,) = self.run.processes.agree(time.monotonic() - last_checkpoint)
+            if waited >= options.checkpoint_every:
                 self._checkpoint(log.snapshot)
                 last_checkpoint = time.monotonic()
             while previews and self.run.state.progress >= previews[0]:
@@ -205,8 +208,10 @@ class Session:
                         tell(self._event(f"samples in {picture}"))
 
     def _checkpoint(self, snapshot: Snapshot) -> None:
-        if self.first:
-            write_checkpoint(self.out, snapshot, self._about(), codec_tensors(self.data.codec))
+        if self.first or self.shared:
+            about, codec = self._about(), codec_tensors(self.data.codec)
+            together = self.run.processes if self.shared else ALONE
+            write_checkpoint(self.out, snapshot, about, codec, together)
 
     def _about(self) -> dict[str, Any]:
         return {
@@ -216,11 +221,20 @@ class Session:
         }
 
     def bundle(self) -> Bundle:
-        """The family as it is now, in memory."""
+        """The family as it is now, in memory; where weights are shared out, all have to ask."""
         return Bundle(
-            self.run.family, self.data.codec, self.recipe, self.data.about(), self.data.priors,
+            self._whole_family() if self.shared else self.run.family,
+            self.data.codec, self.recipe, self.data.about(), self.data.priors,
             run=self._record(), increments=self.run.schedule.record(),
         )  # fmt: skip
+
+    def _whole_family(self) -> Family:
+        """A copy of the family that has all of its weights."""
+        shared = self.run.family
+        with torch.random.fork_rng(devices=[]):
+            copy = build_family(self.recipe, shared.spec, shared.conditions)
+        copy.load_state_dict({name: whole(each) for name, each in shared.state_dict().items()})
+        return copy.to(self.run.device).eval()
 
     def _record(self) -> dict[str, Any]:
         """What repeating this run takes besides the recipe, the data and the schedule."""
@@ -246,10 +260,11 @@ class Session:
 
     def _preview(self) -> Path | None:
         """A sheet of samples from the averaged weights; None for families that do not sample."""
-        if not self.first:
+        if not (self.first or self.shared):
             return None
         with self.run.averaged():
-            return self._sheet(self.bundle(), f"{self.run.state.step:06d}")
+            bundle = self.bundle()
+            return self._sheet(bundle, f"{self.run.state.step:06d}") if self.first else None
 
     def _sheet(self, bundle: Bundle, name: str) -> Path | None:
         if why_not(bundle.family, discover.find("task", "generate")):
