@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +15,13 @@ import torch
 from PIL import Image as Pillow
 
 import morphogen as mg
-from morphogen.core.codec import Fingerprint
+from morphogen.core.codec import Fingerprint, Item
 from morphogen.core.errors import RecipeError
 from morphogen.core.ledger import HEAD, MAGIC, Entry, Ledger
 from morphogen.core.result import Result
 from morphogen.data.dataset import Data
-from morphogen.data.provenance import entries_for
+from morphogen.data.holdout import digest_of
+from morphogen.data.provenance import made_before
 from morphogen.modalities.image import Image
 
 
@@ -166,7 +168,7 @@ def test_results_that_no_model_made_are_not_recorded(tmp_path, own_cache):
     plain = result([100])
     plain.made_by = ""
     plain.save(tmp_path / "x.png")
-    assert not Ledger.of("image").exists()
+    assert not Ledger.of("image").size
 
 
 def test_an_unwritable_ledger_does_not_lose_the_result(tmp_path, own_cache):
@@ -212,5 +214,30 @@ def test_records_of_another_version_and_arrays_in_memory_are_passed_over(tmp_pat
     assert ledger.read() == []
     ledger.record([Entry(Fingerprint((b"k" * 16,), b"d"), "a model")])
     assert [entry.about for entry in ledger.read()] == ["a model"]
-    assert entries_for(Image(), "array") == []
-    assert len(entries_for(Image(), str(real(tmp_path / "photos")))) == 1
+    assert not made_before(Image(), "array").entries
+    assert len(made_before(Image(), str(real(tmp_path / "photos"))).entries) == 1
+
+
+def test_what_was_compared_once_is_compared_with_what_came_since(tmp_path, own_cache):
+    result([100, 101]).save(tmp_path / "made")
+    folder, began = real(tmp_path / "data"), time.time()
+    assert not held_out(mg.load(folder))
+    words = digest_of(picture(3)), digest_of(picture(40))
+    made = made_before(Image(), str(folder))
+    assert len(made.entries) == 2
+    assert [made.may_include(each) for each in words] == [False, True]  # 40 was never read
+    # An item that was written here while another process read the folder, and recorded after.
+    print_ = Image().fingerprint(Item(picture(3)))
+    assert print_ is not None
+    Ledger.of("image").record([Entry(print_, "a late word", began - 1)])
+    assert made_before(Image(), str(folder)).may_include(words[0])
+    assert list(held_out(mg.load(folder))) == ["03.png"]
+    later = Entry(print_, "what came after the data", time.time() + 60)
+    shutil.rmtree(own_cache)
+    mg.load(folder := real(tmp_path / "others"))
+    Ledger.of("image").record([later])
+    os.utime(folder / "04.png", (later.time + 60,) * 2)
+    made = made_before(Image(), str(folder))
+    assert len(made.entries) == 1
+    assert not made.may_include(words[0])
+    assert not held_out(mg.load(folder))

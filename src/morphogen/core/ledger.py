@@ -15,7 +15,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Entry:
     fingerprint: Fingerprint
     about: str
     time: float = 0.0  # seconds since 1970: files last changed before do not hold the item
+    place: int = field(default=0, compare=False)  # bytes of the ledger before it
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,10 @@ class Ledger:
         """The ledger of a modality in the cache folder."""
         return cls(cache_file(f"generated-{modality}.ledger"))
 
-    def exists(self) -> bool:
-        """Whether anything was recorded."""
-        return self.path.is_file() and self.path.stat().st_size > 0
+    @property
+    def size(self) -> int:
+        """Its bytes: what is recorded later has its place behind them."""
+        return self.path.stat().st_size if self.path.is_file() else 0
 
     def record(self, entries: Iterable[Entry]) -> int:
         """Append entries; return how many. What is there already is recorded again."""
@@ -73,7 +75,7 @@ class Ledger:
 
     def read(self) -> list[Entry]:
         """Every whole record, each fingerprint once."""
-        if not self.exists():
+        if not self.size:
             return []
         data, start = self.path.read_bytes(), 0
         found: dict[Fingerprint, Entry] = {}
@@ -83,7 +85,7 @@ class Ledger:
             if len(body) < length or zlib.crc32(body) != checksum:
                 start += 1  # cut short: look for the next one
                 continue
-            if (entry := _unpacked(body)) is not None:
+            if (entry := _unpacked(body, start)) is not None:
                 found.setdefault(entry.fingerprint, entry)
             start += HEAD.size + length
         return list(found.values())
@@ -146,7 +148,7 @@ def _packed(entry: Entry) -> bytes:
     return HEAD.pack(MAGIC, len(body), zlib.crc32(body)) + body
 
 
-def _unpacked(body: bytes) -> Entry | None:
+def _unpacked(body: bytes, place: int) -> Entry | None:
     """The entry, or None for a record of another version."""
     if len(body) < SIZES.size:
         return None
@@ -157,4 +159,4 @@ def _unpacked(body: bytes) -> Entry | None:
     keys = tuple(body[start + i * width : start + (i + 1) * width] for i in range(num_keys))
     detail = body[start + num_keys * width :][:num_detail]
     about = body[SIZES.size : start].decode(errors="replace")
-    return Entry(Fingerprint(keys, detail), about, seconds)
+    return Entry(Fingerprint(keys, detail), about, seconds, place)

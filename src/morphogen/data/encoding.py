@@ -36,7 +36,7 @@ from morphogen.data.modality import build_codec, find_modality
 from morphogen.data.names import Names, Repeated
 from morphogen.data.parallel import in_order
 from morphogen.data.progress import told
-from morphogen.data.provenance import entries_for, hold_out
+from morphogen.data.provenance import hold_out, made_before
 from morphogen.data.scan import Scan
 from morphogen.data.store import CHUNK, Store, compact, expand, item_bytes, no_items, storage_dtype
 from morphogen.data.views import Suits, choose_view
@@ -99,7 +99,7 @@ def encode(
 ) -> Encoding:
     """All of the road, for a codec that is `fitted` or is to be, in the `view` asked for or the
     first that `suits`, with the `conditions` named."""
-    scan.generated = entries_for(codec, report.source)
+    scan.made = made_before(codec, report.source)
     see(codec, read, report, scan)
     scan.assign(entities_of(scan, report.source))
     hold_out(scan, report, codec)

@@ -5,7 +5,12 @@ such a draw resembles would be taken for generated ones, wherever their files ar
 draw (copied, unpacked, fetched again). But what was read before the draw was made cannot come from
 it. So every load notes the content hashes of the items that it keeps.
 
-One file per modality in the cache folder: records of a hash (16 bytes) and a time (8 bytes).
+A note says how long the ledger of what was generated was then. An item was compared with all in
+it, so that later loads compare it with nothing but what the ledger got since, of a time before the
+item was read: as a rule nothing, and then no fingerprint of it is taken.
+
+One file per modality in the cache folder: records of a hash (16 bytes), a time and the bytes of the
+ledger (8 each).
 """
 
 from __future__ import annotations
@@ -13,15 +18,35 @@ from __future__ import annotations
 import functools
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from morphogen.core.ledger import Entry
 from morphogen.core.storage import cache_file, lock
 from morphogen.data.names import firsts
 
-RECORD = np.dtype([("digest", ">u8", 2), ("time", "<f8")])
+RECORD = np.dtype([("digest", ">u8", 2), ("time", "<f8"), ("ledger", "<u8")])
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was generated here before a source was last changed, and which contents were compared
+    with all of it before."""
+
+    entries: Sequence[Entry] = ()
+    ledger: int = 0  # how many bytes of the ledger these were read from
+    settled: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.uint64))  # in order
+
+    def may_include(self, digest: bytes) -> bool:
+        """Whether an item with this content hash may be one of them."""
+        if not self.entries:
+            return False
+        first, second = np.frombuffer(digest, ">u8").astype(np.uint64)
+        place = int(self.settled[:, 0].searchsorted(first))
+        return place == len(self.settled) or (self.settled[place] != (first, second)).any()
 
 
 @dataclass(frozen=True)
@@ -33,7 +58,7 @@ class Originals:
     @classmethod
     def of(cls, modality: str) -> Originals:
         """Those of a modality, in the cache folder."""
-        return cls(cache_file(f"originals-{modality}.hashes"))
+        return cls(cache_file(f"originals-{modality}.records"))
 
     @functools.cached_property
     def times(self) -> dict[bytes, float]:
@@ -41,6 +66,18 @@ class Originals:
         records = self._records
         digests = (each.tobytes() for each in records["digest"])
         return dict(zip(digests, records["time"].tolist(), strict=True))
+
+    def compared_with(self, entries: Sequence[Entry]) -> np.ndarray:
+        """The contents that none of these can be, (N, 2) in ascending order: all that were recorded
+        after the note of an item were generated after the item was read."""
+        records = self._records
+        order = sorted(entries, key=lambda entry: entry.place)
+        places = np.array([entry.place for entry in order], np.uint64)
+        times = np.array([*(entry.time for entry in order), np.inf])
+        earliest = np.minimum.accumulate(times[::-1])[::-1]  # of an entry and those behind it
+        settled = earliest[places.searchsorted(records["ledger"])] > records["time"]
+        digests = records["digest"][settled].astype(np.uint64)
+        return digests[digests[:, 0].argsort()]
 
     @functools.cached_property
     def _records(self) -> np.ndarray:
@@ -50,17 +87,17 @@ class Originals:
             data = b""
         return np.frombuffer(data[: len(data) // RECORD.itemsize * RECORD.itemsize], RECORD)
 
-    def note(self, digests: np.ndarray) -> int:
-        """Note those of (N, 2), see `Digests.words`, that were not read before, as of now; return
-        how many. A cache that cannot be written to is passed over: what it would have told is then
-        found out by other means."""
+    def note(self, digests: np.ndarray, ledger: int = 0) -> int:
+        """Note those of (N, 2), see `Digests.words`, that were not read before, as of now, when the
+        ledger had so many bytes; return how many. A cache that cannot be written to is passed over:
+        what it would have told is then found out by other means."""
         known = self._records["digest"].astype(np.uint64)
         first = firsts(np.concatenate([known, digests]))[len(known) :]
         fresh = first == np.arange(len(known), len(known) + len(digests))
         new = np.empty(int(fresh.sum()), RECORD)
         if not len(new):
             return 0
-        new["digest"], new["time"] = digests[fresh], time.time()
+        new["digest"], new["time"], new["ledger"] = digests[fresh], time.time(), ledger
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:

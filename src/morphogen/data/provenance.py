@@ -9,16 +9,19 @@ scores against such data mean little.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from morphogen.core import discover
 from morphogen.core.codec import CanFingerprint, Problem, Report
-from morphogen.core.ledger import Entry, Ledger
+from morphogen.core.ledger import Ledger
 from morphogen.data.fingerprints import Fingerprints
-from morphogen.data.originals import Originals
+from morphogen.data.originals import Made, Originals
 from morphogen.data.scan import Scan
 
 REFUSED = {"no", "refused", "withdrawn", "false", "0"}
@@ -47,10 +50,12 @@ def hold_out(scan: Scan, report: Report, codec: object) -> None:
     }
     if isinstance(codec, CanFingerprint) and Path(report.source).exists():
         originals = Originals.of(discover.name_of(type(codec)))
-        for number, reason in _recognised(scan, report.source, originals).items():
+        recognised = _recognised(scan, report.source, originals)
+        made = [*found, *recognised]
+        for number, reason in recognised.items():
             if "synthetic" not in scan.tags[number]:  # a table that says "no" has the last word
                 found[number] = reason
-        originals.note(np.delete(scan.digests.words, list(found), axis=0))
+        originals.note(np.delete(scan.digests.words, made, axis=0), scan.made.ledger)
     if not found:
         return
     if scan.synthetic == "include":
@@ -62,7 +67,7 @@ def hold_out(scan: Scan, report: Report, codec: object) -> None:
         report.problems.append(Problem(scan.names[number], reason, FIX, field="synthetic"))
 
 
-def entries_for(codec: object, source: str) -> list[Entry]:
+def made_before(codec: object, source: str) -> Made:
     """What was generated before the source was last changed: all that it can hold.
 
     Arrays in memory have no such time, and are not searched: to take every fingerprint of every
@@ -70,13 +75,27 @@ def entries_for(codec: object, source: str) -> list[Entry]:
     """
     path = Path(source)
     if not isinstance(codec, CanFingerprint) or not path.exists():
-        return []
+        return Made()
     ledger = Ledger.of(discover.name_of(type(codec)))
-    if not ledger.exists():
-        return []
-    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
-    newest = max((file.stat().st_mtime for file in files), default=0.0)
-    return [entry for entry in ledger.read() if entry.time <= newest + CLOCK]
+    size, entries = ledger.size, ledger.read()
+    if not entries:
+        return Made(ledger=size)
+    newest = _newest(path, max(entry.time for entry in entries)) + CLOCK
+    entries = [entry for entry in entries if entry.time <= newest]
+    originals = Originals.of(discover.name_of(type(codec)))
+    return Made(entries, size, originals.compared_with(entries))
+
+
+def _newest(path: Path, enough: float) -> float:
+    """When the newest file of a source was last changed, or a time that is `enough`."""
+    newest = path.stat().st_mtime if path.is_file() else 0.0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):
+                newest = max(newest, os.stat(os.path.join(folder, name)).st_mtime)
+            if newest > enough:
+                return newest
+    return newest
 
 
 def _recognised(scan: Scan, source: str, originals: Originals) -> dict[int, str]:
@@ -86,13 +105,14 @@ def _recognised(scan: Scan, source: str, originals: Originals) -> dict[int, str]
     was read before then that item: so data that stays as it is stays as it is read, whatever is
     generated from it, and an original is not taken for the copy that a model made of it.
     """
-    prints, entries = scan.prints, scan.generated
+    prints, entries = scan.prints, scan.made.entries
     if not entries or prints is None or prints.codec is None or not len(prints):
         return {}
-    made_until = [  # when each item was made, at the latest
-        min(changed + CLOCK, originals.times.get(digest, math.inf))
-        for changed, digest in zip(_times(scan, source), scan.digests, strict=True)
-    ]
+    changed = _times(scan, source, prints.numbers)
+    made_until = {  # when each item was made, at the latest
+        number: min(time + CLOCK, originals.times.get(scan.digests[number], math.inf))
+        for number, time in zip(prints.numbers, changed, strict=True)
+    }
     since = min(entry.time for entry in entries)
     recent = Fingerprints(prints.codec)
     for number, print_ in zip(prints.numbers, prints.prints, strict=True):
@@ -118,15 +138,15 @@ def _recognised(scan: Scan, source: str, originals: Originals) -> dict[int, str]
     }
 
 
-def _times(scan: Scan, source: str) -> list[float]:
-    """When the file that holds each item was last changed."""
+def _times(scan: Scan, source: str, numbers: Sequence[int]) -> list[float]:
+    """When the files that hold these items were last changed."""
     path = Path(source)
     files = [path] if path.is_file() else [each for each in path.iterdir() if each.is_file()]
     newest = max((file.stat().st_mtime for file in files), default=math.inf)
     times = []
-    for name in scan.names:
+    for number in numbers:
         try:
-            times.append((path / name).stat().st_mtime)
+            times.append(os.stat(os.path.join(source, scan.names[number])).st_mtime)
         except OSError:  # a row of a table, an array or an archive
             times.append(newest)
     return times

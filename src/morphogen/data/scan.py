@@ -13,11 +13,11 @@ from typing import Any, Literal
 import numpy as np
 
 from morphogen.core.codec import Item, Problem
-from morphogen.core.ledger import Entry
 from morphogen.data.fingerprints import Fingerprints
 from morphogen.data.holdout import assign, digest_of
 from morphogen.data.names import Digests, Names, Repeated, Values, copies, firsts
 from morphogen.data.neighbours import clusters, members
+from morphogen.data.originals import Made
 
 # At every load near-duplicates are looked for among so many items, if so few pairs are proposed: a
 # few seconds at most. The verbs that are there for it take what time it needs.
@@ -51,14 +51,15 @@ class Scan:
     near: bool | None = None  # look for near-duplicates; None: where the source has no splits
     most_compared: int = MOST_COMPARED
     text: int = 0  # characters seen
-    generated: list[Entry] = field(default_factory=list)  # what a model made that may be in here
+    made: Made = field(default_factory=Made)  # by a model: what may be in here
     group_by: str | None = None  # a column, or a pattern of names: what must not be divided
     synthetic: Literal["hold_out", "include"] = "hold_out"
 
     def see(self, items: Iterable[Item], codec: Any = None, keep_bytes: int = 0) -> None:
         """Record every item; keep them in memory up to `keep_bytes`."""
         kept = 0
-        waiting: list[tuple[int, Item]] = []  # for fingerprints: with too many items, none is taken
+        # For fingerprints, and whether they are needed: with too many items, no others are taken.
+        waiting: list[tuple[int, Item, bool]] = []
         seen: set[bytes] = set()
         said: dict[str, Any] = {}
         said_digest = digest_of(said)
@@ -75,14 +76,15 @@ class Scan:
             self.said.update(said_digest)
             self._note(item.tags)
             self.sizes.append(num_bytes(item.value))
-            if self._compares(number, item) and digest not in seen:
-                waiting.append((number, item))
+            suspect = self.made.may_include(digest)
+            if (self._compares(number, item) or suspect) and digest not in seen:
+                waiting.append((number, item, suspect))
                 seen.add(digest)
             kept += self.sizes[-1]
             if self.items is not None:
                 self.items.append(item)
                 self.items = self.items if kept <= keep_bytes else None
-            if kept > keep_bytes or self.near is not None or self.generated:
+            if kept > keep_bytes or self.near is not None:
                 self._take(waiting)
         self._take(waiting)
 
@@ -96,24 +98,25 @@ class Scan:
                 counts = self.told[tag]
                 counts[value if value in counts or len(counts) < MOST_KINDS else OTHERS] += 1
 
-    def _take(self, waiting: list[tuple[int, Item]]) -> None:
-        """Take the fingerprints that are waited for, unless near-duplicates are given up."""
-        if self.prints is not None and (self.generated or self.near is not False):
-            for number, item in waiting:
+    def _take(self, waiting: list[tuple[int, Item, bool]]) -> None:
+        """Take the fingerprints that are waited for; where near-duplicates are given up, those of
+        what a model may have made."""
+        for number, item, suspect in waiting:
+            if self.prints is not None and (suspect or self.near is not False):
                 self.prints.see(number, item)
         waiting.clear()
 
     def _compares(self, number: int, item: Item) -> bool:
-        """Whether to take this fingerprint. Without being asked, near-duplicates are not looked for
-        where the source has its own splits; with too many items, never."""
+        """Whether to look for what is near this item. Without being asked, near-duplicates are not
+        looked for where the source has its own splits; with too many items, never."""
         self.text += len(item.value) if isinstance(item.value, str) else 0
         long = self.text > MOST_TEXT and self.most_compared < EVERY
         unasked = self.near is None and item.split is not None
         if self.near is not False and (long or unasked or number >= self.most_compared):
             self.near = False
-            if not self.generated:
+            if not self.made.entries:
                 self.prints = Fingerprints(None)
-        return bool(self.generated) or self.near is not False
+        return self.near is not False
 
     def assign(self, entities: Repeated | None = None) -> None:
         """Give every item its split. Items of one entity, such as the pictures of one person, stay
