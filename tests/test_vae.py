@@ -14,7 +14,7 @@ from morphogen.core.backbone import Backbone, BuildBackbone
 from morphogen.core.batch import Batch
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.random import generator, randn
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import ProductSpec, TensorSpec
 from morphogen.families.vae import VAE, kl_to_standard_normal
 
 SIGMA = 0.3
@@ -164,6 +164,30 @@ def test_free_bits_leave_small_divergences_unpunished():
     model = VAE(GRID, {}, BuildBackbone(MLP, model_dim=16), latent_dim=4, free_bits=50.0)
     loss, parts = model.loss(Batch(torch.zeros(2, 1, 8, 8)), "all", generator(0))
     torch.testing.assert_close(loss, (parts["reconstruction"] + 4 * 50.0) / (64 * math.log(2)))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        TensorSpec.tokens(2, 3),
+        ProductSpec({"one": TensorSpec.label(3), "two": TensorSpec.label(3)}),
+    ],
+    ids=["tokens", "parts"],
+)
+def test_tokens_are_drawn_as_often_as_their_likelihood_says(spec):
+    """And not each at its most probable, which makes a text of nothing but spaces."""
+    torch.manual_seed(0)
+    model = VAE(spec, {}, BuildBackbone(MLP, model_dim=8, num_layers=1), latent_dim=2).eval()
+    pairs = torch.cartesian_prod(torch.arange(3), torch.arange(3))  # every item there is
+    items, draw = pairs, generator(0)
+    drawn = model.sample(5000, generator=draw)
+    if isinstance(spec, ProductSpec):
+        items = {"one": pairs[:, 0], "two": pairs[:, 1]}
+        drawn = torch.stack([drawn["one"], drawn["two"]], 1)
+    known = model.log_prob(items, generator=draw, num_importance_samples=300).exp()
+    found = torch.bincount(drawn[:, 0] * 3 + drawn[:, 1], minlength=9) / len(drawn)
+    torch.testing.assert_close(found, known, atol=0.02, rtol=0)
+    assert known.max() < 0.5, "or the most probable item would do"
 
 
 SPECS = [

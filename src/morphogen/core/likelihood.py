@@ -69,6 +69,13 @@ class Likelihood(nn.Module):
         """One draw, shaped like x."""
         raise NotImplementedError
 
+    def draw(self, params: Any, generator: torch.Generator) -> Any:
+        """What a sample of a model shows: of real values the mean, without noise that nobody wants
+        to see; tokens and parts are drawn, as each by itself at its most probable makes an item
+        like no other (a text of spaces, a row of the commonest cells)."""
+        is_real = isinstance(self.spec, TensorSpec) and self.spec.kind == "real"
+        return self.mean(params) if is_real else self.sample(params, generator)
+
 
 class Gaussian(Likelihood):
     """N(x; mu, sigma^2) with one learned sigma for all values (Rybkin et al. 2021, sigma-VAE).

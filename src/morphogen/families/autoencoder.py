@@ -110,9 +110,11 @@ class Autoencoder(Family):
         cond: Mapping[str, Tensor] | None = None,
         generator: torch.Generator,
     ) -> Any:
-        """Decode codes drawn from the fitted mixture: (num, *shape)."""
+        """Draw codes from the fitted mixture, then of p(x | z) what `Likelihood.draw` does:
+        (num, *shape)."""
         check_conditions(cond, {})
-        return self.decode(self.mixture.sample(num, generator))
+        params = self.decoder(self.mixture.sample(num, generator))
+        return self.likelihood.draw(params, generator)
 
 
 class LatentMixture(nn.Module):

@@ -128,9 +128,7 @@ class VAE(Family):
 
     def decode(self, z: Tensor, cond: Mapping[str, Tensor] | None = None) -> Any:
         """u (B, Z) -> (B, *shape): the mean of p(x | z = f(u))."""
-        embedded = self._embedded(cond, len(z))
-        z = z if self.flow is None else self.flow(z, embedded)
-        return self.likelihood.mean(self.decoder(z, embedded))
+        return self.likelihood.mean(self._params(z, cond))
 
     @torch.no_grad()
     def sample(
@@ -140,9 +138,9 @@ class VAE(Family):
         cond: Mapping[str, Tensor] | None = None,
         generator: torch.Generator,
     ) -> Any:
-        """Decode u ~ N(0, I): (num, *shape)."""
+        """Draw u ~ N(0, I), then of p(x | z = f(u)) what `Likelihood.draw` does: (num, *shape)."""
         z = randn((num, *self.latent_spec.shape), generator)
-        return self.decode(z.to(self.device), cond)
+        return self.likelihood.draw(self._params(z.to(self.device), cond), generator)
 
     @torch.no_grad()
     def log_prob(
@@ -164,6 +162,11 @@ class VAE(Family):
             log_p = self.likelihood.item_log_prob(self.decoder(z, embedded), x)
             total = torch.logaddexp(total, log_p - self._log_ratio(z, eps, logvar, embedded))
         return total - math.log(num)
+
+    def _params(self, z: Tensor, cond: Mapping[str, Tensor] | None) -> Any:
+        """u (B, Z) -> the parameters of p(x | z = f(u))."""
+        embedded = self._embedded(cond, len(z))
+        return self.decoder(z if self.flow is None else self.flow(z, embedded), embedded)
 
     def _posterior(self, x: Any, embedded: Tensor | None) -> tuple[Tensor, Tensor]:
         """mu and log sigma^2 of q(z | x), (B, Z) each; the latter within (-10, 10), smoothly."""
