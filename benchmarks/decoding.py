@@ -91,10 +91,10 @@ def in_turns(forms: dict[str, Callable[[], Any]], rounds: int) -> dict[str, floa
     return times
 
 
-def per_token(model: Autoregressive, num: int, exact: bool = True) -> Callable[[], None]:
+def per_token(model: Autoregressive, num: int) -> Callable[[], None]:
     """One step of `num` rows, each at its 24th token: what a token costs once all is running."""
     network: Any = model.network
-    rows = network.rows(num, exact=exact)
+    rows = network.rows(num)
     for row in range(num):
         rows.begin(row, torch.arange(24))
 
@@ -108,17 +108,15 @@ def per_token(model: Autoregressive, num: int, exact: bool = True) -> Callable[[
 
 def large(threads: int, rounds: int) -> None:
     """The table of the 134M Llama."""
-    torch.set_num_threads(threads)
     model, flat = build(LENGTH, VOCAB, **LLAMA), torch.ones(PROBED)
     llama, prompt = theirs(model, **LLAMA), torch.arange(16)
+    torch.set_num_threads(threads)
     size = 4 * sum(parameter.numel() for parameter in model.parameters())
     begun = time.perf_counter()
     forms: dict[str, Callable[[], Any]] = {"probe": flat.sum, "1 row": per_token(model, 1)}
     made = time.perf_counter() - begun
     forms["4 rows"], forms["16 rows"] = per_token(model, 4), per_token(model, 16)
     times = in_turns(forms, rounds)
-    # The form whose bits depend on the number of rows replaces the other: it is tried after it.
-    times |= in_turns({"1 row, any bits": per_token(model, 1, exact=False)}, rounds)
     short, long = 4, 12
     whole: dict[str, Callable[[], Any]] = {"probe": flat.sum}
     for most in (short, long):
@@ -128,7 +126,7 @@ def large(threads: int, rounds: int) -> None:
     fast = 4 * PROBED / min(times["probe"], taken["probe"])
     print(f"\n{threads} threads: memory read at {fast / 1e9:.1f} GB/s, weights of "
           f"{size / 1e6:.0f} MB made ready in {made:.1f} s")  # fmt: skip
-    for name in ("1 row", "1 row, any bits", "4 rows", "16 rows"):
+    for name in ("1 row", "4 rows", "16 rows"):
         num = int(name.split()[0])
         speed = num / times[name]
         print(f"| {name} | {speed:.1f} tokens/s | {size / times[name] / fast:.0%} of the bandwidth "
@@ -137,8 +135,6 @@ def large(threads: int, rounds: int) -> None:
              for who in ("ours", "theirs")}  # fmt: skip
     print(f"write {1 / steps['ours']:.1f} tokens/s, transformers {1 / steps['theirs']:.1f}: "
           f"{steps['theirs'] / steps['ours']:.1f} times")  # fmt: skip
-    network: Any = model.network
-    print(json.dumps(network.rows(1).describe()))
 
 
 def read_stories(file: Path) -> tuple[Autoregressive, dict[str, Any]]:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from morphogen.backbones._decoding import Product
 from morphogen.backbones.rnn import RNN
 from morphogen.backbones.token_transformer import TokenTransformer
 from morphogen.backbones.transformer import Transformer
 from morphogen.core.backbone import BuildBackbone
+from morphogen.core.conditioning import Context
 from morphogen.core.errors import RefusedPair
 from morphogen.core.random import generator, randn
 from morphogen.core.spec import TensorSpec
@@ -85,21 +85,6 @@ def test_alone_or_among_others_a_request_gets_the_same_to_the_bit() -> None:
             ]
 
 
-@pytest.mark.parametrize(
-    "shape", [(7, 48), (23, 40), (96, 64), (352, 100), (600, 240), (240, 1100)]
-)
-def test_rows_of_a_product_do_not_depend_on_their_number(shape: tuple[int, int]) -> None:
-    weight = torch.randn(shape, generator=generator(0))
-    x = torch.randn(16, shape[1], generator=generator(1))
-    product = Product(weight)
-    together = product(x)
-    torch.testing.assert_close(together, x @ weight.T, rtol=1e-4, atol=1e-4)
-    for rows in range(product.least, 17):
-        for first in {0, (16 - rows) // 2, 16 - rows}:
-            some = x[first : first + rows].contiguous()
-            assert torch.equal(product(some), together[first : first + rows])
-
-
 @pytest.mark.parametrize("options", [
     {},
     {"position": "learned", "norm": "layer", "mlp": "gelu"},
@@ -134,6 +119,33 @@ def test_rows_give_what_the_network_gives(options: dict[str, Any]) -> None:
     rows.cut(1, 12)
     rows.reorder([2, 1, 0])
     assert torch.equal(rows.advance([int(x[1, 12])], [1])[0], alone[3])
+
+
+def test_rows_look_at_contexts_of_their_own() -> None:
+    """Contexts of different lengths, of which not all positions are there; and copied rows."""
+    torch.manual_seed(0)
+    out = TensorSpec("real", (V, L), layout="sequence")
+    network = TokenTransformer(
+        TEXTS, out, cond_dim=8, causal=True, context_dim=12, model_dim=40, num_layers=2, num_heads=2
+    ).eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x = torch.randint(V, (2, L), generator=generator(0))
+    cond, rows = randn((2, 8), generator(1)), network.rows(3)
+    for row, num in ((0, 3), (1, 7)):
+        seen = torch.arange(num)[None] != 1
+        context = Context(randn((1, num, 12), generator(num)), seen)
+        one = slice(row, row + 1)
+        whole = network(x[one], cond[one], context)[0].T
+        found = [rows.begin(row, x[row, :4], cond[one], context)]
+        found += [rows.advance([int(token)], [row])[0] for token in x[row, 4:9]]
+        torch.testing.assert_close(torch.stack(found), whole[3:9], rtol=1e-4, atol=5e-4)
+    after = rows.advance(x[:, 9].tolist(), [0, 1])
+    for row in (0, 1):
+        rows.cut(row, 9)
+    rows.reorder([1, 0, 1])
+    again = rows.advance(x[[1, 0, 1], 9].tolist(), [0, 1, 2])
+    assert torch.equal(again, after[[1, 0, 1]])
 
 
 @pytest.mark.parametrize("backbone", OTHERS)

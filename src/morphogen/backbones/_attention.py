@@ -122,12 +122,16 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """(B, N, D), and what there is to see -> (B, N, D)."""
-        query = self.query(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        pair = self.key_value(context.sequence).unflatten(-1, (2, self.num_heads, -1))
-        key, value = pair.permute(2, 0, 3, 1, 4)  # (B, H, M, D / H)
-        query, key = self.query_norm(query), self.key_norm(key)
+        query = self.query_norm(self.query(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2))
+        key, value = self.looked_for(context.sequence)
         mixed = F.scaled_dot_product_attention(query, key, value, context.mask[:, None, None])
         return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def looked_for(self, sequence: Tensor) -> tuple[Tensor, Tensor]:
+        """A context (B, M, D) -> its keys and values, each (B, H, M, E)."""
+        pair = self.key_value(sequence).unflatten(-1, (2, self.num_heads, -1))
+        key, value = pair.permute(2, 0, 3, 1, 4)
+        return self.key_norm(key), value
 
 
 def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:

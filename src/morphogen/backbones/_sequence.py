@@ -6,6 +6,7 @@ Legend: B batch, N positions, D model dimension, K heads of keys and values, E h
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,15 +118,20 @@ class NGrams(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N) tokens -> (B, N, D)."""
-        padded, total = F.pad(x, (self.most - 1, 0)), None
-        code = x
-        for back, table in enumerate(self.tables, start=1):
-            earlier = padded[:, self.most - 1 - back : padded.shape[1] - back]
-            code = code + (earlier + 1) * self.vocab_size**back  # n-grams of small vocabularies
-            slot = (code * PRIMES[(back - 1) % len(PRIMES)]) % self.slots
+        padded, num = F.pad(x, (self.most - 1, 0)), x.shape[1]
+        earlier = [padded[:, first : first + num] for first in range(self.most - 2, -1, -1)]
+        total = None
+        for table, slot in zip(self.tables, self.rows_of(x, earlier), strict=True):
             total = table(slot) if total is None else total + table(slot)
         assert total is not None
         return total
+
+    def rows_of(self, now: Any, earlier: Sequence[Any]) -> Iterator[Any]:
+        """Integers in arrays or tensors, and those one, two .. before -> the row of each table."""
+        code = now
+        for back, before in enumerate(earlier, start=1):
+            code = code + (before + 1) * self.vocab_size**back  # n-grams of small vocabularies
+            yield (code * PRIMES[(back - 1) % len(PRIMES)]) % self.slots
 
 
 @dataclass

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,6 @@ from morphogen.backbones._attention import (
     check_heads,
     rotary_angles,
 )
-from morphogen.backbones._decoding import Decoding
 from morphogen.backbones._parts import is_vector, linear
 from morphogen.backbones._sequence import (
     GELU,
@@ -51,6 +50,9 @@ from morphogen.core.backbone import Backbone
 from morphogen.core.conditioning import Context, mean_of_real
 from morphogen.core.errors import RecipeError
 from morphogen.core.spec import TensorSpec
+
+if TYPE_CHECKING:
+    from morphogen.backbones._decoding import Decoding
 
 LETTERS = 512  # tokens at most that stand for letters or bytes, and mean little alone
 # Logits computed at once for a loss, on CPUs and elsewhere: more are computed in turn, and twice.
@@ -263,9 +265,11 @@ class TokenTransformer(Backbone):
             None if self.ngrams is None else self.ngrams.before(num, weight.device),
         )
 
-    def rows(self, num: int, room: int | None = None, *, exact: bool = True) -> Decoding:
+    def rows(self, num: int, room: int | None = None) -> Decoding:
         """`num` sequences that go on side by side, on a CPU: `core.backbone.Rows`."""
-        return Decoding(self, num, room or self.in_spec.shape[0], exact)
+        from morphogen.backbones._decoding import Decoding  # what compiles takes a second to load
+
+        return Decoding(self, num, room or self.in_spec.shape[0])
 
     @torch.no_grad()
     def advance(

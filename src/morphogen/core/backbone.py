@@ -127,10 +127,8 @@ class Rows(Protocol):
 class KeepsRows(Protocol):
     """A causal backbone over tokens that gives rows of its own, faster than by its `step`."""
 
-    context_dim: int
-
     def rows(self, num: int) -> Rows:
-        """So many rows, of as many tokens as the network has positions. It does not attend."""
+        """So many rows, of as many tokens as the network has positions."""
         ...
 
 

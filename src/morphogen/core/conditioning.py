@@ -57,6 +57,15 @@ class Once(dict[str, Tensor]):
         self.by, self.both = by, both
 
 
+def one_of(embedded: Embedded, item: int) -> Embedded:
+    """What one item of several has."""
+    (vector, context), own = embedded, slice(item, item + 1)
+    return (
+        None if vector is None else vector[own],
+        None if context is None else Context(context.sequence[own], context.mask[own]),
+    )
+
+
 class Conditioner(nn.Module):
     """Embeds named conditions: a sum of vectors, and a sequence of those that have positions."""
 

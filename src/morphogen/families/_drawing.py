@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from morphogen.core.conditioning import one_of
 from morphogen.core.likelihood import NEVER
 from morphogen.core.random import categorical
 from morphogen.core.writing import Limits
@@ -98,7 +99,6 @@ def _reader(
         if i > first:
             return rows.advance(tokens[:, i - 1].tolist(), each)
         begun = F.pad(tokens[:, :i], (1, 0), value=model.vocab_size)
-        cond = [None if context[0] is None else context[0][k : k + 1] for k in each]
-        return torch.stack([rows.begin(k, begun[k], cond[k]) for k in each])
+        return torch.stack([rows.begin(k, begun[k], *one_of(context, k)) for k in each])
 
     return next_at

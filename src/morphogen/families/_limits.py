@@ -23,7 +23,7 @@ def limited(logits: Tensor, limits: Limits, came: Sequence[Sequence[int]] = ()) 
     probability of the most probable are cut off.
     """
     if limits.looks_back:
-        rows = [_unrepeated(*row, limits) for row in zip(logits, came, strict=True)]
+        rows = [unrepeated(*row, limits) for row in zip(logits, came, strict=True)]
         logits = torch.stack(rows) if rows else logits
     if limits.temperature <= 0:
         return _only(logits, logits.argmax(-1, keepdim=True))
@@ -47,8 +47,10 @@ def _only(logits: Tensor, indices: Tensor) -> Tensor:
     return torch.full_like(logits, -torch.inf).scatter_(-1, indices, logits.gather(-1, indices))
 
 
-def _unrepeated(logits: Tensor, came: Sequence[int], limits: Limits) -> Tensor:
+def unrepeated(logits: Tensor, came: Sequence[int], limits: Limits) -> Tensor:
     """Logits (V,) with what has come made less likely, and repeated runs excluded."""
+    if not limits.looks_back:
+        return logits
     logits = logits.clone()
     if limits.repetition_penalty != 1 and came:
         logits[sorted(set(came))] -= math.log(limits.repetition_penalty)

@@ -26,7 +26,7 @@ from torch import Tensor
 from morphogen.core.backbone import Rows
 from morphogen.core.errors import RefusedPair
 from morphogen.core.writing import Finish, Request, Written
-from morphogen.families._limits import limited
+from morphogen.families._limits import limited, unrepeated
 
 LONGEST_LOOKED_UP = 4  # tokens by whose last occurrence the next are guessed
 
@@ -74,15 +74,17 @@ class Text:
 
     def probs(self, logits: Tensor) -> Tensor:
         """Logits (V,) -> the probabilities that a token is drawn by (V,)."""
+        return limited(self._allowed(logits)[None], self.request.limits, [self.came])[0].softmax(-1)
+
+    def _allowed(self, logits: Tensor) -> Tensor:
+        """Logits (V,) of what the constraint lets come."""
         constraint = self.request.constraint
         allowed = None if constraint is None else constraint.allowed()
-        if allowed is not None:
-            if not bool(allowed.any()):
-                raise RefusedPair(
-                    "the constraint lets nothing come next", found=str(self.came[-8:])
-                )
-            logits = logits.masked_fill(~allowed, -torch.inf)
-        return limited(logits[None], self.request.limits, [self.came])[0].softmax(-1)
+        if allowed is None:
+            return logits
+        if not bool(allowed.any()):
+            raise RefusedPair("the constraint lets nothing come next", found=str(self.came[-8:]))
+        return logits.masked_fill(~allowed, -torch.inf)
 
     def draw(self, probs: Tensor) -> int:
         """A token by unnormalised probabilities (V,)."""
@@ -94,8 +96,12 @@ class Text:
 
     def take(self, logits: Tensor, guess: Guess | None = None) -> Written:
         """Settle the next token, given the logits (V,) of it."""
-        probs = self.probs(logits)
-        token = self.draw(probs) if guess is None else self._checked(probs, guess)
+        if guess is not None:
+            token = self._checked(self.probs(logits), guess)
+        elif self.request.limits.temperature <= 0:
+            token = int(unrepeated(self._allowed(logits), self.came, self.request.limits).argmax())
+        else:
+            token = self.draw(self.probs(logits))
         log_probs = logits.log_softmax(-1)
         beside: tuple[tuple[int, float], ...] = ()
         if num := min(self.request.num_alternatives, len(log_probs)):
@@ -195,9 +201,9 @@ def _advanced(
         new = [text.came[-1], *(guess.token for guess in guessed[row])]
         fed += [model.taken(token, len(text.came) - 1 + i) for i, token in enumerate(new)]
         at += [row] * len(new)
-    params, step = rows.advance(fed, at), list[Written]()
+    params, step = iter(rows.advance(fed, at)), list[Written]()
     for row, text in going.items():
-        own = iter(params[[i for i, place in enumerate(at) if place == row]])
+        own = iter([next(params) for _ in range(len(guessed[row]) + 1)])
         for guess in [*guessed[row], None]:
             logits = model.next_logits(next(own)[None], len(text.came))[0]
             step.append(text.take(logits, guess))

@@ -261,7 +261,7 @@ class Autoregressive(ShowsStates, Family):
         """So many rows of the network, each as if it were alone."""
         network, weight = self.network, next(self.parameters())
         is_plain = weight.device.type == "cpu" and weight.dtype == torch.float32
-        if isinstance(network, KeepsRows) and not network.context_dim and is_plain:
+        if isinstance(network, KeepsRows) and is_plain:
             return network.rows(num)
         return writing.SteppedRows(self, num)
 
