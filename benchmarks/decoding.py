@@ -117,7 +117,7 @@ def large(threads: int, rounds: int) -> None:
     made = time.perf_counter() - begun
     forms["4 rows"], forms["16 rows"] = per_token(model, 4), per_token(model, 16)
     times = in_turns(forms, rounds)
-    short, long = 4, 12
+    short, long = 4, 28
     whole: dict[str, Callable[[], Any]] = {"probe": flat.sum}
     for most in (short, long):
         whole[f"ours {most}"] = lambda most=most: ours(model, prompt, most)
