@@ -327,9 +327,22 @@ def no_curves(log: Path, picture: Path) -> Path:
     return storage.write_atomic(picture, lambda path: path.write_bytes(log.read_bytes()[:99]))
 
 
-def pictures(num: int = 48) -> mg.Data:
+def pictures(num: int = 48, labels: list[int] | None = None) -> mg.Data:
     """Random 8 x 8 pictures, in memory."""
-    return mg.load(np.random.default_rng(0).integers(0, 256, (num, 8, 8), dtype=np.uint8))
+    x = np.random.default_rng(0).integers(0, 256, (num, 8, 8), dtype=np.uint8)
+    return mg.Data.from_tensors(x, labels)
+
+
+def texts(num: int = 48) -> mg.Data:
+    """Random words, in memory."""
+    words = np.random.default_rng(0).choice(["no", "two", "words", "alike"], (num, 3))
+    return mg.load([f"{n} {' '.join(row)}" for n, row in enumerate(words.tolist())])
+
+
+def learned_by(case: Case) -> mg.Data | None:
+    """Of pictures, pictures with labels and texts, what a family learns."""
+    kinds = (pictures(), pictures(labels=[0, 1, 2] * 16), texts())
+    return next((data for data in kinds if not is_refused(case, data)), None)
 
 
 def main() -> None:
@@ -340,7 +353,6 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     os.environ["MORPHOGEN_CACHE"] = tempfile.mkdtemp()
-    data = pictures()
     quick()
     print("| run | killed at | gone on with | begun anew | whole already | wrong | seconds |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
@@ -348,8 +360,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in asked.families or [*discover.names("family"), CHAIN]:
             fresh = Case(name, 9 if "+" in name else 6)
-            if refusal := refused(fresh, data):
-                print(f"| {name} | not trained on pictures without labels: {refusal} |")
+            data = learned_by(fresh)
+            if data is None:
+                print(f"| {name} | learns neither pictures nor texts |")
                 continue
             template = Path(folder, f"stopped-{name}")
             for case, how in ((fresh, ""), (fresh.stopped(data, template), ", after Ctrl-C")):
@@ -365,13 +378,13 @@ def main() -> None:
     sys.exit(bool(bad))
 
 
-def refused(case: Case, data: mg.Data) -> str | None:
-    """Why a family does not learn such pictures."""
+def is_refused(case: Case, data: mg.Data) -> bool:
+    """Whether a family does not learn such items."""
     try:
         next(sessions(data, case.family, settings=case.settings, dry=True))
-    except MorphogenError as error:
-        return error.message
-    return None
+    except MorphogenError:
+        return True
+    return False
 
 
 if __name__ == "__main__":
