@@ -39,7 +39,7 @@ def main() -> None:
     options.add_argument("kind", choices=(*TEXTS, "pictures"))
     options.add_argument("--gigabytes", type=float, default=10.0)
     options.add_argument("--num", type=int, default=200_000)
-    options.add_argument("--size", type=int, default=64)
+    options.add_argument("--size", type=int, default=256)
     options.add_argument("--steps", type=int, default=20)
     options.add_argument("--folder", help="where the data is made; none: the system's")
     options.add_argument("--measure", help=argparse.SUPPRESS)

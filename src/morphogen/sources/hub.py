@@ -6,16 +6,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from morphogen.core.codec import Report, Text
 from morphogen.core.errors import DataError
 from morphogen.sources._layout import split_of
-from morphogen.sources._record import Record, Source, Survey, Wants
-from morphogen.sources._table import Row, Table, records_of, texts_of
+from morphogen.sources._record import Survey
+from morphogen.sources._table import Row, Table, TableSource
 
 MEDIA = ("Image", "Audio", "Video")
 
 
-class Hub(Source):
+class Hub(TableSource):
     """`hf://user/name[:config]`, `hf://<local folder>`, or a folder made by `save_to_disk`."""
 
     kind = "dataset"
@@ -46,14 +45,6 @@ class Hub(Source):
         except DataError as error:
             return Survey("dataset", damaged=error, name=name)
         return table.survey("dataset", "a dataset saved by datasets.save_to_disk")
-
-    def records(self, wants: Wants, report: Report) -> Iterator[Record]:
-        for table in self.tables():
-            yield from records_of(table, wants, report)
-
-    def texts(self, wants: Wants) -> Iterator[Text]:
-        for table in self.tables():
-            yield from texts_of(table, wants)
 
 
 def is_saved_dataset(path: Path) -> bool:

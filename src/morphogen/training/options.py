@@ -19,7 +19,7 @@ class TrainOptions:
     """How a family is trained. A family's `train_defaults` fill what a recipe leaves out."""
 
     budget: str = "10m"  # time (90s, 10m, 2h), steps (5000steps) or epochs (20epochs)
-    batch_size: int = 128  # items per step, over all processes
+    batch_size: int = 128  # items per step, over all processes; unless set, fewer of large ones
     lr: float = 1e-3  # peak learning rate
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon: orthogonalised momentum for matrices
     weight_decay: float = 0.0  # decoupled weight decay
