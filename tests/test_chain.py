@@ -140,8 +140,13 @@ def test_interrupted_wherever_it_goes_on_and_ends_the_same(
     assert is_finished(out / "1_autoencoder")
     assert not is_finished(out)
 
+    # The first stage, as if it had been killed while it took its checkpoints away.
+    left = [out / "1_autoencoder" / name for name in (".checkpoint.partial", ".lock")]
+    left[0].mkdir()
+    left[1].write_text('{"pid": 0, "host": "elsewhere", "started": 0.0}')
     steps: list[int] = []
     bundle = mg.train(data, out=out, resume=True, on_log=lambda log: steps.append(log.step))
+    assert not any(path.exists() for path in left)
     assert min(steps) == 50
     assert equal(bundle, whole)
     assert is_finished(out)

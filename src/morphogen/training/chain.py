@@ -32,9 +32,10 @@ from morphogen.core.schema import options
 from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data
 from morphogen.data.views import Suits
-from morphogen.training.checkpoint import has_checkpoint
+from morphogen.training.checkpoint import clear_leftovers, has_checkpoint
 from morphogen.training.device import choose_device
 from morphogen.training.distributed import Processes
+from morphogen.training.hold import hold
 from morphogen.training.memory import check_network
 from morphogen.training.options import Budget, TrainOptions
 from morphogen.training.resume import FREE
@@ -131,6 +132,9 @@ def sessions(
         if before is not None:
             data = in_latents(data, before)
         if resume and folder != out and is_finished(folder):
+            with hold(folder):  # it may have been killed when all but this was done
+                if Processes.join().is_first:
+                    clear_leftovers(folder)
             before = Bundle.open(folder, trust=trust)
             check_unchanged(data, before.data, folder)
             continue
