@@ -56,12 +56,12 @@ def start(digits: Path, out: Path, steps: int, resume: bool, checkpoint_every: f
 
 def test_killed_and_resumed_ends_with_the_same_weights(digits: Path, tmp_path: Path) -> None:
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    process = start(digits, unbroken, 1500, resume=False)
+    process = start(digits, unbroken, 800, resume=False)
     assert process.wait() == 0, process.stderr.read().decode()
 
     kills = 0
     for waits in (0.05, 0.31, 0.17):
-        process = start(digits, broken, 1500, resume=(broken / "checkpoint").is_dir())
+        process = start(digits, broken, 800, resume=(broken / "checkpoint").is_dir())
         while process.poll() is None and not list((broken / "checkpoint").glob("step_*")):
             time.sleep(0.01)
         # The instant is arbitrary: inside a step, a checkpoint, a log line.
@@ -72,7 +72,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(digits: Path, tmp_path: P
         process.wait()
     assert kills >= 2
     if not (broken / "config.json").exists():
-        process = start(digits, broken, 1500, resume=True)
+        process = start(digits, broken, 800, resume=True)
         assert process.wait() == 0, process.stderr.read().decode()
 
     one, other = weights(unbroken), weights(broken)
@@ -80,7 +80,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(digits: Path, tmp_path: P
     assert all(torch.equal(one[name], other[name]) for name in one)
     steps = [json.loads(line)["step"] for line in (broken / "log.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
-    assert steps[-1] == 1500
+    assert steps[-1] == 800
 
 
 def test_ctrl_c_leaves_a_usable_bundle_and_a_checkpoint(digits: Path, tmp_path: Path) -> None:
