@@ -15,7 +15,7 @@ from morphogen.core.errors import TrainingError
 from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.spec import TensorSpec
 from morphogen.training import memory
-from morphogen.training.memory import available_memory, check_network, fitting_batch, kept_bytes
+from morphogen.training.memory import available_memory, check_network, held_batch, kept_bytes
 from morphogen.training.options import TrainOptions
 from morphogen.training.run import prepare
 
@@ -110,8 +110,8 @@ def test_a_container_has_what_its_limit_leaves(
     ("shape", "batch"), [((1, 8, 8), 128), ((3, 104, 100), 128), ((3, 256, 256), 16)]
 )
 def test_large_items_come_in_small_batches(shape: tuple[int, ...], batch: int) -> None:
-    assert fitting_batch(128, TensorSpec("real", shape)) == batch
-    assert fitting_batch(4, TensorSpec("real", shape)) == 4
+    assert held_batch(128, TensorSpec("real", shape)) == batch
+    assert held_batch(4, TensorSpec("real", shape)) == 4
 
 
 @pytest.mark.parametrize(("settings", "batch"), [([], 8), (["train.batch_size=20"], 20)])

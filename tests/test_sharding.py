@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from morphogen.training.checkpoint import read_checkpoint
 from morphogen.training.loop import train_steps
 from morphogen.training.run import prepare
 from morphogen.training.sharding import shard
+from two_processes import run_in_two
 
 torch.set_num_threads(1)
 
@@ -69,16 +67,9 @@ for name, each in unbroken.items():
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes have left behind: the log of a whole run, and one that was stopped."""
     place = tmp_path_factory.mktemp("runs")
-    corpus, code = place / "corpus.txt", place / "worker.py"
+    corpus = place / "corpus.txt"
     corpus.write_text("the harbour lay still, and the boats in it.\n" * 40)
-    code.write_text(WORKER)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*launcher, "--nproc-per-node", "2", str(code), str(corpus), str(place), *SETTINGS],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_in_two(WORKER, corpus, place, SETTINGS)
     return place
 
 

@@ -167,7 +167,9 @@ def _part(weight, block, x, y, then):
         for r in range(len(x)):
             for o in range(first, last, LANES):
                 own = load(y, r, o)
-                own = multiply(_silu(own), load(y, r, num + o)) if then == GATE else _gelu(own)
+                own = (
+                    multiply(_gated(own, own), load(y, r, num + o)) if then == GATE else _gelu(own)
+                )
                 store(y, r, o, own)
 
 
@@ -179,15 +181,21 @@ def _rows(weight, o, many, x, y):
         _four_by_two(weight, o, x, r, y)
     for r in range(paired, len(x)):
         for row in range(o, o + many):
-            sums = zeros()
-            for i in range(0, weight.shape[1], LANES):
-                sums = fma(load(weight, row, i), load(x, r, i), sums)
-            y[r, row] += total(sums)
+            y[r, row] += _dot(weight, row, x, r)
+
+
+@compiled
+def _dot(a, m, b, n):
+    """The product of row m of a with row n of b: the order that all sums over lanes are in."""
+    sums = zeros()
+    for i in range(0, a.shape[1], LANES):
+        sums = fma(load(a, m, i), load(b, n, i), sums)
+    return total(sums)
 
 
 @compiled
 def _four_by_two(weight, o, x, r, y):
-    """As many sums as registers hold, each in the order of one alone."""
+    """As many sums as registers hold, each in the order of `_dot`."""
     a0, a1, b0, b1 = zeros(), zeros(), zeros(), zeros()
     c0, c1, d0, d1 = zeros(), zeros(), zeros(), zeros()
     for i in range(0, weight.shape[1], LANES):
@@ -207,10 +215,10 @@ def _four_by_two(weight, o, x, r, y):
 
 
 @compiled
-def _silu(x):
-    """x / (1 + exp -x)."""
+def _gated(x, u):
+    """x / (1 + exp -u): silu of x where u is x."""
     one, minus = spread(np.float32(1)), spread(np.float32(-1))
-    return divide(x, add(one, exp(multiply(minus, x))))
+    return divide(x, add(one, exp(multiply(minus, u))))
 
 
 @compiled
@@ -219,8 +227,7 @@ def _gelu(x):
     factor = spread(np.float32(2 * math.sqrt(2 / math.pi)))
     cube = multiply(multiply(x, x), x)
     twice = multiply(factor, fma(spread(np.float32(0.044715)), cube, x))
-    one, minus = spread(np.float32(1)), spread(np.float32(-1))
-    return divide(x, add(one, exp(multiply(minus, twice))))
+    return _gated(x, twice)
 
 
 # -- norms -----------------------------------------------------------------------------------------
@@ -243,11 +250,7 @@ def _normalise_row(norms, n, x, r, out):
         mean = total(sums) / dim
     for d in range(norms.dim):
         out[r, d] = x[r, d] - mean
-    squares = zeros()
-    for d in range(0, x.shape[1], LANES):
-        lanes = load(out, r, d)
-        squares = fma(lanes, lanes, squares)
-    root = np.float32(1) / math.sqrt(total(squares) / dim + np.float32(norms.eps))
+    root = np.float32(1) / math.sqrt(_dot(out, r, out, r) / dim + np.float32(norms.eps))
     for d in range(norms.dim):
         out[r, d] = out[r, d] * root * norms.scale[n, d] + norms.shift[n, d]
 
@@ -317,10 +320,7 @@ def _attend_in(task, heads, seen, size, mixed):
     for head in range(kv * group, (kv + 1) * group):
         query, most = r * (len(heads) // len(mixed)) + head, np.float32(-np.inf)
         for m in range(num):
-            sums = zeros()
-            for e in range(0, lanes, LANES):
-                sums = fma(load(heads, query, e), load(keys, first + m, e), sums)
-            shares[0, m] = total(sums) * scale
+            shares[0, m] = _dot(heads, query, keys, first + m) * scale
             most = max(most, shares[0, m])
         whole = np.float32(0)
         for m in range(0, num, LANES):

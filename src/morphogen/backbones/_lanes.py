@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -76,9 +77,7 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Written:
     """fma(a, b, c) -> a b + c, rounded once."""
 
     def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        called = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
-        return builder.call(called, args)
+        return _call(builder, "fma", *args)
 
     return _lanes(_lanes, _lanes, _lanes), write
 
@@ -130,10 +129,7 @@ def exp(typing: Any, lanes: Any) -> Written:
     """exp(lanes), to 2e-7 of it, between e^-87 and e^88: 2^n e^r, by the polynomial of Cephes."""
 
     def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        def call(name: str, *args: Any) -> Any:
-            kind = ir.FunctionType(_VECTOR, [_VECTOR] * len(args))
-            name = f"llvm.{name}.v{LANES}f32"
-            return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+        call = partial(_call, builder)
 
         def all_(value: float) -> Any:
             return ir.Constant(_VECTOR, [value] * LANES)
@@ -152,6 +148,13 @@ def exp(typing: Any, lanes: Any) -> Written:
         return builder.fmul(result, builder.bitcast(power, _VECTOR))
 
     return _lanes(_lanes), write
+
+
+def _call(builder: Any, name: str, *args: Any) -> Any:
+    """A function of LLVM's own, lane by lane."""
+    kind = ir.FunctionType(_VECTOR, [_VECTOR] * len(args))
+    name = f"llvm.{name}.v{LANES}f32"
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 
 
 def _places(places: list[int]) -> Any:

@@ -147,6 +147,11 @@ def expanded(path: Path | str) -> Path:
     return Path(path).expanduser()
 
 
+def at_home(source: Path | str) -> Path | str:
+    """A source as a caller gave it: a path with `~` expanded, an address as it is."""
+    return str(expanded(source)) if str(source).startswith("~") else source
+
+
 def cache_folder() -> Path:
     """Where what can be made again, and the ledgers, are kept: MORPHOGEN_CACHE or ~/.cache."""
     default = Path.home() / ".cache" / "morphogen"

@@ -14,7 +14,7 @@ from morphogen.core import discover
 from morphogen.core.codec import Codec, Item, Report
 from morphogen.core.errors import DataError
 from morphogen.core.schema import check_options
-from morphogen.core.storage import expanded
+from morphogen.core.storage import at_home
 from morphogen.data.canaries import Canaries, plant
 from morphogen.data.conditions import facts_of, having, priors_of
 from morphogen.data.encoding import Read, encode, reader, recoded
@@ -230,7 +230,7 @@ def load(
         about = {"codec": codec, "view": view, "suits": suits, "conditions": chosen}
         about |= reading | codec_options
         return Data.from_tensors(source, modality=modality, **about)
-    source = str(expanded(source)) if str(source).startswith("~") else source
+    source = at_home(source)
     scan, report = Scan(**reading), Report(str(source))
     if codec is not None:
         find_modality(source)  # raises when there is nothing to read

@@ -133,8 +133,7 @@ def sessions(
             data = in_latents(data, before)
         if resume and folder != out and is_finished(folder):
             with hold(folder):  # it may have been killed when all but this was done
-                if Processes.join().is_first:
-                    clear_leftovers(folder)
+                clear_leftovers(folder)
             before = Bundle.open(folder, trust=trust)
             check_unchanged(data, before.data, folder)
             continue

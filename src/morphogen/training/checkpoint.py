@@ -159,8 +159,9 @@ def nothing_to_resume(out: Path) -> BundleError:
 
 
 def clear_leftovers(out: Path) -> None:
-    """Take away what a run that was killed was writing or removing in its folder."""
-    for folder in (out, out / FOLDER, out / "samples"):
+    """Take away what a run that was killed was writing or removing in its folder; of several
+    processes the first one does."""
+    for folder in (out, out / FOLDER, out / "samples") if Processes.join().is_first else ():
         clear_partial(folder)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from morphogen.core import discover
 from morphogen.core.bundle import Bundle
 from morphogen.core.recipe import Recipe
-from morphogen.core.storage import expanded
+from morphogen.core.storage import at_home
 from morphogen.data.dataset import Data
 from morphogen.data.modality import find_modality
 
@@ -57,8 +57,7 @@ def _learned(recipe: Recipe, data: Data | Path | str, through: Bundle | None) ->
     elif isinstance(data, Data):
         codec = data.codec.viewed
     else:
-        place = expanded(data) if str(data).startswith("~") else data
-        name = recipe.modality.get("name") or find_modality(place)
+        name = recipe.modality.get("name") or find_modality(at_home(data))
         return discover.find("modality", name), f"{name} data is"
     if (model := getattr(codec, "model", None)) is not None:
         return codec, f"latents of {discover.name_of(type(model))} are"

@@ -107,7 +107,7 @@ def check_network(
     return total
 
 
-def fitting_batch(usual: int, spec: Any) -> int:
+def held_batch(usual: int, spec: Any) -> int:
     """`usual` items, or fewer where they are so large that their loss would need gigabytes: a
     mixture likelihood keeps 260 bytes of each value. The same on every machine, so that a recipe
     gives the same model."""

@@ -21,7 +21,7 @@ from morphogen.core.encoded import Encoded, joined, num_items, rows
 from morphogen.core.random import mix_seed
 from morphogen.data.store import Store
 from morphogen.training.loop import Log, Run
-from morphogen.training.memory import fitting_batch
+from morphogen.training.memory import held_batch
 from morphogen.training.sharding import part
 from morphogen.training.watch import progress_of
 
@@ -153,7 +153,7 @@ class Probe:
         # Without gradients more fits than the batch, which fitted with them: not where items are
         # large, for a likelihood needs as much of each of their values while it is computed.
         usual = options.batch_size
-        most = max(usual, fitting_batch(4 * usual, self.run.split.spec))
+        most = max(usual, held_batch(4 * usual, self.run.split.spec))
         for index in torch.split(torch.arange(len(batch)), most):
             part = batch.rows(index).to(self.run.device)
             with self.run.autocast():

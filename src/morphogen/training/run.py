@@ -95,8 +95,7 @@ def sessions(
     if resume:
         folder = _existing(out)
         with hold(folder):
-            if Processes.join().is_first:
-                clear_leftovers(folder)
+            clear_leftovers(folder)
             yield from _resumed(data, wanted, through, folder, trust=trust)
         return
     if data is None:

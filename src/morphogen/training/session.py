@@ -52,7 +52,7 @@ from morphogen.training.device import (
 from morphogen.training.forecast import Forecast, forecast
 from morphogen.training.hold import hold
 from morphogen.training.loop import Log, Run, Snapshot, train_steps
-from morphogen.training.memory import check_batch, check_items, check_network, fitting_batch
+from morphogen.training.memory import check_batch, check_items, check_network, held_batch
 from morphogen.training.options import TrainOptions
 from morphogen.training.probe import Probe
 from morphogen.training.resume import gone_on_with, reading_of
@@ -88,7 +88,7 @@ class Session:
         defaults = family_class.train_defaults_for(data.spec)
         options = TrainOptions.resolve(resolved.train, defaults)
         if "batch_size" not in resolved.train:
-            fitting = fitting_batch(options.batch_size, data.spec)
+            fitting = held_batch(options.batch_size, data.spec)
             options = replace(options, batch_size=fitting)
         resolved = replace(resolved, train=options.to_json(), modality=dict(recipe.modality))
         device = choose_device(options.device)
@@ -147,8 +147,7 @@ class Session:
     def train(self, on_log: OnLog) -> Bundle:
         """Run to the end of the budget, or to Ctrl-C."""
         with hold(self.out):
-            if self.first:
-                clear_leftovers(self.out)
+            clear_leftovers(self.out)
             return self._train_held(on_log)
 
     def _train_held(self, on_log: OnLog) -> Bundle:
