@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from morphogen.core.bundle import Bundle
 from morphogen.core.errors import BundleError
 from morphogen.core.random import generator, rand
 from morphogen.data.dataset import Data
@@ -69,6 +70,22 @@ def test_tags_of_the_data_stand_in_it(bundle: Path) -> None:
     finally:
         file.write_text(before)
     assert "| licence of items | CC0 (50), CC-BY-4.0 (10) |" in text
+
+
+def test_the_origin_of_others_weights_stands_in_it(bundle: Path, tmp_path: Path) -> None:
+    opened = Bundle.open(bundle)
+    opened.origin = {"source": "tiny", "licence": "mit", "files": {"m.gguf": "0" * 64}}
+    text = card(opened.save(tmp_path / "imported"))
+    assert Bundle.open(tmp_path / "imported").origin == opened.origin
+    assert "## Origin" in text
+    assert "| licence | `mit` |" in text
+    assert "0" * 64 in text
+    assert "## Origin" not in card(bundle)
+    config = json.loads((tmp_path / "imported" / "config.json").read_text())
+    config["origin"]["licence"] = 3
+    (tmp_path / "imported" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BundleError, match=r"origin\.licence"):
+        Bundle.open(tmp_path / "imported")
 
 
 def test_a_folder_without_a_bundle_is_refused(tmp_path: Path) -> None:

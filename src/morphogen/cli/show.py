@@ -60,6 +60,7 @@ def bundle_facts(path: str) -> dict[str, Any]:
         "spec": spec,
         "conditions": conditions,
         "parameters": _num_parameters(folder / "model.safetensors"),
+        "origin": {n: v for n, v in config.get("origin", {}).items() if n != "chat_template"},
         "data": config["data"],
         "recipe": config["recipe"],
         "metrics": read_metrics(folder),

@@ -70,6 +70,7 @@ class Bundle:
     path: Path | None = None
     run: dict[str, Any] = field(default_factory=dict)  # how it was trained: steps, environments
     increments: Tensor | None = None  # (steps,) of the progress, where the budget was a time
+    origin: dict[str, Any] = field(default_factory=dict)  # of weights that others made
 
     # -- disk ------------------------------------------------------------------------------------
 
@@ -94,6 +95,7 @@ class Bundle:
             "data": self.data,
             "priors": self.priors,
             "run": self.run,
+            **({"origin": self.origin} if self.origin else {}),
             "files": files,
         }
         write_text(path / "config.json", json.dumps(config, indent=2) + "\n")
@@ -128,7 +130,7 @@ class Bundle:
         metrics = read_metrics(path)
         return cls(
             family, codec, recipe, config["data"], config["priors"], metrics=metrics, path=path,
-            run=config.get("run", {}), increments=increments,
+            run=config.get("run", {}), increments=increments, origin=config.get("origin", {}),
         )  # fmt: skip
 
     # -- work ------------------------------------------------------------------------------------

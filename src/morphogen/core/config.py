@@ -91,12 +91,23 @@ RUN = {
         {"from_step": COUNT, "device": str, "num_threads": Number(whole=True, low=1, high=4096)}
     ],
 }
+ORIGIN = {  # of weights that others made
+    "source": str,
+    "name?": str,
+    "licence?": str,
+    "package?": str,
+    "quantised?": str,
+    "files?": {str: SHA256},
+    "chat_template?": str,
+    "marks?": {str: str},
+}
 CONFIG = DESCRIPTION | {
     "format": FORMAT,
     "version": COUNT,
     "data": DATA,
     "priors": {str: [Number(low=-1, high=1)]},
     "run?": RUN,
+    "origin?": ORIGIN,
     "files": {MODEL: SHA256, f"{CODEC}?": SHA256, f"{SCHEDULE}?": SHA256},
 }
 MEASURED = {"value": (REAL, None), "low?": (REAL, None), "high?": (REAL, None), "n": COUNT}

@@ -46,6 +46,7 @@ def _text(config: Mapping[str, Any], metrics: Mapping[str, Any], path: Path) -> 
         _front_matter(config),
         f"# {in_markdown(_words(family))} of {in_markdown(config['codec']['name'])} data",
         _first_line(family),
+        *(["## Origin\n\n" + _origin(config["origin"])] if config.get("origin") else []),
         "## Data\n\n" + _data(config),
         "## Training\n\n" + _training(config, path),
         "## Evaluation\n\n" + _evaluation(metrics),
@@ -70,6 +71,15 @@ def _first_line(family: str) -> str:
     component = discover.find("family", family)
     text = (component.__doc__ or "").strip().splitlines()
     return text[0] if text else ""
+
+
+def _origin(origin: Mapping[str, Any]) -> str:
+    """Where weights came from that others made."""
+    words = ("source", "name", "package", "licence", "quantised")
+    rows = [(word, as_code(origin[word])) for word in words if word in origin]
+    rows += [(f"sha256 of {name}", as_code(told)) for name, told in origin.get("files", {}).items()]
+    rows += [("chat template", as_code("as it came"))] if "chat_template" in origin else []
+    return _table(("", ""), rows)
 
 
 def _data(config: Mapping[str, Any]) -> str:
