@@ -57,17 +57,30 @@ class Attention(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Attention whose H heads of queries share K heads of keys and values."""
+    """Attention whose H heads of queries share K heads of keys and values. Scores may be capped:
+    c tanh(q k^T / (c sqrt(E)))."""
 
-    def __init__(self, dim: int, num_heads: int, num_kv_heads: int, qk_norm: bool) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        *,
+        qk_norm: bool,
+        eps: float,
+        bias: str,
+        softcap: float | None,
+    ) -> None:
         super().__init__()
-        self.head_dim, self.grouped = dim // num_heads, num_kv_heads < num_heads
-        self.q_proj = bare(dim, num_heads * self.head_dim)
-        self.k_proj = bare(dim, num_kv_heads * self.head_dim)
-        self.v_proj = bare(dim, num_kv_heads * self.head_dim)
-        self.o_proj = bare(num_heads * self.head_dim, dim)
-        self.q_norm = RMSNorm(self.head_dim) if qk_norm else None
-        self.k_norm = RMSNorm(self.head_dim) if qk_norm else None
+        self.head_dim, self.grouped = head_dim, num_kv_heads < num_heads
+        self.softcap, on_inputs = softcap, bias != "none"
+        self.q_proj = bare(dim, num_heads * head_dim, bias=on_inputs)
+        self.k_proj = bare(dim, num_kv_heads * head_dim, bias=on_inputs)
+        self.v_proj = bare(dim, num_kv_heads * head_dim, bias=on_inputs)
+        self.o_proj = bare(num_heads * head_dim, dim, bias=bias == "all")
+        self.q_norm = RMSNorm(head_dim, eps) if qk_norm else None
+        self.k_norm = RMSNorm(head_dim, eps) if qk_norm else None
 
     def project(
         self, x: Tensor, rotation: tuple[Tensor, Tensor] | None
@@ -92,15 +105,21 @@ class SelfAttention(nn.Module):
         causal: bool = False,
     ) -> Tensor:
         """(B, H, N, E), twice (B, K, M, E) -> (B, N, D)."""
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, mask, is_causal=causal, enable_gqa=self.grouped
-        )
+        if self.softcap is not None:
+            value = value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
+            mixed = self.looked_at(query, key, mask, causal) @ value
+        else:
+            mixed = F.scaled_dot_product_attention(
+                query, key, value, mask, is_causal=causal, enable_gqa=self.grouped
+            )
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
     def looked_at(self, query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         """The weights by which `mix` adds up values: (B, H, N, E), (B, K, M, E) -> (B, H, N, M)."""
         key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
         scores = query @ key.mT / self.head_dim**0.5
+        if self.softcap is not None:
+            scores = self.softcap * (scores / self.softcap).tanh()
         if mask is None and causal:
             mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
         if mask is not None:
@@ -154,8 +173,47 @@ def rotary_angles(space: Sequence[int], head_dim: int, base: float | None = None
     return angles
 
 
-def check_heads(model_dim: int, num_heads: int | None) -> int:
-    """The number of heads: by default of 32 features each. Raises `RecipeError` when uneven."""
+class Rotary(nn.Module):
+    """The angles of places in a row, as cosines and sines (length, E / 2).
+
+    With `scaling` (s, low, high, L) frequencies that turn less than `low` times within L places are
+    divided by s, those that turn more than `high` times are kept, and between them it goes over
+    from the one to the other (Llama 3.1, Grattafiori et al. 2024).
+    """
+
+    def __init__(
+        self, length: int, head_dim: int, base: float, scaling: Sequence[float] | None = None
+    ) -> None:
+        super().__init__()
+        angles = rotary_angles((length,), head_dim, base)
+        if scaling is not None:
+            angles = angles * _slowed(head_dim, base, scaling)
+        self.cos: Tensor
+        self.sin: Tensor
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+
+    def forward(self, places: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of places."""
+        return self.cos[places], self.sin[places]
+
+
+def _slowed(head_dim: int, base: float, scaling: Sequence[float]) -> Tensor:
+    """What each frequency is multiplied by: (E / 2,)."""
+    s, low, high, length = scaling
+    frequency = base ** (-torch.arange(head_dim // 2) / (head_dim // 2))
+    turns = length * frequency / (2 * math.pi)
+    kept = ((turns - low) / (high - low)).clamp(0, 1)
+    return kept + (1 - kept) / s
+
+
+def check_heads(model_dim: int, num_heads: int | None, head_dim: int | None = None) -> int:
+    """The number of heads: by default of 32 features each. Raises `RecipeError` when uneven, unless
+    they have a size of their own."""
+    if head_dim is not None:
+        if head_dim % 2:
+            raise RecipeError("features of a head come in pairs", found=f"head_dim {head_dim}")
+        return max(1, model_dim // head_dim) if num_heads is None else num_heads
     if num_heads is None:
         num_heads = max(1, model_dim // 32)
         while model_dim % (2 * num_heads) and num_heads > 1:

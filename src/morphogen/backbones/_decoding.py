@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from morphogen.backbones import _compiled
 from morphogen.backbones._lanes import LANES
-from morphogen.backbones._sequence import EPS, SwiGLU
+from morphogen.backbones._sequence import EPS, GLU
 from morphogen.core.conditioning import Context
 
 # As numba starts its threads it tells OpenMP, and so PyTorch, to use all that there are.
@@ -38,11 +38,28 @@ _log = logging.getLogger(__name__)
 _one_at_a_time = threading.Lock()  # some of numba's pools of threads serve one caller
 
 
+def covers(network: Any) -> bool:
+    """Whether a step computes what this network does: norms before branches, offsets nowhere, one
+    kind of layers, and none of the options that came with what others published."""
+    layer, options = network.layers[0], (
+        network.types, network.embed_norm, network.masked_head, network.final_softcap,
+        network.layers[0].self_attn.softcap, network.layers[0].self_attn.q_proj.bias,
+        network.layers[0].attention_norm,
+    )  # fmt: skip
+    return (
+        all(option is None for option in options)
+        and network.scale == 1
+        and network.kinds == [True]
+        and network.rotary is network.local_rotary
+        and layer.mlp.act == ("silu" if isinstance(layer.mlp, GLU) else "gelu")
+    )
+
+
 def _arranged(network: Any) -> _compiled.Weights:
     """A second copy of the weights, in the order in which a step reads them."""
     layers, size = list(network.layers), network.head_dim
     attention, mlp = [layer.self_attn for layer in layers], [layer.mlp for layer in layers]
-    gated = isinstance(mlp[0], SwiGLU)
+    gated = isinstance(mlp[0], GLU)
     norms = [norm for x in layers for norm in (x.input_layernorm, x.post_attention_layernorm)]
     heads = [norm for x in attention for norm in (x.q_norm, x.k_norm) if norm is not None]
     told = network.embed_tokens.weight[: network.out_spec.channels]
@@ -60,8 +77,8 @@ def _arranged(network: Any) -> _compiled.Weights:
         down=_stacked([x.down_proj.weight for x in mlp]),
         norms=_norms([*norms, network.norm]),
         head_norms=_norms(heads) if heads else _NONE,
-        cos=_array(nothing if network.cos is None else network.cos),
-        sin=_array(nothing if network.sin is None else network.sin),
+        cos=_array(nothing if network.rotary is None else network.rotary.cos),
+        sin=_array(nothing if network.rotary is None else network.rotary.sin),
         head=_array(_padded(told if network.lm_head is None else network.lm_head.weight)),
         gated=gated,
         size=size,
@@ -89,7 +106,7 @@ def _norms(norms: Sequence[Any]) -> _compiled.Norms:
     shifts = [getattr(norm, "bias", None) for norm in norms]
     shift = [torch.zeros_like(scale[0]) if each is None else each for each in shifts]
     is_centred = isinstance(norms[0], nn.LayerNorm)
-    eps = norms[0].eps if is_centred else EPS
+    eps = norms[0].eps
     return _compiled.Norms(_array(_padded(scale)), _stacked(shift), is_centred, eps, scale.shape[1])
 
 

@@ -6,7 +6,7 @@ Legend: B batch, N positions, D model dimension, K heads of keys and values, E h
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,23 +14,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-EPS = 1e-6
+EPS = 1e-6  # of norms, unless told
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu": functools.partial(F.gelu, approximate="tanh"),
+    "gelu_erf": F.gelu,
+}
 PRIMES = (1_000_003, 999_983, 998_244_353, 1_000_000_007)  # of hashes of 2-grams, 3-grams ..
 
 
 class RMSNorm(nn.Module):
     """x / sqrt(mean x^2 + eps) * weight (Zhang & Sennrich 2019)."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, eps: float = EPS) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim))
+        self.weight, self.eps = nn.Parameter(torch.ones(dim)), eps
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
         if x.device.type == "cpu" and torch.is_grad_enabled():
-            normalised: Tensor = _RMSNorm.apply(x, self.weight)  # type: ignore[no-untyped-call]
+            normalise: Any = _RMSNorm.apply
+            normalised: Tensor = normalise(x, self.weight, self.eps)
             return normalised
-        return F.rms_norm(x, self.weight.shape, self.weight, EPS)
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -39,64 +45,80 @@ class _RMSNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return (x * _inverse_root(x)).mul_(weight)
+        ctx.eps = eps
+        return (x * _inverse_root(x, eps)).mul_(weight)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight = ctx.saved_tensors
         shape, dim = x.shape, x.shape[-1]
         x, grad = x.reshape(-1, dim), grad.reshape(-1, dim)
-        root, product = _inverse_root(x), grad * x
+        root, product = _inverse_root(x, ctx.eps), grad * x
         of_weight = (root.mT @ product)[0]
         mean = (product @ weight)[:, None] * root.square() / dim
-        return (torch.addcmul(grad * weight, x, mean, value=-1) * root).view(shape), of_weight
+        of_x = torch.addcmul(grad * weight, x, mean, value=-1) * root
+        return of_x.view(shape), of_weight, None
 
 
-def _inverse_root(x: Tensor) -> Tensor:
+def _inverse_root(x: Tensor, eps: float) -> Tensor:
     """1 / sqrt(mean x^2 + eps): (..., D) -> (..., 1)."""
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return (norm.square() / x.shape[-1] + EPS).rsqrt()
+    return (norm.square() / x.shape[-1] + eps).rsqrt()
 
 
-class SwiGLU(nn.Module):
-    """w_down (silu(w_gate x) * w_up x)."""
+class GLU(nn.Module):
+    """w_down (act(w_gate x) * w_up x)."""
 
-    def __init__(self, dim: int, hidden_dim: int | None) -> None:
+    def __init__(self, dim: int, hidden_dim: int | None, act: str, bias: bool = False) -> None:
         super().__init__()
         hidden = hidden_dim or -(-dim * 8 // 24) * 8  # 8/3 D: as many weights as 4 D without gate
-        self.gate_proj, self.up_proj = bare(dim, hidden), bare(dim, hidden)
-        self.down_proj = bare(hidden, dim)
+        self.gate_proj, self.up_proj = (bare(dim, hidden, bias=bias) for _ in range(2))
+        self.down_proj = bare(hidden, dim, bias=bias)
+        self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(ACTIVATIONS[self.act](self.gate_proj(x)) * self.up_proj(x))
 
 
-class GELU(nn.Module):
-    """w_down gelu(w_up x)."""
+class MLP(nn.Module):
+    """w_down act(w_up x)."""
 
-    def __init__(self, dim: int, hidden_dim: int | None) -> None:
+    def __init__(self, dim: int, hidden_dim: int | None, act: str, bias: bool = False) -> None:
         super().__init__()
-        self.up_proj = bare(dim, hidden_dim or 4 * dim)
-        self.down_proj = bare(hidden_dim or 4 * dim, dim)
+        self.up_proj = bare(dim, hidden_dim or 4 * dim, bias=bias)
+        self.down_proj = bare(hidden_dim or 4 * dim, dim, bias=bias)
+        self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        return self.down_proj(F.gelu(self.up_proj(x), approximate="tanh"))
+        return self.down_proj(ACTIVATIONS[self.act](self.up_proj(x)))
 
 
-def bare(in_dim: int, out_dim: int, gain: float = 1.0) -> nn.Linear:
-    """A linear layer without offsets that keeps the variance times gain^2."""
+def build_mlp(kind: str, dim: int, hidden_dim: int | None, bias: bool) -> GLU | MLP:
+    """A feed-forward layer: swiglu, geglu and geglu_erf are gated, gelu and gelu_erf are not."""
+    if kind == "swiglu":
+        return GLU(dim, hidden_dim, "silu", bias)
+    layer = GLU if kind.startswith("geglu") else MLP
+    return layer(dim, hidden_dim, kind.replace("geglu", "gelu"), bias)
+
+
+def bare(in_dim: int, out_dim: int, gain: float = 1.0, *, bias: bool = False) -> nn.Linear:
+    """A linear layer that keeps the variance times gain^2, without offsets unless told."""
     layer = nn.Linear(in_dim, out_dim, bias=False)
     nn.init.normal_(layer.weight, std=gain / in_dim**0.5)
+    if bias:
+        layer.bias = nn.Parameter(torch.zeros(out_dim))
     return layer
 
 
-def build_norm(kind: str, dim: int) -> nn.Module:
-    """RMSNorm, or LayerNorm with its offsets."""
-    return RMSNorm(dim) if kind == "rms" else nn.LayerNorm(dim, eps=1e-6)
+def build_norm(kind: str, dim: int, eps: float) -> nn.Module:
+    """RMSNorm, LayerNorm, or that without its offsets."""
+    if kind == "rms":
+        return RMSNorm(dim, eps)
+    return nn.LayerNorm(dim, eps=eps, bias=kind == "layer")
 
 
 class NGrams(nn.Module):

@@ -19,9 +19,10 @@ dimension, M positions kept, V vocabulary.
 
 from __future__ import annotations
 
+import functools
 import typing
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,35 +30,29 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from morphogen.backbones import _parts as parts
-from morphogen.backbones._attention import (
-    CrossAttention,
-    SelfAttention,
-    check_heads,
-    rotary_angles,
-)
+from morphogen.backbones._advancing import Advancing
+from morphogen.backbones._attention import CrossAttention, Rotary, SelfAttention, check_heads
+from morphogen.backbones._block import Layer, MaskedHead, Place
 from morphogen.backbones._parts import is_vector, linear
 from morphogen.backbones._sequence import (
-    GELU,
+    EPS,
     Kept,
     NGrams,
-    SwiGLU,
     bare,
+    build_mlp,
     build_norm,
     documents,
     visible,
 )
-from morphogen.core.backbone import Backbone
+from morphogen.core.backbone import Backbone, Rows
 from morphogen.core.conditioning import Context, mean_of_real
 from morphogen.core.errors import RecipeError
 from morphogen.core.spec import TensorSpec
 
-if TYPE_CHECKING:
-    from morphogen.backbones._decoding import Decoding
-
+Feed = Literal["swiglu", "gelu", "geglu", "gelu_erf", "geglu_erf"]
 LETTERS = 512  # tokens at most that stand for letters or bytes, and mean little alone
 # Logits computed at once for a loss, on CPUs and elsewhere: more are computed in turn, and twice.
 MOST_LOGITS = {"cpu": 1 << 24, "cuda": 1 << 32}
-FEW_HEADS = 32  # features of a head, where the network is small
 
 
 class TokenTransformer(Backbone):
@@ -79,15 +74,30 @@ class TokenTransformer(Backbone):
         num_layers: int = 4,  # blocks, each of attention and a feed-forward layer
         num_heads: int | None = None,  # attention heads; none gives heads of 32 features
         num_kv_heads: int | None = None,  # heads of keys and values; none gives one for each head
+        head_dim: int | None = None,  # features of a head; none shares out model_dim
         hidden_dim: int | None = None,  # width within a feed-forward layer; none gives 8/3 or 4 D
         position: Literal["rotary", "learned"] = "rotary",  # how places are told apart
         rotary_base: float = 10_000.0,  # longest wavelength of rotary positions, over 2 pi
-        norm: Literal["rms", "layer"] = "rms",  # RMSNorm or LayerNorm
-        mlp: Literal["swiglu", "gelu"] = "swiglu",  # feed-forward layer, gated or not
+        rotary_scaling: list[float] | None = None,  # of long ones, as Llama 3.1: s, low, high, L
+        norm: Literal["rms", "layer", "layer_bare"] = "rms",  # RMSNorm, LayerNorm; bare: no offsets
+        norm_place: Place = "before",  # where they stand: before branches, after the sum, or both
+        eps: float = EPS,  # that norms add to a variance
+        embed_norm: bool = False,  # normalise what enters, so not before the first attention
+        mlp: Literal[
+            "swiglu", "gelu", "geglu", "gelu_erf", "geglu_erf"
+        ] = "swiglu",  # see build_mlp
+        bias: Literal["none", "qkv", "all"] = "none",  # offsets of linear layers
         qk_norm: bool = False,  # normalise queries and keys
         window: int | None = None,  # positions that attention reaches back; none: all
+        pattern: str = "l",  # layers in turn: l(ocal) ones have the window, g(lobal) ones do not
+        local_base: float | None = None,  # rotary_base of local layers; none: the same
         across_documents: bool = False,  # attention reaches into the documents before in a window
         tied: bool = False,  # one matrix for embedding tokens and for telling them
+        scaled: bool = False,  # embeddings are multiplied by the root of model_dim
+        token_types: int = 0,  # rows of kinds of tokens, of which all are the first; 0: none
+        masked_head: bool = False,  # one more layer before tokens are told, as BERT's
+        softcap: float | None = None,  # that scores of attention stay below
+        final_softcap: float | None = None,  # that logits stay below
         ngrams: int | None = None,  # longest n-gram embedded; none: 6 for texts of letters, else 1
         ngram_slots: int = 1 << 15,  # rows of the table that each length of n-gram is hashed into
         dropout_prob: float = 0.0,  # probability of dropping a branch's feature in training
@@ -96,51 +106,69 @@ class TokenTransformer(Backbone):
         self.context_dim, self.to_vector = context_dim, is_vector(out_spec)
         self.across_documents, self.window = across_documents, window
         length, vocab_size = in_spec.shape[0], in_spec.vocab_size or 1
-        num_heads = check_heads(model_dim, num_heads)
+        num_heads = check_heads(model_dim, num_heads, head_dim)
         self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        self.head_dim, self.num_layers = model_dim // num_heads, num_layers
-        if num_heads % self.num_kv_heads:
-            raise RecipeError(
-                "heads share keys and values in groups of one size",
-                found=f"{num_heads} heads, {num_kv_heads} of keys and values",
-                expected="num_kv_heads a divisor of num_heads",
-            )
-        if window is not None and window < 1:
-            raise RecipeError("a window holds the position itself", found=f"window = {window}")
+        self.head_dim, self.num_layers = head_dim or model_dim // num_heads, num_layers
+        _check(num_heads, self.num_kv_heads, window, pattern, rotary_scaling)
+        local = [pattern[number % len(pattern)] == "l" for number in range(num_layers)]
+        self.kinds = sorted(set(local))  # of layers: False global, True local
         self.embed_tokens = nn.Embedding(vocab_size, model_dim)
         nn.init.normal_(self.embed_tokens.weight, std=0.02 if tied else 0.5)
+        self.scale = model_dim**0.5 if scaled else 1.0
         if ngrams is None:
             ngrams = 6 if causal and in_spec.boundary is not None and vocab_size <= LETTERS else 1
         self.ngrams = NGrams(ngrams, ngram_slots, model_dim, vocab_size) if ngrams > 1 else None
         self.places = nn.Embedding(length, model_dim) if position == "learned" else None
+        self.types = nn.Embedding(token_types, model_dim) if token_types else None
         self.cond_proj = linear(cond_dim, model_dim, gain=0.5) if cond_dim else None
-        angles = rotary_angles((length,), self.head_dim, rotary_base)
-        self.cos: Tensor | None
-        self.sin: Tensor | None
-        rotary = position == "rotary"
-        self.register_buffer("cos", angles.cos() if rotary else None, persistent=False)
-        self.register_buffer("sin", angles.sin() if rotary else None, persistent=False)
+        self.rotary: Rotary | None = None
+        self.local_rotary: Rotary | None = None
+        if position == "rotary":
+            self.rotary = Rotary(length, self.head_dim, rotary_base, rotary_scaling)
+            self.local_rotary = self.rotary
+            if local_base is not None:
+                self.local_rotary = Rotary(length, self.head_dim, local_base)
+        build = functools.partial(build_norm, norm, model_dim, eps)
+        self.embed_norm = build() if embed_norm else None
         self.layers = nn.ModuleList(
             Layer(
-                model_dim,
-                SelfAttention(model_dim, num_heads, self.num_kv_heads, qk_norm),
-                SwiGLU(model_dim, hidden_dim) if mlp == "swiglu" else GELU(model_dim, hidden_dim),
+                SelfAttention(
+                    model_dim, num_heads, self.num_kv_heads, self.head_dim,
+                    qk_norm=qk_norm, eps=eps, bias=bias, softcap=softcap,
+                ),
+                build_mlp(mlp, model_dim, hidden_dim, bias == "all"),
                 CrossAttention(model_dim, context_dim, num_heads) if context_dim else None,
-                norm=norm,
+                norm=build,
+                place=norm_place,
+                is_entered_normal=embed_norm and number == 0,
+                is_local=is_local,
                 dropout_prob=dropout_prob,
             )
-            for _ in range(num_layers)
-        )
+            for number, is_local in enumerate(local)
+        )  # fmt: skip
         for layer in self._each_layer():
             layer.start_small(num_layers)
-        self.norm = build_norm(norm, model_dim)
-        self.head: nn.Module | None = (
-            parts.VectorHead(model_dim, out_spec) if self.to_vector else None
-        )
+        self.norm = nn.Identity() if norm_place == "after" else build()
+        self._build_head(tied, mlp if masked_head else None, build, bias == "all")
+        self.final_softcap = final_softcap
+
+    def _build_head(
+        self, tied: bool, masked: str | None, build: Callable[[], nn.Module], bias: bool
+    ) -> None:
+        """What tells tokens, or a vector."""
+        dim, out_spec = self.embed_tokens.embedding_dim, self.out_spec
+        self.head = parts.VectorHead(dim, out_spec) if self.to_vector else None
+        few = out_spec.channels <= self.embed_tokens.num_embeddings
+        self.tied = tied and few and not self.to_vector  # else new rows
         self.lm_head: nn.Linear | None = None
-        self.tied = tied and out_spec.channels <= vocab_size and not self.to_vector  # else new rows
         if not self.to_vector and not self.tied:
-            self.lm_head = bare(model_dim, out_spec.channels, parts.HEAD_GAIN)
+            self.lm_head = bare(dim, out_spec.channels, parts.HEAD_GAIN)
+        self.masked_head: MaskedHead | None = None
+        self.head_bias: nn.Parameter | None = None
+        if masked is not None:
+            act = {"swiglu": "silu"}.get(masked, masked.replace("geglu", "gelu"))
+            self.masked_head = MaskedHead(dim, act, build(), bias)
+            self.head_bias = nn.Parameter(torch.zeros(out_spec.channels))
 
     @classmethod
     def refuses(cls, in_spec: TensorSpec, out_spec: TensorSpec, causal: bool = False) -> str | None:
@@ -168,10 +196,11 @@ class TokenTransformer(Backbone):
         self, x: Tensor, cond: Tensor | None = None, context: Context | None = None
     ) -> Tensor:
         """(B, N) tokens -> what the head reads, (B, N, D)."""
-        h, mask = self._entered(x, cond)
-        rotation = self._rotation(slice(x.shape[1]))  # (N, E / 2)
+        h, masks = self._entered(x, cond)
+        rotations = self._rotations(slice(x.shape[1]))  # (N, E / 2)
         for layer in self._each_layer():
-            h = self.through(layer, h, rotation, mask, self.causal, context)
+            seen = rotations[layer.is_local], masks[layer.is_local]
+            h = self.through(layer, h, *seen, self.causal, context)
         return self.norm(h)
 
     def seen(
@@ -179,33 +208,38 @@ class TokenTransformer(Backbone):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What enters (B, N, D), the logits (B, N, V), and what each layer and head looked at
         (layers, B, H, N, N): see `core.explaining.ShowsAttention`."""
-        h, mask = self._entered(x, cond)
+        h, masks = self._entered(x, cond)
         entered, looked = h.detach().requires_grad_(), []
-        h, rotation = entered, self._rotation(slice(x.shape[1]))
+        h, rotations = entered, self._rotations(slice(x.shape[1]))
         for layer in self._each_layer():
+            rotation, mask = rotations[layer.is_local], masks[layer.is_local]
             query, key, _ = layer.self_attn.project(layer.input_layernorm(h), rotation)
             looked.append(layer.self_attn.looked_at(query, key, mask, self.causal))
             h = layer(h, rotation, mask, self.causal, context)
         return entered, self.logits(self.norm(h)), torch.stack(looked)
 
-    def _entered(self, x: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What enters the first layer (B, N, D), and what each position may look at."""
-        h = self._embedded(x, self.ngrams(x) if self.ngrams is not None else None, cond)
-        if self.places is not None:
-            h = h + self.places.weight[: x.shape[1]]
-        return h, visible(
-            x,
-            real=None if self.causal else self.in_spec.mask(x),
-            document=None if self.across_documents else documents(x, self.in_spec.boundary),
-            window=self.window,
-            causal=self.causal,
-        )
+    def _entered(self, x: Tensor, cond: Tensor | None) -> tuple[Tensor, dict[bool, Tensor | None]]:
+        """What enters the first layer (B, N, D), and what each position may look at in layers of
+        each kind."""
+        ngrams = self.ngrams(x) if self.ngrams is not None else None
+        h = self._embedded(x, ngrams, cond, slice(x.shape[1]))
+        real = None if self.causal else self.in_spec.mask(x)
+        document = None if self.across_documents else documents(x, self.in_spec.boundary)
+        return h, {
+            is_local: visible(
+                x, real=real, document=document, window=self.window if is_local else None,
+                causal=self.causal,
+            )
+            for is_local in self.kinds
+        }  # fmt: skip
 
     def logits(self, h: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""
-        if self.lm_head is not None:
-            return self.lm_head(h)
-        return F.linear(h, self.embed_tokens.weight[: self.out_spec.channels])
+        h = h if self.masked_head is None else self.masked_head(h)
+        lm_head = self.embed_tokens if self.lm_head is None else self.lm_head
+        told = F.linear(h, lm_head.weight[: self.out_spec.channels], self.head_bias)
+        cap = self.final_softcap
+        return told if cap is None else cap * (told / cap).tanh()
 
     def log_probs(
         self,
@@ -238,18 +272,24 @@ class TokenTransformer(Backbone):
         logits = self.logits(h)[:, :among].float()
         return -F.cross_entropy(logits, told, reduction="none")
 
-    def _rotation(self, places: Tensor | slice) -> tuple[Tensor, Tensor] | None:
-        if self.cos is None or self.sin is None:
-            return None
-        return self.cos[places], self.sin[places]
+    def _rotations(self, places: Tensor | slice) -> dict[bool, tuple[Tensor, Tensor] | None]:
+        """The angles of places in layers of each kind."""
+        turning = {False: self.rotary, True: self.local_rotary}
+        return {kind: each(places) if (each := turning[kind]) else None for kind in self.kinds}
 
     def _each_layer(self) -> Iterator[Layer]:
         return typing.cast("Iterator[Layer]", iter(self.layers))
 
-    def _embedded(self, x: Tensor, ngrams: Tensor | None, cond: Tensor | None) -> Tensor:
+    def _embedded(
+        self, x: Tensor, ngrams: Tensor | None, cond: Tensor | None, places: Tensor | slice
+    ) -> Tensor:
         h = self.embed_tokens(x)
+        h = h if self.scale == 1 else h * self.scale
         h = h if ngrams is None else h + ngrams
-        return h if self.cond_proj is None else h + self.cond_proj(cond)[:, None]
+        h = h if self.cond_proj is None else h + self.cond_proj(cond)[:, None]
+        h = h if self.types is None else h + self.types.weight[0]
+        h = h if self.places is None else h + self.places.weight[places]
+        return h if self.embed_norm is None else self.embed_norm(h)
 
     # -- a few positions more ---------------------------------------------------------------------
 
@@ -265,11 +305,12 @@ class TokenTransformer(Backbone):
             None if self.ngrams is None else self.ngrams.before(num, weight.device),
         )
 
-    def rows(self, num: int, room: int | None = None) -> Decoding:
-        """`num` sequences that go on side by side, on a CPU: `core.backbone.Rows`."""
-        from morphogen.backbones._decoding import Decoding  # what compiles takes a second to load
+    def rows(self, num: int, room: int | None = None) -> Rows:
+        """`num` sequences that go on side by side, on a CPU."""
+        from morphogen.backbones._decoding import Decoding, covers  # compiling takes a second
 
-        return Decoding(self, num, room or self.in_spec.shape[0])
+        kind = Decoding if covers(self) else Advancing
+        return kind(self, num, room or self.in_spec.shape[0])
 
     @torch.no_grad()
     def advance(
@@ -295,20 +336,20 @@ class TokenTransformer(Backbone):
             both = torch.cat([kept.before, x], dim=1)
             ngrams = self.ngrams(both)[:, -new:]
             kept.before = both[:, new:]
-        h = self._embedded(x, ngrams, cond)
-        if self.places is not None:
-            h = h + self.places(places)
+        h = self._embedded(x, ngrams, cond, places)
         first = kept.starts(x, places, None if self.across_documents else self.in_spec.boundary)
-        if self.window is not None:
-            first = torch.maximum(first, places - self.window + 1)
         until = int(places.max()) + 1
         keys = torch.arange(until, device=x.device)
+        reach = until if self.window is None else self.window
         seen = (keys <= places[..., None]) & (keys >= first[..., None])  # (B, n, M)
-        rotation = self._rotation(places[:, None])  # (B, 1, n, E / 2)
+        near = seen & (keys > places[..., None] - reach)
+        rotations = self._rotations(places[:, None])  # (B, 1, n, E / 2)
         for layer, pair in zip(self._each_layer(), kept.layers, strict=True):
+            looked = near if layer.is_local else seen
             h = layer.advance(
-                h, rotation, pair=pair, places=places, seen=seen[:, None], context=context
-            )
+                h, rotations[layer.is_local], pair=pair, places=places, seen=looked[:, None],
+                context=context,
+            )  # fmt: skip
         kept.length = kept.length + new
         return self.norm(h)
 
@@ -326,65 +367,27 @@ class TokenTransformer(Backbone):
         return self.advance(token[:, None], state, cond, context)[:, 0], state
 
 
-class Layer(nn.Module):
-    """Attention and a feed-forward layer, each on what is normalised, and added; between them,
-    where there is a context, attention to it."""
-
-    def __init__(
-        self,
-        dim: int,
-        self_attn: SelfAttention,
-        mlp: SwiGLU | GELU,
-        cross_attn: CrossAttention | None,
-        *,
-        norm: str,
-        dropout_prob: float,
-    ) -> None:
-        super().__init__()
-        self.self_attn, self.mlp, self.cross_attn = self_attn, mlp, cross_attn
-        self.input_layernorm = build_norm(norm, dim)
-        self.post_attention_layernorm = build_norm(norm, dim)
-        self.dropout = nn.Dropout(dropout_prob)
-
-    def start_small(self, num_layers: int) -> None:
-        """Branches add up: each starts smaller, the more there are."""
-        for branch in (self.self_attn.o_proj, self.mlp.down_proj):
-            nn.init.normal_(branch.weight, std=(2 * num_layers * branch.in_features) ** -0.5)
-
-    def forward(
-        self,
-        h: Tensor,
-        rotation: tuple[Tensor, Tensor] | None,
-        mask: Tensor | None,
-        causal: bool,
-        context: Context | None,
-    ) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        query, key, value = self.self_attn.project(self.input_layernorm(h), rotation)
-        mixed = self.self_attn.mix(query, key, value, mask, causal and mask is None)
-        return self._rest(h + self.dropout(mixed), context)
-
-    def advance(
-        self,
-        h: Tensor,
-        rotation: tuple[Tensor, Tensor] | None,
-        *,
-        pair: tuple[Tensor, Tensor],
-        places: Tensor,
-        seen: Tensor,
-        context: Context | None,
-    ) -> Tensor:
-        """(B, n, D) at `places` (B, n), seeing the keys of `pair` (B, K, room, E) that are `seen`
-        (B, 1, n, M) -> (B, n, D)."""
-        query, key, value = self.self_attn.project(self.input_layernorm(h), rotation)
-        rows = torch.arange(len(h), device=h.device)[:, None]
-        for buffer, new in zip(pair, (key, value), strict=True):
-            buffer[rows, :, places] = new.transpose(1, 2)
-        keys, values = (buffer[:, :, : seen.shape[-1]] for buffer in pair)
-        return self._rest(h + self.self_attn.mix(query, keys, values, seen), context)
-
-    def _rest(self, h: Tensor, context: Context | None) -> Tensor:
-        if self.cross_attn is not None:
-            assert context is not None, "this network was built to attend to a context: pass it"
-            h = h + self.dropout(self.cross_attn(parts.normalise(h, -1), context))
-        return h + self.dropout(self.mlp(self.post_attention_layernorm(h)))
+def _check(
+    num_heads: int,
+    num_kv_heads: int,
+    window: int | None,
+    pattern: str,
+    scaling: Sequence[float] | None,
+) -> None:
+    """Raise `RecipeError` for options that do not go together."""
+    if num_heads % num_kv_heads:
+        raise RecipeError(
+            "heads share keys and values in groups of one size",
+            found=f"{num_heads} heads, {num_kv_heads} of keys and values",
+            expected="num_kv_heads a divisor of num_heads",
+        )
+    if window is not None and window < 1:
+        raise RecipeError("a window holds the position itself", found=f"window = {window}")
+    if not pattern or set(pattern) - set("lg"):
+        raise RecipeError(
+            "layers are local or global", found=f"pattern = {pattern!r}", expected="l, lg, gll .."
+        )
+    if scaling is not None and len(scaling) != 4:
+        raise RecipeError(
+            "rotary_scaling is four numbers", found=len(scaling), expected="s, low, high, L"
+        )

@@ -64,6 +64,9 @@ class Request:
     constraint: Constraint | None = None
     stop: Callable[[int], bool] | None = None  # told of each token; True: it was the last
     num_alternatives: int = 0  # of the most probable tokens that are told beside each drawn one
+    # The model's own start of a text comes first; False: the prompt is all that there is, as where
+    # a template says how a text begins. Such a prompt has a token at least.
+    begins: bool = True
 
 
 @dataclass(frozen=True)

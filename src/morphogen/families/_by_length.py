@@ -31,8 +31,7 @@ def by_length(model: Any, tokens: Tensor, batch: Batch, generator: torch.Generat
 
     num = len(tokens) // TOGETHER
     ends = model.spec.end is not None and batch.mask is None
-    shortens = model.told > model.vocab_size  # else the network has a place for every value
-    if not (ends and shortens and num > 1 and tokens.device.type == "cpu"):
+    if not (ends and model.shortens and num > 1 and tokens.device.type == "cpu"):
         return told(tokens, batch.cond)
     lengths = model.spec.num_real(batch.x).long()
     log_p = torch.zeros(tokens.shape)

@@ -98,7 +98,7 @@ def _reader(
         each = range(len(tokens))
         if i > first:
             return rows.advance(tokens[:, i - 1].tolist(), each)
-        begun = F.pad(tokens[:, :i], (1, 0), value=model.vocab_size)
+        begun = F.pad(tokens[:, :i], (1, 0), value=model.start)
         return torch.stack([rows.begin(k, begun[k], *one_of(context, k)) for k in each])
 
     return next_at

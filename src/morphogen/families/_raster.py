@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from morphogen.core.errors import RefusedPair
+from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.spec import Spec, TensorSpec
 
 LONGEST = 4096  # positions: attention over more does not fit small machines
@@ -71,6 +71,16 @@ def too_long(spec: TensorSpec, advice: str) -> RefusedPair | None:
 def fitting_batch(spec: TensorSpec, usual: int) -> int:
     """Long items in smaller batches: a batch of them has as many predictions to learn from."""
     return min(usual, max(MOST_POSITIONS // spec.num_values, 8))
+
+
+def start_of(vocab_size: int, start: int | None) -> int:
+    """The token that stands before an item: one of the items', or none of them."""
+    if start is not None and not 0 <= start < vocab_size:
+        raise RecipeError(
+            "the start is no token of the items",
+            found=start, expected=f"0 to {vocab_size - 1}, or none", where="family.start",
+        )  # fmt: skip
+    return vocab_size if start is None else start
 
 
 def network_over(spec: Spec, usual: str) -> str:

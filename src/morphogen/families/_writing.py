@@ -161,6 +161,8 @@ def write(
                 found=f"a prompt of {len(request.prompt)} tokens, {request.most} to come",
                 expected=f"fewer than {model.num_tokens} tokens, and 1 to come at least",
             )
+        if not request.begins and not len(request.prompt):
+            raise RefusedPair("there is nothing to begin with", found="no start, and no prompt")
         texts.append(Text(place, request, min(request.most, room), ends))
     return _written(model, deque(texts), num_rows, guesses, ahead)
 
@@ -210,7 +212,7 @@ def _advanced(
             if step[-1].finish or guess is None or step[-1].token != guess.token:
                 break
         if guessed[row]:
-            rows.cut(row, len(text.came))  # the start token and all but the last
+            rows.cut(row, len(text.came) - 1 + text.request.begins)  # all but the last
     return step
 
 

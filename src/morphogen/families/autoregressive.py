@@ -55,6 +55,7 @@ from morphogen.families._raster import (
     network_over,
     num_pieces,
     own_tokens,
+    start_of,
     too_long,
 )
 
@@ -85,6 +86,7 @@ class Autoregressive(ShowsStates, Family):
         drop_prob: float = 0.1,  # share of items trained without their conditions
         cond_dim: int = 64,  # width of the embedded conditions
         cond_layers: int = 2,  # of attention that read a condition in order: a text, a picture
+        start: int | None = None,  # the token before a text, as published models have; none: a new
     ) -> None:
         super().__init__(spec, conditions, backbone)
         self.num_tokens = spec.num_values
@@ -98,7 +100,10 @@ class Autoregressive(ShowsStates, Family):
             raise RefusedPair("only levels are ordered", found=str(spec), hint="head=categorical")
         ordered = bool(spec.levels) and self.vocab_size >= ORDERED_FROM
         self.head = ("logistic" if ordered else "categorical") if head == "auto" else head
-        self.told = self.vocab_size
+        # A network with a vocabulary of its own reads items cut short, and tells their tokens.
+        own_vocabulary = backbone.backbone.own_vocabulary and spec.sizes is None
+        self.shortens = own_vocabulary and self.head == "categorical"
+        self.start = start_of(self.vocab_size, start if self.shortens else None)
         if self.head == "logistic":
             line = TensorSpec("real", (1, self.num_tokens), None, spec.levels, "sequence")
             self.likelihood = build_likelihood(line, "discretised_logistic")
@@ -106,12 +111,10 @@ class Autoregressive(ShowsStates, Family):
             self.register_buffer("near", near_and_before(spec), persistent=False)
             inputs = TensorSpec("real", (self.near.shape[1], self.num_tokens), layout="sequence")
         else:
-            if backbone.backbone.own_vocabulary and spec.sizes is None:
-                self.told += 1  # the start token, which learns never to come
-            line = TensorSpec.tokens(self.num_tokens, self.told)
+            known = max(self.vocab_size, self.start + 1)  # a start of its own learns never to come
+            line = TensorSpec.tokens(self.num_tokens, known if self.shortens else self.vocab_size)
             self.likelihood = build_likelihood(line, "categorical")
-            start = self.vocab_size  # a token beyond the spec's
-            inputs = TensorSpec.tokens(self.num_tokens, start + 1, boundary=spec.boundary)
+            inputs = TensorSpec.tokens(self.num_tokens, known, boundary=spec.boundary)
         cond_dim = cond_dim if conditions else 0
         self.conditioner = Conditioner(conditions, cond_dim, cond_layers, MOST_READ)
         self.network = backbone(
@@ -271,7 +274,11 @@ class Autoregressive(ShowsStates, Family):
         one = None if cond is None else {name: value[None] for name, value in cond.items()}
         prompt = request.prompt.to(self.device)
         prompt = prompt if self.offsets is None else prompt + self.offsets[:n]
-        told = rows.begin(row, F.pad(prompt, (1, 0), value=self.vocab_size), *self.embedded(one, 1))
+        if request.begins:
+            prompt = F.pad(prompt, (1, 0), value=self.start)
+        elif isinstance(rows, writing.SteppedRows):
+            raise RefusedPair("this network begins at its start", expected="token_transformer")
+        told = rows.begin(row, prompt, *self.embedded(one, 1))
         return self.next_logits(told[None], n)[0]
 
     @torch.no_grad()
@@ -357,13 +364,13 @@ class Autoregressive(ShowsStates, Family):
         """What the network sees of tokens (B, L): start and all but the last (B, L), or at every
         position the numbers near it and before it (B, F, L)."""
         if self.head == "categorical":
-            return F.pad(tokens[:, :-1], (1, 0), value=self.vocab_size)
+            return F.pad(tokens[:, :-1], (1, 0), value=self.start)
         return self._values(tokens, self.near).transpose(1, 2)
 
     def input_at(self, tokens: Tensor, i: int) -> Tensor:
         """The same at one position: (B,), or (B, F)."""
         if self.head == "categorical":
-            return tokens[:, i - 1] if i else torch.full_like(tokens[:, 0], self.vocab_size)
+            return tokens[:, i - 1] if i else torch.full_like(tokens[:, 0], self.start)
         return self._values(tokens, self.near[i])
 
     def _values(self, tokens: Tensor, places: Tensor) -> Tensor:
@@ -374,7 +381,7 @@ class Autoregressive(ShowsStates, Family):
 
     def log_probs(self, tokens: Tensor, context: Embedded, among: int | None = None) -> Tensor:
         """log p(x_i | x_<i): (B, L) -> (B, L); of the first tokens `among` which it is known."""
-        if self.told > self.vocab_size:
+        if self.shortens:
             network: Any = self.network
             return network.log_probs(self.inputs(tokens), tokens, *context, among=among)
         params = self.network.run(self.inputs(tokens), *context)

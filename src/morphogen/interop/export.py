@@ -25,9 +25,11 @@ from morphogen.core.errors import BundleError, RecipeError, RefusedPair
 from morphogen.core.recipe import resolve
 from morphogen.core.storage import below, expanded, partial_of, write_tensors, write_text
 from morphogen.families.autoregressive import Autoregressive
-from morphogen.interop.layouts import LAYOUTS, Layout
+from morphogen.interop.layout import Layout
+from morphogen.interop.layouts import LAYOUTS
 from morphogen.interop.vocabulary import END, START, to_library
 from morphogen.modalities.text import Text
+from morphogen.modalities.text.tokenizers import Tokenizer
 
 FORMATS = ("transformers",)
 NETWORK = "network."  # where the family keeps it
@@ -75,13 +77,15 @@ def export(
     folder = expanded(to)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BundleError("the folder is not empty", where=folder, hint="--to another folder")
-    marks = {"bos_token_id": family.vocab_size, "eos_token_id": codec.tokenizer.end}
-    marks["pad_token_id"] = codec.tokenizer.end
+    tokenizer, own_start = codec.tokenizer, family.start == family.vocab_size
+    marks = {"bos_token_id": family.start, "eos_token_id": tokenizer.end}
+    marks["pad_token_id"] = tokenizer.end
     texts = {
-        "config.json": _config(layout, facts, marks) | {"morphogen": _record(bundle, facts)},
-        "generation_config.json": marks | _drawing(family.vocab_size),
-        "tokenizer.json": to_library(codec.tokenizer),
-        "tokenizer_config.json": _tokenizer_config(facts["length"]),
+        "config.json": layout.config(facts)
+        | {**marks, "dtype": "float32", "morphogen": _record(bundle, facts)},
+        "generation_config.json": marks | _drawing(family.start if own_start else None),
+        "tokenizer.json": to_library(tokenizer),
+        "tokenizer_config.json": _tokenizer_config(tokenizer, family.start, facts["length"]),
     }
     partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
@@ -106,12 +110,14 @@ def facts_of(bundle: Bundle) -> dict[str, Any]:
         "num_heads": first.self_attn.q_proj.out_features // network.head_dim,
         "num_kv_heads": network.num_kv_heads,
         "head_dim": network.head_dim,
+        "query_dim": network.head_dim,  # whose root scores are divided by
         "hidden_dim": first.mlp.up_proj.out_features,
         "tied": network.tied,
         "vocab_size": network.in_spec.vocab_size,
         "length": network.in_spec.shape[0],
     }
-    return facts | {"grouped": facts["num_kv_heads"] < facts["num_heads"]}
+    whole = facts["num_heads"] * facts["head_dim"] == facts["model_dim"]
+    return facts | {"grouped": facts["num_kv_heads"] < facts["num_heads"], "uneven": not whole}
 
 
 def fitting(facts: Mapping[str, Any]) -> Layout:
@@ -152,18 +158,6 @@ def _language_model(bundle: Bundle) -> tuple[Autoregressive, Text]:
     return family, codec
 
 
-def _config(layout: Layout, facts: Mapping[str, Any], marks: Mapping[str, int]) -> dict[str, Any]:
-    """config.json."""
-    return {
-        "architectures": [layout.architecture],
-        "model_type": layout.model_type,
-        **layout.says,
-        **{word: facts[name] for name, word in layout.words.items()},
-        **marks,
-        "dtype": "float32",
-    }
-
-
 def _record(bundle: Bundle, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What their config has no word for, and `load` takes up: how texts are items."""
     return {
@@ -173,24 +167,25 @@ def _record(bundle: Bundle, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _drawing(start: int) -> dict[str, Any]:
-    """generation_config.json: draws from the model as it is, never the start."""
-    return {
-        "do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "suppress_tokens": [start],
-    }  # fmt: skip
+def _drawing(never: int | None) -> dict[str, Any]:
+    """generation_config.json: draws from the model as it is, never a start of its own."""
+    drawn = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    return drawn if never is None else {**drawn, "suppress_tokens": [never]}
 
 
-def _tokenizer_config(length: int) -> dict[str, Any]:
+def _tokenizer_config(tokenizer: Tokenizer, start: int, length: int) -> dict[str, Any]:
     """tokenizer_config.json. Text that looks like a mark stays text."""
+    names = {number: name for name, number in tokenizer.marks.items()}
+    begins, ends = names.get(start, START), names.get(tokenizer.end, END)
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": START,
-        "eos_token": END,
-        "pad_token": END,
-        "add_bos_token": True,
+        "bos_token": begins,
+        "eos_token": ends,
+        "pad_token": ends,
+        "add_bos_token": not names,
         "add_eos_token": False,
         "clean_up_tokenization_spaces": False,
-        "split_special_tokens": True,
+        "split_special_tokens": not names,
         "model_max_length": length,
     }
 
@@ -200,9 +195,10 @@ def _notes(facts: Mapping[str, Any], codec: Text) -> list[str]:
     notes = [
         f"it learned from {facts['length']:,} tokens at once, the start among them: more are "
         "beyond what it knows",
-        f"every text begins with {START}, which the tokenizer adds",
         "bytes that are no UTF-8 are shown as U+FFFD there",
     ]
+    if not codec.tokenizer.marks:
+        notes.append(f"every text begins with {START}, which the tokenizer adds")
     if codec.spec.boundary is not None and not facts["across_documents"]:
         notes.append("after an end it looks at the text before it there, and does not here")
     return notes

@@ -1,247 +1,278 @@
-"""How published architectures name and lay out their weights: a table for each, read both ways.
+"""How published language models name and lay out their weights: a table for each.
 
-    ours                                 theirs
-    layers.0.self_attn.q_proj.weight  ->  model.layers.0.self_attn.q_proj.weight
-    q_proj, k_proj, v_proj            ->  h.0.attn.c_attn.weight, one below the other and turned
-
-A table is data: the options of `token_transformer` that an architecture has, its words for those
-that it leaves open, what else its config.json says, and steps, each of which has an inverse.
-Writing and reading are therefore one table.
-
-Llama: Touvron et al. 2023. Mistral: Jiang et al. 2023. Qwen3: Yang et al. 2025. GPT-2: Radford et
-al. 2019.
+Llama: Touvron et al. 2023. Mistral: Jiang et al. 2023. Qwen2: Yang et al. 2024. Qwen3: Yang et al.
+2025. Gemma: Gemma Team 2024, 2025. GPT-2: Radford et al. 2019.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from morphogen.core.errors import BundleError
+from morphogen.interop.layout import (
+    Facts,
+    Joined,
+    JoinedAndTurned,
+    Layout,
+    Shifted,
+    Step,
+    Turned,
+    Word,
+    renamed,
+    same,
+)
 
-EPS = 1e-6  # of every norm of `token_transformer`
+# -- words whose values are put in other ways ------------------------------------------------------
 
-
-@dataclass(frozen=True)
-class Step:
-    """One tensor under two names; `{}` stands for the number of a layer."""
-
-    ours: tuple[str, ...]
-    theirs: str
-
-    def there(self, own: Sequence[Tensor], facts: Mapping[str, Any]) -> Tensor:
-        """Tensors of ours -> one of theirs."""
-        return own[0]
-
-    def back(self, their: Tensor, name: str) -> Sequence[Tensor]:
-        """Inverse of `there`. Raises `BundleError` for what has no place here."""
-        return [their]
-
-
-class Turned(Step):
-    """The same, with rows for columns."""
-
-    def there(self, own: Sequence[Tensor], facts: Mapping[str, Any]) -> Tensor:
-        return own[0].T
-
-    def back(self, their: Tensor, name: str) -> Sequence[Tensor]:
-        return [their.T]
+SCALING = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+KINDS = {"l": "sliding_attention", "g": "full_attention"}
 
 
-class Joined(Step):
-    """Several of one size that are one there, turned."""
-
-    def there(self, own: Sequence[Tensor], facts: Mapping[str, Any]) -> Tensor:
-        return torch.cat(list(own)).T
-
-    def back(self, their: Tensor, name: str) -> Sequence[Tensor]:
-        return their.T.chunk(len(self.ours))
+def _scaling_there(value: Sequence[float] | None, facts: Facts) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    *factors, length = value
+    return {"rope_type": "llama3"} | dict(zip(SCALING, (*factors, int(length)), strict=True))
 
 
-@dataclass(frozen=True)
-class Zeros(Step):
-    """Offsets, which layers here are without: `times` as many as the fact `of`."""
-
-    of: str = "model_dim"
-    times: int = 1
-
-    def there(self, own: Sequence[Tensor], facts: Mapping[str, Any]) -> Tensor:
-        return torch.zeros(self.times * facts[self.of])
-
-    def back(self, their: Tensor, name: str) -> Sequence[Tensor]:
-        if their.any():
-            raise BundleError(
-                "the weights have offsets, and the layers of token_transformer none",
-                found=f"{name}, up to {float(their.abs().max()):.3g}",
-                expected="zeros",
-            )
-        return []
+def _scaling_back(told: Any) -> list[float] | None:
+    kind = (told or {}).get("rope_type", (told or {}).get("type", "default"))
+    if kind == "default":
+        return None
+    if kind != "llama3" or not all(name in told for name in SCALING):
+        raise BundleError(
+            "rotary positions are scaled in a way that is not known here",
+            found=kind, expected="llama3, or none",
+        )  # fmt: skip
+    return [float(told[name]) for name in SCALING]
 
 
-@dataclass(frozen=True)
-class Layout:
-    """One architecture."""
-
-    model_type: str
-    architecture: str
-    has: Mapping[str, Any]  # facts of a network that fits; see `export.facts_of`
-    words: Mapping[str, str]  # fact -> what config.json calls it
-    says: Mapping[str, Any]  # what else stands there
-    outside: tuple[Step, ...]
-    layer: tuple[Step, ...]
-    head: Step = field(default_factory=lambda: _same("lm_head.weight"))  # unless it is tied
-
-    def misfits(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Facts that this architecture has otherwise, as it has them."""
-        return {name: value for name, value in self.has.items() if facts[name] != value}
-
-    def to_theirs(self, own: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Weights of a network -> those of a file. Raises `BundleError` for one without place."""
-        left = dict(own)
-        found = {
-            step.theirs: step.there([left.pop(name) for name in step.ours], facts)
-            for step in self._steps(facts["num_layers"], facts["tied"])
-        }
-        if left:
-            raise BundleError(f"{self.model_type} has no place for a weight", found=min(left))
-        return found
-
-    def to_ours(
-        self, their: Mapping[str, Tensor], num_layers: int, tied: bool
-    ) -> dict[str, Tensor]:
-        """Inverse of `to_theirs`. Raises `BundleError` for a weight missing, or one too many."""
-        left = dict(their)
-        found: dict[str, Tensor] = {}
-        for step in self._steps(num_layers, tied):
-            if step.theirs not in left:
-                raise BundleError("a weight is missing", expected=step.theirs)
-            found |= dict(
-                zip(step.ours, step.back(left.pop(step.theirs), step.theirs), strict=True)
-            )
-        if left:
-            raise BundleError("there is no place here for a weight", found=min(left))
-        return found
-
-    def _steps(self, num_layers: int, tied: bool) -> Iterator[Step]:
-        yield from self.outside
-        for number in range(num_layers):
-            for step in self.layer:
-                names = tuple(name.format(number) for name in step.ours)
-                yield replace(step, ours=names, theirs=step.theirs.format(number))
-        if not tied:
-            yield self.head
+def _pattern_there(value: str, facts: Facts) -> list[str]:
+    return [KINDS[value[number % len(value)]] for number in range(facts["num_layers"])]
 
 
-def _same(name: str, prefix: str = "") -> Step:
-    return Step((name,), prefix + name)
+def pattern_back(told: Sequence[str] | str) -> str:
+    """The kinds of layers one after another -> what comes again and again, as short as it is."""
+    each = {kind: letter for letter, kind in KINDS.items()}
+    letters = told if isinstance(told, str) else "".join(each.get(kind, "?") for kind in told)
+    num = len(letters)
+    turns = (letters[:size] for size in range(1, num))
+    return next((turn for turn in turns if (turn * num)[:num] == letters), letters)
+
+
+def pattern(default: str) -> Word:
+    """Which layers are local."""
+    return Word("layer_types", default, _pattern_there, pattern_back)
+
+
+def activation(name: str, default: str) -> Word:
+    """What a feed-forward layer without gates is called by."""
+    there = {"gelu": "gelu_new", "gelu_erf": "gelu"}
+    back = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu": "gelu_erf"}
+    return Word(
+        name, default, lambda kind, facts: there[kind], lambda told: back.get(told, told),
+        among=tuple(there),
+    )  # fmt: skip
 
 
 # -- the tables ------------------------------------------------------------------------------------
 
-_NO_PLACE_ANYWHERE = {"ngrams": 1}
-
 LLAMA = Layout(
     "llama",
     "LlamaForCausalLM",
-    has={
-        "position": "rotary", "norm": "rms", "mlp": "swiglu", "qk_norm": False, "window": None,
-        **_NO_PLACE_ANYWHERE,
-    },
+    has={},
     words={
-        "model_dim": "hidden_size", "num_layers": "num_hidden_layers", "length":
-        "max_position_embeddings", "num_heads": "num_attention_heads", "num_kv_heads":
-        "num_key_value_heads", "head_dim": "head_dim", "hidden_dim": "intermediate_size",
-        "rotary_base": "rope_theta", "tied": "tie_word_embeddings", "vocab_size": "vocab_size",
+        "model_dim": Word("hidden_size"),
+        "num_layers": Word("num_hidden_layers"),
+        "length": Word("max_position_embeddings", 2048),
+        "num_heads": Word("num_attention_heads"),
+        "num_kv_heads": Word("num_key_value_heads"),
+        "head_dim": Word("head_dim"),
+        "hidden_dim": Word("intermediate_size"),
+        "rotary_base": Word("rope_theta", 10_000.0),
+        "rotary_scaling": Word("rope_scaling", None, _scaling_there, _scaling_back),
+        "eps": Word("rms_norm_eps", 1e-6),
+        "tied": Word("tie_word_embeddings", False),
+        "vocab_size": Word("vocab_size"),
     },
-    says={"hidden_act": "silu", "rms_norm_eps": EPS, "attention_bias": False},
-    outside=(
-        _same("embed_tokens.weight", "model."),
-        _same("norm.weight", "model."),
-    ),
-    layer=tuple(
-        _same(f"layers.{{}}.{name}.weight", "model.")
-        for name in (
-            "input_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
-            "self_attn.o_proj", "post_attention_layernorm", "mlp.gate_proj", "mlp.up_proj",
-            "mlp.down_proj",
+    says={"hidden_act": "silu", "attention_bias": False, "mlp_bias": False},
+    outside=same("embed_tokens.weight", "norm.weight"),
+    layer=same(
+        *(
+            f"layers.{{}}.{name}.weight"
+            for name in (
+                "input_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
+                "self_attn.o_proj", "post_attention_layernorm", "mlp.gate_proj", "mlp.up_proj",
+                "mlp.down_proj",
+            )
         )
     ),
+    head=same("lm_head.weight"),
+    prefix="model.",
 )  # fmt: skip
 
 MISTRAL = replace(  # Llama's weights, and a word for windows
     LLAMA,
     model_type="mistral",
     architecture="MistralForCausalLM",
-    has={name: value for name, value in LLAMA.has.items() if name != "window"},
-    words={**LLAMA.words, "window": "sliding_window"},
-    says={"hidden_act": "silu", "rms_norm_eps": EPS},
+    words={**LLAMA.words, "window": Word("sliding_window")},
+    says={"hidden_act": "silu"},
+)
+
+QWEN2 = replace(  # Llama's weights, and offsets of queries, keys and values
+    LLAMA,
+    model_type="qwen2",
+    architecture="Qwen2ForCausalLM",
+    has={"bias": "qkv"},
+    says={"hidden_act": "silu", "use_sliding_window": False},
+    layer=(
+        *LLAMA.layer,
+        *same(*(f"layers.{{}}.self_attn.{name}_proj.bias" for name in "qkv")),
+    ),
 )
 
 QWEN3 = replace(  # Llama's weights, and norms of queries and keys
     LLAMA,
     model_type="qwen3",
     architecture="Qwen3ForCausalLM",
-    has={**LLAMA.has, "qk_norm": True},
-    says={**LLAMA.says, "use_sliding_window": False},
+    has={"qk_norm": True},
+    says={"hidden_act": "silu", "attention_bias": False, "use_sliding_window": False},
     layer=(
         *LLAMA.layer,
-        *(_same(f"layers.{{}}.self_attn.{name}_norm.weight", "model.") for name in "qk"),
+        *same(*(f"layers.{{}}.self_attn.{name}_norm.weight" for name in "qk")),
     ),
 )
 
-QWEN3_WINDOWS = replace(
-    QWEN3,
-    has={**MISTRAL.has, "qk_norm": True},
-    words=MISTRAL.words,
-    says={**LLAMA.says, "use_sliding_window": True, "max_window_layers": 0},
+
+def _windows(layout: Layout) -> Layout:
+    """The same where all layers have a window."""
+    says = {**layout.says, "use_sliding_window": True, "max_window_layers": 0}
+    return replace(layout, words=MISTRAL.words, says=says)
+
+
+def _gains(*names: str) -> tuple[Step, ...]:
+    return tuple(Shifted((f"{name}.weight",), f"{name}.weight") for name in names)
+
+
+GEMMA = replace(  # Llama's weights, gains less one; embeddings are multiplied
+    LLAMA,
+    model_type="gemma",
+    architecture="GemmaForCausalLM",
+    has={"mlp": "geglu", "scaled": True},
+    words={
+        **LLAMA.words,
+        "tied": Word("tie_word_embeddings", True),
+        "head_dim": Word("head_dim", 256),
+    },
+    says={"hidden_act": "gelu_pytorch_tanh", "attention_bias": False},
+    outside=(*same("embed_tokens.weight"), *_gains("norm")),
+    layer=(
+        *(step for step in LLAMA.layer if "norm" not in step.theirs),
+        *_gains("layers.{}.input_layernorm", "layers.{}.post_attention_layernorm"),
+    ),
 )
 
+GEMMA2 = replace(  # norms before branches and after, scores and logits that stay below a number
+    GEMMA,
+    model_type="gemma2",
+    architecture="Gemma2ForCausalLM",
+    has={**GEMMA.has, "norm_place": "both"},
+    words={
+        **GEMMA.words,
+        "window": Word("sliding_window", 4096),
+        "pattern": pattern("lg"),
+        "query_dim": Word("query_pre_attn_scalar", 256),
+        "softcap": Word("attn_logit_softcapping", 50.0),
+        "final_softcap": Word("final_logit_softcapping", 30.0),
+    },
+    says={"hidden_activation": "gelu_pytorch_tanh", "attention_bias": False},
+    layer=(
+        *(step for step in LLAMA.layer if "norm" not in step.theirs),
+        *(
+            Shifted((f"layers.{{}}.{own}.weight",), f"layers.{{}}.{their}.weight")
+            for own, their in (
+                ("input_layernorm", "input_layernorm"),
+                ("attention_norm", "post_attention_layernorm"),
+                ("post_attention_layernorm", "pre_feedforward_layernorm"),
+                ("mlp_norm", "post_feedforward_layernorm"),
+            )
+        ),
+    ),
+)
 
-def _gpt2(ours: str, theirs: str) -> Step:
-    return Step((ours,), f"transformer.{theirs}")
-
+GEMMA3 = replace(  # and norms of queries and keys, other angles of local layers
+    GEMMA2,
+    model_type="gemma3_text",
+    architecture="Gemma3ForCausalLM",
+    has={**GEMMA2.has, "qk_norm": True},
+    words={
+        **GEMMA2.words,
+        "rotary_base": Word("rope_theta", 1_000_000.0),
+        "local_base": Word("rope_local_base_freq", 10_000.0),
+        "pattern": pattern("lllllg"),
+        "softcap": Word("attn_logit_softcapping"),
+        "final_softcap": Word("final_logit_softcapping"),
+    },
+    layer=(*GEMMA2.layer, *_gains(*(f"layers.{{}}.self_attn.{name}_norm" for name in "qk"))),
+)
 
 GPT2 = Layout(
     "gpt2",
     "GPT2LMHeadModel",
     has={
-        "position": "learned", "norm": "layer", "mlp": "gelu", "qk_norm": False, "window": None,
-        "grouped": False, **_NO_PLACE_ANYWHERE,
+        "position": "learned", "norm": "layer", "bias": "all", "grouped": False, "uneven": False,
     },
     words={
-        "model_dim": "n_embd", "num_layers": "n_layer", "length": "n_positions", "num_heads":
-        "n_head", "hidden_dim": "n_inner", "tied": "tie_word_embeddings", "vocab_size":
-        "vocab_size",
+        "model_dim": Word("n_embd", 768),
+        "num_layers": Word("n_layer", 12),
+        "length": Word("n_positions", 1024),
+        "num_heads": Word("n_head", 12),
+        "hidden_dim": Word("n_inner"),
+        "mlp": activation("activation_function", "gelu_new"),
+        "eps": Word("layer_norm_epsilon", 1e-5),
+        "tied": Word("tie_word_embeddings", True),
+        "vocab_size": Word("vocab_size"),
     },
-    says={"activation_function": "gelu_new", "layer_norm_epsilon": EPS, "scale_attn_weights": True},
+    says={
+        "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
+        "reorder_and_upcast_attn": False,
+    },
     outside=(
-        _gpt2("embed_tokens.weight", "wte.weight"),
-        _gpt2("places.weight", "wpe.weight"),
-        _gpt2("norm.weight", "ln_f.weight"),
-        _gpt2("norm.bias", "ln_f.bias"),
+        *renamed({"embed_tokens": "wte", "places": "wpe"}),
+        *renamed({"norm": "ln_f"}, "weight", "bias"),
     ),
     layer=(
-        *(
-            _gpt2(f"layers.{{}}.{ours}.{kind}", f"h.{{}}.{theirs}.{kind}")
-            for ours, theirs in (("input_layernorm", "ln_1"), ("post_attention_layernorm", "ln_2"))
-            for kind in ("weight", "bias")
+        *renamed(
+            {"layers.{}.input_layernorm": "h.{}.ln_1",
+             "layers.{}.post_attention_layernorm": "h.{}.ln_2"},
+            "weight", "bias",
         ),
-        Joined(
+        JoinedAndTurned(
             tuple(f"layers.{{}}.self_attn.{name}_proj.weight" for name in "qkv"),
-            "transformer.h.{}.attn.c_attn.weight",
+            "h.{}.attn.c_attn.weight",
         ),
-        Zeros((), "transformer.h.{}.attn.c_attn.bias", times=3),
-        Turned(("layers.{}.self_attn.o_proj.weight",), "transformer.h.{}.attn.c_proj.weight"),
-        Zeros((), "transformer.h.{}.attn.c_proj.bias"),
-        Turned(("layers.{}.mlp.up_proj.weight",), "transformer.h.{}.mlp.c_fc.weight"),
-        Zeros((), "transformer.h.{}.mlp.c_fc.bias", of="hidden_dim"),
-        Turned(("layers.{}.mlp.down_proj.weight",), "transformer.h.{}.mlp.c_proj.weight"),
-        Zeros((), "transformer.h.{}.mlp.c_proj.bias"),
+        Turned(("layers.{}.self_attn.o_proj.weight",), "h.{}.attn.c_proj.weight"),
+        Turned(("layers.{}.mlp.up_proj.weight",), "h.{}.mlp.c_fc.weight"),
+        Turned(("layers.{}.mlp.down_proj.weight",), "h.{}.mlp.c_proj.weight"),
+        Joined(
+            tuple(f"layers.{{}}.self_attn.{name}_proj.bias" for name in "qkv"),
+            "h.{}.attn.c_attn.bias",
+        ),
+        *renamed(
+            {"layers.{}.self_attn.o_proj": "h.{}.attn.c_proj",
+             "layers.{}.mlp.up_proj": "h.{}.mlp.c_fc",
+             "layers.{}.mlp.down_proj": "h.{}.mlp.c_proj"},
+            "bias",
+        ),
     ),
+    head=same("lm_head.weight"),
+    prefix="transformer.",
+    ignores=r"\.attn\.(masked_)?bias$",  # which positions are seen
 )  # fmt: skip
 
-LAYOUTS = (LLAMA, MISTRAL, QWEN3, QWEN3_WINDOWS, GPT2)  # the first that fits is taken
+# The first that fits is taken.
+LAYOUTS = (
+    LLAMA, MISTRAL, QWEN2, _windows(QWEN2), QWEN3, _windows(QWEN3), GEMMA, GEMMA2, GEMMA3, GPT2,
+)  # fmt: skip

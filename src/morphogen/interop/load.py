@@ -1,121 +1,224 @@
-"""A folder in a published layout as a bundle: the inverse of `export`, by the same tables.
+"""A published model as a bundle: the inverse of `export`, by the same tables.
 
-It takes folders whose vocabulary is as exports have it: the start of a text last, after tokens that
-stand for bytes.
+config.json  model.safetensors  tokenizer.json  tokenizer_config.json
+
+load(folder)                                     a folder of `transformers`
+build(layout, facts, weights, tokenizer, ..)     what any other file says, by a table's names
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from morphogen.core import discover
-from morphogen.core.border import REAL, SIZE, check_shape, read_json, reading
+from morphogen.core.border import COUNT, REAL, SIZE, check_shape, read_json, reading
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec_storage import codec_tensors, describe_codec
-from morphogen.core.config import MODEL, rebuild
+from morphogen.core.config import rebuild
 from morphogen.core.errors import BundleError
-from morphogen.core.recipe import Recipe, resolve
+from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.spec import TensorSpec
-from morphogen.core.storage import expanded, read_tensors
+from morphogen.core.storage import expanded
 from morphogen.interop.export import NETWORK
-from morphogen.interop.layouts import LAYOUTS, Layout
-from morphogen.interop.vocabulary import from_library
+from morphogen.interop.layout import OPTIONS, Layout, nearest
+from morphogen.interop.layouts import LAYOUTS
+from morphogen.interop.vocabulary import from_library, from_others, is_own
+from morphogen.interop.weights import read_weights
 from morphogen.modalities.text import Text
+from morphogen.modalities.text.tokenizers import Tokenizer
 
+LONGEST = 4096  # tokens of an item, of those that a network with rotary positions can have
 SHAPE = {
     "model_type": str,
-    "rope_parameters?": ({"rope_type?": "default", "rope_theta": REAL}, None),
-    "rope_scaling?": None,
+    "rope_parameters?": (dict, None),
+    "rope_scaling?": (dict, None),
+    "layer_types?": ([str], None),
+    "bos_token_id?": (COUNT, None),
+    "eos_token_id?": (COUNT, [COUNT], None),
     "morphogen?": {"modality": ("text", "code"), "whole_texts": bool, "across_documents": bool},
 }
-# How others learn: from windows of a stream, whose texts see those before them.
-OTHERS = {"modality": "text", "whole_texts": False, "across_documents": True}
-KINDS = {"rotary_base": REAL, "tied": bool, "window": (SIZE, None)}  # the other facts are sizes
+RECORD = ("modality", "whole_texts", "across_documents")
+SIZES = ("model_dim", "num_layers", "num_heads", "length", "vocab_size")
+OPEN_SIZES = ("num_kv_heads", "head_dim", "hidden_dim", "window")
+REALS = ("eps", "rotary_base")
+# tokenizer_config.json calls them by name, itself or in a record.
+NAMED = ({"content": str}, str, None)
+MARKS = {f"{name}_token?": NAMED for name in ("bos", "eos", "cls", "sep", "mask")}
 
 
-def load(folder: Path | str) -> Bundle:
-    """The language model in a folder of `transformers`, in float32.
+@dataclass(frozen=True)
+class Use:
+    """How a network is used, of which its weights say nothing."""
+
+    start: int | None = None  # the token before a text; None: one of its own, the last
+    modality: str = "text"
+    whole_texts: bool = False  # else windows of a stream, whose texts see those before them
+    across_documents: bool = True
+
+
+def load(folder: Path | str, *, length: int | None = None) -> Bundle:
+    """The model in a folder of `transformers`, in float32, for items of up to `length` tokens:
+    unless told, as many as it can have, but no more than 4,096.
 
     Raises `BundleError` for a layout that is not known, or a file that does not fit it.
     """
     folder = expanded(folder)
     place = folder / "config.json"
-    config: dict[str, Any] = read_json(place, SHAPE)
-    config |= {"rope_theta": (config.get("rope_parameters") or config).get("rope_theta")}
+    config = _flat(read_json(place, SHAPE))
     layout = _layout(config, place)
-    check_shape(config, {word: KINDS.get(each, SIZE) for each, word in layout.words.items()}, place)
-    options = {each: config[word] for each, word in layout.words.items()}
-    record = OTHERS | config.get("morphogen", {})
-    codec = _codec(folder, record, options.pop("length"))
-    start = codec.tokenizer.vocab_size
-    wanted = {"vocab_size": start + 1, "bos_token_id": start, "eos_token_id": codec.tokenizer.end}
-    if "head_dim" in options:
-        wanted["head_dim"] = options["model_dim"] // options["num_heads"]
-    _check_says(config, wanted, place)
-    for told in ("vocab_size", "head_dim"):
-        options.pop(told, None)
-    their = {name: tensor.float() for name, tensor in read_tensors(folder / MODEL).items()}
-    own = layout.to_ours(their, options["num_layers"], options["tied"])
-    weights = {NETWORK + name: tensor for name, tensor in own.items()}
-    if codec.spec.is_ragged:  # no word of theirs says how long texts were
-        weights["usual_values"] = torch.tensor(float(codec.spec.num_values))
-    had = ("position", "norm", "mlp", "qk_norm", "ngrams")
-    options |= {name: layout.has[name] for name in had}
-    options["across_documents"] = record["across_documents"]
     with reading("config.json", place):
+        facts = layout.facts(config)
+    _check_facts(layout, facts, place)
+    if length is not None or facts.get("position") != "learned":
+        facts["length"] = min(facts["length"], length or LONGEST)
+    record = {name: config["morphogen"][name] for name in RECORD} if "morphogen" in config else {}
+    file = folder / "tokenizer.json"
+    if is_own(file):
+        tokenizer, start = from_library(file), None
+        wanted = {"vocab_size": tokenizer.vocab_size + 1, "bos_token_id": tokenizer.vocab_size}
+        _check_says(config, {**wanted, "eos_token_id": tokenizer.end}, place)
+    else:
+        marks = _marks(folder, config)
+        tokenizer = from_others(file, marks["eos"], facts["vocab_size"])
+        start = marks.get("bos", marks["eos"])
+    use = Use(start, **record)
+    return build(layout, facts, read_weights(folder), tokenizer, use, where=folder)
+
+
+def build(
+    layout: Layout | str,
+    facts: Mapping[str, Any],
+    their: Mapping[str, Tensor],
+    tokenizer: Tokenizer,
+    use: Use,
+    *,
+    where: object = None,
+) -> Bundle:
+    """A bundle of weights as a layout names them.
+
+    `facts` are what `Layout.facts` gives: options of the network that the layout leaves open, and
+    `length` and `vocab_size`. Raises `BundleError` for weights that are not those.
+    """
+    if isinstance(layout, str):
+        layout = nearest(layout, LAYOUTS, where)[0]
+    facts = {"tied": False, **{n: v for n, v in layout.has.items() if n in OPTIONS}, **facts}
+    codec = _codec(tokenizer, use, facts["length"])
+    options = {name: value for name, value in facts.items() if name in OPTIONS}
+    options["across_documents"] = use.across_documents
+    with reading("config.json", where):
         recipe = Recipe(
-            {"name": record["modality"]}, {"name": "autoregressive"},
-            {"name": "token_transformer", **options},
+            {"name": use.modality}, {"name": layout.family, "start": use.start},
+            {"name": "token_transformer", "ngrams": 1, **options},
         )  # fmt: skip
+        recipe = resolve(recipe, codec.spec)
+        if facts["num_layers"] > len(their):
+            raise BundleError(
+                "there are more layers than tensors",
+                found=f"{len(their)} tensors", expected=f"{facts['num_layers']} layers",
+            )  # fmt: skip
+        with torch.device("meta"):
+            network: Any = build_family(recipe, codec.spec, {}).network
+        their = layout.checked(their, network.state_dict(), facts, where)
+        own = layout.to_ours(their, facts)
+        weights = {NETWORK + name: tensor for name, tensor in own.items()}
+        if codec.spec.is_ragged:  # no word of theirs says how long texts were
+            weights["usual_values"] = torch.tensor(float(codec.spec.num_values))
         description = {
             "spec": codec.spec.to_json(),
             "conditions": {},
-            "recipe": resolve(recipe, codec.spec).to_json(),
+            "recipe": recipe.to_json(),
             "codec": describe_codec(codec),
         }
-        parts = rebuild(description, codec_tensors(codec), weights, folder)
+        parts = rebuild(description, codec_tensors(codec), weights, where)
         parts[0].load_state_dict(weights)
     parts[0].eval()
     return Bundle(*parts)
 
 
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json whose words of rotary positions are those of before 2025: one each."""
+    found, told = dict(config), config.get("rope_parameters")
+    if told is None:
+        return found
+    far, near = told.get("full_attention", told), told.get("sliding_attention", {})
+    for names, base in (
+        (("rope_theta", "global_rope_theta"), far.get("rope_theta")),
+        (("rope_local_base_freq", "local_rope_theta"), near.get("rope_theta")),
+    ):
+        found |= dict.fromkeys(names, base) if base is not None else {}
+    return found | {"rope_scaling": far}
+
+
 def _layout(config: Mapping[str, Any], place: Path) -> Layout:
     """The table of an architecture, which says what the config does."""
-    kinds = [layout for layout in LAYOUTS if layout.model_type == config["model_type"]]
-    if not kinds:
-        known = sorted({layout.model_type for layout in LAYOUTS})
-        raise BundleError(
-            "this architecture has no table yet",
-            found=config["model_type"], expected=", ".join(known), where=place,
-        )  # fmt: skip
-    near = min(kinds, key=lambda layout: len(_otherwise(config, layout.says)))
+    kinds = nearest(config["model_type"], LAYOUTS, place)
+    near = min(kinds, key=lambda layout: len(layout.otherwise(config)))
     _check_says(config, near.says, place)
     return near
 
 
 def _check_says(config: Mapping[str, Any], wanted: Mapping[str, Any], place: Path) -> None:
     """Raise `BundleError` where the config says something else."""
-    for name, value in _otherwise(config, wanted).items():
+    for name, value in wanted.items():
+        if config.get(name, value) != value:
+            raise BundleError(
+                f"{name} is one that a bundle has no place for",
+                found=config[name], expected=value, where=place,
+            )  # fmt: skip
+
+
+def _check_facts(layout: Layout, facts: Mapping[str, Any], place: Path) -> None:
+    """Raise `BundleError` for a fact that is no such number."""
+    kinds = dict.fromkeys(SIZES, SIZE) | dict.fromkeys(OPEN_SIZES, (SIZE, None))
+    kinds |= dict.fromkeys(REALS, REAL) | {"tied": bool}
+    words = {layout.words[name].name: name for name in kinds if name in layout.words}
+    told = facts.get("query_dim")
+    if told not in (None, facts.get("head_dim")):
         raise BundleError(
-            f"{name} is one that a bundle has no place for",
-            found=config.get(name, "nothing"), expected=value, where=place,
+            "scores of attention are divided by another number than here",
+            found=told, expected=facts["head_dim"], where=place,
         )  # fmt: skip
+    check_shape(
+        {word: facts[name] for word, name in words.items()},
+        {word: kinds[name] for word, name in words.items()},
+        place,
+    )
 
 
-def _otherwise(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in wanted.items() if config.get(name) != value}
+def _marks(folder: Path, config: Mapping[str, Any]) -> dict[str, int]:
+    """The numbers of the tokens that begin and end a text, and what else is named."""
+    found: dict[str, int] = {}
+    for mark in ("bos", "eos"):
+        number = config.get(f"{mark}_token_id")
+        number = number[0] if isinstance(number, list) and number else number
+        if isinstance(number, int):
+            found[mark] = number
+    told, place = folder / "tokenizer_config.json", folder / "tokenizer.json"
+    if told.is_file():
+        whole = read_json(place, {"model": {"vocab": (dict, list)}})
+        numbers = dict(whole["model"]["vocab"]) if isinstance(whole["model"]["vocab"], dict) else {}
+        numbers |= {each["content"]: each["id"] for each in whole.get("added_tokens") or ()}
+        for key, name in read_json(told, MARKS).items():
+            mark, _, is_token = key.partition("_")
+            name = name["content"] if isinstance(name, dict) else name
+            if is_token == "token" and isinstance(name, str) and name in numbers:
+                found[mark] = numbers[name]
+    if "eos" not in found:
+        raise BundleError("nothing says which token ends a text", expected="eos_token", where=told)
+    return found
 
 
-def _codec(folder: Path, record: Mapping[str, Any], length: int) -> Text:
-    """The codec of the texts, with the tokenizer of the folder."""
-    codec: Text = discover.find("modality", record["modality"])()
-    codec.tokenizer = from_library(folder / "tokenizer.json")
-    end, vocab_size = codec.tokenizer.end, codec.tokenizer.vocab_size
-    ending = {"end": end} if record["whole_texts"] else {"boundary": end}
-    codec.spec = TensorSpec.tokens(length, vocab_size, **ending)
-    codec.windows = None if record["whole_texts"] else length
+def _codec(tokenizer: Tokenizer, use: Use, length: int) -> Text:
+    """The codec of the texts."""
+    codec: Text = discover.find("modality", use.modality)()
+    codec.tokenizer, end = tokenizer, tokenizer.end
+    ending = {"end": end} if use.whole_texts else {"boundary": end}
+    codec.spec = TensorSpec.tokens(length, tokenizer.vocab_size, **ending)
+    codec.windows = None if use.whole_texts else length
     return codec

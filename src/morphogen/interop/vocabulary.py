@@ -4,25 +4,28 @@
     char   BPE that joins nothing, whose unknown characters become their bytes
     bpe    byte-level BPE, as it is
 
-All encode the same texts to the same tokens, and decode them alike, but for bytes that are no
-UTF-8: that library reads texts, and shows such bytes as U+FFFD. The network's tokens are those of
-the texts, and one more, the start, which is last.
+All of these encode the same texts to the same tokens, and decode them alike, but for bytes that are
+no UTF-8: that library reads texts, and shows such bytes as U+FFFD. The network's tokens are those
+of the texts, and one more, the start, which is last. What others trained goes as it came, and has a
+start among its own tokens.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from morphogen.core.border import COUNT, read_json
+from morphogen.core.border import COUNT, read_json, read_text
 from morphogen.core.errors import BundleError, RefusedPair
-from morphogen.modalities.text.tokenizers import BPE, Byte, Char, Tokenizer
-from morphogen.modalities.text.tokenizers.bpe import byte_signs
+from morphogen.modalities.text.tokenizers import BPE, Byte, Char, Library, Tokenizer
 from morphogen.modalities.text.tokenizers.files import read_tokenizer
+from morphogen.modalities.text.tokenizers.tokenizer import byte_signs
 
 START, END, OTHER = "<|startoftext|>", "<|endoftext|>", "<|special_{}|>"
 BYTE = "<0x{:02X}>"  # a byte where characters are tokens
+PLACES = {"added_tokens?": ([{"id": COUNT, "content": str}], None)}
 SHAPE = {
     "added_tokens": [{"id": COUNT, "content": str}],
     "model": {"type": "BPE", "vocab": {str: COUNT}, "merges": list, "byte_fallback?": bool},
@@ -31,6 +34,9 @@ SHAPE = {
 
 def to_library(tokenizer: Tokenizer) -> dict[str, Any]:
     """tokenizer.json: the tokens in the same order, then the start."""
+    if isinstance(tokenizer, Library):
+        told: dict[str, Any] = json.loads(tokenizer.told)
+        return told
     texts = _signs(tokenizer)
     names = {n: OTHER.format(n) for n, sign in enumerate(texts) if not sign}
     names |= {tokenizer.end: END, len(texts): START}
@@ -67,17 +73,23 @@ def to_library(tokenizer: Tokenizer) -> dict[str, Any]:
     }
 
 
+def is_own(path: Path) -> bool:
+    """Whether a tokenizer.json was written here: its last token is the start of a text."""
+    found = read_json(path, PLACES)
+    names = {each["id"]: each["content"] for each in found.get("added_tokens") or ()}
+    return bool(names) and names[max(names)] == START
+
+
+def from_others(path: Path, end: int, vocab_size: int) -> Library:
+    """A tokenizer that others trained, for a network with room for so many tokens."""
+    return Library(read_text(path), end=end, vocab_size=vocab_size)
+
+
 def from_library(path: Path) -> Tokenizer:
-    """Inverse of `to_library`. Raises `BundleError` where the last token is no start."""
+    """Inverse of `to_library` for what was trained here: the last token is the start."""
     found = read_json(path, SHAPE)
-    model, names = found["model"], {each["id"]: each["content"] for each in found["added_tokens"]}
-    vocabulary = model["vocab"]
-    start = max([*names, *vocabulary.values()], default=0)
-    if names.get(start) != START:
-        raise BundleError(
-            "the last token of the vocabulary is not the start of a text",
-            found=names.get(start, "a token of texts"), expected=START, where=path,
-        )  # fmt: skip
+    model, vocabulary = found["model"], found["model"]["vocab"]
+    start = max(vocabulary.values(), default=0)
     if model.get("byte_fallback"):
         known = "".join(sign for sign in vocabulary if len(sign) == 1)
         return _checked(Char(known), vocabulary, path)

@@ -23,7 +23,7 @@ import numpy as np
 
 from morphogen.core.border import COUNT, check_shape
 from morphogen.core.errors import BundleError
-from morphogen.modalities.text.tokenizers.tokenizer import Tokenizer
+from morphogen.modalities.text.tokenizers.tokenizer import Tokenizer, byte_signs, in_parts
 
 SHAPE = {
     "kind": "bpe", "tokens": [str], "merges": [[COUNT]], "patterns": [str], "special": [COUNT],
@@ -32,18 +32,10 @@ SHAPE = {
 MOST_TOKENS = 1 << 20
 LONGEST_WORD = 64  # characters of a word whose tokens are remembered
 MOST_WORDS = 1 << 18  # remembered
-LONE = re.compile("([\udc80-\udcff]+)")
 # What Unicode calls white space. GPT-2's pattern ends a word before it, whatever comes next: so
 # that text can be cut there, and the tokens of a word be remembered.
 WHITE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 WORD = re.compile(f"[{WHITE}]*[^{WHITE}]+|[{WHITE}]+")
-
-
-def byte_signs() -> list[str]:
-    """The printable character that each byte stands as."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = iter(range(0x100, 0x200))
-    return [chr(value if value in plain else next(others)) for value in range(256)]
 
 
 class BPE(Tokenizer):
@@ -98,15 +90,7 @@ class BPE(Tokenizer):
     # -- encoding --------------------------------------------------------------------------------
 
     def encode(self, data: bytes) -> np.ndarray:
-        parts = LONE.split(data.decode("utf-8", "surrogateescape"))  # lone bytes at odd places
-        found = []
-        for number, part in enumerate(parts):
-            if number % 2:
-                lone = np.frombuffer(part.encode("utf-8", "surrogateescape"), np.uint8)
-                found.append(self._of_byte[lone])
-            elif part:
-                found.append(self._encode_text(part))
-        return np.concatenate(found) if found else np.empty(0, np.int64)
+        return in_parts(data, self._encode_text, self._of_byte)
 
     def _encode_text(self, text: str) -> np.ndarray:
         """Text without lone bytes. Words come again: that is several times faster."""

@@ -6,12 +6,15 @@ Legend: V tokens, the end among them; L tokens of a text.
 from __future__ import annotations
 
 import codecs
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
+
+LONE = re.compile("([\udc80-\udcff]+)")  # bytes that are no UTF-8
 
 
 class Tokenizer(ABC):
@@ -21,9 +24,16 @@ class Tokenizer(ABC):
     tokens: Sequence[bytes]  # (V,): what each stands for; the end, and marks of its kind, nothing
     end: int  # the token after the last one of a text
 
+    marks: Mapping[str, int] = {}  # tokens that are no text, by the names that templates give them
+
     @abstractmethod
     def encode(self, data: bytes) -> np.ndarray:
-        """The tokens (L,) of some bytes, int64, without an end."""
+        """The tokens (L,) of some bytes, int64, without an end. Names of marks stay text."""
+
+    def encode_marked(self, data: bytes) -> np.ndarray:
+        """The tokens (L,) of what a template has written, in which names of marks stand for them.
+        What users write is not to be given here."""
+        return self.encode(data)
 
     def decode(self, ids: Iterable[int]) -> bytes:
         """The bytes of some tokens."""
@@ -67,6 +77,26 @@ class Tokenizer(ABC):
     @abstractmethod
     def from_json(cls, state: Mapping[str, Any]) -> Tokenizer:
         """Inverse of `to_json`. Raises `BundleError` for what is no such tokenizer."""
+
+
+def byte_signs() -> list[str]:
+    """The printable character that each byte stands as, in vocabularies of byte-level BPE."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = iter(range(0x100, 0x200))
+    return [chr(value if value in plain else next(others)) for value in range(256)]
+
+
+def in_parts(data: bytes, encode: Callable[[str], np.ndarray], of_byte: np.ndarray) -> np.ndarray:
+    """The tokens of texts, and of bytes between them that are no UTF-8, which have `of_byte`."""
+    parts = LONE.split(data.decode("utf-8", "surrogateescape"))  # lone bytes at odd places
+    found = []
+    for number, part in enumerate(parts):
+        if number % 2:
+            lone = np.frombuffer(part.encode("utf-8", "surrogateescape"), np.uint8)
+            found.append(of_byte[lone])
+        elif part:
+            found.append(encode(part))
+    return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
 class Decoder:
