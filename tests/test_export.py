@@ -66,8 +66,14 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "qwen3": {"qk_norm": True, "tied": True},
     "qwen3, windows": {"qk_norm": True, "window": 6, "num_kv_heads": 1},
     "gpt2": {"position": "learned", "norm": "layer", "mlp": "gelu", "bias": "all"},
-    "gpt2, tied": {"position": "learned", "norm": "layer", "mlp": "gelu_erf", "bias": "all",
-                   "tied": True, "eps": 1e-5},
+    "gpt2, tied": {
+        "position": "learned",
+        "norm": "layer",
+        "mlp": "gelu_erf",
+        "bias": "all",
+        "tied": True,
+        "eps": 1e-5,
+    },
 }
 
 

@@ -45,19 +45,11 @@ from morphogen.core.likelihood import NEVER, build_likelihood
 from morphogen.core.schema import with_options
 from morphogen.core.spec import Spec, TensorSpec
 from morphogen.core.writing import Limits, Request, Written
+from morphogen.families import _raster as raster
 from morphogen.families import _writing as writing
 from morphogen.families._by_length import by_length
 from morphogen.families._drawing import draw, draws
 from morphogen.families._explaining import ShowsStates
-from morphogen.families._raster import (
-    fitting_batch,
-    near_and_before,
-    network_over,
-    num_pieces,
-    own_tokens,
-    start_of,
-    too_long,
-)
 
 MOST_LEVELS = 256
 TEXT_POSITIONS = 4_096  # per step, of windows of text
@@ -91,7 +83,7 @@ class Autoregressive(ShowsStates, Family):
         super().__init__(spec, conditions, backbone)
         self.num_tokens = spec.num_values
         self.vocab_size = sum(spec.sizes or ()) or spec.vocab_size or spec.levels or 1
-        first, never = own_tokens(spec.sizes) if spec.sizes else (None, None)
+        first, never = raster.own_tokens(spec.sizes) if spec.sizes else (None, None)
         self.offsets: Tensor | None
         self.never: Tensor | None
         self.register_buffer("offsets", first, persistent=False)
@@ -103,12 +95,12 @@ class Autoregressive(ShowsStates, Family):
         # A network with a vocabulary of its own reads items cut short, and tells their tokens.
         own_vocabulary = backbone.backbone.own_vocabulary and spec.sizes is None
         self.shortens = own_vocabulary and self.head == "categorical"
-        self.start = start_of(self.vocab_size, start if self.shortens else None)
+        self.start = raster.start_of(self.vocab_size, start if self.shortens else None)
         if self.head == "logistic":
             line = TensorSpec("real", (1, self.num_tokens), None, spec.levels, "sequence")
             self.likelihood = build_likelihood(line, "discretised_logistic")
             self.near: Tensor
-            self.register_buffer("near", near_and_before(spec), persistent=False)
+            self.register_buffer("near", raster.near_and_before(spec), persistent=False)
             inputs = TensorSpec("real", (self.near.shape[1], self.num_tokens), layout="sequence")
         else:
             known = max(self.vocab_size, self.start + 1)  # a start of its own learns never to come
@@ -134,7 +126,7 @@ class Autoregressive(ShowsStates, Family):
                 expected=f"tokens, or real values with at most {MOST_LEVELS} levels",
                 hint=advice,
             )
-        return too_long(spec, advice)
+        return raster.too_long(spec, advice)
 
     @classmethod
     def train_defaults_for(cls, spec: TensorSpec) -> dict[str, Any]:
@@ -143,12 +135,12 @@ class Autoregressive(ShowsStates, Family):
             fitting = max(TEXT_POSITIONS // spec.num_values, 8)
             return {**cls.train_defaults, "lr": 1e-2, "batch_size": fitting}
         usual = cls.train_defaults["batch_size"]
-        return {**cls.train_defaults, "batch_size": fitting_batch(spec, usual)}
+        return {**cls.train_defaults, "batch_size": raster.fitting_batch(spec, usual)}
 
     @classmethod
     def backbone_for(cls, spec: Spec) -> str:
         """A causal one over a sequence."""
-        return network_over(spec, cls.default_backbone)
+        return raster.network_over(spec, cls.default_backbone)
 
     # -- items as sequences ------------------------------------------------------------------------
 
@@ -179,7 +171,9 @@ class Autoregressive(ShowsStates, Family):
         self, batch: Batch, phase: str, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy in bits per value, per item; padding does not count."""
-        pieces = num_pieces(self.spec, self.progress, self.short_first) if self.training else 1
+        pieces = (
+            raster.num_pieces(self.spec, self.progress, self.short_first) if self.training else 1
+        )
         tokens = self.to_tokens(batch.x).view(len(batch) * pieces, -1)
         log_p = by_length(self, tokens, batch, generator).view(len(batch), -1)
         if batch.weight is not None:

@@ -100,12 +100,17 @@ class Interleaved(Step):
     heads: str = "num_heads"
 
     def there(self, own: Sequence[Tensor], facts: Facts) -> Tensor:
-        halves = own[0].unflatten(0, (facts[self.heads], 2, -1))  # (H, 2, E / 2, ..)
-        return halves.transpose(1, 2).flatten(0, 2)
+        halves = own[0].reshape(facts[self.heads], 2, -1, *own[0].shape[1:])  # (H, 2, E / 2, ..)
+        return halves.transpose(1, 2).reshape(own[0].shape)
 
     def back(self, their: Tensor, facts: Facts) -> Sequence[Tensor]:
-        pairs = their.unflatten(0, (facts[self.heads], -1, 2))
-        return [pairs.transpose(1, 2).flatten(0, 2)]
+        pairs = their.reshape(facts[self.heads], -1, 2, *their.shape[1:])
+        return [pairs.transpose(1, 2).reshape(their.shape)]
+
+
+def _as_it_is(value: Any, facts: Facts | None = None) -> Any:
+    """What is put alike on both sides."""
+    return value
 
 
 @dataclass(frozen=True)
@@ -115,8 +120,8 @@ class Word:
 
     name: str
     default: Any = None
-    there: Callable[[Any, Facts], Any] = lambda value, facts: value
-    back: Callable[[Any], Any] = lambda value: value
+    there: Callable[[Any, Facts], Any] = _as_it_is
+    back: Callable[[Any], Any] = _as_it_is
     among: tuple[Any, ...] = ()
 
 

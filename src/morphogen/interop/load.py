@@ -175,7 +175,7 @@ def _check_says(config: Mapping[str, Any], wanted: Mapping[str, Any], place: Pat
 
 def _check_facts(layout: Layout, facts: Mapping[str, Any], place: Path) -> None:
     """Raise `BundleError` for a fact that is no such number."""
-    kinds = dict.fromkeys(SIZES, SIZE) | dict.fromkeys(OPEN_SIZES, (SIZE, None))
+    kinds: dict[str, Any] = dict.fromkeys(SIZES, SIZE) | dict.fromkeys(OPEN_SIZES, (SIZE, None))
     kinds |= dict.fromkeys(REALS, REAL) | {"tied": bool}
     words = {layout.words[name].name: name for name in kinds if name in layout.words}
     told = facts.get("query_dim")
