@@ -24,6 +24,12 @@ def train(
         list[str] | None, typer.Option("--set", help="table.option=value; may be repeated")
     ] = None,
     through: Annotated[str | None, typer.Option(help="bundle in whose latents to train")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="bundle to begin with: it is adapted to the data")
+    ] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="with --from: train this alone, such as lora")
+    ] = None,
     modality: Annotated[str | None, typer.Option(help="read the data as this")] = None,
     canaries: Annotated[
         int | None,
@@ -58,6 +64,8 @@ def train(
         "budget": budget,
         "seed": seed,
         "through": through,
+        "start": start,
+        "adapter": adapter,
         "trust": trust,
     }
     if forecast:

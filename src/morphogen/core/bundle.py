@@ -1,7 +1,8 @@
 """A trained model as a folder that rebuilds itself.
 
     config.json          format, spec, conditions, resolved recipe, codec, data, hashes of the files
-    model.safetensors    the weights (the averaged ones, where training averaged)
+    model.safetensors    the weights (the averaged ones, where training averaged); of an adapter,
+                         its own alone: those of its base lie where [start] of the recipe says
     codec.safetensors    the codec's own weights, when it has any (latent codecs)
     schedule.safetensors what each step added to the progress, where the budget was a time
     metrics.json  samples/  log.jsonl  README.md
@@ -16,7 +17,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from torch import Tensor
 
 import morphogen
 from morphogen.core import discover
+from morphogen.core.adapter import merged
 from morphogen.core.border import read_text
 from morphogen.core.capability import why_not
 from morphogen.core.codec import Codec, Item
@@ -38,19 +40,22 @@ from morphogen.core.config import (
     VERSION,
     check_priors,
     describe,
+    put_adapter,
     read_config,
     read_metrics,
+    read_unchanged,
     rebuild,
 )
 from morphogen.core.encoded import moved, num_items, rows
 from morphogen.core.errors import BundleError, DataError, RecipeError, RefusedPair
-from morphogen.core.family import Family
+from morphogen.core.family import Family, own_state
 from morphogen.core.random import generator as new_generator
-from morphogen.core.recipe import Recipe
+from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.result import Result
 from morphogen.core.schema import check_options
 from morphogen.core.spec import TensorSpec
-from morphogen.core.storage import expanded, read_tensors, sha256, write_tensors, write_text
+from morphogen.core.start import checked_base
+from morphogen.core.storage import expanded, sha256, write_tensors, write_text
 
 LEAST_SHARE = 1e-4  # of items without a class, to be drawn without one
 SAMPLE_BATCH = 250  # items generated at once: a batch that fits small machines and fills large ones
@@ -78,7 +83,7 @@ class Bundle:
         """Write the bundle; config.json goes last, so that a folder with one is complete."""
         path = expanded(path)
         (path / "config.json").unlink(missing_ok=True)  # of the bundle that this one replaces
-        write_tensors(path / MODEL, self.family.state_dict())
+        write_tensors(path / MODEL, own_state(self.family))
         files = {MODEL: sha256(path / MODEL)}
         if tensors := codec_tensors(self.codec):
             write_tensors(path / CODEC, tensors)
@@ -104,7 +109,7 @@ class Bundle:
 
     @classmethod
     def open(cls, path: Path | str, *, trust: bool = False, device: str = "cpu") -> Bundle:
-        """Rebuild a bundle from its folder.
+        """Rebuild a bundle from its folder; an adapter's, on the base that it says.
 
         Raises `BundleError` when a file is missing, was changed, or is of a newer version.
         """
@@ -113,17 +118,13 @@ class Bundle:
         if trust:
             discover.vouch(config)
         tensors = {
-            name: _read_unchanged(path / name, config["files"][name])
+            name: read_unchanged(path / name, config["files"][name])
             for name in (MODEL, CODEC, SCHEDULE)
             if name in config["files"]
         }
-        family, codec, recipe = rebuild(config, tensors.get(CODEC, {}), tensors[MODEL], path)
-        try:
-            family.load_state_dict(tensors[MODEL])
-        except RuntimeError as error:
-            raise BundleError(
-                f"the weights do not fit the recipe: {error}", where=path / MODEL
-            ) from error
+        family, codec, recipe = cls.rebuilt(
+            config, tensors.get(CODEC, {}), tensors[MODEL], path, trust=trust
+        )
         family.to(device).eval()
         check_priors(config["priors"], family.conditions)
         increments = tensors.get(SCHEDULE, {}).get("increments")
@@ -132,6 +133,51 @@ class Bundle:
             family, codec, recipe, config["data"], config["priors"], metrics=metrics, path=path,
             run=config.get("run", {}), increments=increments, origin=config.get("origin", {}),
         )  # fmt: skip
+
+    @classmethod
+    def rebuilt(
+        cls,
+        about: Mapping[str, Any],
+        codec: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor],
+        path: Path,
+        *,
+        trust: bool = False,
+    ) -> tuple[Family, Codec, Recipe]:
+        """The parts of a bundle or checkpoint in the folder `path`, as it is described, with its
+        weights; an adapter on its base, merged.
+
+        Raises `BundleError` where they do not fit, or the base is not there or another one.
+        """
+        if not about["recipe"].get("wrapper"):
+            family, reader, recipe = rebuild(about, codec, weights, path)
+            try:
+                family.load_state_dict(dict(weights))
+            except RuntimeError as error:
+                raise BundleError(
+                    f"the weights do not fit the recipe: {error}", where=path / MODEL
+                ) from error
+            return family, reader, recipe
+        start = about["recipe"].get("start", {})
+        base = cls.open(checked_base(start, path), trust=trust)
+        own = base.family.state_dict()
+        family, reader, recipe = rebuild(about, codec, own, path)
+        family.load_state_dict(own)
+        put_adapter(family, recipe, weights, path / MODEL)
+        return family, reader, recipe
+
+    def whole(self) -> Bundle:
+        """The same model with weights of its own: the adapter in those of its base."""
+        if self.family.adapter is None:
+            return self
+        recipe = replace(self.recipe, wrapper={})
+        spec, conditions = self.family.spec, self.family.conditions
+        with torch.random.fork_rng(devices=[]):
+            plain = build_family(recipe, spec, conditions)
+        with merged(self.family):
+            own = self.family.state_dict()
+            plain.load_state_dict({name: own[name].clone() for name in plain.state_dict()})
+        return replace(self, family=plain.eval(), recipe=recipe, path=None)
 
     # -- work ------------------------------------------------------------------------------------
 
@@ -338,18 +384,3 @@ def _drawn(prior: list[float], spec: TensorSpec, num: int, draw: torch.Generator
     below = place.long().clamp(max=max(len(prior) - 2, 0))
     above = (below + 1).clamp(max=len(prior) - 1)
     return torch.lerp(weights[below], weights[above], place - below)[:, None]
-
-
-def _read_unchanged(file: Path, expected: str) -> dict[str, Tensor]:
-    """The tensors of a file that is still what it was when the bundle was saved."""
-    if not file.is_file():
-        raise BundleError("a file of the bundle is missing", found="nothing", where=file)
-    if (found := sha256(file)) != expected:
-        raise BundleError(
-            "a file of the bundle was changed after it was saved",
-            found=f"sha256 {found[:16]}...",
-            expected=f"sha256 {expected[:16]}...",
-            where=file,
-            hint="copy the bundle again from where it came, or train it anew",
-        )
-    return read_tensors(file)

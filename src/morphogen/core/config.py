@@ -35,9 +35,10 @@ from morphogen.core.border import (
 from morphogen.core.codec import Codec
 from morphogen.core.codec_storage import describe_codec, rebuild_codec
 from morphogen.core.errors import BundleError
-from morphogen.core.family import Family
-from morphogen.core.recipe import Recipe, build_family
+from morphogen.core.family import Family, load_own_state
+from morphogen.core.recipe import Recipe, build_adapter, build_family
 from morphogen.core.spec import Spec, spec_from_json
+from morphogen.core.storage import read_tensors, sha256
 
 FORMAT = "morphogen-bundle"
 VERSION = 2  # 2: conditions are read by codecs of their own
@@ -71,6 +72,8 @@ DESCRIPTION = {
         "family": {"name": str, "sampler?": (None, str)},
         "backbone": {"name?": (None, str)},
         "train": dict,
+        "start?": {"from?": str, "sha256?": SHA256},
+        "wrapper?": {"name?": str},
     },
     "codec": CODEC_ENTRY,
 }
@@ -157,6 +160,25 @@ def rebuild(
     return family, codec, recipe
 
 
+def put_adapter(
+    family: Family, recipe: Recipe, weights: Mapping[str, Tensor], where: object = None
+) -> None:
+    """Put what a recipe trains on the model that it starts from, and give it its `weights`.
+
+    Raises `BundleError` where these do not fit.
+    """
+    adapter = build_adapter(recipe)
+    if adapter is None:
+        return
+    with reading("the wrapper", where), _no_larger_than(weights):
+        adapter.put_on(family)
+    try:
+        load_own_state(family, weights)
+    except RuntimeError as error:
+        raise BundleError(f"the weights do not fit the wrapper: {error}", where=where) from error
+    adapter.merge(family)
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """config.json of a bundle, of the right shape and no newer version."""
     file = path / "config.json"
@@ -196,6 +218,21 @@ def read_config(path: Path) -> dict[str, Any]:
     if foreign := config["files"].keys() - {MODEL, CODEC, SCHEDULE}:
         raise BundleError("a bundle has no such file", found=min(foreign), where=file)
     return config
+
+
+def read_unchanged(file: Path, expected: str) -> dict[str, Tensor]:
+    """The tensors of a file that is still what it was when the bundle was saved."""
+    if not file.is_file():
+        raise BundleError("a file of the bundle is missing", found="nothing", where=file)
+    if (found := sha256(file)) != expected:
+        raise BundleError(
+            "a file of the bundle was changed after it was saved",
+            found=f"sha256 {found[:16]}...",
+            expected=f"sha256 {expected[:16]}...",
+            where=file,
+            hint="copy the bundle again from where it came, or train it anew",
+        )
+    return read_tensors(file)
 
 
 def read_metrics(path: Path) -> dict[str, Any]:

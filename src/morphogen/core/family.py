@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from morphogen.core.adapter import Adapter
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
 from morphogen.core.errors import RefusedPair
@@ -67,6 +68,9 @@ class Family(nn.Module):
     finish_share: ClassVar[float] = 0.0
     # BibTeX keys of references.bib, for `morphogen cite`.
     papers: ClassVar[tuple[str, ...]] = ()
+    # What was put on it to be trained in its place, and the names in `state_dict` of what is not.
+    adapter: Adapter | None = None
+    given: frozenset[str] = frozenset()
     # Share of the training done, 0 to 1: set by the trainer before each step.
     progress: float = 0.0
     # False where the loss needs gradients of gradients, which compiled networks do not have.
@@ -197,3 +201,22 @@ class Family(nn.Module):
     def device(self) -> torch.device:
         """Where the parameters live."""
         return next(self.parameters()).device
+
+
+def own_state(module: nn.Module, keep_vars: bool = False) -> dict[str, Tensor]:
+    """The state of a module without what is `given`: all of it, unless an adapter was put on."""
+    given: frozenset[str] = getattr(module, "given", frozenset())
+    state = module.state_dict(keep_vars=keep_vars)
+    return {name: value for name, value in state.items() if name not in given}
+
+
+def load_own_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Inverse of `own_state`. Raises `RuntimeError` for names or shapes that do not fit."""
+    given: frozenset[str] = getattr(module, "given", frozenset())
+    if not given:
+        module.load_state_dict(dict(state))
+        return
+    if clash := given & state.keys():
+        raise RuntimeError(f"{min(clash)} is not the adapter's")
+    kept = module.state_dict()
+    module.load_state_dict({**{name: kept[name] for name in given}, **state})

@@ -1,9 +1,15 @@
-"""A run is one small recipe: four tables that name components and set their options.
+"""A run is one small recipe: tables that name components and set their options.
 
     [modality]  name = "image"          size = 28
     [family]    name = "flow_matching"
     [backbone]  name = "unet"           model_dim = 96
     [train]     budget = "10m"          seed = 0
+
+and two more where a trained model is adapted: the bundle that it starts from, and what is trained
+in its place (none: all of it).
+
+    [start]     from = "models/base"    sha256 = "..."
+    [wrapper]   name = "lora"           rank = 8
 
 `--set backbone.model_dim=128` changes one value. The *resolved* recipe, with every default filled
 in, goes into the bundle, which rebuilds itself from it.
@@ -18,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from morphogen.core import discover
+from morphogen.core.adapter import Adapter
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.border import read_text
 from morphogen.core.errors import RecipeError, did_you_mean
@@ -25,17 +32,19 @@ from morphogen.core.family import Family
 from morphogen.core.schema import check_options, defaults
 from morphogen.core.spec import TensorSpec
 
-TABLES = ("modality", "family", "backbone", "train")
+TABLES = ("modality", "family", "backbone", "train", "start", "wrapper")
 
 
 @dataclass
 class Recipe:
-    """Four tables of options; `name` in the first three picks the component."""
+    """Tables of options; `name` picks the component."""
 
     modality: dict[str, Any] = field(default_factory=dict)
     family: dict[str, Any] = field(default_factory=dict)
     backbone: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
+    start: dict[str, Any] = field(default_factory=dict)
+    wrapper: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path | str) -> Recipe:
@@ -122,7 +131,39 @@ def resolve(recipe: Recipe, spec: TensorSpec) -> Recipe:
         family={"name": family_name, **defaults(family), **checked_family},
         backbone={"name": backbone_name, **defaults(backbone), **checked_backbone},
         train=dict(recipe.train),
+        start=dict(recipe.start),
+        wrapper=_resolved_wrapper(recipe),
     )
+
+
+def build_adapter(recipe: Recipe) -> Adapter | None:
+    """What a recipe trains in place of a model's own weights; None where it names nothing."""
+    options = _resolved_wrapper(recipe)
+    if not options:
+        return None
+    built: Adapter = _adapter_class(options.pop("name"))(**options)
+    return built
+
+
+def _resolved_wrapper(recipe: Recipe) -> dict[str, Any]:
+    options = dict(recipe.wrapper)
+    if not options:
+        return {}
+    name = options.pop("name", "lora")
+    found = _adapter_class(name)
+    return {"name": name, **defaults(found), **check_options(found, options, "wrapper")}
+
+
+def _adapter_class(name: str) -> Any:
+    found = discover.find("wrapper", name)
+    if not hasattr(found, "put_on"):
+        raise RecipeError(
+            f"{name} is nothing that a trained model is adapted by",
+            found=name,
+            expected="lora, or partial",
+            where="[wrapper]",
+        )
+    return found
 
 
 def build_family(recipe: Recipe, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> Family:

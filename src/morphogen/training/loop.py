@@ -20,7 +20,7 @@ from torch import Tensor
 from morphogen.core import discover
 from morphogen.core.batch import Batch
 from morphogen.core.errors import TrainingError
-from morphogen.core.family import Family
+from morphogen.core.family import Family, load_own_state, own_state
 from morphogen.core.random import ShardedGenerator, mix_seed, rand
 from morphogen.core.storage import below
 from morphogen.data.store import Store
@@ -75,8 +75,14 @@ class Run:
     """A family in training: its data, optimizers, average and state."""
 
     def __init__(
-        self, family: Family, split: Store, options: TrainOptions, device: torch.device
+        self,
+        family: Family,
+        split: Store,
+        options: TrainOptions,
+        device: torch.device,
+        adapts: bool = False,  # a model that was trained before
     ) -> None:
+        self.adapts = adapts
         self.processes = Processes.join()
         self.check_batch(options, len(split))
         self.family, self.split, self.options, self.device = (
@@ -181,7 +187,10 @@ class Run:
         batch = self._large_batch()
         self.family.check_batch(batch)
         with torch.no_grad():
-            self.family.prepare(batch, generator)
+            if self.adapts:  # what it measured of its own data is what its weights go by
+                self.family.see_lengths(batch.x)
+            else:
+                self.family.prepare(batch, generator)
         if self.ema is not None:
             self.ema = type(self.ema)(self.family, self.options.ema)
 
@@ -190,7 +199,7 @@ class Run:
         mode. Returns numbers to log."""
         begun = time.perf_counter()
         if self.ema is not None:
-            self.family.load_state_dict(self.ema.average)
+            load_own_state(self.family, self.ema.average)
         self.family.eval()
         worth = int(self.family.finish_share * self.state.step * self.options.batch_size)
         if not worth:
@@ -220,7 +229,7 @@ class Run:
 
     def snapshot(self) -> Snapshot:
         """A copy of everything that a step changes."""
-        tensors = {f"model/{k}": v for k, v in self.family.state_dict().items()}
+        tensors = {f"model/{k}": v for k, v in own_state(self.family).items()}
         if self.ema is not None:
             tensors |= {f"ema/{k}": v for k, v in self.ema.average.items()}
             tensors["ema_updates"] = torch.tensor(self.ema.num_updates)
@@ -236,9 +245,9 @@ class Run:
         self.state = replace(snapshot.state)
         self.is_prepared = True  # as every family in a snapshot is
         tensors = snapshot.tensors
-        own = self.family.state_dict()
+        own = own_state(self.family)
         model, average = below("model/", tensors), below("ema/", tensors)
-        self.family.load_state_dict({k: like(v, own.get(k, v)) for k, v in model.items()})
+        load_own_state(self.family, {k: like(v, own.get(k, v)) for k, v in model.items()})
         if self.ema is not None:
             self.ema.average = {
                 k: like(v.clone().to(self.device), own[k]) for k, v in average.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from morphogen.core.storage import expanded
 from morphogen.data.dataset import Data, load
 from morphogen.data.places import bundle_at, place_of, remember, remember_bundle
 from morphogen.sources import kept_surveys
-from morphogen.training import chain
+from morphogen.training import adapting, chain
 from morphogen.training.chain import Chain, in_latents
 from morphogen.training.checkpoint import clear_leftovers, nothing_to_resume
 from morphogen.training.choice import noting, with_usual_family
@@ -36,6 +36,8 @@ def train(
     budget: str | None = None,
     seed: int | None = None,
     through: Bundle | Path | str | None = None,
+    start: Path | str | None = None,
+    adapter: str | None = None,
     out: Path | str | None = None,
     resume: bool = False,
     trust: bool = False,
@@ -46,16 +48,19 @@ def train(
     recipe names one, it is that which such data is usually learned with (see `training.choice`).
 
     `through` is a trained bundle whose latents are learned in place of the data (latent diffusion,
-    VQ + transformer). With `resume`, the run in `out` goes on where its last checkpoint stands, and
-    data and recipe default to its own. Ctrl-C ends the training early with a usable bundle and a
-    checkpoint to resume from. Components that the files named here (`recipe`, `through`, the run
-    that goes on) call by a dotted path are imported only with `trust`.
+    VQ + transformer). `start` is one whose weights training begins with: all of them are trained,
+    or the `adapter` alone (see `training.adapting`). With `resume`, the run in `out` goes on where
+    its last checkpoint stands, and data and recipe default to its own. Ctrl-C ends the training
+    early with a usable bundle and a checkpoint to resume from. Components that the files named here
+    (`recipe`, `through`, `start`, the run that goes on) call by a dotted path are imported only
+    with `trust`.
 
     Raises `MorphogenError`s that say what to type next.
     """
     stages = sessions(
         data, family, recipe=recipe, settings=settings, backbone=backbone, budget=budget,
-        seed=seed, through=through, out=out, resume=resume, trust=trust,
+        seed=seed, through=through, start=start, adapter=adapter, out=out, resume=resume,
+        trust=trust,
     )  # fmt: skip
     with closing(stages):  # lets go of the folder, whatever happens
         return [session.train(on_log or (lambda log: None)) for session in stages][-1]
@@ -77,6 +82,8 @@ def sessions(
     budget: str | None = None,
     seed: int | None = None,
     through: Bundle | Path | str | None = None,
+    start: Path | str | None = None,
+    adapter: str | None = None,
     out: Path | str | None = None,
     resume: bool = False,
     dry: bool = False,
@@ -87,11 +94,16 @@ def sessions(
     With `dry`, nothing is written: for forecasts.
     """
     settings = list(settings)
-    discover.vouch([family, backbone, [setting.partition("=")[2] for setting in settings]])
+    discover.vouch([family, backbone, adapter, [setting.partition("=")[2] for setting in settings]])
     wanted = recipe if isinstance(recipe, Recipe) else _read(recipe)
     if trust:
         discover.vouch(wanted.to_json())
-    wanted = _with_arguments(wanted, family, backbone, budget, seed).with_settings(settings)
+    given = {
+        ("family", "name"): family, ("backbone", "name"): backbone, ("train", "budget"): budget,
+        ("train", "seed"): seed, ("start", "from"): start and str(expanded(start)),
+        ("wrapper", "name"): adapter,
+    }  # fmt: skip
+    wanted = _with_arguments(wanted, given).with_settings(settings)
     if resume:
         folder = _existing(out)
         with hold(folder):
@@ -100,6 +112,15 @@ def sessions(
         return
     if data is None:
         raise TrainingError("there is no data to train on", hint="morphogen train photos/")
+    if "from" in wanted.start:
+        yield from _adapting(data, wanted, through, out, dry=dry, trust=trust)
+        return
+    if wanted.wrapper:
+        raise TrainingError(
+            "an adapter is put on a trained model, and none is named",
+            found=f"--adapter {wanted.wrapper.get('name', 'lora')}",
+            hint="--from models/base",
+        )
     bundle = None if through is None else _opened(through, trust)
     with ExitStack() as held:
         with kept_surveys():
@@ -112,6 +133,37 @@ def sessions(
         kept = remember_bundle(bundle.path) if bundle and bundle.path else None
         asked = Chain(wanted, about, kept)
         yield from chain.sessions(noting(loaded, told), asked, folder, dry=dry, trust=trust)
+
+
+def _adapting(
+    data: Data | Path | str,
+    wanted: Recipe,
+    through: Bundle | Path | str | None,
+    out: Path | str | None,
+    *,
+    dry: bool,
+    trust: bool,
+) -> Iterator[Session]:
+    """The session that begins with a trained bundle."""
+    if through is not None:
+        raise TrainingError(
+            "what starts from a bundle learns what that learned", found="--from and --through",
+            hint="leave --through out: a model of latents brings its codec",
+        )  # fmt: skip
+    base = adapting.opened(wanted, trust)
+    wanted = adapting.with_base(wanted, base)
+    with ExitStack() as held:
+        place = expanded(out) if out else _next_folder(wanted)
+        folder = held.enter_context(nullcontext(place) if dry else _new(place))
+        loaded = data
+        if not isinstance(data, Data):
+            reading = {k: v for k, v in wanted.reading.items() if k in adapting.READING}
+            reading.pop("modality", None)
+            with kept_surveys():
+                loaded = load(data, codec=adapting.codec_on(base, data, wanted), **reading)
+        assert isinstance(loaded, Data)
+        remember(loaded.source, loaded.digest, loaded.files)
+        yield Session.started(loaded, wanted, folder, base)
 
 
 def _resumed(
@@ -167,16 +219,8 @@ def _read(recipe: Path | str | None) -> Recipe:
     return Recipe() if recipe is None else Recipe.read(recipe)
 
 
-def _with_arguments(
-    recipe: Recipe, family: str | None, backbone: str | None, budget: str | None, seed: int | None
-) -> Recipe:
+def _with_arguments(recipe: Recipe, given: Mapping[tuple[str, str], Any]) -> Recipe:
     tables = recipe.to_json()
-    given = {
-        ("family", "name"): family,
-        ("backbone", "name"): backbone,
-        ("train", "budget"): budget,
-        ("train", "seed"): seed,
-    }
     for (table, key), value in given.items():
         if value is not None:
             tables[table][key] = value

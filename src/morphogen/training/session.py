@@ -20,12 +20,13 @@ from typing import Any
 import torch
 
 from morphogen.core import discover
+from morphogen.core.adapter import merged
 from morphogen.core.amounts import size
 from morphogen.core.border import reading
 from morphogen.core.bundle import Bundle
 from morphogen.core.capability import why_not
 from morphogen.core.codec_storage import codec_tensors
-from morphogen.core.config import describe, read_log, rebuild
+from morphogen.core.config import describe, read_log
 from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family
 from morphogen.core.recipe import Recipe, build_family, resolve
@@ -34,6 +35,7 @@ from morphogen.data.dataset import Data, load
 from morphogen.data.differences import compare
 from morphogen.data.listing import read_hashes, write_hashes
 from morphogen.data.places import files_of, load_options, place_of
+from morphogen.training import adapting
 from morphogen.training.checkpoint import (
     ALONE,
     clear_leftovers,
@@ -72,7 +74,7 @@ class Session:
     ) -> None:
         self.data, self.recipe, self.out = data, recipe, out
         device = choose_device(options.device)
-        self.run = Run(family, data.train, options, device)
+        self.run = Run(family, data.train, options, device, adapts=bool(recipe.start))
         self.first, self.shared = self.run.processes.is_first, self.run.processes.share_weights
         recompute_if_asked(family, options)
         compile_if_it_pays(family, options, device)
@@ -81,11 +83,14 @@ class Session:
         self.environments: list[dict[str, Any]] = []  # where it has run, and from which step on
 
     @classmethod
-    def started(cls, data: Data, recipe: Recipe, out: Path) -> Session:
-        """A new run."""
+    def started(cls, data: Data, recipe: Recipe, out: Path, base: Bundle | None = None) -> Session:
+        """A new run; one that begins with the bundle `base`, which is used up."""
         resolved = resolve(recipe, data.spec)
         family_class = discover.find("family", resolved.family["name"])
         defaults = family_class.train_defaults_for(data.spec)
+        if base is not None:
+            defaults = defaults | adapting.train_defaults(resolved)
+            resolved = adapting.started(base, resolved, out)
         options = TrainOptions.resolve(resolved.train, defaults)
         if "batch_size" not in resolved.train:
             fitting = held_batch(options.batch_size, data.spec)
@@ -93,10 +98,14 @@ class Session:
         resolved = replace(resolved, train=options.to_json(), modality=dict(recipe.modality))
         device = choose_device(options.device)
         check_items(data.spec, options, device)
-        check_network(resolved, data.spec, data.conditions, options, device)
+        if not resolved.wrapper:
+            check_network(resolved, data.spec, data.conditions, options, device)
         torch.manual_seed(options.seed)
         data = data.unconditional() if options.unconditional else data
-        family = build_family(resolved, data.spec, data.conditions)
+        if base is not None:
+            family = adapting.adapted(base, resolved, data)
+        else:
+            family = build_family(resolved, data.spec, data.conditions)
         return cls(family, data.having(family.required), resolved, options, out)
 
     @classmethod
@@ -109,7 +118,9 @@ class Session:
         if trust:
             discover.vouch(about)
         own = below("model/", snapshot.tensors)
-        family, codec, recipe = rebuild(about, codec_tensors, own, out)
+        family, codec, recipe = Bundle.rebuilt(about, codec_tensors, own, out, trust=trust)
+        if family.adapter is not None:
+            family.adapter.split(family)
         recipe = gone_on_with(recipe, given, out, reading_of(codec, about["data"]))
         if not isinstance(data, Data):
             hint = f"morphogen train DATA --resume --out {out}"
@@ -165,6 +176,8 @@ class Session:
         if self.run.state.step == 0:
             for chosen in choices(self.data):
                 tell(self._event(chosen))
+            if self.recipe.start:
+                tell(self._event(adapting.told(self.run.family)))
             tell(self._event(self.forecast().text()))
             if self.first:
                 write_hashes(self.out, self.data.files)
@@ -261,7 +274,7 @@ class Session:
         """A sheet of samples from the averaged weights; None for families that do not sample."""
         if not (self.first or self.shared):
             return None
-        with self.run.averaged():
+        with self.run.averaged(), merged(self.run.family):
             bundle = self.bundle()
             return self._sheet(bundle, f"{self.run.state.step:06d}") if self.first else None
 
@@ -277,6 +290,8 @@ class Session:
     def _finish(self, tell: OnLog) -> Bundle:
         """Settle the family and write the bundle, its curves and last samples."""
         self.unlogged |= self.run.finish()
+        if (adapter := self.run.family.adapter) is not None:
+            adapter.merge(self.run.family)  # for good
         bundle = self.bundle()
         if self.first:
             bundle.save(self.out)

@@ -17,13 +17,15 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from morphogen.core.family import load_own_state, own_state
+
 
 class EMA:
     """The average of a module's parameters; buffers, which are statistics already, are copied."""
 
     def __init__(self, module: nn.Module, width: float) -> None:
         self.gamma = gamma_of(width)
-        self.average = {k: v.detach().clone() for k, v in module.state_dict().items()}
+        self.average = {k: v.detach().clone() for k, v in own_state(module).items()}
         self.num_updates = 0
 
     @torch.no_grad()
@@ -33,7 +35,7 @@ class EMA:
         rate = 1 - (1 - 1 / self.num_updates) ** (self.gamma + 1)
         averages: list[Tensor] = []
         values: list[Tensor] = []
-        for name, value in module.state_dict(keep_vars=True).items():
+        for name, value in own_state(module, keep_vars=True).items():
             if isinstance(value, nn.Parameter):
                 averages.append(self.average[name])
                 values.append(value)
@@ -44,14 +46,14 @@ class EMA:
     @contextmanager
     def applied_to(self, module: nn.Module) -> Iterator[None]:
         """Run a block with the averaged weights in `module`, in evaluation mode."""
-        own = {k: v.detach().clone() for k, v in module.state_dict().items()}
+        own = {k: v.detach().clone() for k, v in own_state(module).items()}
         training = module.training
-        module.load_state_dict(self.average)
+        load_own_state(module, self.average)
         module.eval()
         try:
             yield
         finally:
-            module.load_state_dict(own)
+            load_own_state(module, own)
             module.train(training)
 
 

@@ -1,0 +1,130 @@
+"""Training that begins with a trained bundle: `--from models/base`, with or without an adapter.
+
+The network, its family and the codec of its items are the base's; the data is new. All weights are
+trained, or what an adapter (`--adapter lora`) puts beside them. What the base measured of its own
+data before it was trained (scales, codebooks) stays as it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from morphogen.core import discover
+from morphogen.core.adapter import Adapter
+from morphogen.core.bundle import Bundle
+from morphogen.core.codec import Codec
+from morphogen.core.errors import RecipeError, RefusedPair
+from morphogen.core.family import Family
+from morphogen.core.recipe import Recipe, build_adapter, build_family
+from morphogen.core.schema import check_options
+from morphogen.core.start import start_from
+from morphogen.core.storage import at_home
+from morphogen.data.dataset import Data
+from morphogen.data.modality import find_modality
+
+# A tenth of the rate of an adapter, small batches: fewer steps than from nothing, each of more use.
+TRAIN_DEFAULTS = {
+    "optimizer": "adamw", "lr": 3e-4, "batch_size": 16, "warmup": 0.05, "weight_decay": 0.0,
+}  # fmt: skip
+READING = ("name", "group_by", "synthetic", "canaries", "view", "conditions")  # not the codec's
+
+
+def opened(recipe: Recipe, trust: bool = False) -> Bundle:
+    """The bundle that a recipe starts from. Raises `RefusedPair` for an adapter."""
+    base = Bundle.open(recipe.start["from"], trust=trust)
+    if base.recipe.wrapper:
+        raise RefusedPair(
+            "an adapter is not adapted again",
+            found=f"{base.path}, {base.recipe.wrapper['name']} on another bundle",
+            hint=f"morphogen export {base.path} --format bundle --to {base.path}-whole, first",
+        )
+    return base
+
+
+def with_base(recipe: Recipe, base: Bundle) -> Recipe:
+    """A recipe with the family and the network of the base. Raises `RecipeError` where it asks for
+    others."""
+    for table in ("family", "backbone"):
+        own = getattr(base.recipe, table)
+        for key, value in getattr(recipe, table).items():
+            if str(own.get(key)) != str(value):
+                raise RecipeError(
+                    "what starts from a bundle keeps its family and its network",
+                    found=f"{table}.{key}={value}",
+                    expected=f"{table}.{key}={own.get(key)}, as the base has it",
+                    where=base.path,
+                    hint="leave it out, or train from nothing, without --from",
+                )
+    return replace(recipe, family=dict(base.recipe.family), backbone=dict(base.recipe.backbone))
+
+
+def codec_on(base: Bundle, source: Data | Path | str, recipe: Recipe) -> Codec:
+    """The codec that reads new data for the base: its own, or one of the data's kind that encodes
+    to what the base has learned (conversations, for a model of text)."""
+    own: Codec = base.codec
+    asked = {name: value for name, value in recipe.modality.items() if name not in READING}
+    name = recipe.modality.get("name")
+    if name is None and not isinstance(source, Data):
+        name = find_modality(at_home(source))
+    if name is not None and name != discover.name_of(type(own.innermost)):
+        kind = discover.find("modality", name)
+        network: Any = getattr(base.family, "network", None)
+        options = check_options(kind, asked, "modality")
+        onto = getattr(kind, "onto", None)  # most kinds encode to nothing that others have learned
+        if onto is not None and (found := onto(own, network, **options)) is not None:
+            codec: Codec = found
+            return codec
+    if asked:
+        raise RecipeError(
+            "what starts from a bundle reads data as its codec was fitted",
+            found=", ".join(f"modality.{key}={value}" for key, value in asked.items()),
+            where=base.path,
+            hint="leave it out",
+        )
+    return own
+
+
+def train_defaults(recipe: Recipe) -> dict[str, Any]:
+    """How a model is trained that was trained before."""
+    adapter = build_adapter(recipe)
+    return TRAIN_DEFAULTS | ({} if adapter is None else adapter.train_defaults)
+
+
+def adapted(base: Bundle, recipe: Recipe, data: Data) -> Family:
+    """The base's family for the new data, with its adapter put on. The base is used up."""
+    family = base.family
+    if data.spec != family.spec:  # of another length
+        with torch.random.fork_rng(devices=[]):
+            family = build_family(replace(recipe, wrapper={}), data.spec, base.family.conditions)
+        try:
+            family.load_state_dict(base.family.state_dict())
+        except RuntimeError as error:
+            raise RefusedPair(
+                f"the weights of the base do not fit this data: {error}",
+                found=str(data.spec),
+                expected=str(base.family.spec),
+            ) from error
+    adapter = build_adapter(recipe)
+    if adapter is not None:
+        adapter.put_on(family)
+    return family
+
+
+def started(base: Bundle, recipe: Recipe, out: Path) -> Recipe:
+    """A recipe that says where it starts from, for a run in the folder `out`."""
+    assert base.path is not None
+    return replace(recipe, start=start_from(base.path, out))
+
+
+def told(family: Family) -> str:
+    """What is trained, in one line."""
+    every = list(family.parameters())
+    own = [each for each in every if each.requires_grad]
+    count, total = (sum(p.numel() for p in some) for some in (own, every))
+    adapter: Adapter | None = family.adapter
+    what = "all weights" if adapter is None else discover.name_of(type(adapter))
+    return f"adapts a trained model: {what}, {count:,} of {total:,} parameters are trained"
