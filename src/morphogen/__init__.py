@@ -23,21 +23,25 @@ if TYPE_CHECKING:
     from morphogen.data.dataset import Data
     from morphogen.evaluation.evaluate import evaluate
     from morphogen.interop.export import export
+    from morphogen.interop.importing import import_model
+    from morphogen.systems.chat import chat
     from morphogen.training.run import train
 
 _HOMES = {
     "Bundle": "morphogen.core.bundle",
     "Data": "morphogen.data.dataset",
     "Recipe": "morphogen.core.recipe",
+    "chat": "morphogen.systems.chat",
     "compare": "morphogen.comparison.compare",
     "evaluate": "morphogen.evaluation.evaluate",
     "export": "morphogen.interop.export",
+    "import_model": "morphogen.interop.importing",
     "reproduce": "morphogen.comparison.reproduce",
     "train": "morphogen.training.run",
 }
 __all__ = [
-    "Bundle", "Data", "Recipe", "compare", "evaluate", "export", "load", "open", "reproduce",
-    "train",
+    "Bundle", "Data", "Recipe", "chat", "compare", "evaluate", "export", "import_model", "load",
+    "open", "reproduce", "train",
 ]  # fmt: skip
 
 

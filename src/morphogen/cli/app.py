@@ -26,7 +26,7 @@ from morphogen.core.visible import visible
 from morphogen.data.progress import listening
 
 # Options of verbs whose texts are never places.
-VALUES = {"cond", "label", "prompt", "settings", "text"}
+VALUES = {"cond", "label", "prompt", "settings", "system", "text"}
 
 
 def build_app() -> typer.Typer:

@@ -1,4 +1,7 @@
-"""`morphogen export models/letters --to letters-llama`: a language model as others run it."""
+"""`morphogen export models/letters --to letters-llama`: a language model as others run it.
+
+`morphogen export models/letters --to letters.gguf --type q8_0`: as llama.cpp does.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,17 @@ import typer
 def export(
     bundle: Annotated[str, typer.Argument(help="folder of a trained bundle")],
     *,
-    to: Annotated[str, typer.Option("--to", help="folder to write, empty or not there yet")],
+    to: Annotated[str, typer.Option("--to", help="folder to write, or NAME.gguf; not there yet")],
     format: Annotated[
-        str, typer.Option("--format", help="transformers, which vLLM reads as well")
-    ] = "transformers",
+        str | None,
+        typer.Option("--format", help="transformers, which vLLM reads as well, or gguf"),
+    ] = None,
+    type: Annotated[str, typer.Option("--type", help="of numbers in gguf: f32, f16, q8_0")] = "f32",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     trust: Annotated[bool, typer.Option("--trust", help="import components it names")] = False,
 ) -> None:
-    """Write a language model in the layout of Llama and its like."""
+    """Write a language model in the layouts of Llama and its like, or as a GGUF file."""
     from morphogen.cli._parts import print_found
     from morphogen.interop.export import export as write
 
-    print_found(write(bundle, to, format=format, trust=trust), as_json)
+    print_found(write(bundle, to, format=format, type=type, trust=trust), as_json)

@@ -12,69 +12,53 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from morphogen.backbones.token_transformer import TokenTransformer
 from morphogen.core import discover
-from morphogen.core.amounts import size
 from morphogen.core.bundle import Bundle
 from morphogen.core.config import MODEL
-from morphogen.core.errors import BundleError, RecipeError, RefusedPair
-from morphogen.core.recipe import resolve
+from morphogen.core.errors import BundleError, RecipeError
 from morphogen.core.storage import below, expanded, partial_of, write_tensors, write_text
-from morphogen.families.autoregressive import Autoregressive
-from morphogen.interop.layout import Layout
-from morphogen.interop.layouts import LAYOUTS
+from morphogen.interop.export_gguf import export_gguf
+from morphogen.interop.exported import NETWORK, Exported, facts_of, fitting, language_model
 from morphogen.interop.vocabulary import END, START, to_library
 from morphogen.modalities.text import Text
 from morphogen.modalities.text.tokenizers import Tokenizer
 
-FORMATS = ("transformers",)
-NETWORK = "network."  # where the family keeps it
-
-
-@dataclass
-class Exported:
-    """A folder that others read, and what to know of it."""
-
-    path: str
-    layout: str
-    files: dict[str, int] = field(default_factory=dict)  # name -> bytes
-    notes: list[str] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return dict(vars(self))
-
-    def text(self) -> str:
-        """For a terminal."""
-        lines = [f"{self.path}, in the layout of {self.layout}:"]
-        lines += [f"  {name:<24}{size(num)}" for name, num in self.files.items()]
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+FORMATS = ("transformers", "gguf")
 
 
 def export(
     bundle: Bundle | Path | str,
     to: Path | str,
     *,
-    format: str = "transformers",
+    format: str | None = None,
+    type: str = "F32",
     trust: bool = False,
 ) -> Exported:
-    """Write a language model into the folder `to`, which must be empty or not there.
+    """Write a language model into the folder `to`, which must be empty or not there; or where that
+    ends with .gguf, or the format is gguf, into a file, with numbers of a `type`: F32, F16, Q8_0.
 
     Raises `RefusedPair` for a bundle that is no language model, or has what no layout has a place
-    for, and `BundleError` where the folder holds something.
+    for, and `BundleError` where there is something already, or another program makes something else
+    of what was written.
     """
+    format = format or ("gguf" if str(to).endswith(".gguf") else "transformers")
     if format not in FORMATS:
         raise RecipeError("there is no such format", found=format, expected=", ".join(FORMATS))
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, trust=trust)
-    family, codec = _language_model(bundle)
+    if format == "gguf":
+        return export_gguf(bundle, to, type=type)
+    return _export_folder(bundle, expanded(to))
+
+
+def _export_folder(bundle: Bundle, folder: Path) -> Exported:
+    """A folder of transformers."""
+    family, codec = language_model(bundle)
     facts = facts_of(bundle)
     layout = fitting(facts)
     own = below(NETWORK, {name: t.float() for name, t in family.state_dict().items()})
-    folder = expanded(to)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BundleError("the folder is not empty", where=folder, hint="--to another folder")
     tokenizer, own_start = codec.tokenizer, family.start == family.vocab_size
@@ -97,65 +81,6 @@ def export(
     partial.rename(folder)
     files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
     return Exported(str(folder), layout.model_type, files, _notes(facts, codec))
-
-
-def facts_of(bundle: Bundle) -> dict[str, Any]:
-    """What a layout has to have a place for: the options of the network, every default filled in,
-    and its sizes."""
-    network: Any = bundle.family.network
-    facts = dict(resolve(bundle.recipe, bundle.family.spec).backbone)
-    first = network.layers[0]
-    facts |= {
-        "ngrams": 1 if network.ngrams is None else network.ngrams.most,
-        "num_heads": first.self_attn.q_proj.out_features // network.head_dim,
-        "num_kv_heads": network.num_kv_heads,
-        "head_dim": network.head_dim,
-        "query_dim": network.head_dim,  # whose root scores are divided by
-        "hidden_dim": first.mlp.up_proj.out_features,
-        "tied": network.tied,
-        "vocab_size": network.in_spec.vocab_size,
-        "length": network.in_spec.shape[0],
-    }
-    whole = facts["num_heads"] * facts["head_dim"] == facts["model_dim"]
-    return facts | {"grouped": facts["num_kv_heads"] < facts["num_heads"], "uneven": not whole}
-
-
-def fitting(facts: Mapping[str, Any]) -> Layout:
-    """The layout that has a place for all of this. Raises `RefusedPair` where none has."""
-    near = min(LAYOUTS, key=lambda layout: len(layout.misfits(facts)))
-    if misfits := near.misfits(facts):
-        raise RefusedPair(
-            "no layout has a place for this network",
-            found=", ".join(f"backbone.{name} = {facts[name]}" for name in misfits),
-            expected=", ".join(f"{name} = {value}" for name, value in misfits.items())
-            + f", as {near.model_type} has it, the nearest",
-            hint=" ".join(f"--set backbone.{name}={value}" for name, value in misfits.items()),
-        )
-    return near
-
-
-def _language_model(bundle: Bundle) -> tuple[Autoregressive, Text]:
-    """The parts of one. Raises `RefusedPair` for any other bundle."""
-    family, codec = bundle.family, bundle.codec
-    network = getattr(family, "network", None)
-    reason = None
-    if not isinstance(codec, Text):
-        reason = f"its items are no texts, but those of {discover.name_of(type(codec))}"
-    elif not isinstance(family, Autoregressive):
-        reason = f"the family {discover.name_of(type(family))} does not go on with a text"
-    elif not isinstance(network, TokenTransformer):
-        reason = f"its network is a {discover.name_of(type(network))}, not a token_transformer"
-    elif family.conditions:
-        reason = f"it learned with conditions ({', '.join(family.conditions)})"
-    if reason is not None:
-        raise RefusedPair(
-            f"this bundle has no form that others read: {reason}",
-            expected="a language model without conditions",
-            hint="morphogen train texts/ --family autoregressive --set train.unconditional=yes",
-        )
-    assert isinstance(family, Autoregressive)
-    assert isinstance(codec, Text)
-    return family, codec
 
 
 def _record(bundle: Bundle, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from morphogen.core.errors import BundleError
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import expanded
-from morphogen.interop.export import NETWORK
+from morphogen.interop.exported import NETWORK
 from morphogen.interop.layout import OPTIONS, Layout, nearest
 from morphogen.interop.layouts import LAYOUTS
 from morphogen.interop.vocabulary import from_library, from_others, is_own

@@ -1,0 +1,36 @@
+"""`morphogen import models/published/smollm2 --out models/base`: a published model as a bundle."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def import_(
+    source: Annotated[
+        str, typer.Argument(help="a folder of transformers, a .gguf file, owner/name of the Hub")
+    ],
+    *,
+    out: Annotated[str, typer.Option("--out", help="folder of the bundle")],
+    length: Annotated[
+        int | None, typer.Option(min=2, help="tokens of a text at most; none: up to 4,096")
+    ] = None,
+) -> None:
+    """Take in a model that others made, as a bundle like any other."""
+    from morphogen.core.storage import expanded
+    from morphogen.evaluation.card import write_card
+    from morphogen.interop.importing import import_model
+
+    if (expanded(out) / "config.json").exists():
+        from morphogen.core.errors import BundleError
+
+        raise BundleError("there is a bundle already", where=out, hint="--out another folder")
+    bundle = import_model(source, length=length)
+    folder = bundle.save(out)
+    write_card(folder)
+    num = sum(parameter.numel() for parameter in bundle.family.parameters())
+    print(f"{folder}: {num:,} parameters, texts of up to {bundle.codec.spec.shape[0]:,} tokens")
+    print(f"licence: {bundle.origin.get('licence', 'none stated: ask who made it')}")
+    verb = "chat" if "chat_template" in bundle.origin else "task complete"
+    print(f"next: morphogen {verb} {folder}")
