@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,12 +25,13 @@ from morphogen.core.backbone import BuildBackbone
 from morphogen.core.spec import TensorSpec
 from morphogen.core.writing import Limits, Request
 from morphogen.families.autoregressive import Autoregressive
+from morphogen.interop.exported import facts_of
+from morphogen.interop.importing import import_model
 
 LLAMA = {"model_dim": 576, "num_layers": 30, "num_heads": 9, "num_kv_heads": 3, "hidden_dim": 1536}
 LENGTH, VOCAB = 512, 49_152
 GREEDY = Limits(temperature=0)
 PROBED = 1 << 25  # numbers read to see how fast memory is read
-THEIR_EPS = 1e-5  # of the norms of llama2.c
 
 
 def build(length: int, vocab_size: int, **shape: Any) -> Autoregressive:
@@ -41,17 +41,17 @@ def build(length: int, vocab_size: int, **shape: Any) -> Autoregressive:
     return Autoregressive(spec, {}, BuildBackbone(TokenTransformer, tied=True, **shape)).eval()
 
 
-def theirs(model: Autoregressive, **shape: Any) -> Any:
+def theirs(model: Autoregressive, eps: float = 1e-6, **shape: Any) -> Any:
     """The same weights in `transformers`."""
     import transformers
 
     network: Any = model.network
     config = transformers.LlamaConfig(
-        vocab_size=model.told, hidden_size=shape["model_dim"],
+        vocab_size=network.in_spec.vocab_size, hidden_size=shape["model_dim"],
         intermediate_size=shape["hidden_dim"], num_hidden_layers=shape["num_layers"],
         num_attention_heads=shape["num_heads"], num_key_value_heads=shape["num_kv_heads"],
-        rms_norm_eps=1e-6, tie_word_embeddings=True, max_position_embeddings=model.num_tokens,
-        pad_token_id=0, bos_token_id=model.vocab_size, eos_token_id=None,
+        rms_norm_eps=eps, tie_word_embeddings=True, max_position_embeddings=model.num_tokens,
+        pad_token_id=0, bos_token_id=model.start, eos_token_id=None,
     )  # fmt: skip
     llama = transformers.LlamaForCausalLM(config).eval()
     state = {f"model.{name}": value for name, value in network.state_dict().items()}
@@ -137,51 +137,12 @@ def large(threads: int, rounds: int) -> None:
           f"{steps['theirs'] / steps['ours']:.1f} times")  # fmt: skip
 
 
-def read_stories(file: Path) -> tuple[Autoregressive, dict[str, Any]]:
-    """A file of llama2.c as a language model whose start token is BOS, and its shape."""
-    data = file.read_bytes()
-    dim, hidden, layers, heads, kv_heads, vocab, length = struct.unpack("7i", data[:28])
-    values = torch.frombuffer(bytearray(data[28:]), dtype=torch.float32)
-    shape = {"model_dim": dim, "num_layers": layers, "num_heads": heads,
-             "num_kv_heads": kv_heads, "hidden_dim": hidden}  # fmt: skip
-    model, place = build(length, vocab, **shape), 0
-    kv = dim // heads * kv_heads
-
-    def take(*size: int) -> Tensor:
-        nonlocal place
-        count = torch.Size(size).numel()
-        place += count
-        return values[place - count : place].view(size)
-
-    parts = {
-        "embed": take(vocab, dim), "attention": take(layers, dim),
-        "q": take(layers, dim, dim), "k": take(layers, kv, dim), "v": take(layers, kv, dim),
-        "o": take(layers, dim, dim), "feed": take(layers, dim),
-        "gate": take(layers, hidden, dim), "down": take(layers, dim, hidden),
-        "up": take(layers, hidden, dim), "norm": take(dim),
-    }  # fmt: skip
-    # Norms add 1e-6 here and 1e-5 there: the same, where all that is normalised is so much smaller.
-    scale = (1e-6 / THEIR_EPS) ** 0.5
-    half = lambda w: w.view(-1, dim // heads // 2, 2, dim).transpose(1, 2).reshape(w.shape)  # noqa: E731
-    state = {"embed_tokens.weight": scale * torch.cat([parts["embed"], parts["embed"][1:2]])}
-    state["norm.weight"] = parts["norm"] / scale
-    for i in range(layers):
-        for name, value in {
-            "input_layernorm": parts["attention"][i], "self_attn.q_proj": half(parts["q"][i]),
-            "self_attn.k_proj": half(parts["k"][i]), "self_attn.v_proj": parts["v"][i],
-            "self_attn.o_proj": scale * parts["o"][i],
-            "post_attention_layernorm": parts["feed"][i], "mlp.gate_proj": parts["gate"][i],
-            "mlp.up_proj": parts["up"][i], "mlp.down_proj": scale * parts["down"][i],
-        }.items():  # fmt: skip
-            state[f"layers.{i}.{name}.weight"] = value
-    model.network.load_state_dict(state)
-    return model, shape
-
-
 def stories(folder: Path, rounds: int) -> None:
     """The reference text token for token, and the speed."""
     torch.set_num_threads(1)
-    model, shape = read_stories(folder / "stories260K.bin")
+    bundle = import_model(folder / "stories260K.bin")
+    model: Any = bundle.family
+    shape = {name: value for name, value in facts_of(bundle).items() if name in (*LLAMA, "eps")}
     told = json.loads((folder / "reference_greedy_200.json").read_text())
     expected = next(value for value in told.values() if isinstance(value, list))
     nothing, llama = torch.zeros(0, dtype=torch.int64), theirs(model, **shape)
