@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 import subprocess
@@ -20,6 +21,7 @@ from morphogen.core.errors import RefusedPair
 from morphogen.core.random import generator, randn
 from morphogen.core.spec import TensorSpec
 from morphogen.core.writing import CanWrite, Limits, Request, Written
+from morphogen.families import _writing
 from morphogen.families._beam import beam
 from morphogen.families._writing import Guess, Text
 from morphogen.families.autoregressive import Autoregressive
@@ -52,6 +54,14 @@ def told(steps: Any, num: int) -> list[list[Written]]:
     for written in itertools.chain.from_iterable(steps):
         rows[written.row].append(written)
     return rows
+
+
+def assert_same_texts(rows: list[list[Written]], expected: list[list[Written]]) -> None:
+    """The same tokens to the same ends, and probabilities to rounding."""
+    for row, known in zip(rows, expected, strict=True):
+        assert [(w.token, w.finish) for w in row] == [(w.token, w.finish) for w in known]
+        log_probs = [w.log_prob for w in known]
+        assert [w.log_prob for w in row] == pytest.approx(log_probs, rel=1e-5, abs=1e-5)
 
 
 def asked(draw: random.Random) -> Request:
@@ -148,6 +158,44 @@ def test_rows_look_at_contexts_of_their_own() -> None:
     assert torch.equal(again, after[[1, 0, 1]])
 
 
+@pytest.mark.parametrize("limits", [
+    Limits(), Limits(temperature=0), Limits(temperature=0.7), Limits(top_k=3), Limits(min_p=0.2),
+    Limits(top_p=0.8), Limits(temperature=1.3, top_k=9, top_p=0.6, min_p=0.01), Limits(top_k=99),
+])  # fmt: skip
+def test_rows_draw_what_is_drawn_token_by_token(limits: Limits) -> None:
+    """The tokens of requests that are told alternatives, which are drawn one by one outside."""
+    model = shaken()
+    prompts = [torch.tensor([k % V, 3, k // V]) for k in range(40)]
+    plain = [Request(prompt, 18, limits, seed=k) for k, prompt in enumerate(prompts)]
+    shown = [dataclasses.replace(request, num_alternatives=1) for request in plain]
+    together = told(model.write(plain), 40)
+    assert_same_texts(together, told(model.write(shown), 40))
+    assert sum(map(len, together)) > 100
+    stopped = [dataclasses.replace(request, stop=Nth(3).reached) for request in plain]
+    for row, expected in zip(told(model.write(stopped), 40), together, strict=True):
+        assert [(w.token, w.log_prob) for w in row] == [(w.token, w.log_prob) for w in expected[:3]]
+
+
+class Nth:
+    """Stops at the n-th token."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    def reached(self, token: int) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+
+def test_how_many_tokens_come_in_a_call_is_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by one, the same to the bit."""
+    model, draw = shaken(), random.Random(1)
+    requests = [dataclasses.replace(asked(draw), num_alternatives=0) for _ in range(40)]
+    together = told(model.write(requests), 40)
+    monkeypatch.setattr(_writing, "TOGETHER", 1)
+    assert told(model.write(requests), 40) == together
+
+
 @pytest.mark.parametrize("backbone", OTHERS)
 def test_any_causal_network_writes(backbone: str) -> None:
     """Greedy texts are those of the most probable tokens; conditions and columns are obeyed."""
@@ -227,7 +275,7 @@ def test_a_guess_does_not_change_what_is_drawn(known: bool) -> None:
 
 
 def test_guessing_ahead_changes_speed_alone() -> None:
-    """At temperature 0 the tokens are the same to the bit; otherwise sequences are as frequent as
+    """At temperature 0 the tokens are the same; otherwise sequences are as frequent as
     their probability."""
     model, draft = shaken(), shaken(seed=1)
     requests = [
@@ -236,7 +284,7 @@ def test_guessing_ahead_changes_speed_alone() -> None:
     plain = told(model.write(requests), 6)
     for guesses in ("lookup", draft, model):
         steps = list(model.write(requests, draft=guesses))
-        assert told(steps, 6) == plain
+        assert_same_texts(told(steps, 6), plain)
         assert guesses != model or len(steps) <= 5  # twelve tokens by at most five at a time
     tiny = TensorSpec.tokens(3, 3)
     small = BuildBackbone(TokenTransformer, model_dim=16, num_layers=1)

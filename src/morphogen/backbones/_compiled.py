@@ -37,7 +37,8 @@ from morphogen.backbones._lanes import (
 
 BLOCK = 16  # rows of weights that a thread takes at a time
 SMALL = 1 << 16  # products of two numbers that are over before other threads have begun
-SET, ADD, GATE, GELU = range(4)  # what becomes of a product
+# What becomes of a product. For numbers of Python, numba compiles a function for each of them.
+SET, ADD, GATE, GELU = map(np.int64, range(4))
 Array = np.ndarray[Any, Any]
 
 compiled = njit(cache=True, nogil=True, error_model="numpy")
@@ -147,8 +148,8 @@ def _product(weight, x, y, then):
 
 @shared_out
 def _parts(weight, blocks, x, y, then):
-    for block in prange(blocks):
-        _part(weight, block, x, y, then)
+    for block in prange(blocks):  # of a type of its own
+        _part(weight, np.int64(block), x, y, then)
 
 
 @compiled
@@ -305,7 +306,7 @@ def _attend(heads, seen, size, mixed):
 @shared_out
 def _attend_in_parts(tasks, heads, seen, size, mixed):
     for task in prange(tasks):
-        _attend_in(task, heads, seen, size, mixed)
+        _attend_in(np.int64(task), heads, seen, size, mixed)
 
 
 @compiled
@@ -340,7 +341,7 @@ def _attend_in(task, heads, seen, size, mixed):
 def _look_beside(weights, beside, n, rows, room):
     """h += attention to the context, whose keys and values are known."""
     firsts, ends = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
-    _normalise(beside.norms, 0, room.h, room.normed)
+    _normalise(beside.norms, np.int64(0), room.h, room.normed)
     for r in range(len(rows)):
         firsts[r], ends[r] = 0, beside.length[rows[r]]
         for e in range(room.asked.shape[1]):

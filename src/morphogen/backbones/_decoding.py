@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,15 +24,20 @@ import torch.nn.functional as F
 from numba.core import event
 from torch import Tensor, nn
 
-from morphogen.backbones import _compiled
+from morphogen.backbones import _compiled, _drawn
+from morphogen.backbones._compiled import Array
 from morphogen.backbones._lanes import LANES
-from morphogen.backbones._sequence import EPS, GLU
+from morphogen.backbones._sequence import EPS, GLU, PRIMES
 from morphogen.core.conditioning import Context
+from morphogen.core.writing import Limits
 
 # As numba starts its threads it tells OpenMP, and so PyTorch, to use all that there are.
 _num_threads = torch.get_num_threads()
 numba.set_num_threads(1)
 torch.set_num_threads(_num_threads)
+
+FEW = 16  # tokens at most of a prompt that is read as tokens are that come
+AT_ONCE = 1 << 23  # products in a call that draws several tokens: a few milliseconds
 
 _log = logging.getLogger(__name__)
 _one_at_a_time = threading.Lock()  # some of numba's pools of threads serve one caller
@@ -85,12 +90,12 @@ def _arranged(network: Any) -> _compiled.Weights:
     )  # fmt: skip
 
 
-def _arranged_beside(network: Any) -> _compiled.Beside | None:
-    """The same of attention to a context before there is one; None where no layer looks at any."""
+def _arranged_beside(network: Any) -> _compiled.Beside:
+    """The same of attention to a context, before there is one."""
     branches = [layer.cross_attn for layer in network.layers if layer.cross_attn is not None]
     size, dim = network.head_dim, network.embed_tokens.embedding_dim
     if not branches:
-        return None
+        return _NOTHING
     return _NOTHING._replace(
         norms=_norms([nn.LayerNorm(dim, EPS)]),
         query=_stacked([_whole_heads(x.query.weight, size) for x in branches]),
@@ -98,6 +103,20 @@ def _arranged_beside(network: Any) -> _compiled.Beside | None:
         head_norms=_norms([x.query_norm for x in branches]),
         out=_stacked([_whole_heads(x.out.weight.mT, size).mT for x in branches]),
         out_bias=_stacked([x.out.bias for x in branches]),
+    )
+
+
+def _entry(network: Any) -> _drawn.Entry:
+    """The embeddings as they lie, so long as the network is there."""
+    ngrams, nothing = network.ngrams, torch.zeros(0, 0)
+    tables = [] if ngrams is None else [table.weight for table in ngrams.tables]
+    return _drawn.Entry(
+        tokens=_array(network.embed_tokens.weight),
+        ngrams=np.array([table.data_ptr() for table in tables], np.int64),
+        primes=np.array([PRIMES[i % len(PRIMES)] for i in range(len(tables))], np.int64),
+        slots=0 if ngrams is None else ngrams.slots,
+        vocab_size=0 if ngrams is None else ngrams.vocab_size,
+        places=_array(nothing if network.places is None else network.places.weight),
     )
 
 
@@ -116,7 +135,7 @@ def _whole_heads(weight: Tensor, size: int) -> Tensor:
     return _padded(heads).movedim(-1, 1).flatten(0, 1)
 
 
-def _stacked(weights: Sequence[Tensor]) -> _compiled.Array:
+def _stacked(weights: Sequence[Tensor]) -> Array:
     return _array(_padded(torch.stack(list(weights))))
 
 
@@ -126,7 +145,7 @@ def _padded(weight: Tensor, axis: int = -1) -> Tensor:
     return F.pad(weight, (0, more) if axis == -1 else (0, 0, 0, more))
 
 
-def _array(x: Tensor) -> _compiled.Array:
+def _array(x: Tensor) -> Array:
     return x.detach().contiguous().numpy()
 
 
@@ -136,12 +155,19 @@ _NOTHING = _compiled.Beside(
     _NONE, _EMPTY[3], _EMPTY[2], _NONE, _EMPTY[3], _EMPTY[2], _EMPTY[5], _EMPTY[5],
     np.zeros(0, np.int64),
 )  # fmt: skip
+_SHARES = np.zeros(0)
+_UNDRAWN = _drawn.Draws(
+    tokens=np.zeros(0, np.int64), uniform=np.zeros((0, 1)), temperature=_SHARES, min_p=_SHARES,
+    top_k=np.zeros(0, np.int64), top_p=_SHARES, num_tokens=0, ends=np.zeros(0, np.int64),
+    drawn=np.zeros((0, 1), np.int64), log_probs=np.zeros((0, 1)), shares=_EMPTY[2],
+    order=np.zeros(0, np.int64),
+)  # fmt: skip
 
 
 @contextmanager
 def _told_of_compiling() -> Iterator[None]:
     """Say why the first text of all has to wait."""
-    if _compiled.step.overloads:
+    if _drawn.go_on.overloads:
         yield
         return
     with event.install_listener("numba:compile", _Told()):
@@ -164,7 +190,7 @@ class _Told(event.Listener):  # type: ignore[misc]
 _made: weakref.WeakKeyDictionary[nn.Module, tuple[Any, Any]] = weakref.WeakKeyDictionary()
 
 
-def made(network: nn.Module) -> tuple[_compiled.Weights, _compiled.Beside | None]:
+def made(network: nn.Module) -> tuple[_compiled.Weights, _compiled.Beside]:
     """The weights of `network`, made ready once for as long as they do not change."""
     state = [(p.data_ptr(), p._version) for p in network.parameters()]
     known = _made.get(network)
@@ -175,22 +201,27 @@ def made(network: nn.Module) -> tuple[_compiled.Weights, _compiled.Beside | None
 
 
 class Decoding:
-    """`num` rows of up to `room` tokens each, that go on side by side: `core.backbone.Rows`."""
+    """`num` rows of up to `room` tokens each, that go on side by side: `core.backbone.GoesOn`."""
 
     def __init__(self, network: Any, num: int, room: int) -> None:
         self.network, self.room = network, room
-        self.weights, self.beside = made(network)
+        weights, beside = made(network)
+        self.model = _drawn.Model(weights, beside, _entry(network))
         size = network.head_dim + -network.head_dim % LANES
-        shape = (len(self.weights.qkv), num, network.num_kv_heads, room, size)
-        self.keys, self.values = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        self.embeddings = _array(network.embed_tokens.weight)
-        ngrams = () if network.ngrams is None else network.ngrams.tables
-        self.ngram_tables = [_array(table.weight) for table in ngrams]
-        self.tokens: list[list[int]] = [[] for _ in range(num)]
-        self.starts: list[list[int]] = [[] for _ in range(num)]  # of each token's document
-        self.added: list[Tensor | None] = [None] * num  # what conditions add, (D,)
+        shape = (len(weights.qkv), num, network.num_kv_heads, room, size)
+        boundary = None if network.across_documents else network.in_spec.boundary
+        adds = network.cond_proj is not None
+        self.texts = _drawn.Texts(
+            tokens=np.zeros((num, room), np.int64),
+            starts=np.zeros((num, room), np.int64),
+            length=np.zeros(num, np.int64),
+            added=np.zeros((num, self.model.entry.tokens.shape[1] if adds else 0), np.float32),
+            keys=np.zeros(shape, np.float32),
+            values=np.zeros(shape, np.float32),
+            boundary=-1 if boundary is None else boundary,
+            window=network.window or room,
+        )
         self.rooms: dict[int, _compiled.Room] = {}
-        self.boundary = None if network.across_documents else network.in_spec.boundary
 
     @torch.no_grad()
     def begin(
@@ -201,96 +232,124 @@ class Decoding:
         context: Context | None = None,
     ) -> Tensor:
         """Read `tokens` (n,), n >= 1, as what `row` begins with -> logits of the next (V,)."""
-        network, n = self.network, len(tokens)
+        network, texts, n = self.network, self.texts, len(tokens)
+        texts.length[row] = 0
+        if network.cond_proj is not None:
+            texts.added[row] = network.cond_proj(cond)[0]
+        if context is not None and len(self.model.beside.query):
+            self._look(row, context)
+        if n <= FEW:
+            return self.advance(tokens.tolist(), [row] * n)[-1]
         kept = network.kept(1, n)
         h = network.read(tokens[None], kept, cond, context)[0, -1]
         size = network.head_dim
         for layer, (keys, values) in enumerate(kept.layers):
-            self.keys[layer, row, :, :n, :size] = keys[0].numpy()
-            self.values[layer, row, :, :n, :size] = values[0].numpy()
-        self.tokens[row], self.starts[row] = [], []
-        for token in tokens.tolist():
-            self._note(row, token)
-        if network.cond_proj is not None:
-            self.added[row] = network.cond_proj(cond)[0]
-        if context is not None and self.beside is not None:
-            self._look(row, context)
+            texts.keys[layer, row, :, :n, :size] = keys[0].numpy()
+            texts.values[layer, row, :, :n, :size] = values[0].numpy()
+        begun = np.where(tokens == texts.boundary, np.arange(n), 0)
+        texts.tokens[row, :n], texts.starts[row, :n] = tokens, np.maximum.accumulate(begun)
+        texts.length[row] = n
         logits: Tensor = network.logits(h)
         return logits
 
-    @torch.no_grad()
     def advance(self, tokens: Sequence[int], rows: Sequence[int]) -> Tensor:
         """The next token of each of the rows, of which one may come several times: (R,) -> logits
         of those after them (R, V)."""
-        places = []
-        for token, row in zip(tokens, rows, strict=True):
-            if len(self.tokens[row]) == self.room:
-                raise IndexError(f"there is room for {self.room} tokens, and all are taken")
-            places.append(len(self.tokens[row]))
-            self._note(row, token)
-        window = self.network.window or self.room
-        firsts = [
-            max(self.starts[row][place], place - window + 1)
-            for row, place in zip(rows, places, strict=True)
-        ]
-        ends = [place + 1 for place in places]
-        kept = _compiled.Seen(self.keys, self.values, *map(np.array, (rows, firsts, ends)))
-        room = self._room(len(rows))
-        self._embed(room.h[:, : self.weights.norms.dim], rows, places)
-        with _one_at_a_time, _told_of_compiling():
-            numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-            _compiled.step(self.weights, self.beside or _NOTHING, kept, np.array(places), room)
+        at = np.array(rows, np.int64)
+        self._check_room(at)
+        room = self._room(len(at))
+        room = room._replace(logits=np.empty_like(room.logits))  # given away
+        told = _UNDRAWN._replace(tokens=np.array(tokens, np.int64))
+        self._call(at, room, told)
         return torch.from_numpy(room.logits)
+
+    def go_on(
+        self,
+        tokens: Sequence[int],
+        rows: Sequence[int],
+        limits: Sequence[Limits],
+        *,
+        uniform: Array,
+        num_tokens: int,
+        ends: Collection[int],
+    ) -> tuple[Array, Array]:
+        """See `core.backbone.GoesOn`."""
+        at, weights = np.array(rows, np.int64), self.model.weights
+        work = len(at) * sum(x.size for x in (weights.qkv, weights.up, weights.down, weights.head))
+        most = min(max(AT_ONCE // work, 1), uniform.shape[1])
+        self._check_room(at, most)
+        draws = _drawn.Draws(
+            tokens=np.array(tokens, np.int64),
+            uniform=uniform,
+            temperature=np.array([each.temperature for each in limits], np.float64),
+            min_p=np.array([each.min_p or 0.0 for each in limits]),
+            top_k=np.array([each.top_k or num_tokens for each in limits]),
+            top_p=np.array([1.0 if each.top_p is None else each.top_p for each in limits]),
+            num_tokens=num_tokens,
+            ends=np.array(sorted(ends), np.int64),
+            drawn=np.empty((len(at), most), np.int64),
+            log_probs=np.empty((len(at), most)),
+            shares=np.empty((1, num_tokens + LANES), np.float32),
+            order=np.empty(num_tokens, np.int64),
+        )
+        num = self._call(at, self._room(len(at)), draws)
+        return draws.drawn[:, :num], draws.log_probs[:, :num]
 
     def cut(self, row: int, length: int) -> None:
         """Forget what came after the first `length` tokens."""
-        del self.tokens[row][length:], self.starts[row][length:]
+        self.texts.length[row] = min(length, self.texts.length[row])
 
     def reorder(self, sources: Sequence[int]) -> None:
         """Let the first rows go on where `sources` are."""
-        each, num = list(sources), len(sources)
-        until = max(len(self.tokens[source]) for source in each)
-        for kept in (self.keys, self.values):
+        each, num, texts = list(sources), len(sources), self.texts
+        until = int(texts.length[each].max())
+        for kept in (texts.keys, texts.values):
             kept[:, :num, :, :until] = kept[:, each, :, :until]
-        if self.beside is not None:
-            for seen in (self.beside.keys, self.beside.values):
+        beside = self.model.beside
+        if len(beside.length):
+            for seen in (beside.keys, beside.values):
                 seen[:, :num] = seen[:, each]
-            self.beside.length[:num] = self.beside.length[each]
-        for lists in (self.tokens, self.starts):
-            lists[:num] = [list(lists[source]) for source in each]
-        self.added[:num] = [self.added[source] for source in each]
+            beside.length[:num] = beside.length[each]
+        for array in (texts.tokens, texts.starts, texts.length, texts.added):
+            array[:num] = array[each]
 
-    def _note(self, row: int, token: int) -> None:
-        starts = self.starts[row]
-        before = starts[-1] if starts else 0
-        starts.append(len(starts) if token == self.boundary else before)
-        self.tokens[row].append(token)
+    def _check_room(self, rows: Array, each: int = 1) -> None:
+        more = each * np.bincount(rows, minlength=len(self.texts.length))
+        if (self.texts.length + more > self.room).any():
+            raise IndexError(f"there is room for {self.room} tokens, and all are taken")
+
+    def _call(self, rows: Array, room: _compiled.Room, draws: _drawn.Draws) -> int:
+        with _one_at_a_time, _told_of_compiling():
+            numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+            num: int = _drawn.go_on(self.model, self.texts, rows, room, draws)
+        return num
 
     def _look(self, row: int, context: Context) -> None:
         """Keep the keys and values of what there is to see of a context, once for the text."""
-        assert self.beside is not None
+        beside = self.model.beside
         seen = context.sequence[:, context.mask[0]]  # (1, M, D)
-        num, (layers, rows, *_, size) = seen.shape[1], self.keys.shape
-        held = self.beside.keys.shape[3]
+        num, (layers, rows, *_, size) = seen.shape[1], self.texts.keys.shape
+        held = beside.keys.shape[3]
         if num > held:
-            shape = (2, layers, rows, self.weights.out.shape[2] // size, num, size)
+            shape = (2, layers, rows, self.model.weights.out.shape[2] // size, num, size)
             grown, length = np.zeros(shape, np.float32), np.zeros(rows, np.int64)
             if held:
-                grown[..., :held, :] = self.beside.keys, self.beside.values
-                length = self.beside.length
-            self.beside = self.beside._replace(keys=grown[0], values=grown[1], length=length)
-        self.beside.length[row] = num
+                grown[..., :held, :] = beside.keys, beside.values
+                length = beside.length
+            beside = beside._replace(keys=grown[0], values=grown[1], length=length)
+            self.model = self.model._replace(beside=beside)
+        beside.length[row] = num
         for layer, block in enumerate(self.network.layers):
             key, value = block.cross_attn.looked_for(seen)  # (1, H, M, E)
-            self.beside.keys[layer, row, :, :num, : key.shape[-1]] = key[0]
-            self.beside.values[layer, row, :, :num, : key.shape[-1]] = value[0]
+            beside.keys[layer, row, :, :num, : key.shape[-1]] = key[0]
+            beside.values[layer, row, :, :num, : key.shape[-1]] = value[0]
 
     def _room(self, num: int) -> _compiled.Room:
-        """What a step of so many positions writes to; made once, but for what is given away."""
-        logits = np.empty((num, len(self.weights.head)), np.float32)
+        """What a step of so many positions writes to; made once."""
         if num in self.rooms:
-            return self.rooms[num]._replace(logits=logits)
-        weights, size = self.weights, self.keys.shape[-1]
+            return self.rooms[num]
+        weights, size = self.model.weights, self.texts.keys.shape[-1]
+        logits = np.empty((num, len(weights.head)), np.float32)
         widths = {
             "h": weights.qkv.shape[2],
             "normed": weights.qkv.shape[2],
@@ -303,23 +362,3 @@ class Decoding:
         heads, asked = (made[name].reshape(-1, size) for name in ("qkv", "asked"))
         self.rooms[num] = _compiled.Room(**made, heads=heads, asked_heads=asked, logits=logits)
         return self.rooms[num]
-
-    def _embed(self, h: _compiled.Array, rows: Sequence[int], places: Sequence[int]) -> None:
-        """What enters the first layer: (R, D)."""
-        network, pairs = self.network, list(zip(rows, places, strict=True))
-        most = len(self.ngram_tables) + 1
-        last = np.array([
-            [0] * (most - place - 1) + self.tokens[row][max(place + 1 - most, 0) : place + 1]
-            for row, place in pairs
-        ])  # fmt: skip
-        now, *earlier = last.T[::-1]
-        h[:] = self.embeddings[now]
-        if network.ngrams is not None:
-            for table, slot in zip(
-                self.ngram_tables, network.ngrams.rows_of(now, earlier), strict=True
-            ):
-                h += table[slot]
-        if network.places is not None:
-            h += network.places.weight[list(places)].numpy()
-        if network.cond_proj is not None:
-            h += torch.stack([x for row in rows if (x := self.added[row]) is not None]).numpy()

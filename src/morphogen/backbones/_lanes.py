@@ -108,6 +108,16 @@ def total(typing: Any, lanes: Any) -> Written:
     return types.float32(_lanes), write
 
 
+@intrinsic
+def table_at(typing: Any, address: Any) -> Written:
+    """table_at(address) -> a pointer to the numbers that lie there, for `numba.carray`."""
+
+    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], _FLOAT.as_pointer())
+
+    return types.CPointer(types.float32)(types.intp), write
+
+
 def _arithmetic(name: str) -> Any:
     @intrinsic
     def combine(typing: Any, a: Any, b: Any) -> Written:

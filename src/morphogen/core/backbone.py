@@ -7,7 +7,7 @@ a causal sequence model. One MLP, U-Net or transformer file therefore serves eve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from morphogen.core.conditioning import Context
 from morphogen.core.errors import RefusedPair
 from morphogen.core.spec import ProductSpec, Spec
+from morphogen.core.writing import Limits
 
 
 class Backbone(nn.Module):
@@ -120,6 +121,31 @@ class Rows(Protocol):
 
     def reorder(self, sources: Sequence[int]) -> None:
         """Let the first rows go on where `sources` are."""
+        ...
+
+
+@runtime_checkable
+class GoesOn(Rows, Protocol):
+    """Rows that draw for themselves, several tokens in one call."""
+
+    def go_on(
+        self,
+        tokens: Sequence[int],
+        rows: Sequence[int],
+        limits: Sequence[Limits],
+        *,
+        uniform: Any,
+        num_tokens: int,
+        ends: Collection[int],
+    ) -> tuple[Any, Any]:
+        """What follows after the next token of each of R different rows, drawn within `limits`
+        that do not look back, from the first `num_tokens` that the network tells, by numbers
+        `uniform` in [0, 1), an array (R, n): arrays (R, m) of the tokens and of their log
+        probabilities before anything was cut off.
+
+        1 <= m <= n: up to where a row draws one of `ends`, or before, where a token takes long. The
+        same tokens come however many are asked for at a time.
+        """
         ...
 
 

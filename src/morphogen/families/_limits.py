@@ -53,7 +53,8 @@ def unrepeated(logits: Tensor, came: Sequence[int], limits: Limits) -> Tensor:
         return logits
     logits = logits.clone()
     if limits.repetition_penalty != 1 and came:
-        logits[sorted(set(came))] -= math.log(limits.repetition_penalty)
+        already = torch.tensor(came, device=logits.device)
+        logits[already] = logits[already] - math.log(limits.repetition_penalty)
     if (before := limits.no_repeat - 1) >= 0 and len(came) >= before:
         last = list(came[len(came) - before :])
         repeats = {

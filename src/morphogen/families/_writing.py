@@ -2,8 +2,9 @@ r"""Texts that go on side by side, each as if it were alone.
 
     p(x_i | x_<i)  --limits, constraint-->  what is drawn from, by each text's own generator
 
-Rows of a network take the texts in turn: where one is over, the next begins. What comes next may be
-guessed first, by a smaller model or from what stands already, and is then read all at once; with
+Rows of a network take the texts in turn: where one is over, the next begins. Rows that draw for
+themselves go on with plain texts by several tokens at a time. What comes next may be guessed first,
+by a smaller model or from what stands already, and is then read all at once; with
 
     accept x with probability min(1, p(x) / q(x)),  else draw from  max(p - q, 0)
 
@@ -20,14 +21,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from morphogen.core.backbone import Rows
+from morphogen.core.backbone import GoesOn, Rows
 from morphogen.core.errors import RefusedPair
 from morphogen.core.writing import Finish, Request, Written
 from morphogen.families._limits import limited, unrepeated
 
+TOGETHER = 16  # tokens at most that a row draws in one call
+DRAWN_AHEAD = 64  # numbers to draw by that are made at a time
 LONGEST_LOOKED_UP = 4  # tokens by whose last occurrence the next are guessed
 
 
@@ -35,6 +39,8 @@ class Model(Protocol):
     """What writing needs of a family."""
 
     num_tokens: int
+    vocab_size: int
+    offsets: Tensor | None  # of each position's own tokens among all; None: there are no such
 
     def rows(self, num: int) -> Rows:
         """So many rows of the network."""
@@ -70,7 +76,17 @@ class Text:
     def __init__(self, place: int, request: Request, most: int, ends: set[int | None]) -> None:
         self.place, self.request, self.left, self.ends = place, request, most, ends
         self.came: list[int] = request.prompt.tolist()
+        self.is_over = False
         self.generator = torch.Generator().manual_seed(request.seed)
+        self.uniform = np.zeros(0)  # what is drawn by, so far as it is there and not used
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its limits alone decide which token comes, and no other is to be told."""
+        request = self.request
+        return not (
+            request.limits.looks_back or request.constraint is not None or request.num_alternatives
+        )
 
     def probs(self, logits: Tensor) -> Tensor:
         """Logits (V,) -> the probabilities that a token is drawn by (V,)."""
@@ -91,8 +107,35 @@ class Text:
         if self.request.limits.temperature <= 0:
             return int(probs.argmax())
         sums = probs.double().cumsum(0)
-        below = torch.rand((), dtype=torch.float64, generator=self.generator) * sums[-1]
+        below = self._drawn() * sums[-1]
         return min(int(torch.searchsorted(sums, below, right=True)), len(sums) - 1)
+
+    def next_uniform(self, num: int) -> np.ndarray[Any, Any]:
+        """The next numbers in [0, 1), which are used once tokens are settled: (num,)."""
+        if len(self.uniform) < num:
+            more = torch.rand(DRAWN_AHEAD, dtype=torch.float64, generator=self.generator).numpy()
+            self.uniform = np.concatenate([self.uniform, more])
+        return self.uniform[:num]
+
+    def _drawn(self) -> float:
+        drawn = float(self.next_uniform(1)[0])
+        self.uniform = self.uniform[1:]
+        return drawn
+
+    def settle(self, token: int, log_prob: float) -> Written:
+        """Note a token that was drawn by the next uniform number."""
+        if self.request.limits.temperature > 0:
+            self.uniform = self.uniform[1:]
+        return self._noted(token, log_prob)
+
+    def _noted(
+        self, token: int, log_prob: float, beside: tuple[tuple[int, float], ...] = ()
+    ) -> Written:
+        self.came.append(token)
+        self.left -= 1
+        finish = self._finish(token)
+        self.is_over = finish is not None
+        return Written(self.place, token, log_prob, beside, finish)
 
     def take(self, logits: Tensor, guess: Guess | None = None) -> Written:
         """Settle the next token, given the logits (V,) of it."""
@@ -107,15 +150,7 @@ class Text:
         if num := min(self.request.num_alternatives, len(log_probs)):
             most = log_probs.topk(num)
             beside = tuple(zip(most.indices.tolist(), most.values.tolist(), strict=True))
-        self.came.append(token)
-        self.left -= 1
-        return Written(
-            self.place,
-            token,
-            float(log_probs[token]),
-            beside,
-            self._finish(token),
-        )
+        return self._noted(token, float(log_probs[token]), beside)
 
     def _checked(self, probs: Tensor, guess: Guess) -> int:
         """The guess, or another token where it is not accepted."""
@@ -128,8 +163,7 @@ class Text:
             others = (probs - guess.probs).clamp_(min=0)
         if share >= 1 or not bool(others.any()):
             return guess.token
-        drawn = torch.rand((), dtype=torch.float64, generator=self.generator)
-        return guess.token if float(drawn) < share else self.draw(others)
+        return guess.token if self._drawn() < share else self.draw(others)
 
     def _finish(self, token: int) -> Finish | None:
         constraint, stop = self.request.constraint, self.request.stop
@@ -167,30 +201,67 @@ def write(
     return _written(model, deque(texts), num_rows, guesses, ahead)
 
 
-@torch.no_grad()
 def _written(
     model: Model, waiting: deque[Text], num_rows: int, guesses: Guesses | None, ahead: int
 ) -> Iterator[list[Written]]:
     rows = model.rows(min(num_rows, len(waiting)))
-    free, going = list(range(min(num_rows, len(waiting))))[::-1], dict[int, Text]()
-    while waiting or going:
-        step: list[Written] = []
-        begun = dict[int, Text]()
+    can_draw = guesses is None and model.offsets is None and isinstance(rows, GoesOn)
+    free = list(range(min(num_rows, len(waiting))))[::-1]
+    plain, others = going = dict[int, Text](), dict[int, Text]()
+    while waiting or plain or others:
+        begun: list[Written] = []
         while waiting and free:
             text, row = waiting.popleft(), free.pop()
-            step.append(text.take(model.begin(rows, row, text.request)))
-            begun[row] = text
-        if going:
-            step += _advanced(model, rows, going, guesses, ahead)
-        going |= begun
-        over = {token.row for token in step if token.finish is not None}
-        for row in [row for row, text in going.items() if text.place in over]:
-            del going[row]
-            free.append(row)
-        yield step
+            with torch.no_grad():
+                begun.append(text.take(model.begin(rows, row, text.request)))
+            (plain if can_draw and text.is_plain else others)[row] = text
+        for step in [begun] if begun else _advanced(model, rows, going, guesses, ahead):
+            yield step
+            for texts in going:
+                for row in [row for row, text in texts.items() if text.is_over]:
+                    del texts[row]
+                    free.append(row)
 
 
 def _advanced(
+    model: Model,
+    rows: Rows,
+    going: tuple[dict[int, Text], dict[int, Text]],
+    guesses: Guesses | None,
+    ahead: int,
+) -> Iterator[list[Written]]:
+    """The next tokens of the plain texts and of the others in each row, a list for each step;
+    several steps where all are plain."""
+    plain, others = going
+    step = _stepped(model, rows, others, guesses, ahead) if others else []
+    if not plain:
+        yield step
+        return
+    num = 1 if others else min(TOGETHER, *(text.left for text in plain.values()))
+    for drawn in _gone_on(model, rows, plain, num):
+        yield step + drawn
+        step = []
+
+
+def _gone_on(model: Model, rows: Any, going: dict[int, Text], num: int) -> Iterator[list[Written]]:
+    """Up to `num` tokens of texts that their rows draw, each looked at only as its turn comes."""
+    texts = list(going.values())
+    drawn, log_probs = rows.go_on(
+        [text.came[-1] for text in texts],
+        list(going),
+        [text.request.limits for text in texts],
+        uniform=np.stack([text.next_uniform(num) for text in texts]),
+        num_tokens=model.vocab_size,
+        ends={end for text in texts for end in text.ends if end is not None},
+    )
+    for tokens, each in zip(drawn.T.tolist(), log_probs.T.tolist(), strict=True):
+        told = zip(texts, tokens, each, strict=True)
+        if step := [text.settle(*token) for text, *token in told if not text.is_over]:
+            yield step
+
+
+@torch.no_grad()
+def _stepped(
     model: Model, rows: Rows, going: dict[int, Text], guesses: Guesses | None, ahead: int
 ) -> list[Written]:
     """The next tokens of the texts in each row: one, and those that were guessed rightly."""
