@@ -121,6 +121,35 @@ def test_a_replay_names_the_first_token_that_differs() -> None:
     assert not Replay([Run("a", (2, 3), [5], [5], [0.0], None, None)]).agrees("Q8_0")
 
 
+def test_a_folder_of_transformers_brings_its_template_and_licence(tmp_path: Path) -> None:
+    ours, folder = marked(), tmp_path / "folder"
+    export(ours, folder)
+    told = json.loads((folder / "tokenizer_config.json").read_text())
+    told |= {"bos_token": {"content": "<|im_start|>"}, "eos_token": "<|im_end|>"}
+    told["chat_template"] = [
+        {"name": "tools", "template": "?"},
+        {"name": "default", "template": "T"},
+    ]
+    (folder / "tokenizer_config.json").write_text(json.dumps(told))
+    (folder / "README.md").write_text("---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\n")
+    back = mg.import_model(folder)
+    assert back.origin["licence"] == "apache-2.0"
+    assert back.origin["chat_template"] == "T"
+    marks = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
+    assert back.origin["marks"] == marks
+    assert back.origin["files"]["model.safetensors"] == sha256(folder / "model.safetensors")
+    (folder / "chat_template.jinja").write_text("J")
+    assert mg.import_model(folder, length=32).origin["chat_template"] == "J"
+    assert mg.import_model(folder, length=32).codec.spec.shape == (32,)
+    saved = Bundle.open(back.save(tmp_path / "base"))
+    assert saved.origin == back.origin
+    export(saved, tmp_path / "again.gguf")
+    facts = read_gguf(tmp_path / "again.gguf").facts
+    assert facts["tokenizer.chat_template"] == "T"
+    assert facts["general.license"] == "apache-2.0"
+    assert facts["tokenizer.ggml.add_bos_token"] is False  # the template writes it
+
+
 # -- files that do not fit -----------------------------------------------------------------------
 
 

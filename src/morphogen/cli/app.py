@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import pkgutil
 import re
 import sys
@@ -97,6 +98,8 @@ def main(arguments: list[str] | None = None) -> None:
 
         print(__version__)
         return
+    # numba would draw in colours on exit, on what shows escape codes as text.
+    os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
     debug = "--debug" in given
     for each in given:
         discover.vouch(re.split("[=,]", each))  # dotted paths that are typed may be imported

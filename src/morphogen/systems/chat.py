@@ -4,7 +4,8 @@
     for piece in talk.say("What is the capital of France?"):
         print(piece, end="", flush=True)
 
-The model's own template turns messages into the text that it reads. What people write stays text:
+The model's own template turns messages into the text that it reads: that of the codec, where the
+model learned from conversations here, else the one that came with it. What people write stays text:
 a mark of the template (`<|im_end|>`) that stands in a message ends no turn. An answer ends with
 what the template puts after one. Where a conversation outgrows what the model sees at once, its
 first questions and answers are left out of what it reads, the system's words never.
@@ -21,6 +22,7 @@ import torch
 
 from morphogen.core.border import read_json
 from morphogen.core.bundle import Bundle
+from morphogen.core.codec import Item
 from morphogen.core.config import FORMAT
 from morphogen.core.errors import RefusedPair
 from morphogen.core.schema import check_options, with_options
@@ -64,6 +66,7 @@ class Chat:
         **limits: Any,
     ) -> None:
         self.template = template_of(bundle)
+        self.learned_here = hasattr(bundle.codec, "template")  # then its codec reads conversations
         self.model: Any = bundle.family
         self.codec: Any = bundle.codec
         self.most, self.seed = most, seed
@@ -80,7 +83,8 @@ class Chat:
         prompt, room = self._fitted(messages)
         self.messages, self.finish = messages, None
         answer = WrittenText(self.codec, self.stops)
-        request = Request(prompt, room, self.limits, self.seed + len(self.messages), begins=False)
+        seed = self.seed + len(messages)
+        request = Request(prompt, room, self.limits, seed, begins=self.learned_here)
         try:
             for written in (each for step in self.model.write([request]) for each in step):
                 self.finish = "end" if written.token in self.ends else written.finish
@@ -130,6 +134,9 @@ class Chat:
 
     def _read(self, messages: tuple[Message, ...]) -> np.ndarray:
         """What messages are to the model, up to where it is to speak: tokens (L,)."""
+        if self.learned_here:
+            (read,) = self.codec.encode_sequences([Item(Conversation(messages))])
+            return read.numpy()
         text = self.template.render(Conversation(messages), open_turn=True)
         parts, place = [], 0
         marks = self.codec.tokenizer.marks
@@ -152,7 +159,8 @@ class Chat:
 
 def template_of(bundle: Bundle) -> Template:
     """The template that came with a model. Raises `RefusedPair` for one that cannot converse."""
-    source = bundle.origin.get("chat_template")
+    own = getattr(bundle.codec, "template", None)
+    source = bundle.origin.get("chat_template") if own is None else own.source
     what = "no chat template came with it, so it goes on with texts and answers nobody"
     if not isinstance(bundle.family, CanWrite) or not isinstance(bundle.codec, TextCodec):
         source, what = None, "it writes no texts"
@@ -162,7 +170,7 @@ def template_of(bundle: Bundle) -> Template:
             expected="a model that learned from conversations, with its template",
             hint=f"morphogen task complete {bundle.path or 'BUNDLE'} --prompt TEXT",
         )
-    return Template(source, bundle.origin.get("marks", {}))
+    return own or Template(source, bundle.origin.get("marks", {}))
 
 
 def _bytes(text: str) -> bytes:
