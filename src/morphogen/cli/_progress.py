@@ -88,7 +88,11 @@ class Bar:
     def say(self, event: str | None) -> None:
         """A line above the bar."""
         if event:
-            self.bar.console.print(visible(event), markup=False, highlight=False)
+            from rich.text import Text
+
+            line = Text(visible(event))
+            line.highlight_regex("\u27e6[^\u27e7]*\u27e7", "green")  # what is learned of an example
+            self.bar.console.print(line, highlight=False)
 
 
 class BarProgress(Bar):

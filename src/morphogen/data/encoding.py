@@ -34,6 +34,7 @@ from morphogen.data.division import entities_of, follow_splits_file
 from morphogen.data.filling import InMemory, OnDisk, chunks
 from morphogen.data.modality import build_codec, find_modality
 from morphogen.data.names import Names, Repeated
+from morphogen.data.packing import PackedFilling, flagged
 from morphogen.data.parallel import in_order
 from morphogen.data.progress import told
 from morphogen.data.provenance import hold_out, made_before
@@ -119,7 +120,9 @@ def encode(
     codec = chosen.inner or chosen
     report.facts |= getattr(codec, "facts", {})
     stores = {name: _store(codec, scan, name, items(name), report) for name in ("train", "test")}
-    if getattr(codec, "windows", None) is None:
+    if getattr(codec, "packs", False):
+        _check_enough(stores["train"].num_documents, report)  # type: ignore[attr-defined]
+    elif getattr(codec, "windows", None) is None:
         _check_enough(sum(len(store) for store in stores.values()), report)
     else:
         check_long_enough(stores["train"], report.source)
@@ -184,6 +187,8 @@ def recoded(
 
 def _room(codec: Codec, count: int, folder: Path | None) -> Any:
     """What a split is put into."""
+    if getattr(codec, "packs", False):
+        return PackedFilling(codec.spec, folder, codec.gap)  # type: ignore[attr-defined]
     if getattr(codec, "windows", None) is not None:
         return StreamFilling(codec.spec, folder)
     return InMemory(codec.spec, count) if folder is None else OnDisk(codec.spec, folder)
@@ -192,7 +197,7 @@ def _room(codec: Codec, count: int, folder: Path | None) -> Any:
 def _filled(codec: Codec, room: Any, items: Iterator[Item], count: int, report: Report) -> Store:
     """Encode in chunks, several at once, and put them into `room` in order. Items that do not fit
     become problems."""
-    windows = getattr(codec, "windows", None) is not None
+    windows, packs = getattr(codec, "windows", None) is not None, getattr(codec, "packs", False)
     cond: dict[str, list[Encoded]] = {name: [] for name in codec.conditions}
     names = Names()
 
@@ -210,6 +215,8 @@ def _filled(codec: Codec, room: Any, items: Iterator[Item], count: int, report: 
                 yield late
 
     def encoded(chunk: list[Item]) -> Any:
+        if packs:
+            return [flagged(*codec.encode_learned(item)) for item in chunk]  # type: ignore[attr-defined]
         if windows:
             streams = (codec.encode_stream(item) for item in chunk)  # type: ignore[attr-defined]
             return [each.to(storage_dtype(codec.spec)) for each in streams]
@@ -248,7 +255,9 @@ def _check_enough(usable: int, report: Report) -> None:
 
 def _note_split(scan: Scan, stores: Mapping[str, Store], report: Report) -> None:
     """Say where the test split comes from, and whether there is enough to learn from."""
-    num_train, num_test = len(stores["train"]), len(stores["test"])
+    num_train, num_test = (
+        getattr(stores[name], "num_documents", len(stores[name])) for name in ("train", "test")
+    )
     counts = f"{num_train:,} train, {num_test:,} test"
     if any(own in ("test", "validation") for own in scan.own):
         joined = "test" in scan.own and "validation" in scan.own

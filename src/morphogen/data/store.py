@@ -3,6 +3,7 @@
     MemoryStore    here: tensors, or a tensor for each part of an item
     DiskStore    `disk.py`: files in the cache folder
     windows        `windows.py`: of one long stream of tokens, in either of the two
+    Packed       `packing.py`: documents side by side in windows, with what is learned of them
     Selection      some items of another store, in any order, not copied
     Joined         stores one after the other, not copied
 
@@ -50,7 +51,12 @@ class Store(ABC):
 
     def batch(self, index: Tensor) -> Batch:
         """The items at `index` (B,), in [-1, 1] or as int64 tokens, with their conditions."""
-        return Batch(expand(self.stored(index), self.spec), cond=self._cond_at(index))
+        x = expand(self.stored(index), self.spec)
+        return Batch(x, cond=self._cond_at(index), weight=self.weight(index))
+
+    def weight(self, index: Tensor) -> Any:
+        """How much each value of the items at `index` counts in the loss; None: all alike."""
+        return None
 
     def drawn(self, index: Tensor, shares: Tensor) -> Batch:
         """The items at `index` (B,) as training sees them. `shares` (B,), drawn from [0, 1), are
@@ -152,6 +158,9 @@ class Selection(Store):
 
     def stored(self, index: Tensor) -> Encoded:
         return self.store.stored(self.index[index])
+
+    def weight(self, index: Tensor) -> Any:
+        return self.store.weight(self.index[index])
 
     def with_cond(self, cond: Mapping[str, Encoded]) -> Store:
         return Selection(self.store, self.index, cond)

@@ -93,8 +93,10 @@ class StreamFilling:
     """A stream of tokens being filled item by item, in memory or in a folder. `whole` items are
     there already."""
 
-    def __init__(self, spec: TensorSpec, folder: Path | None) -> None:
-        self.spec, self.folder, self.dtype = spec, folder, storage_dtype(spec)
+    def __init__(
+        self, spec: TensorSpec, folder: Path | None, dtype: torch.dtype | None = None
+    ) -> None:
+        self.spec, self.folder, self.dtype = spec, folder, dtype or storage_dtype(spec)
         self.tokens = bytearray()  # grows in place: a list of tensors would have to be joined
         self.lengths: list[Tensor] = []
         self.whole = 0
@@ -138,13 +140,17 @@ class StreamFilling:
             windows = tokens[: count * length].view(count, length)
             held = MemoryStore(self.spec, windows, said, called)
             return Stream(held, tokens[count * length :])
-        self.stream.close()
-        self.marks.add({"x": lengths[self.marks.rows :]})
-        self.marks.close()
+        self.close(lengths)
         stored = Rows(self.folder / "x.bin", self.dtype, self.spec.shape, count)
         whole = Rows(self.folder / "x.bin", self.dtype, (), int(lengths.sum()))
         tail = whole.at(torch.arange(count * length, whole.count))
         return Stream(DiskStore(self.spec, {"x": stored}, said, called), tail)
+
+    def close(self, lengths: Tensor) -> None:
+        """Have all of it on disk."""
+        self.stream.close()
+        self.marks.add({"x": lengths[self.marks.rows :]})
+        self.marks.close()
 
 
 def items_at(starts: Tensor, places: Tensor) -> Tensor:

@@ -171,19 +171,22 @@ class Autoregressive(ShowsStates, Family):
         self, batch: Batch, phase: str, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy in bits per value, per item; padding does not count."""
-        pieces = (
-            raster.num_pieces(self.spec, self.progress, self.short_first) if self.training else 1
-        )
+        splits = self.training and batch.weight is None  # else items are laid where they are whole
+        pieces = raster.num_pieces(self.spec, self.progress, self.short_first) if splits else 1
         tokens = self.to_tokens(batch.x).view(len(batch) * pieces, -1)
-        log_p = by_length(self, tokens, batch, generator).view(len(batch), -1)
+        return self.weighed(by_length(self, tokens, batch, generator), batch), {}
+
+    def weighed(self, log_p: Tensor, batch: Batch) -> Tensor:
+        """log p of each value, in nats -> the loss of each item (B,), in bits per value."""
+        log_p = log_p.view(len(batch), -1)
         if batch.weight is not None:
             log_p = log_p * self._raster(batch.weight.expand_as(batch.x))
         if batch.mask is not None:
             real = self._raster(batch.mask.expand_as(batch.x)).to(log_p)
-            return -(log_p * real).sum(1) / (real.sum(1).clamp(min=1) * math.log(2)), {}
+            return -(log_p * real).sum(1) / (real.sum(1).clamp(min=1) * math.log(2))
         if self.spec.is_ragged:
-            return self.per_value(-self._real(log_p, batch.x).sum(1)), {}
-        return -log_p.mean(1) / math.log(2), {}
+            return self.per_value(-self._real(log_p, batch.x).sum(1))
+        return -log_p.mean(1) / math.log(2)
 
     def log_prob(
         self, x: Tensor, *, cond: Mapping[str, Tensor] | None = None, generator: torch.Generator

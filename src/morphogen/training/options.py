@@ -37,6 +37,7 @@ class TrainOptions:
     recompute: bool = False  # blocks compute again what the backward pass needs: less memory
     shard: bool = False  # under torchrun: processes share out the weights, not the batch alone
     checkpoint_every: float = 60.0  # seconds between checkpoints on disk
+    forgetting: str = "auto"  # with --from: data on which forgetting is measured; auto: the base's
     num_previews: int = 8  # sample sheets rendered while it trains; 0 for none
 
     def __post_init__(self) -> None:

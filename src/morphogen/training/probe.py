@@ -60,7 +60,10 @@ class Probe:
         self.held_out = held_out.take(_spaced(len(held_out), num_held_out))
         both = (self._batch(self.seen), self._batch(self.held_out))
         cond = {name: torch.cat([part.cond[name] for part in both]) for name in both[0].cond}
-        self.items = Batch(joined([part.x for part in both]), cond=cond)  # in one go: cheaper
+        weights = [part.weight for part in both if part.weight is not None]
+        weight = joined(weights) if weights else None
+        # In one go: cheaper.
+        self.items = Batch(joined([part.x for part in both]), cond=cond, weight=weight)
         self.has_loss = run.family.objective is not None
         self.costs: list[float] = []  # seconds that losses took, each time but the first
         self.next_at = 0.0  # progress
@@ -170,7 +173,7 @@ class Probe:
         other = {name: value[order] for name, value in own.items()}
         if all(torch.equal(own[name], other[name]) for name in own):
             return None
-        return Batch(batch.x, cond={**batch.cond, **other})
+        return Batch(batch.x, cond={**batch.cond, **other}, weight=batch.weight)
 
     def _weight_change(self) -> dict[str, float]:
         parameters = [part(p.detach()) for p in self.run.family.parameters()]

@@ -34,8 +34,10 @@ from morphogen.core.storage import below, write_text
 from morphogen.data.dataset import Data, load
 from morphogen.data.differences import compare
 from morphogen.data.listing import read_hashes, write_hashes
+from morphogen.data.packing import Packed
 from morphogen.data.places import files_of, load_options, place_of
 from morphogen.training import adapting
+from morphogen.training.beside import beside, told
 from morphogen.training.checkpoint import (
     ALONE,
     clear_leftovers,
@@ -57,6 +59,7 @@ from morphogen.training.loop import Log, Run, Snapshot, train_steps
 from morphogen.training.memory import check_batch, check_items, check_network, held_batch
 from morphogen.training.options import TrainOptions
 from morphogen.training.probe import Probe
+from morphogen.training.proof import examples, prove
 from morphogen.training.resume import gone_on_with, reading_of
 from morphogen.training.sharding import whole
 from morphogen.training.watch import Watch, numbers_of
@@ -178,6 +181,9 @@ class Session:
                 tell(self._event(chosen))
             if self.recipe.start:
                 tell(self._event(adapting.told(self.run.family)))
+            for shown in [*examples(self.data), prove(self.run.family, self.data)]:
+                if shown is not None:
+                    tell(self._event(shown))
             tell(self._event(self.forecast().text()))
             if self.first:
                 write_hashes(self.out, self.data.files)
@@ -298,11 +304,20 @@ class Session:
             self._sheet(bundle, "final")
             if self.unlogged:
                 tell(replace(self._event(None), values=self.unlogged))
+            if self.recipe.start:
+                bundle.metrics["beside"] = self._beside(bundle, tell)
             bundle.metrics["alarms"] = [alarm.to_json() for alarm in self.watch.alarms]
             write_text(self.out / "metrics.json", json.dumps(bundle.metrics, indent=2) + "\n")
             draw_curves(self.out / "log.jsonl", self.out / "curves.png")
         self.run.processes.wait()
         return bundle
+
+    def _beside(self, bundle: Bundle, tell: OnLog) -> dict[str, Any]:
+        """The adapted model and its base on held-out items."""
+        found = beside(bundle, self.data.test, self.run.options.forgetting)
+        for line in told(found, isinstance(self.data.train, Packed)):
+            tell(self._event(line))
+        return found
 
     def _replay(self) -> None:
         """Show the watch what was logged before the run was interrupted."""

@@ -47,6 +47,10 @@ class Conversation:
         told: dict[str, Any] = {"messages": [each.to_json() for each in self.messages]}
         return told | ({"tools": list(self.tools)} if self.tools else {})
 
+    def tobytes(self) -> bytes:
+        """What it is told from others by."""
+        return json.dumps(self.to_json(), sort_keys=True).encode()
+
     def __str__(self) -> str:
         return "\n".join(map(str, self.messages))
 

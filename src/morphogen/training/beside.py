@@ -1,0 +1,101 @@
+"""An adapted model beside its base, on items that neither was trained on.
+
+Both get the same items and the same draws, so that the difference has an interval of its own. The
+base's own held-out data, where it still lies, tells what was forgotten.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from morphogen.core.bundle import Bundle
+from morphogen.core.errors import MorphogenError
+from morphogen.core.family import Family
+from morphogen.core.random import mix_seed
+from morphogen.core.start import checked_base
+from morphogen.data.dataset import load
+from morphogen.data.places import load_options, place_of
+from morphogen.data.store import Store
+
+MOST = 512  # items
+AT_ONCE = 16
+RESAMPLED = 1000
+AUTO, NONE = "auto", "none"
+
+
+def losses(family: Family, split: Store) -> Tensor:
+    """The loss of each of some items that lie evenly in a split: (n,)."""
+    num = min(len(split), MOST)
+    index = torch.arange(num) * len(split) // max(num, 1)
+    found = []
+    was_training = family.training
+    family.eval()
+    with torch.no_grad():
+        for number, part in enumerate(torch.split(index, AT_ONCE)):
+            draw = torch.Generator(device=family.device).manual_seed(mix_seed(0, number))
+            batch = split.batch(part).to(family.device)
+            loss, parts = family.loss(batch, family.phases[-1], draw)
+            told = loss if family.objective in (None, "loss") else parts[str(family.objective)]
+            found.append(told.float().expand(len(part)).cpu())
+    family.train(was_training)
+    return torch.cat(found) if found else torch.empty(0)
+
+
+def compared(base: Tensor, tuned: Tensor) -> dict[str, Any]:
+    """Means with intervals of 95 % by bootstrap, and of the difference, item by item."""
+    draw = torch.Generator().manual_seed(0)
+    picks = torch.randint(max(len(base), 1), (RESAMPLED, len(base)), generator=draw)
+    named = {"base": base, "tuned": tuned, "change": tuned - base}
+    told: dict[str, Any] = {"n": len(base)}
+    for name, values in named.items():
+        means = values[picks].mean(1)
+        low, high = torch.quantile(means, torch.tensor([0.025, 0.975])).tolist()
+        told[name] = {"value": float(values.mean()), "low": low, "high": high}
+    return told
+
+
+def beside(bundle: Bundle, test: Store, forgetting: str = AUTO) -> dict[str, dict[str, Any]]:
+    """What the adapted model and its base make of `held_out` items of the new data, and of the
+    base's own, `before`; without what there is not."""
+    assert bundle.path is not None
+    base = Bundle.open(checked_base(bundle.recipe.start, bundle.path))
+    base.family.to(bundle.family.device)
+    found = {}
+    if len(test) > 1 and test.spec == base.family.spec:
+        found["held_out"] = compared(losses(base.family, test), losses(bundle.family, test))
+    try:
+        own = _base_data(base, forgetting)
+    except MorphogenError:
+        return found
+    if own is not None and len(own) > 1 and own.spec == bundle.family.spec:
+        found["before"] = compared(losses(base.family, own), losses(bundle.family, own))
+    return found
+
+
+def told(found: dict[str, dict[str, Any]], weighted: bool) -> list[str]:
+    """The same in sentences."""
+    what = "bits per learned token" if weighted else "loss"
+    names = {"held_out": f"held-out items, {what}", "before": "the base's own held-out items, loss"}
+    return [
+        f"{names[name]}: base {_shown(each['base'])}, adapted {_shown(each['tuned'])}, "
+        f"change {_shown(each['change'])}, n = {each['n']:,}"
+        for name, each in found.items()
+    ]
+
+
+def _base_data(base: Bundle, forgetting: str) -> Store | None:
+    """The base's own held-out items, or those of data that is named."""
+    if forgetting == NONE:
+        return None
+    if forgetting != AUTO:
+        data = load(forgetting, codec=base.codec)
+    else:
+        data = load(place_of(base.data, ""), codec=base.codec, **load_options(base.data))
+    return data.test if len(data.test) > 1 else None
+
+
+def _shown(each: dict[str, float]) -> str:
+    return f"{each['value']:.3f} [{each['low']:.3f}, {each['high']:.3f}]"

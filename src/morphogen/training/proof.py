@@ -1,0 +1,125 @@
+"""What is learned of packed documents, shown and proved before the first step.
+
+    shown     three documents, with what is learned of them in ⟦ ⟧
+    other     the loss has no gradient at the logits of tokens that are not learned
+    apart     a document beside others has the probabilities that it has alone
+    ends      the end of documents is learned, so that a model stops
+
+Runs that looked well and taught nothing, or the questions, or never to stop, broke one of these.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from morphogen.core.backbone import CanTell
+from morphogen.core.errors import TrainingError
+from morphogen.data.dataset import Data
+from morphogen.data.packing import Packed
+
+SHOWN, MOST_SHOWN = 3, 600  # documents, and characters of each
+OPEN, CLOSE = "\u27e6", "\u27e7"  # round what is learned
+LOOKED_AT = 4  # windows
+SAME = 1e-3  # nats: what two ways of adding up a product may differ by
+
+
+def examples(data: Data) -> list[str]:
+    """The first documents as text, what is learned of them marked."""
+    split: Any = data.train
+    if not isinstance(split, Packed):
+        return []
+    codec: Any = data.codec
+    told = []
+    for window in range(min(SHOWN, len(split))):
+        _, there = split.places(window)[0]
+        batch = split.batch(torch.tensor([window]))
+        text = _marked(codec, batch.x[0, there], batch.weight[0, there] > 0)
+        if len(text) > MOST_SHOWN:
+            text = f"{text[: MOST_SHOWN // 2]} ... {text[-MOST_SHOWN // 2 :]}"
+        name = split.names[window]
+        told.append(f"example {window + 1}, learned in {OPEN}{CLOSE} ({name}):\n{text}")
+    return told
+
+
+def _marked(codec: Any, tokens: Tensor, learned: Tensor) -> str:
+    """The text of tokens (n,), runs of learned ones in brackets, an end as its name."""
+    changes = torch.cat([torch.tensor([0]), (learned[1:] != learned[:-1]).nonzero()[:, 0] + 1])
+    parts = []
+    for start, stop in zip(changes.tolist(), [*changes.tolist()[1:], len(tokens)], strict=True):
+        own = tokens[start:stop]
+        text = codec.tokenizer.decode(own[own != codec.end].tolist()).decode("utf-8", "replace")
+        text += "<end>" * int((own == codec.end).sum())
+        parts.append(f"{OPEN}{text}{CLOSE}" if bool(learned[start]) else text)
+    return "".join(parts)
+
+
+def prove(family: Any, data: Data) -> str | None:
+    """What was proved, in one sentence; None where nothing is packed. Raises `TrainingError` for
+    what does not hold."""
+    split: Any = data.train
+    if not isinstance(split, Packed) or not len(split):
+        return None
+    by_share = sorted(range(len(split)), key=lambda i: -len(split.windows[i]))
+    index = torch.tensor(by_share[:LOOKED_AT])
+    was_training = family.training
+    family.eval()
+    try:
+        proved = [_no_other(family, split, index), _apart(family, split, index), _ends(split)]
+    finally:
+        family.train(was_training)
+    return f"proved: {'; '.join(each for each in proved if each)}"
+
+
+def _no_other(family: Any, split: Packed, index: Tensor) -> str:
+    network = family.network
+    if not isinstance(network, CanTell):
+        return ""
+    batch = split.batch(index).to(family.device)
+    tokens = family.to_tokens(batch.x)
+    with torch.no_grad():
+        h = network.features(family.inputs(tokens))
+    logits = network.logits(h).detach().requires_grad_()  # (B, L, V)
+    log_p = -F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
+    family.weighed(log_p, batch).sum().backward()
+    assert logits.grad is not None
+    reached = logits.grad.abs().sum(-1) > 0  # (B, L)
+    learned = batch.weight > 0
+    if bool((reached & ~learned).any()) or not bool((reached & learned).any()):
+        raise _broken("what is learned is not what is marked", "gradients at other tokens")
+    return "the loss has gradients at marked tokens alone"
+
+
+@torch.no_grad()
+def _apart(family: Any, split: Packed, index: Tensor) -> str:
+    worst = 0.0
+    for window in index.tolist():
+        together = family.token_log_prob(split.batch(torch.tensor([window])).x.to(family.device))
+        alone = family.token_log_prob(split.alone(window).x.to(family.device))
+        for row, (_, there) in enumerate(split.places(window)):
+            own = alone[row, split.gap : split.gap + there.stop - there.start]
+            worst = max(worst, float((together[0, there] - own).abs().max()))
+    if worst > SAME:
+        found = f"log probabilities that differ by {worst:g}"
+        raise _broken("packed documents see each other", found)
+    if all(len(split.windows[i]) == 1 for i in index.tolist()):
+        return ""
+    return f"packed documents do not see each other ({worst:.1g} nats)"
+
+
+def _ends(split: Packed) -> str:
+    learned = sum(bool(split.document(i)[1][-1]) for i in range(split.num_documents))
+    if not learned:
+        raise _broken("no document ends where there is room for it", "ends that are not learned")
+    return f"the end of {learned:,} of {split.num_documents:,} documents is learned"
+
+
+def _broken(what: str, found: str) -> TrainingError:
+    return TrainingError(
+        f"before the first step: {what}",
+        found=found,
+        hint="another backbone, such as token_transformer, or a longer window: modality.length=N",
+    )
