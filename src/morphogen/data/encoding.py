@@ -216,7 +216,8 @@ def _filled(codec: Codec, room: Any, items: Iterator[Item], count: int, report: 
 
     def encoded(chunk: list[Item]) -> Any:
         if packs:
-            return [flagged(*codec.encode_learned(item)) for item in chunk]  # type: ignore[attr-defined]
+            packing: Any = codec
+            return [flagged(*packing.encode_learned(item)) for item in chunk]
         if windows:
             streams = (codec.encode_stream(item) for item in chunk)  # type: ignore[attr-defined]
             return [each.to(storage_dtype(codec.spec)) for each in streams]
