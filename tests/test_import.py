@@ -29,6 +29,11 @@ torch.set_num_threads(1)
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "llama": {"num_kv_heads": 2, "rotary_base": 5e5, "eps": 1e-5},
+    "llama, scaled": {
+        "rotary_scaling": [8.0, 1.0, 4.0, 8192.0],
+        "num_heads": 1,
+        "rotary_base": 5e5,
+    },
     "qwen3": {"qk_norm": True, "tied": True},
     "qwen2": {"bias": "qkv"},
     "gpt2": {"position": "learned", "norm": "layer", "mlp": "gelu", "bias": "all"},
@@ -45,7 +50,7 @@ def marked(**options: Any) -> Bundle:
 def test_llama_cpp_goes_on_alike_and_what_comes_back_is_the_same(name: str, tmp_path: Path) -> None:
     ours = marked(**NETWORKS[name])
     made = export(ours, tmp_path / "model.gguf")
-    assert made.layout == f"{name}, in F32"
+    assert made.layout == f"{name.partition(',')[0]}, in F32"
     record = json.loads((tmp_path / "model.gguf.json").read_text())["replay"]
     assert len(record["runs"]) == 20
     assert record["difference"] < 0.005
@@ -180,6 +185,8 @@ def test_files_that_do_not_fit_are_refused_with_their_reason(tmp_path: Path) -> 
             import_model(rewritten(file, facts))
     with pytest.raises(BundleError, match=r"1 missing: output_norm\.weight; 1 too many: extra"):
         import_model(rewritten(file, {}, "output_norm.weight", extra=torch.ones(3)))
+    with pytest.raises(BundleError, match="scaled in a way"):
+        import_model(rewritten(file, {}, **{"rope_freqs.weight": torch.arange(8.0)}))
 
 
 def test_what_is_no_model_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ class Rotary(nn.Module):
         super().__init__()
         angles = rotary_angles((length,), head_dim, base)
         if scaling is not None:
-            angles = angles * _slowed(head_dim, base, scaling)
+            angles = angles * slowed(head_dim, base, scaling)
         self.cos: Tensor
         self.sin: Tensor
         self.register_buffer("cos", angles.cos(), persistent=False)
@@ -198,7 +198,7 @@ class Rotary(nn.Module):
         return self.cos[places], self.sin[places]
 
 
-def _slowed(head_dim: int, base: float, scaling: Sequence[float]) -> Tensor:
+def slowed(head_dim: int, base: float, scaling: Sequence[float]) -> Tensor:
     """What each frequency is multiplied by: (E / 2,)."""
     s, low, high, length = scaling
     frequency = base ** (-torch.arange(head_dim // 2) / (head_dim // 2))

@@ -46,7 +46,7 @@ def export_gguf(bundle: Bundle, to: Path | str, *, type: str = "F32") -> Exporte
     family, codec = language_model(bundle)
     check_tokenizer(codec.tokenizer)
     facts = facts_of(bundle)
-    layout = fitting(facts, tuple(llama_cpp.LAYOUTS.values()))
+    layout = fitting(facts, llama_cpp.LAYOUTS)
     own = below(NETWORK, {name: t.float() for name, t in family.state_dict().items()})
     told = llama_cpp.facts_for(layout, facts)
     told |= vocabulary_facts(to_library(codec.tokenizer), facts["vocab_size"])

@@ -3,21 +3,27 @@
     layers.0.self_attn.q_proj.weight  <->  blk.0.attn_q.weight, its rows in another order
     model_dim                         <->  llama.embedding_length
 
+Of rotary positions that are scaled as Llama 3.1's, GGUF has what each frequency is divided by, and
+not the four numbers that it follows from: those are the usual ones, where they give the same.
+
 In the architecture `llama` (Mistral's and SmolLM's models are called so as well) the pairs that
 rotary positions turn lie side by side, in the others half a head apart, as here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from morphogen.backbones._attention import slowed
 from morphogen.core.errors import BundleError
 from morphogen.interop.gguf import GGUF, some
-from morphogen.interop.layout import Facts, Interleaved, Joined, Layout, Word, renamed
+from morphogen.interop.layout import Facts, Interleaved, Joined, Layout, Step, Word, renamed
 
 # What a bundle has no place for, wherever it is more than 0 or nothing.
 ODD = (
@@ -33,7 +39,7 @@ def _shortest(value: Any) -> Any:
 
 
 def _words(name: str, *left_out: str, eps: str = "layer_norm_rms_epsilon") -> dict[str, Word]:
-    """Facts of a network -> what GGUF calls them; the last two are seen from the tensors."""
+    """Facts of a network -> what GGUF calls them; the last is seen from the tensors."""
     every = {
         "model_dim": Word(f"{name}.embedding_length"),
         "num_layers": Word(f"{name}.block_count"),
@@ -48,6 +54,40 @@ def _words(name: str, *left_out: str, eps: str = "layer_norm_rms_epsilon") -> di
         "tied": Word("tied"),
     }
     return {fact: word for fact, word in every.items() if fact not in left_out}
+
+
+FREQUENCIES = "rope_freqs.weight"
+USUAL = (1.0, 4.0, 8192.0)  # low, high and L of Llama 3.1 to 3.3
+
+
+class Frequencies(Step):
+    """What each frequency of rotary positions is divided by, (E / 2,): no weight of ours."""
+
+    def there(self, own: Sequence[Tensor], facts: Facts) -> Tensor:
+        """From the four numbers."""
+        return _divisors(facts, facts["rotary_scaling"])
+
+    def back(self, their: Tensor, facts: Facts) -> Sequence[Tensor]:
+        """They are among the facts already."""
+        return []
+
+
+def _divisors(facts: Facts, scaling: Sequence[float]) -> Tensor:
+    return 1 / slowed(facts["head_dim"], facts["rotary_base"], scaling)
+
+
+def _scaling(divisors: Tensor, facts: Facts, file: GGUF) -> list[float]:
+    """The four numbers. Raises `BundleError` where they are not the usual ones."""
+    scaling = [round(float(divisors.max()), 3), *USUAL]
+    wanted = _divisors(facts, scaling)
+    if divisors.shape != wanted.shape or not torch.allclose(divisors, wanted, rtol=1e-3):
+        raise BundleError(
+            "rotary positions are scaled in a way that is not known here",
+            found=f"{FREQUENCIES}, {float(divisors.min()):.3g} to {float(divisors.max()):.3g}",
+            expected="as Llama 3.1 has it", where=file.path,
+            hint="import the folder of transformers that the file was made from",
+        )  # fmt: skip
+    return scaling
 
 
 INSIDE = {
@@ -76,6 +116,12 @@ LLAMA = Layout(
     ),
     head=renamed({"lm_head": "output"}),
     ignores="^$",
+)
+
+SCALED = replace(
+    LLAMA,
+    words={**LLAMA.words, "rotary_scaling": Word("rotary_scaling")},
+    outside=(*LLAMA.outside, Frequencies((), FREQUENCIES)),
 )
 
 QWEN2 = replace(
@@ -133,19 +179,21 @@ GPT2 = Layout(
     ignores="^$",
 )  # fmt: skip
 
-LAYOUTS = {layout.model_type: layout for layout in (LLAMA, QWEN2, QWEN3, GPT2)}
+LAYOUTS = (LLAMA, QWEN2, QWEN3, GPT2, SCALED)
+BY_NAME = {layout.model_type: layout for layout in LAYOUTS if layout is not SCALED}
+SEEN = ("tied", "rotary_scaling")  # facts that stand in no word, but in tensors
 
 
 def layout_of(file: GGUF) -> Layout:
     """The table of a file. Raises `BundleError` where there is none."""
     name = file.facts.get("general.architecture")
-    if name not in LAYOUTS:
+    if name not in BY_NAME:
         raise BundleError(
             "this architecture of GGUF has no table yet",
-            found=repr(name), expected=", ".join(LAYOUTS), where=file.path,
+            found=repr(name), expected=", ".join(BY_NAME), where=file.path,
             hint="import the folder of transformers that the file was made from",
         )  # fmt: skip
-    return LAYOUTS[name]
+    return SCALED if name == "llama" and FREQUENCIES in file.tensors else BY_NAME[name]
 
 
 def facts_of(file: GGUF, layout: Layout) -> dict[str, Any]:
@@ -154,7 +202,6 @@ def facts_of(file: GGUF, layout: Layout) -> dict[str, Any]:
     own = file.facts | {"tied": "output.weight" not in file.tensors}
     name = layout.model_type
     odd = [f"{name}.{word}" for word in ODD if own.get(f"{name}.{word}") not in NONE]
-    odd += [tensor for tensor in file.tensors if tensor.startswith("rope_")]
     if odd:
         raise BundleError(
             "the model has something that a bundle has no place for",
@@ -180,6 +227,8 @@ def facts_of(file: GGUF, layout: Layout) -> dict[str, Any]:
                 "only a part of each head turns with its place, which no bundle has",
                 found=turned, expected=facts["head_dim"], where=file.path,
             )  # fmt: skip
+    if layout is SCALED:
+        facts["rotary_scaling"] = _scaling(file.tensors[FREQUENCIES].tensor(), facts, file)
     return facts
 
 
@@ -189,7 +238,7 @@ def _is_size(value: object) -> bool:
 
 def facts_for(layout: Layout, facts: Facts) -> dict[str, Any]:
     """Inverse of `facts_of`: what a file says of a network."""
-    told = {word.name: facts[fact] for fact, word in layout.words.items() if fact != "tied"}
+    told = {word.name: facts[fact] for fact, word in layout.words.items() if fact not in SEEN}
     if "head_dim" in layout.words:
         name = layout.model_type
         told[f"{name}.attention.value_length"] = facts["head_dim"]
