@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from morphogen.core.codec import Item
+from morphogen.core.errors import BundleError
 from morphogen.core.random import generator
 from morphogen.core.writing import Limits, Request
 from morphogen.interop.export import export
@@ -166,3 +169,126 @@ def test_tokens_are_those_of_the_library(published: Any, tmp_path: Path) -> None
     assert own.marks == {name: number for number, name in enumerate(MARKS)}
     assert own.decode(own.encode(b"\xff\x80 a")) == b"\xff\x80 a"
     assert own.vocab_size == 320  # as many as the network has rows
+
+
+# -- encoders --------------------------------------------------------------------------------------
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def encoder(name: str, folder: Path) -> Any:
+    """A folder of an encoder with random weights, whose mean states are normalised."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    small = {"num_hidden_layers": 4, "intermediate_size": 48, "hidden_size": 32}
+    if name.startswith("Bert"):
+        config = transformers.BertConfig(
+            **small, num_attention_heads=4, vocab_size=120, max_position_embeddings=32
+        )
+        made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        made.normalizer, made.pre_tokenizer = (
+            normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+        )  # fmt: skip
+        made.decoder = decoders.WordPiece()
+        trainer: Any = trainers.WordPieceTrainer(
+            vocab_size=120, special_tokens=SPECIAL, show_progress=False
+        )
+        made.train_from_iterator(CORPUS, trainer)
+    else:
+        config = transformers.ModernBertConfig(
+            **small, num_attention_heads=4, vocab_size=320, max_position_embeddings=32,
+            local_attention=8, pad_token_id=0,
+        )  # fmt: skip
+        made = bpe()
+        made.add_special_tokens(SPECIAL)
+    kinds = {"tokenizer_object": made, "pad_token": "[PAD]", "cls_token": "[CLS]"}
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        **kinds, sep_token="[SEP]", mask_token="[MASK]", unk_token="[UNK]"
+    )
+    torch.manual_seed(0)
+    model = getattr(transformers, name)(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "modules.json").write_text('[{"type": "sentence_transformers.models.Normalize"}]')
+    return model, tokenizer
+
+
+@pytest.mark.parametrize(
+    "name", ["BertModel", "BertForMaskedLM", "ModernBertModel", "ModernBertForMaskedLM"]
+)
+def test_encoders_give_what_transformers_gives(name: str, tmp_path: Path) -> None:
+    """Texts of several lengths beside each other: features, what is told, and back to the bit."""
+    theirs, tokenizer = encoder(name, tmp_path / "in")
+    bundle = load(tmp_path / "in")
+    family: Any = bundle.family
+    texts = ["the harbour", "", "the boats slept still with the harbour; with it", "12 lay"]
+    begin, end = tokenizer.cls_token_id, tokenizer.sep_token_id
+    rows = [[begin, *tokenizer(t, add_special_tokens=False)["input_ids"], end] for t in texts]
+    longest = max(map(len, rows))
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    x = bundle.encode(*map(Item, texts))
+    with torch.no_grad():
+        told = theirs(ids, attention_mask=mask, output_hidden_states=True)
+        states = told.hidden_states[-1] * mask[..., None]
+        expected = torch.nn.functional.normalize(states.sum(1) / mask.sum(1, keepdim=True))
+        torch.testing.assert_close(family.features(x), expected, rtol=1e-4, atol=1e-4)
+        if name.endswith("LM"):
+            own = family.network(torch.tensor(rows[2])[None])[0].mT
+            torch.testing.assert_close(own, told.logits[2], rtol=1e-4, atol=1e-4)
+    assert bundle.tasks()["embed"] is None
+    assert (bundle.tasks()["fill"] is None) == name.endswith("LM")
+    export(bundle, tmp_path / "out")
+    _, loading = getattr(transformers, name).from_pretrained(
+        tmp_path / "out", output_loading_info=True
+    )
+    missing = {each for each in loading["missing_keys"] if "pooler" not in each}
+    assert not missing | {*loading["unexpected_keys"]}
+    twice = load(tmp_path / "out").family
+    assert all(map(torch.equal, family.state_dict().values(), twice.state_dict().values()))
+    assert torch.equal(family.features(x), twice.features(x))
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def test_weights_in_several_files_or_halves_are_read(published: Any, tmp_path: Path) -> None:
+    folder, theirs = published("llama")
+    for file in folder.iterdir():
+        if file.suffix == ".json":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    half = type(theirs)(theirs.config).to(torch.bfloat16)
+    half.load_state_dict(theirs.state_dict())
+    half.save_pretrained(tmp_path, max_shard_size="40KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    family: Any = load(tmp_path).family
+    own = family.network.layers[1].mlp.up_proj.weight
+    assert torch.equal(own, half.state_dict()["model.layers.1.mlp.up_proj.weight"].float())
+    gone = sorted(tmp_path.glob("model-*.safetensors"))[1]
+    data = gone.read_bytes()
+    gone.write_bytes(data[:-100])
+    with pytest.raises(BundleError, match="damaged"):
+        load(tmp_path)
+    gone.unlink()
+    with pytest.raises(BundleError, match="files of the weights are missing"):
+        load(tmp_path)
+
+
+def test_folders_that_cannot_be_opened_say_why(published: Any, tmp_path: Path) -> None:
+    folder, _ = published("smollm")
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+
+    def refused(told: str, **words: Any) -> None:
+        (tmp_path / "config.json").write_text(json.dumps(config | words))
+        with pytest.raises(BundleError, match=told):
+            load(tmp_path)
+
+    refused("Did you mean 'llama'", model_type="llama4")
+    refused("1 of another shape: model.embed_tokens.weight \\(320, 32\\)", vocab_size=310)
+    refused("expected: at most 290, the rows of the embedding", vocab_size=290)
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    refused("pickle")

@@ -83,9 +83,7 @@ class TokenTransformer(Backbone):
         norm_place: Place = "before",  # where they stand: before branches, after the sum, or both
         eps: float = EPS,  # that norms add to a variance
         embed_norm: bool = False,  # normalise what enters, so not before the first attention
-        mlp: Literal[
-            "swiglu", "gelu", "geglu", "gelu_erf", "geglu_erf"
-        ] = "swiglu",  # see build_mlp
+        mlp: Feed = "swiglu",  # feed-forward layer: gated (glu) or not, by its activation
         bias: Literal["none", "qkv", "all"] = "none",  # offsets of linear layers
         qk_norm: bool = False,  # normalise queries and keys
         window: int | None = None,  # positions that attention reaches back; none: all

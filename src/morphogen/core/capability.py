@@ -236,8 +236,8 @@ def members(capability: type) -> list[str]:
 
 
 def missing(model: object, capability: type) -> list[str]:
-    """The attributes of `capability` that `model` lacks."""
-    return [name for name in members(capability) if not hasattr(model, name)]
+    """The attributes of `capability` that `model` lacks, or has as None."""
+    return [name for name in members(capability) if getattr(model, name, None) is None]
 
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -73,12 +73,12 @@ def fitting_batch(spec: TensorSpec, usual: int) -> int:
     return min(usual, max(MOST_POSITIONS // spec.num_values, 8))
 
 
-def start_of(vocab_size: int, start: int | None) -> int:
-    """The token that stands before an item: one of the items', or none of them."""
+def special(vocab_size: int, start: int | None) -> int:
+    """The token before an item, or that hides others: one of the items', or none of them."""
     if start is not None and not 0 <= start < vocab_size:
         raise RecipeError(
-            "the start is no token of the items",
-            found=start, expected=f"0 to {vocab_size - 1}, or none", where="family.start",
+            "this is no token of the items",
+            found=start, expected=f"0 to {vocab_size - 1}, or none", where="family",
         )  # fmt: skip
     return vocab_size if start is None else start
 

@@ -95,7 +95,7 @@ class Autoregressive(ShowsStates, Family):
         # A network with a vocabulary of its own reads items cut short, and tells their tokens.
         own_vocabulary = backbone.backbone.own_vocabulary and spec.sizes is None
         self.shortens = own_vocabulary and self.head == "categorical"
-        self.start = raster.start_of(self.vocab_size, start if self.shortens else None)
+        self.start = raster.special(self.vocab_size, start if self.shortens else None)
         if self.head == "logistic":
             line = TensorSpec("real", (1, self.num_tokens), None, spec.levels, "sequence")
             self.likelihood = build_likelihood(line, "discretised_logistic")

@@ -14,26 +14,30 @@ anywhere, and tells many tokens at a time:
 With as many steps as tokens the draws follow the model exactly; with fewer, tokens of one step do
 not know of each other. Lengths are drawn first, from how often each came.
 
-Legend: B batch, L positions, V vocabulary, e the place of the first end token.
+With tokens that stand for the start and the mask among its own, it is BERT, and gives features.
+
+Legend: B batch, L positions, N of them and the start, D features of the network, V vocabulary, e
+the place of the first end token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from morphogen.core.backbone import BuildBackbone
+from morphogen.core.backbone import BuildBackbone, CanTell
 from morphogen.core.batch import Batch
-from morphogen.core.conditioning import Conditioner, Embedded, context_dim
+from morphogen.core.conditioning import Conditioner, Embedded, context_dim, mean_of_real
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.likelihood import NEVER
 from morphogen.core.random import categorical, rand, stratified
 from morphogen.core.spec import Spec, TensorSpec
-from morphogen.families._raster import fitting_batch, network_over, own_tokens, too_long
+from morphogen.families._raster import fitting_batch, network_over, own_tokens, special, too_long
 
 PRIOR = 0.5  # how often each length counts as seen before any was
 
@@ -59,8 +63,14 @@ class Masked(Family):
         num_masks: int = 8,  # drawn for each item whose likelihood is estimated
         drop_prob: float = 0.1,  # share of items trained without their conditions
         cond_dim: int = 64,  # width of the embedded conditions
+        start: int | None = None,  # the token before an item, as published encoders have; none: no
+        mask: int | None = None,  # the token that hides others, where it is one of theirs
+        tells: bool = True,  # no: it has no head, and gives features alone
+        pooling: Literal["mean", "first"] = "mean",  # features: of all that is real, or the start's
+        normalised: bool = False,  # features have length 1
     ) -> None:
         super().__init__(spec, conditions, backbone)
+        self.start, self.pooling, self.normalised = start, pooling, normalised
         if mask_share is not None and not 0 < mask_share <= 1:
             raise RecipeError(
                 "the share of hidden tokens is out of range", found=mask_share,
@@ -82,11 +92,14 @@ class Masked(Family):
         self.register_buffer("never", never, persistent=False)
         cond_dim = cond_dim if conditions else 0
         self.conditioner = Conditioner(conditions, cond_dim)
-        seen = TensorSpec.tokens(  # the last token is the mask
-            self.length, self.vocab_size + 1, end=spec.end, boundary=spec.boundary
-        )
-        told = TensorSpec("real", (self.vocab_size, self.length), layout="sequence")
+        self.mask = special(self.vocab_size, mask)
+        length = self.length + (start is not None)
+        known = max(self.vocab_size, self.mask + 1)
+        seen = TensorSpec.tokens(length, known, end=spec.end, boundary=spec.boundary)
+        told = TensorSpec("real", (self.vocab_size, length), layout="sequence")
         self.network = backbone(seen, told, cond_dim, context_dim=context_dim(conditions, cond_dim))
+        if not tells:  # capabilities that are None are none
+            vars(self).update(sample=None, fill=None, log_prob=None)
 
     @classmethod
     def refuses(cls, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
@@ -149,7 +162,7 @@ class Masked(Family):
         hidden_count = torch.minimum((share * count).floor().long() + 1, count)
         order = self._order(content, generator)
         hidden = order < hidden_count[:, None]
-        nats = -self._told(tokens.masked_fill(hidden, self.vocab_size), tokens, context) * hidden
+        nats = -self._told(tokens.masked_fill(hidden, self.mask), tokens, context) * hidden
         return nats.sum(1) * count / hidden_count.clamp(min=1)
 
     def _log_prob_of_length(self, tokens: Tensor) -> Tensor:
@@ -207,7 +220,7 @@ class Masked(Family):
         context, order = self._context(cond, len(tokens)), self._order(hidden, generator)
         count = hidden.sum(1, keepdim=True)  # (B, 1)
         steps = min(num_steps or self.num_steps, int(count.max())) if hidden.any() else 0
-        tokens = tokens.masked_fill(hidden, self.vocab_size)
+        tokens = tokens.masked_fill(hidden, self.mask)
         for step in range(steps):
             done, until = count * step // steps, count * (step + 1) // steps
             now = hidden & (order >= done) & (order < until)
@@ -236,6 +249,33 @@ class Masked(Family):
         end = categorical(logits.to(generator.device), generator).to(tokens.device)
         content = place < end[:, None]
         return tokens.masked_fill(~content, self.spec.end or 0), hidden & content
+
+    # -- encoding ----------------------------------------------------------------------------------
+
+    @property
+    def features(self) -> Callable[[Tensor], Tensor]:
+        """What stands for items (B, L) -> (B, D): the mean state of what is real of each, or the
+        state of its start."""
+        if not isinstance(self.network, CanTell):
+            raise AttributeError("features")
+        return self._features
+
+    def _features(self, x: Tensor) -> Tensor:
+        tokens = self._tokens(x)
+        if self.spec.end is not None:  # what is beyond the longest is not computed
+            tokens = tokens[:, : int(self.spec.num_real(tokens).max())]
+        inputs = self._inputs(tokens)
+        network: Any = self.network
+        states = network.features(inputs, *self._context(None, len(x)))  # (B, N, D)
+        if self.pooling == "first":
+            found = states[:, 0]
+        else:
+            found = mean_of_real(states, network.in_spec.mask(inputs))
+        return F.normalize(found, dim=1) if self.normalised else found
+
+    def _inputs(self, tokens: Tensor) -> Tensor:
+        """What the network sees: the start, where there is one, and the tokens."""
+        return tokens if self.start is None else F.pad(tokens, (1, 0), value=self.start)
 
     # -- parts -------------------------------------------------------------------------------------
 
@@ -270,7 +310,7 @@ class Masked(Family):
 
     def _logits(self, tokens: Tensor, context: Embedded) -> Tensor:
         """Tokens (B, L), some hidden -> (B, V, L)."""
-        logits = self.network.run(tokens, *context)
+        logits = self.network.run(self._inputs(tokens), *context)[..., -self.length :]
         return logits if self.never is None else logits.masked_fill(self.never.T, NEVER)
 
     def _told(self, seen: Tensor, tokens: Tensor, context: Embedded) -> Tensor:

@@ -20,8 +20,11 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.config import MODEL
 from morphogen.core.errors import BundleError, RecipeError
 from morphogen.core.storage import below, expanded, partial_of, write_tensors, write_text
+from morphogen.families.autoregressive import Autoregressive
+from morphogen.families.masked import Masked
 from morphogen.interop.export_gguf import export_gguf
 from morphogen.interop.exported import NETWORK, Exported, facts_of, fitting, language_model
+from morphogen.interop.layouts import LAYOUTS
 from morphogen.interop.vocabulary import END, START, to_library
 from morphogen.modalities.text import Text
 from morphogen.modalities.text.tokenizers import Tokenizer
@@ -55,22 +58,23 @@ def export(
 
 def _export_folder(bundle: Bundle, folder: Path) -> Exported:
     """A folder of transformers."""
-    family, codec = language_model(bundle)
-    facts = facts_of(bundle)
-    layout = fitting(facts)
+    family, codec = language_model(bundle, encoders=True)
+    facts, kind = facts_of(bundle), discover.name_of(type(family))
+    layout = fitting(facts, [each for each in LAYOUTS if each.family == kind])
     own = below(NETWORK, {name: t.float() for name, t in family.state_dict().items()})
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BundleError("the folder is not empty", where=folder, hint="--to another folder")
-    tokenizer, own_start = codec.tokenizer, family.start == family.vocab_size
-    marks = {"bos_token_id": family.start, "eos_token_id": tokenizer.end}
-    marks["pad_token_id"] = tokenizer.end
+    tokenizer, start = codec.tokenizer, family.start
+    marks = {"bos_token_id": start, "eos_token_id": tokenizer.end, "pad_token_id": tokenizer.end}
     texts = {
         "config.json": layout.config(facts)
         | {**marks, "dtype": "float32", "morphogen": _record(bundle, facts)},
-        "generation_config.json": marks | _drawing(family.start if own_start else None),
         "tokenizer.json": to_library(tokenizer),
-        "tokenizer_config.json": _tokenizer_config(tokenizer, family.start, facts["length"]),
+        "tokenizer_config.json": _tokenizer_config(family, tokenizer, facts["length"]),
     }
+    if isinstance(family, Autoregressive):
+        never = start if start == family.vocab_size else None
+        texts["generation_config.json"] = marks | _drawing(never)
     partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
     write_tensors(partial / MODEL, layout.to_theirs(own, facts), {"format": "pt"})
@@ -85,10 +89,13 @@ def _export_folder(bundle: Bundle, folder: Path) -> Exported:
 
 def _record(bundle: Bundle, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What their config has no word for, and `load` takes up: how texts are items."""
+    family: Any = bundle.family
+    names = ("pooling", "normalised") if isinstance(family, Masked) else ()
     return {
         "modality": discover.name_of(type(bundle.codec)),
         "whole_texts": bundle.codec.spec.end is not None,
         "across_documents": facts["across_documents"],
+        **{name: getattr(family, name) for name in names},
     }
 
 
@@ -98,11 +105,15 @@ def _drawing(never: int | None) -> dict[str, Any]:
     return drawn if never is None else {**drawn, "suppress_tokens": [never]}
 
 
-def _tokenizer_config(tokenizer: Tokenizer, start: int, length: int) -> dict[str, Any]:
+def _tokenizer_config(family: Any, tokenizer: Tokenizer, length: int) -> dict[str, Any]:
     """tokenizer_config.json. Text that looks like a mark stays text."""
     names = {number: name for name, number in tokenizer.marks.items()}
-    begins, ends = names.get(start, START), names.get(tokenizer.end, END)
+    begins, ends = names.get(family.start, START), names.get(tokenizer.end, END)
+    of_encoders = {}
+    if isinstance(family, Masked):
+        of_encoders = {"cls_token": begins, "sep_token": ends, "mask_token": names.get(family.mask)}
     return {
+        **of_encoders,
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": begins,
         "eos_token": ends,

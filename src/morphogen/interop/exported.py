@@ -14,6 +14,7 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.errors import RefusedPair
 from morphogen.core.recipe import resolve
 from morphogen.families.autoregressive import Autoregressive
+from morphogen.families.masked import Masked
 from morphogen.interop.layout import Layout
 from morphogen.interop.layouts import LAYOUTS
 from morphogen.modalities.text import Text
@@ -76,14 +77,16 @@ def fitting(facts: Mapping[str, Any], layouts: Sequence[Layout] = LAYOUTS) -> La
     return near
 
 
-def language_model(bundle: Bundle) -> tuple[Autoregressive, Text]:
-    """The parts of one. Raises `RefusedPair` for any other bundle."""
+def language_model(bundle: Bundle, *, encoders: bool = False) -> tuple[Any, Text]:
+    """The family and the codec of one, or of a published encoder where these are meant too. Raises
+    `RefusedPair` for any other bundle."""
     family, codec = bundle.family, bundle.codec
     network = getattr(family, "network", None)
+    is_encoder = encoders and isinstance(family, Masked) and family.start is not None
     reason = None
     if not isinstance(codec, Text):
         reason = f"its items are no texts, but those of {discover.name_of(type(codec))}"
-    elif not isinstance(family, Autoregressive):
+    elif not isinstance(family, Autoregressive) and not is_encoder:
         reason = f"the family {discover.name_of(type(family))} does not go on with a text"
     elif not isinstance(network, TokenTransformer):
         reason = f"its network is a {discover.name_of(type(network))}, not a token_transformer"
@@ -95,6 +98,5 @@ def language_model(bundle: Bundle) -> tuple[Autoregressive, Text]:
             expected="a language model without conditions",
             hint="morphogen train texts/ --family autoregressive --set train.unconditional=yes",
         )
-    assert isinstance(family, Autoregressive)
     assert isinstance(codec, Text)
     return family, codec

@@ -137,6 +137,8 @@ class Layout:
     outside: tuple[Step, ...]
     layer: tuple[Step, ...]
     head: tuple[Step, ...]  # unless it is tied
+    beside: tuple[Step, ...] = ()  # what else there is of a head
+    not_first: frozenset[str] = frozenset()  # theirs, that the first layer is without
     prefix: str = ""  # of the names of all weights but those of the head
     ignores: str = r"\.rotary_emb\.inv_freq$"  # tensors that are no weights
     family: str = "autoregressive"
@@ -228,8 +230,11 @@ class Layout:
             yield replace(step, theirs=self.prefix + step.theirs)
         for number in range(facts["num_layers"]):
             for step in self.layer:
+                if number == 0 and step.theirs in self.not_first:
+                    continue
                 names = tuple(name.format(number) for name in step.ours)
                 yield replace(step, ours=names, theirs=self.prefix + step.theirs.format(number))
+        yield from self.beside
         if not facts["tied"]:
             yield from self.head
 

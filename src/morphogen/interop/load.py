@@ -41,9 +41,13 @@ SHAPE = {
     "layer_types?": ([str], None),
     "bos_token_id?": (COUNT, None),
     "eos_token_id?": (COUNT, [COUNT], None),
-    "morphogen?": {"modality": ("text", "code"), "whole_texts": bool, "across_documents": bool},
-}
-RECORD = ("modality", "whole_texts", "across_documents")
+    "morphogen?": {
+        "modality": ("text", "code"), "whole_texts": bool, "across_documents": bool,
+        "pooling?": ("mean", "first"), "normalised?": bool,
+    },
+    "architectures?": ([str], None),
+}  # fmt: skip
+RECORD = ("modality", "whole_texts", "across_documents", "pooling", "normalised")
 SIZES = ("model_dim", "num_layers", "num_heads", "length", "vocab_size")
 OPEN_SIZES = ("num_kv_heads", "head_dim", "hidden_dim", "window")
 REALS = ("eps", "rotary_base")
@@ -57,6 +61,9 @@ class Use:
     """How a network is used, of which its weights say nothing."""
 
     start: int | None = None  # the token before a text; None: one of its own, the last
+    mask: int | None = None  # of an encoder: the token that hides others
+    pooling: str = "mean"  # of an encoder: what its features are, see `families.masked`
+    normalised: bool = False
     modality: str = "text"
     whole_texts: bool = False  # else windows of a stream, whose texts see those before them
     across_documents: bool = True
@@ -77,7 +84,8 @@ def load(folder: Path | str, *, length: int | None = None) -> Bundle:
     _check_facts(layout, facts, place)
     if length is not None or facts.get("position") != "learned":
         facts["length"] = min(facts["length"], length or LONGEST)
-    record = {name: config["morphogen"][name] for name in RECORD} if "morphogen" in config else {}
+    told = config.get("morphogen", {})
+    record = {name: told[name] for name in RECORD if name in told}
     file = folder / "tokenizer.json"
     if is_own(file):
         tokenizer, start = from_library(file), None
@@ -85,8 +93,12 @@ def load(folder: Path | str, *, length: int | None = None) -> Bundle:
         _check_says(config, {**wanted, "eos_token_id": tokenizer.end}, place)
     else:
         marks = _marks(folder, config)
-        tokenizer = from_others(file, marks["eos"], facts["vocab_size"])
-        start = marks.get("bos", marks["eos"])
+        encodes = layout.family == "masked"
+        tokenizer = from_others(file, marks["sep" if encodes else "eos"], facts["vocab_size"])
+        start = marks["cls"] if encodes else marks.get("bos", marks["eos"])
+        if encodes:
+            whole = {"whole_texts": True, "across_documents": False, "mask": marks.get("mask")}
+            record = whole | _pooled(folder) | record
     use = Use(start, **record)
     return build(layout, facts, read_weights(folder), tokenizer, use, where=folder)
 
@@ -108,12 +120,17 @@ def build(
     if isinstance(layout, str):
         layout = nearest(layout, LAYOUTS, where)[0]
     facts = {"tied": False, **{n: v for n, v in layout.has.items() if n in OPTIONS}, **facts}
-    codec = _codec(tokenizer, use, facts["length"])
+    family: dict[str, Any] = {"name": layout.family, "start": use.start}
+    if layout.family == "masked":
+        family |= {"mask": use.mask, "pooling": use.pooling, "normalised": use.normalised}
+        family |= {"tells": facts["masked_head"]}
+    before = int(layout.family == "masked")  # a place is the start's
+    codec = _codec(tokenizer, use, facts["length"] - before)
     options = {name: value for name, value in facts.items() if name in OPTIONS}
     options["across_documents"] = use.across_documents
     with reading("config.json", where):
         recipe = Recipe(
-            {"name": use.modality}, {"name": layout.family, "start": use.start},
+            {"name": use.modality}, family,
             {"name": "token_transformer", "ngrams": 1, **options},
         )  # fmt: skip
         recipe = resolve(recipe, codec.spec)
@@ -127,8 +144,6 @@ def build(
         their = layout.checked(their, network.state_dict(), facts, where)
         own = layout.to_ours(their, facts)
         weights = {NETWORK + name: tensor for name, tensor in own.items()}
-        if codec.spec.is_ragged:  # no word of theirs says how long texts were
-            weights["usual_values"] = torch.tensor(float(codec.spec.num_values))
         description = {
             "spec": codec.spec.to_json(),
             "conditions": {},
@@ -136,7 +151,7 @@ def build(
             "codec": describe_codec(codec),
         }
         parts = rebuild(description, codec_tensors(codec), weights, where)
-        parts[0].load_state_dict(weights)
+        parts[0].load_state_dict(weights, strict=False)  # no word of theirs: how long texts were
     parts[0].eval()
     return Bundle(*parts)
 
@@ -158,7 +173,10 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
 def _layout(config: Mapping[str, Any], place: Path) -> Layout:
     """The table of an architecture, which says what the config does."""
     kinds = nearest(config["model_type"], LAYOUTS, place)
-    near = min(kinds, key=lambda layout: len(layout.otherwise(config)))
+    named = config.get("architectures") or ()
+    near = min(
+        kinds, key=lambda each: (len(each.otherwise(config)), each.architecture not in named)
+    )
     _check_says(config, near.says, place)
     return near
 
@@ -209,8 +227,23 @@ def _marks(folder: Path, config: Mapping[str, Any]) -> dict[str, int]:
             name = name["content"] if isinstance(name, dict) else name
             if is_token == "token" and isinstance(name, str) and name in numbers:
                 found[mark] = numbers[name]
-    if "eos" not in found:
+    if not {"eos", "sep"} & found.keys():
         raise BundleError("nothing says which token ends a text", expected="eos_token", where=told)
+    return found
+
+
+def _pooled(folder: Path) -> dict[str, Any]:
+    """What sentence-transformers makes of the states of an encoder, where its files are there."""
+    pooling, modules = folder / "1_Pooling" / "config.json", folder / "modules.json"
+    found: dict[str, Any] = {}
+    if pooling.is_file():
+        told = read_json(pooling)
+        if told.get("pooling_mode_mean_tokens") is told.get("pooling_mode_cls_token"):
+            raise BundleError("states are pooled in a way that is not known here", where=pooling)
+        found["pooling"] = "first" if told["pooling_mode_cls_token"] else "mean"
+    if modules.is_file():
+        kinds = [each["type"] for each in read_json(modules, [{"type": str}])]
+        found["normalised"] = any(kind.endswith("Normalize") for kind in kinds)
     return found
 
 
