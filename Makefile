@@ -12,7 +12,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 TORCH_INDEX ?=
-# Two test processes on two cores: one thread each.
+# Two test processes on two cores: one thread each. What a file of tests trains, one of them trains.
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .PHONY: install demo test lint docs models clean
@@ -30,7 +30,7 @@ demo: install
 	PATH="$(abspath $(BIN)):$$PATH" sh scripts/demo.sh
 
 test: lint
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check src tests benchmarks scripts

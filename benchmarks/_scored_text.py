@@ -14,10 +14,11 @@ from typing import Any
 import torch
 
 
-def learned(train: str, held: str, seconds: float, settings: Sequence[str]) -> tuple[Any, str]:
-    """Bits of all of `held` (an `evaluation.corpus.Scored`), after training on `train` for so long,
-    and facts of the run."""
-    with trained(train, held, f"{seconds:.0f}s", settings) as (bundle, data, took):
+def learned(train: str, held: str, budget: float | str, settings: Sequence[str]) -> tuple[Any, str]:
+    """Bits of all of `held` (an `evaluation.corpus.Scored`), after training on `train` for so many
+    seconds, or for a budget in words, and facts of the run."""
+    budget = budget if isinstance(budget, str) else f"{budget:.0f}s"
+    with trained(train, held, budget, settings) as (bundle, data, took):
         scored = bits_of(bundle, data)
     reading = getattr(bundle.family, "log_prob_is", "")
     return scored, f"{reading}; {bundle.run['steps']:,} steps, {took:.0f} s, {data.spec}"
@@ -42,7 +43,8 @@ def trained(
         begun = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         took = time.perf_counter() - begun
-        bundle = Bundle.open(f"{root}/model")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        bundle = Bundle.open(f"{root}/model", device=device)
         yield bundle, load(f"{root}/data", codec=bundle.codec), took
 
 

@@ -50,9 +50,9 @@ from morphogen.core.errors import RecipeError
 from morphogen.core.spec import TensorSpec
 
 Feed = Literal["swiglu", "gelu", "geglu", "gelu_erf", "geglu_erf"]
-LETTERS = 512  # tokens at most that stand for letters or bytes, and mean little alone
+LETTERS = 512  # tokens at most that stand for letters or bytes
 # Logits computed at once for a loss, on CPUs and elsewhere: more are computed in turn, and twice.
-MOST_LOGITS = {"cpu": 1 << 24, "cuda": 1 << 32}
+MOST_LOGITS = {"cpu": 1 << 25, "cuda": 1 << 32}
 
 
 class TokenTransformer(Backbone):
@@ -96,7 +96,7 @@ class TokenTransformer(Backbone):
         masked_head: bool = False,  # one more layer before tokens are told, as BERT's
         softcap: float | None = None,  # that scores of attention stay below
         final_softcap: float | None = None,  # that logits stay below
-        ngrams: int | None = None,  # longest n-gram embedded; none: 6 for texts of letters, else 1
+        ngrams: int | None = None,  # longest n-gram embedded; none: in texts 6 of letters, or 2
         ngram_slots: int = 1 << 15,  # rows of the table that each length of n-gram is hashed into
         dropout_prob: float = 0.0,  # probability of dropping a branch's feature in training
     ) -> None:
@@ -114,7 +114,8 @@ class TokenTransformer(Backbone):
         nn.init.normal_(self.embed_tokens.weight, std=0.02 if tied else 0.5)
         self.scale = model_dim**0.5 if scaled else 1.0
         if ngrams is None:
-            ngrams = 6 if causal and in_spec.boundary is not None and vocab_size <= LETTERS else 1
+            windows = causal and in_spec.boundary is not None
+            ngrams = (6 if vocab_size <= LETTERS else 2) if windows else 1
         self.ngrams = NGrams(ngrams, ngram_slots, model_dim, vocab_size) if ngrams > 1 else None
         self.places = nn.Embedding(length, model_dim) if position == "learned" else None
         self.types = nn.Embedding(token_types, model_dim) if token_types else None

@@ -162,9 +162,8 @@ def _folder(axis: str) -> str:
 def _folders(axis: str) -> list[str]:
     """The folders of an axis: the package's own, then those of `MORPHOGEN_PLUGINS`."""
     package = importlib.import_module(f"morphogen.{_folder(axis)}")
-    for root in filter(None, os.environ.get("MORPHOGEN_PLUGINS", "").split(os.pathsep)):
-        plugin = str(Path(root).expanduser().resolve() / _folder(axis))
-        # A longer package path is all that an import of morphogen.<folder>.<plugin> needs.
-        if plugin not in package.__path__:
-            package.__path__.append(plugin)
-    return list(package.__path__)
+    roots = filter(None, os.environ.get("MORPHOGEN_PLUGINS", "").split(os.pathsep))
+    plugins = [str(Path(root).expanduser().resolve() / _folder(axis)) for root in roots]
+    # A longer package path is all that an import of morphogen.<folder>.<plugin> needs.
+    package.__path__.extend(each for each in plugins if each not in package.__path__)
+    return [package.__path__[0], *plugins]
