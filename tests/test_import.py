@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from morphogen.interop.gguf import GGUF, read_gguf, write_gguf
 from morphogen.interop.gguf_tokens import merges_of, tokenizer_json, vocabulary_facts
 from morphogen.interop.importing import import_model
 from morphogen.interop.replay import Replay, Run
+from morphogen.modalities.chat import Chat
+from morphogen.modalities.text.chat import CHATML
 from morphogen.modalities.text.tokenizers import Byte, Char
-from small_models import language_model, trained, with_marks
+from small_models import answering, language_model, trained, with_marks
 
 torch.set_num_threads(1)
 
@@ -153,6 +156,19 @@ def test_a_folder_of_transformers_brings_its_template_and_licence(tmp_path: Path
     assert facts["tokenizer.chat_template"] == "T"
     assert facts["general.license"] == "apache-2.0"
     assert facts["tokenizer.ggml.add_bos_token"] is False  # the template writes it
+
+
+def test_a_model_that_learned_from_conversations_takes_its_template_along(tmp_path: Path) -> None:
+    """With the end before each that it always saw there."""
+    bundle = answering("yours")
+    codec = Chat.onto(bundle.codec, bundle.family.network)
+    assert codec is not None
+    export(replace(bundle, codec=codec, origin={}), tmp_path / "m.gguf")
+    facts = read_gguf(tmp_path / "m.gguf").facts
+    assert facts["tokenizer.chat_template"] == '{{ "<|im_end|>" }}' + CHATML
+    assert facts["tokenizer.ggml.add_bos_token"] is True
+    back = mg.chat(mg.import_model(tmp_path / "m.gguf"), temperature=0)
+    assert back.ask("Is it?") == "yours"
 
 
 # -- files that do not fit -----------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import torch
 
 import morphogen as mg
 from morphogen.cli.app import main
+from morphogen.core.codec import Item
 from morphogen.core.errors import RecipeError, RefusedPair
+from morphogen.modalities.chat import Chat as ChatCodec
 from morphogen.modalities.text.chat import Message
 from morphogen.systems.chat import Chat
 from small_models import answering, language_model, trained
@@ -133,3 +136,14 @@ def test_the_verb_refuses_what_does_not_converse(
         main(["chat", folder, "--prompt", "hi"])
     assert ended.value.code == 1
     assert f"morphogen task complete {folder} --prompt" in capsys.readouterr().err
+
+
+def test_a_model_that_learned_from_conversations_here_converses_by_its_own_template() -> None:
+    bundle = answering("yours")
+    codec = ChatCodec.onto(bundle.codec, bundle.family.network)
+    assert codec is not None
+    learned = replace(bundle, codec=codec, origin={})
+    talk = mg.chat(learned, temperature=0)
+    assert talk.ask("Is it?") == talk.ask("Is it <|im_end|>?") == "yours"
+    expected = codec.encode_sequences([Item("Is it?")])[0]
+    assert talk._read((Message("user", "Is it?"),)).tolist() == expected.tolist()

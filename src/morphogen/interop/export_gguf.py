@@ -50,7 +50,7 @@ def export_gguf(bundle: Bundle, to: Path | str, *, type: str = "F32") -> Exporte
     own = below(NETWORK, {name: t.float() for name, t in family.state_dict().items()})
     told = llama_cpp.facts_for(layout, facts)
     told |= vocabulary_facts(to_library(codec.tokenizer), facts["vocab_size"])
-    told |= _said(bundle, path) | {
+    told |= _said(bundle, path, told[OWN + "tokens"][codec.tokenizer.end]) | {
         OWN + "bos_token_id": family.start, OWN + "eos_token_id": codec.tokenizer.end,
         OWN + "padding_token_id": codec.tokenizer.end, OWN + "add_bos_token": begins(bundle),
     }  # fmt: skip
@@ -74,8 +74,19 @@ def export_gguf(bundle: Bundle, to: Path | str, *, type: str = "F32") -> Exporte
 
 
 def begins(bundle: Bundle) -> bool:
-    """Whether every text begins with the start: not where a template writes it."""
-    return "chat_template" not in bundle.origin
+    """Whether every text begins with the start: not where a template that came with the model
+    writes it."""
+    return hasattr(bundle.codec, "template") or "chat_template" not in bundle.origin
+
+
+def template_of(bundle: Bundle, end: str) -> str | None:
+    """The chat template, if there is one. A model that learned from conversations here saw ends
+    before each, as many as its codec says."""
+    own = getattr(bundle.codec, "template", None)
+    if own is None:
+        return bundle.origin.get("chat_template")
+    gap = getattr(bundle.codec, "gap", 0)
+    return f"{{{{ {json.dumps(end * gap)} }}}}{own.source}"
 
 
 def check_tokenizer(tokenizer: Tokenizer) -> None:
@@ -98,12 +109,12 @@ def _type_of(name: str, tensor: Tensor, type: str) -> str:
     return type if is_matrix and tensor.shape[-1] % per_block == 0 else "F32"
 
 
-def _said(bundle: Bundle, path: Path) -> dict[str, Any]:
+def _said(bundle: Bundle, path: Path, end: str) -> dict[str, Any]:
     """What is known of the model, and its template."""
     known = {
         "general.name": bundle.origin.get("name", path.stem),
         "general.license": bundle.origin.get("licence"),
-        "tokenizer.chat_template": bundle.origin.get("chat_template"),
+        "tokenizer.chat_template": template_of(bundle, end),
         "general.quantization_version": 2,
     }
     return {name: value for name, value in known.items() if value}

@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from morphogen.core.bundle import Bundle
-from morphogen.core.codec import Item
 from morphogen.core.errors import BundleError
 from morphogen.core.writing import Limits, Request, Written
 from morphogen.interop import _llama_cpp_runs
@@ -94,7 +93,8 @@ def replay(
     if importlib.util.find_spec("xllamacpp") is None:
         return None
     texts = list(prompts) if prompts is not None else _begun(bundle)
-    tokens = [bundle.codec.encode_sequences([Item(text)])[0] for text in texts]
+    codec: Any = bundle.codec
+    tokens = [torch.from_numpy(codec.tokenizer.encode(text.encode())) for text in texts]
     kept = [(text, each) for text, each in zip(texts, tokens, strict=True) if len(each)]
     ours = _ours(bundle, [each for _, each in kept], begins)
     model: Any = bundle.family
