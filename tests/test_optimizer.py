@@ -10,8 +10,16 @@ from torch import nn
 
 from morphogen.core.conditioning import Conditioner
 from morphogen.core.spec import TensorSpec
+from morphogen.training import optimizer as optimizer_module
 from morphogen.training.distributed import Processes
-from morphogen.training.optimizer import NonFinite, PhaseUpdate, is_hidden, orthogonalise
+from morphogen.training.optimizer import (
+    Muon,
+    NonFinite,
+    PhaseUpdate,
+    batched,
+    is_hidden,
+    orthogonalise,
+)
 from morphogen.training.options import TrainOptions
 from morphogen.wrappers.ema import EMA, gamma_of
 
@@ -21,12 +29,30 @@ def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int,
     torch.manual_seed(0)
     matrix = torch.randn(shape)
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    result = orthogonalise(matrix)
+    result = orthogonalise(matrix[None])[0]
     values = torch.linalg.svdvals(result)
     assert values.min() > 0.3
     assert values.max() < 1.3
     cosine = (result * (u @ v)).sum() / (result.norm() * (u @ v).norm())
     assert cosine > 0.97
+
+
+def test_matrices_of_one_shape_are_orthogonalised_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or one by one, where they are large: the same to rounding."""
+    parameters = [nn.Parameter(torch.zeros(shape)) for shape in [(4, 6), (6, 4), (4, 6), (4, 6)]]
+    assert [len(same) for same in batched(parameters)] == [3, 1]
+    for p in parameters:
+        p.grad = torch.randn(p.shape)
+    Muon(parameters, lr=0.1).step()
+    together = [p.detach().clone() for p in parameters]
+    monkeypatch.setattr(optimizer_module, "TOGETHER", 24)
+    assert [len(same) for same in batched(parameters)] == [1, 1, 1, 1]
+    for p in parameters:
+        p.data.zero_()
+    Muon(parameters, lr=0.1).step()
+    torch.testing.assert_close([p.detach() for p in parameters], together)
 
 
 @pytest.mark.parametrize(("optimizer", "lr"), [("adamw", 0.02), ("muon", 0.1)])

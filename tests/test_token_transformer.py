@@ -137,6 +137,8 @@ def test_a_loss_in_turns_is_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = torch.log_softmax(ours(x), 1).gather(1, told[:, None])[:, 0]
     torch.testing.assert_close(found[0][0], expected.detach())
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+    real = torch.arange(x.shape[1]) < torch.arange(len(x))[:, None] + 3
+    torch.testing.assert_close(ours.log_probs(x, told, real=real), log_p * real)
     among = ours.log_probs(x, told % 7, among=7)
     expected = torch.log_softmax(ours(x)[:, :7], 1).gather(1, told[:, None] % 7)[:, 0]
     torch.testing.assert_close(among, expected)

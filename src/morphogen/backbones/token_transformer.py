@@ -248,19 +248,26 @@ class TokenTransformer(Backbone):
         context: Context | None = None,
         *,
         among: int | None = None,
+        real: Tensor | None = None,
     ) -> Tensor:
         """log p of the tokens `told` (B, N) at each position of x (B, N), in nats: (B, N). With
-        `among`, given that each is one of the first so many.
+        `among`, given that each is one of the first so many; 0 where it is not `real` (B, N).
 
         As from `forward`, but the logits of a large vocabulary are never there all at once.
         """
-        h = self.features(x, cond, context).flatten(0, 1)  # (B N, D)
-        rows = max(MOST_LOGITS.get(x.device.type, 1 << 24) // self.out_spec.channels, 1)
+        h = self.features(x, cond, context)
+        if real is None:
+            return self._each_told(h.flatten(0, 1), told.flatten(), among).view_as(told)
+        found = self._each_told(h[real], told[real], among)
+        return h.new_zeros(told.shape).masked_scatter(real, found)
+
+    def _each_told(self, h: Tensor, told: Tensor, among: int | None) -> Tensor:
+        """(M, D), (M,) -> (M,)."""
+        rows = max(MOST_LOGITS.get(h.device.type, 1 << 24) // self.out_spec.channels, 1)
         if len(h) <= rows:
-            return self._told(h, told.flatten(), among).view_as(told)
-        turns = zip(torch.split(h, rows), torch.split(told.flatten(), rows), strict=True)
-        found = [checkpoint(self._told, *turn, among, use_reentrant=False) for turn in turns]
-        return torch.cat(found).view_as(told)
+            return self._told(h, told, among)
+        turns = zip(torch.split(h, rows), torch.split(told, rows), strict=True)
+        return torch.cat([checkpoint(self._told, *t, among, use_reentrant=False) for t in turns])
 
     def compile(self, *args: Any, **options: Any) -> None:
         """Compile what training calls: the loss with all before it."""

@@ -19,14 +19,15 @@ TOGETHER = 16  # items of a group
 
 def by_length(model: Any, tokens: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
     """log p(x_i | x_<i, cond) of an autoregressive model in training: (B, L) -> (B, L), 0 in place
-    of what is beyond the longest of an item's group.
+    of what is beyond an item's end.
 
     On CPUs; elsewhere all are computed as they stand, since shapes that change from step to step
     cost more there than they save.
     """
 
-    def told(tokens: Tensor, cond: dict[str, Tensor]) -> Tensor:
-        found: Tensor = model.log_probs(tokens, model.embedded(cond, len(tokens), generator))
+    def told(tokens: Tensor, cond: dict[str, Tensor], **only: Tensor) -> Tensor:
+        context = model.embedded(cond, len(tokens), generator)
+        found: Tensor = model.log_probs(tokens, context, **only)
         return found
 
     num = len(tokens) // TOGETHER
@@ -38,5 +39,6 @@ def by_length(model: Any, tokens: Tensor, batch: Batch, generator: torch.Generat
     for rows in lengths.argsort(stable=True).chunk(num):
         longest = int(lengths[rows[-1]])
         own = {name: value[rows] for name, value in batch.cond.items()}
-        log_p[rows, :longest] = told(tokens[rows, :longest], own)
+        real = torch.arange(longest) < lengths[rows, None]
+        log_p[rows, :longest] = told(tokens[rows, :longest], own, real=real)
     return log_p

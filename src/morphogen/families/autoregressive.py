@@ -198,7 +198,7 @@ class Autoregressive(ShowsStates, Family):
         """log p(x_i | x_<i, cond) in nats, of values in raster order: (B, *shape) -> (B, L)."""
         tokens = self.to_tokens(x)
         context = self.embedded(cond, len(tokens))
-        return self._real(self.log_probs(tokens, context, self.vocab_size), x)
+        return self._real(self.log_probs(tokens, context, among=self.vocab_size), x)
 
     def _real(self, log_p: Tensor, x: Tensor) -> Tensor:
         """(B, L), with 0 for what is no part of an item."""
@@ -376,11 +376,12 @@ class Autoregressive(ShowsStates, Family):
         values = self.spec.dequantise(tokens[:, places.masked_fill(beyond, 0)])
         return values.to(next(self.parameters())).masked_fill(beyond, 0.0)
 
-    def log_probs(self, tokens: Tensor, context: Embedded, among: int | None = None) -> Tensor:
-        """log p(x_i | x_<i): (B, L) -> (B, L); of the first tokens `among` which it is known."""
+    def log_probs(self, tokens: Tensor, context: Embedded, **only: Any) -> Tensor:
+        """log p(x_i | x_<i): (B, L) -> (B, L); of the first tokens `among` which it is known, and
+        where `real`, for networks of a vocabulary of their own."""
         if self.shortens:
             network: Any = self.network
-            return network.log_probs(self.inputs(tokens), tokens, *context, among=among)
+            return network.log_probs(self.inputs(tokens), tokens, *context, **only)
         params = self.network.run(self.inputs(tokens), *context)
         if self.head == "categorical":
             if self.never is not None:

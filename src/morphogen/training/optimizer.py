@@ -9,7 +9,7 @@ convolution kernels, by Muon: the momentum's nearest orthogonal matrix (Jordan e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ OUTER = {
     "stem", "head", "embed", "modulation", "time", "conditioner", "none",
     "embed_tokens", "ngrams", "places", "lm_head",
 }  # fmt: skip
+TOGETHER = 1 << 22  # numbers of matrices of one shape that are orthogonalised in one call
 READING = "layers"  # within them: what reads a condition in order, features to features
 
 
@@ -173,32 +174,48 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Orthogonalise the Nesterov momentum of each matrix and apply it."""
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                memory = self.state[p]
-                if "momentum" not in memory:
-                    memory["momentum"] = torch.zeros_like(p)
-                memory["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp(memory["momentum"], group["momentum"])
-                matrix = orthogonalise(whole(update).reshape(len(update), -1))
-                size = 0.2 * max(matrix.shape) ** 0.5
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                change = like(matrix.view(p.shape).to(p.dtype), p)
-                p.add_(change, alpha=-group["lr"] * size)
+            for alike in batched([p for p in group["params"] if p.grad is not None]):
+                updates = torch.stack([self._update(p, group["momentum"]) for p in alike])
+                size = 0.2 * max(updates.shape[1:]) ** 0.5
+                for p, matrix in zip(alike, orthogonalise(updates), strict=True):
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    change = like(matrix.reshape(p.shape).to(p.dtype), p)
+                    p.add_(change, alpha=-group["lr"] * size)
+
+    def _update(self, p: nn.Parameter, momentum: float) -> Tensor:
+        """The Nesterov momentum as a matrix."""
+        assert p.grad is not None
+        memory = self.state[p]
+        if "momentum" not in memory:
+            memory["momentum"] = torch.zeros_like(p)
+        memory["momentum"].lerp_(p.grad, 1 - momentum)
+        update = p.grad.lerp(memory["momentum"], momentum)
+        return whole(update).reshape(len(update), -1)
 
 
-def orthogonalise(matrix: Tensor, num_steps: int = 5) -> Tensor:
-    """U V^T of the singular value decomposition, nearly, by a quintic Newton-Schulz iteration.
+def batched(parameters: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    """Those of one shape together, as many as are small together: their products are one call."""
+    alike: dict[torch.Size, list[nn.Parameter]] = {}
+    for p in parameters:
+        alike.setdefault(p.shape, []).append(p)
+    for shape, same in alike.items():
+        num = max(TOGETHER // shape.numel(), 1)
+        for first in range(0, len(same), num):
+            yield same[first : first + num]
+
+
+def orthogonalise(matrices: Tensor, num_steps: int = 5) -> Tensor:
+    """U V^T of the singular value decomposition of each matrix (N, rows, columns), nearly, by a
+    quintic Newton-Schulz iteration.
 
     Singular values end between about 0.7 and 1.2, which is as good as 1 (Jordan et al. 2024).
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.to(torch.float32 if matrix.device.type == "cpu" else torch.bfloat16)
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.to(torch.float32 if matrices.device.type == "cpu" else torch.bfloat16)
     x = x.mT if tall else x
-    x = x / (x.norm() + 1e-7)
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(num_steps):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
