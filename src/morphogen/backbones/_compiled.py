@@ -59,6 +59,7 @@ class Weights(NamedTuple):
     """All of a network, layer by layer. Heads are whole lanes."""
 
     qkv: Array  # (L, (H + 2 K) E, D)
+    qkv_bias: Array  # (L or 0, (H + 2 K) E)
     out: Array  # (L, D, H E)
     up: Array  # (L, 2 F or F, D): gates, then what they gate
     down: Array  # (L, D, F)
@@ -118,7 +119,8 @@ def step(weights, beside, kept, places, room):
     for n in range(len(weights.qkv)):
         seen = Seen(kept.keys[n], kept.values[n], kept.rows, kept.firsts, kept.ends)
         _normalise(norms, 2 * n, h, normed)
-        _product(weights.qkv[n], normed, room.qkv, SET)
+        _offset(weights.qkv_bias, n, room.qkv)
+        _product(weights.qkv[n], normed, room.qkv, ADD)
         _enter(weights, n, seen, places, room.heads)
         _attend(room.heads, seen, weights.size, room.mixed)
         _product(weights.out[n], room.mixed, h, ADD)
@@ -144,6 +146,14 @@ def _product(weight, x, y, then):
             _part(weight, block, x, y, then)
     else:
         _parts(weight, blocks, x, y, then)
+
+
+@compiled
+def _offset(bias, n, y):
+    """y (R, O): the offsets of a layer, or zeros where there are none."""
+    for r in range(len(y)):
+        for o in range(y.shape[1]):
+            y[r, o] = bias[n, o] if len(bias) else np.float32(0)
 
 
 @shared_out

@@ -44,12 +44,12 @@ _one_at_a_time = threading.Lock()  # some of numba's pools of threads serve one 
 
 
 def covers(network: Any) -> bool:
-    """Whether a step computes what this network does: norms before branches, offsets nowhere, one
-    kind of layers, and none of the options that came with what others published."""
-    layer, options = network.layers[0], (
+    """Whether a step computes what this network does: norms before branches, one kind of layers,
+    offsets of queries, keys and values at most, and no more of what others published has."""
+    layer = network.layers[0]
+    options = (
         network.types, network.embed_norm, network.masked_head, network.final_softcap,
-        network.layers[0].self_attn.softcap, network.layers[0].self_attn.q_proj.bias,
-        network.layers[0].attention_norm,
+        layer.self_attn.softcap, layer.self_attn.o_proj.bias, layer.attention_norm,
     )  # fmt: skip
     return (
         all(option is None for option in options)
@@ -74,6 +74,10 @@ def _arranged(network: Any) -> _compiled.Weights:
             _whole_heads(torch.cat([x.q_proj.weight, x.k_proj.weight, x.v_proj.weight]), size)
             for x in attention
         ]),
+        qkv_bias=_stacked([
+            _whole_heads(torch.cat([x.q_proj.bias, x.k_proj.bias, x.v_proj.bias]), size)
+            for x in attention
+        ]) if attention[0].q_proj.bias is not None else _EMPTY[2],
         out=_stacked([_whole_heads(x.o_proj.weight.mT, size).mT for x in attention]),
         up=_stacked([
             torch.cat([_padded(x.gate_proj.weight, 0), _padded(x.up_proj.weight, 0)])
