@@ -196,9 +196,8 @@ class Autoregressive(ShowsStates, Family):
 
     def token_log_prob(self, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """log p(x_i | x_<i, cond) in nats, of values in raster order: (B, *shape) -> (B, L)."""
-        tokens = self.to_tokens(x)
-        context = self.embedded(cond, len(tokens))
-        return self._real(self.log_probs(tokens, context, among=self.vocab_size), x)
+        context = self.embedded(cond, len(x))
+        return self._real(self.log_probs(self.to_tokens(x), context, among=self.vocab_size), x)
 
     def _real(self, log_p: Tensor, x: Tensor) -> Tensor:
         """(B, L), with 0 for what is no part of an item."""
