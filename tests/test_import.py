@@ -151,6 +151,9 @@ def test_a_folder_of_transformers_brings_its_template_and_licence(tmp_path: Path
     assert mg.import_model(folder, length=32).codec.spec.shape == (32,)
     saved = Bundle.open(back.save(tmp_path / "base"))
     assert saved.origin == back.origin
+    export(saved, tmp_path / "again")
+    again = json.loads((tmp_path / "again" / "tokenizer_config.json").read_text())
+    assert again["chat_template"] == "T"
     export(saved, tmp_path / "again.gguf")
     facts = read_gguf(tmp_path / "again.gguf").facts
     assert facts["tokenizer.chat_template"] == "T"
@@ -210,9 +213,12 @@ def test_what_is_no_model_is_refused_with_what_to_do(tmp_path: Path) -> None:
     for place in (tmp_path / "weights.pth", tmp_path):
         with pytest.raises(BundleError, match=r"pickled(.|\n)*safetensors"):
             import_model(place)
+    (tmp_path / "weights.pth").unlink()
+    (tmp_path / "model.bin").write_bytes(b"of something else")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BundleError, match="no model in this folder"):
-        import_model(tmp_path / "empty")
+    for place in (tmp_path, tmp_path / "empty"):
+        with pytest.raises(BundleError, match="no model in this folder"):
+            import_model(place)
     with pytest.raises(BundleError, match="no such model"):
         import_model("nowhere")
     language_model(trained()).save(tmp_path / "bundle")

@@ -19,6 +19,7 @@ def import_(
 ) -> None:
     """Take in a model that others made, as a bundle like any other."""
     from morphogen.core.storage import expanded
+    from morphogen.core.writing import CanWrite
     from morphogen.evaluation.card import write_card
     from morphogen.interop.importing import import_model
 
@@ -33,4 +34,5 @@ def import_(
     print(f"{folder}: {num:,} parameters, texts of up to {bundle.codec.spec.shape[0]:,} tokens")
     print(f"licence: {bundle.origin.get('licence', 'none stated: ask who made it')}")
     verb = "chat" if "chat_template" in bundle.origin else "task complete"
+    verb = verb if isinstance(bundle.family, CanWrite) else "tasks"
     print(f"next: morphogen {verb} {folder}")

@@ -23,7 +23,14 @@ from morphogen.core.storage import below, expanded, partial_of, write_tensors, w
 from morphogen.families.autoregressive import Autoregressive
 from morphogen.families.masked import Masked
 from morphogen.interop.export_gguf import export_gguf
-from morphogen.interop.exported import NETWORK, Exported, facts_of, fitting, language_model
+from morphogen.interop.exported import (
+    NETWORK,
+    Exported,
+    facts_of,
+    fitting,
+    language_model,
+    template_of,
+)
 from morphogen.interop.layouts import LAYOUTS
 from morphogen.interop.vocabulary import END, START, to_library
 from morphogen.modalities.text import Text
@@ -72,6 +79,8 @@ def _export_folder(bundle: Bundle, folder: Path) -> Exported:
         "tokenizer.json": to_library(tokenizer),
         "tokenizer_config.json": _tokenizer_config(family, tokenizer, facts["length"]),
     }
+    if template := template_of(bundle, texts["tokenizer_config.json"]["eos_token"]):
+        texts["tokenizer_config.json"]["chat_template"] = template
     if isinstance(family, Autoregressive):
         never = start if start == family.vocab_size else None
         texts["generation_config.json"] = marks | _drawing(never)

@@ -21,7 +21,14 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.errors import BundleError, RecipeError, RefusedPair
 from morphogen.core.storage import below, expanded, write_text
 from morphogen.interop import llama_cpp
-from morphogen.interop.exported import NETWORK, Exported, facts_of, fitting, language_model
+from morphogen.interop.exported import (
+    NETWORK,
+    Exported,
+    facts_of,
+    fitting,
+    language_model,
+    template_of,
+)
 from morphogen.interop.gguf import KINDS, write_gguf
 from morphogen.interop.gguf_tokens import OWN, vocabulary_facts
 from morphogen.interop.replay import Replay, replay
@@ -77,16 +84,6 @@ def begins(bundle: Bundle) -> bool:
     """Whether every text begins with the start: not where a template that came with the model
     writes it."""
     return hasattr(bundle.codec, "template") or "chat_template" not in bundle.origin
-
-
-def template_of(bundle: Bundle, end: str) -> str | None:
-    """The chat template, if there is one. A model that learned from conversations here saw ends
-    before each, as many as its codec says."""
-    own = getattr(bundle.codec, "template", None)
-    if own is None:
-        return bundle.origin.get("chat_template")
-    gap = getattr(bundle.codec, "gap", 0)
-    return f"{{{{ {json.dumps(end * gap)} }}}}{own.source}"
 
 
 def check_tokenizer(tokenizer: Tokenizer) -> None:

@@ -3,6 +3,7 @@ that has a place for them, and what was written."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,3 +101,13 @@ def language_model(bundle: Bundle, *, encoders: bool = False) -> tuple[Any, Text
         )
     assert isinstance(codec, Text)
     return family, codec
+
+
+def template_of(bundle: Bundle, end: str) -> str | None:
+    """The chat template, if there is one. A model that learned from conversations here saw ends
+    before each, as many as its codec says."""
+    own = getattr(bundle.codec, "template", None)
+    if own is None:
+        return bundle.origin.get("chat_template")
+    gap = getattr(bundle.codec, "gap", 0)
+    return f"{{{{ {json.dumps(end * gap)} }}}}{own.source}"

@@ -71,8 +71,7 @@ def import_model(source: Path | str, *, length: int | None = None) -> Bundle:
 def _the_model(place: Path) -> Path:
     """The file or folder that holds a model, `place` or in it. Raises `BundleError`."""
     if place.is_file():
-        is_pickle = place.suffix in PICKLES or _begins(place, b"PK\x03\x04", b"\x80")
-        if is_pickle:
+        if _is_pickle(place):
             _refuse_pickle(place)
         if not _begins(place, MAGIC) and place.suffix != ".bin":
             raise BundleError(
@@ -96,21 +95,25 @@ def _the_model(place: Path) -> Path:
             "there are several models in this folder", found=", ".join(f.name for f in files),
             where=place, hint=f"morphogen import {files[0]} --out models/NAME",
         )  # fmt: skip
-    for pickle in (p for p in sorted(place.iterdir()) if p.suffix in {*PICKLES, ".bin"}):
-        if not files:
-            _refuse_pickle(pickle)
-    if not files and not config.is_file():
+    for file in sorted(place.iterdir()) if not files else ():
+        if file.suffix in {*PICKLES, ".bin"} and _is_pickle(file):
+            _refuse_pickle(file)
+    if not files:
         raise BundleError(
-            "there is no model in this folder",
+            "there is no model in this folder that can be imported",
             expected="config.json with safetensors, or a .gguf file", where=place,
         )  # fmt: skip
-    return files[0] if files else place
+    return files[0]
 
 
 def _vocab(file: Path) -> int:
     """The size of the vocabulary, as a file of llama2.c would say it."""
     with file.open("rb") as opened:
         return abs(int.from_bytes(opened.read(24)[20:24], "little", signed=True))
+
+
+def _is_pickle(file: Path) -> bool:
+    return file.suffix in PICKLES or _begins(file, b"PK\x03\x04", b"\x80")
 
 
 def _begins(file: Path, *signs: bytes) -> bool:

@@ -162,13 +162,15 @@ def template_of(bundle: Bundle) -> Template:
     own = getattr(bundle.codec, "template", None)
     source = bundle.origin.get("chat_template") if own is None else own.source
     what = "no chat template came with it, so it goes on with texts and answers nobody"
+    place = bundle.path or "BUNDLE"
+    hint = f"morphogen task complete {place} --prompt TEXT"
     if not isinstance(bundle.family, CanWrite) or not isinstance(bundle.codec, TextCodec):
-        source, what = None, "it writes no texts"
+        source, what, hint = None, "it writes no texts", f"morphogen tasks {place}"
     if source is None:
         raise RefusedPair(
             f"this model does not converse: {what}",
             expected="a model that learned from conversations, with its template",
-            hint=f"morphogen task complete {bundle.path or 'BUNDLE'} --prompt TEXT",
+            hint=hint,
         )
     return own or Template(source, bundle.origin.get("marks", {}))
 
