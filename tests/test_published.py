@@ -15,6 +15,7 @@ from morphogen.core.random import generator
 from morphogen.core.writing import Limits, Request
 from morphogen.interop.export import export
 from morphogen.interop.load import load
+from morphogen.modalities.text.tokenizers import Library
 
 transformers = pytest.importorskip("transformers")
 torch.set_num_threads(1)
@@ -169,6 +170,34 @@ def test_tokens_are_those_of_the_library(published: Any, tmp_path: Path) -> None
     assert own.marks == {name: number for number, name in enumerate(MARKS)}
     assert own.decode(own.encode(b"\xff\x80 a")) == b"\xff\x80 a"
     assert own.vocab_size == 320  # as many as the network has rows
+
+
+def test_vocabularies_of_sentencepiece_keep_texts(tmp_path: Path) -> None:
+    """As Llama 2's: a space before the first word, bytes where there is no token."""
+    from tokenizers import Tokenizer, decoders, models, normalizers
+
+    signs = ["<unk>", "<s>", "</s>", *(f"<0x{value:02X}>" for value in range(256))]
+    signs += ["▁", "t", "h", "e", "▁t", "he", "▁the"]
+    merges = [("▁", "t"), ("h", "e"), ("▁t", "he")]
+    numbers = {sign: number for number, sign in enumerate(signs)}
+    made = Tokenizer(models.BPE(numbers, merges, byte_fallback=True, unk_token="<unk>"))
+    made.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    made.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
+         decoders.Strip(" ", 1, 0)]
+    )  # fmt: skip
+    made.add_special_tokens(["<s>", "</s>"])
+    own = Library(made.to_str(), end=2)
+    for text in ["the the", "  the\n", "日本 the", "the </s>"]:
+        made.encode_special_tokens = True
+        ids = made.encode(text, add_special_tokens=False).ids
+        assert own.encode(text.encode()).tolist() == ids, text
+        assert own.decode(ids).decode() == made.decode(ids, skip_special_tokens=False) == text
+        made.encode_special_tokens = False
+        marked = made.encode(text, add_special_tokens=False).ids
+        assert own.encode_marked(text.encode()).tolist() == marked
 
 
 # -- encoders --------------------------------------------------------------------------------------
