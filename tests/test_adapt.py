@@ -221,3 +221,33 @@ def test_what_starts_from_a_bundle_keeps_its_network(root: Path, tuned: Bundle) 
     with pytest.raises(RecipeError, match="by"):
         begin(adapter="ema")
     assert not (root / "never").exists()
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_peft_opens_an_adapter_and_says_the_same(tmp_path: Path, dora: bool) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from morphogen.core.codec import Item
+    from morphogen.interop.export import export
+    from morphogen.modalities.text import Text
+
+    codec = Text(form="documents", tokenizer="byte").fit([Item("one, two, three")])
+    backbone = {"name": "token_transformer", "model_dim": 16, "num_layers": 1}
+    recipe = Recipe(family={"name": "autoregressive"}, backbone=backbone)
+    torch.manual_seed(0)
+    base = Bundle(build_family(recipe, codec.spec, {}).eval(), codec, recipe)
+    export(base, tmp_path / "base")
+    LoRA(rank=2, dora=dora).put_on(base.family)
+    for _, own in adapted_layers(base.family):
+        nn.init.normal_(own.up)
+    export(base, tmp_path / "adapter", format="peft")
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    theirs = PeftModel.from_pretrained(plain, tmp_path / "adapter")
+    x = torch.randint(256, (2, 10))
+    with torch.no_grad():
+        logits = base.family.network(x).transpose(1, 2)
+        torch.testing.assert_close(theirs(x).logits, logits, atol=1e-4, rtol=1e-4)
+        export(base, tmp_path / "merged")  # and the whole, in the same form
+        merged_there = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+        torch.testing.assert_close(merged_there(x).logits, logits, atol=1e-4, rtol=1e-4)

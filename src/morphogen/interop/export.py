@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,12 @@ from morphogen.interop.exported import (
     template_of,
 )
 from morphogen.interop.layouts import LAYOUTS
+from morphogen.interop.peft import export_peft
 from morphogen.interop.vocabulary import END, START, to_library
 from morphogen.modalities.text import Text
 from morphogen.modalities.text.tokenizers import Tokenizer
 
-FORMATS = ("transformers", "gguf")
+FORMATS = ("transformers", "gguf", "bundle", "peft")
 
 
 def export(
@@ -58,9 +60,23 @@ def export(
     if format not in FORMATS:
         raise RecipeError("there is no such format", found=format, expected=", ".join(FORMATS))
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, trust=trust)
+    if format == "peft":
+        return export_peft(bundle, expanded(to))
+    bundle = bundle.whole()  # an adapter in the weights of its base
+    if format == "bundle":
+        return _plain_bundle(bundle, expanded(to))
     if format == "gguf":
         return export_gguf(bundle, to, type=type)
     return _export_folder(bundle, expanded(to))
+
+
+def _plain_bundle(bundle: Bundle, folder: Path) -> Exported:
+    """A bundle that needs no base."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BundleError("the folder is not empty", where=folder, hint="--to another folder")
+    replace(bundle).save(folder)
+    files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+    return Exported(str(folder), "a bundle", files)
 
 
 def _export_folder(bundle: Bundle, folder: Path) -> Exported:
@@ -84,6 +100,10 @@ def _export_folder(bundle: Bundle, folder: Path) -> Exported:
     if isinstance(family, Autoregressive):
         never = start if start == family.vocab_size else None
         texts["generation_config.json"] = marks | _drawing(never)
+    template = getattr(codec, "template", None)
+    source = bundle.origin.get("chat_template") if template is None else template.source
+    if source:
+        texts["tokenizer_config.json"]["chat_template"] = source
     partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
     write_tensors(partial / MODEL, layout.to_theirs(own, facts), {"format": "pt"})

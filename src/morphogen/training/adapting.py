@@ -77,6 +77,9 @@ def codec_on(base: Bundle, source: Data | Path | str, recipe: Recipe) -> Codec:
         onto = getattr(kind, "onto", None)  # most kinds encode to nothing that others have learned
         if onto is not None and (found := onto(own, network, **options)) is not None:
             codec: Codec = found
+            theirs = base.origin.get("chat_template")
+            if theirs and "template" not in options and hasattr(codec, "written_by"):
+                codec.written_by(theirs, base.origin.get("marks"))
             return codec
     if asked:
         raise RecipeError(

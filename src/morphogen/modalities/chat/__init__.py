@@ -100,6 +100,10 @@ class Chat(Text):
         codec.facts = {"form": codec._form()}
         return codec
 
+    def written_by(self, template: str, marks: Mapping[str, str] | None) -> None:
+        """Write conversations by the template that came with the model."""
+        self.template = Template(template, marks)
+
     def read(self, source: Any, report: Report) -> Iterator[Item]:
         self.num_cut = 0
         for record in sources.records(source, self.wants, report):
