@@ -176,7 +176,8 @@ class Probe:
         return Batch(batch.x, cond={**batch.cond, **other}, weight=batch.weight)
 
     def _weight_change(self) -> dict[str, float]:
-        parameters = [part(p.detach()) for p in self.run.family.parameters()]
+        trained = [p for p in self.run.family.parameters() if p.requires_grad]
+        parameters = [part(p.detach()) for p in trained]
         each = max(1, WEIGHTS // max(1, len(parameters)))
         picked = [p.flatten()[_spaced(p.numel(), each)] for p in parameters]
         now = torch.cat([p.float().cpu() for p in picked])
