@@ -20,7 +20,7 @@ from morphogen.data.dataset import load
 from morphogen.data.places import load_options, place_of
 from morphogen.data.store import Store
 
-MOST = 512  # items
+MOST = 256  # items
 AT_ONCE = 16
 RESAMPLED = 1000
 AUTO, NONE = "auto", "none"
