@@ -32,8 +32,12 @@ def by_length(model: Any, tokens: Tensor, batch: Batch, generator: torch.Generat
 
     num = len(tokens) // TOGETHER
     ends = model.spec.end is not None and batch.mask is None
-    if not (ends and model.shortens and num > 1 and tokens.device.type == "cpu"):
-        return told(tokens, batch.cond)
+    on_cpu = model.shortens and tokens.device.type == "cpu"
+    if not (ends and on_cpu and num > 1):
+        weight = batch.weight if on_cpu else None
+        if weight is None or weight.shape != tokens.shape:
+            return told(tokens, batch.cond)
+        return told(tokens, batch.cond, real=weight > 0)  # the rest counts for nothing
     lengths = model.spec.num_real(batch.x).long()
     log_p = torch.zeros(tokens.shape)
     for rows in lengths.argsort(stable=True).chunk(num):

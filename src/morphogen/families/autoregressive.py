@@ -164,7 +164,6 @@ class Autoregressive(ShowsStates, Family):
     # -- learning ----------------------------------------------------------------------------------
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> None:
-        """See how long items are."""
         self.see_lengths(batch.x)
 
     def loss(
@@ -174,11 +173,11 @@ class Autoregressive(ShowsStates, Family):
         splits = self.training and batch.weight is None  # else items are laid where they are whole
         pieces = raster.num_pieces(self.spec, self.progress, self.short_first) if splits else 1
         tokens = self.to_tokens(batch.x).view(len(batch) * pieces, -1)
-        return self.weighed(by_length(self, tokens, batch, generator), batch), {}
+        log_p = by_length(self, tokens, batch, generator).view(len(batch), -1)
+        return self.weighed(log_p, batch), {}
 
     def weighed(self, log_p: Tensor, batch: Batch) -> Tensor:
         """log p of each value, in nats -> the loss of each item (B,), in bits per value."""
-        log_p = log_p.view(len(batch), -1)
         if batch.weight is not None:
             log_p = log_p * self._raster(batch.weight.expand_as(batch.x))
         if batch.mask is not None:
