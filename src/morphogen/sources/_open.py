@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 from morphogen.core.codec import Item, Problem, Report
 from morphogen.core.errors import DataError
-from morphogen.sources._apart import Apart, num_processes
 from morphogen.sources._record import Record
 
 CHUNK = 32  # records that are opened together
 WORTH_A_THREAD = 0.001  # seconds of one record
-WORTH_A_PROCESS = 4096  # records that are quicker: what is opened before a process is there
-AHEAD = 32  # chunks of them that are held: a slow process holds nobody up
 AHEAD_BYTES = 1 << 26  # of files that are held before they are asked for
 Open = Callable[[Record, Report], Any]
 Opened = tuple[list[Any], Report]  # the values of a chunk, None where there is none; what is noted
@@ -33,7 +28,7 @@ def opened(
 
     `open_record(record, notes)` turns one record into a value, or raises `DataError` saying why it
     cannot and, as the hint, what to do; what it notes in `notes` reaches `report` in the order of
-    the records, whichever thread or process comes first.
+    the records, whichever thread comes first.
     """
     for chunk, (values, notes) in _several_at_once(_chunks(records), open_record, threads):
         merge(report, notes)
@@ -48,10 +43,8 @@ def _several_at_once(
     """Chunk by chunk, a few ahead of what is asked for.
 
     Unless the number of threads is given, the first chunk says whether they pay: what is opened in
-    less than a millisecond is mostly Python, in which threads only wait for one another. Where
-    these are files, and many of them, other processes open a part.
+    less than a millisecond is mostly Python, in which threads only wait for one another.
     """
-    processes = 0
     if threads is None:
         threads = 1
         for chunk in chunks:
@@ -59,19 +52,14 @@ def _several_at_once(
             done = _open_all(chunk, open_record)
             if (time.thread_time() - began) / len(chunk) > WORTH_A_THREAD:
                 threads = min(8, os.cpu_count() or 1)
-            elif all(record.path for record in chunk):
-                processes = num_processes()
             yield chunk, done
             break
     if threads > 1:
         with ThreadPoolExecutor(threads) as pool:
             yield from _ahead(chunks, open_record, pool, 2 * threads - 1)
         return
-    for chunk in itertools.islice(chunks, WORTH_A_PROCESS // CHUNK if processes else None):
+    for chunk in chunks:
         yield chunk, _open_all(chunk, open_record)
-    for chunk in chunks:  # only where there are processes
-        apart = Apart(processes, partial(_open_all, [], open_record))
-        yield from _ahead(itertools.chain([chunk], chunks), open_record, apart, AHEAD)
 
 
 def _ahead(
@@ -82,10 +70,7 @@ def _ahead(
 
     def next_one() -> tuple[list[Record], Opened]:
         chunk, found = waiting.popleft()
-        try:
-            return chunk, found.result()
-        except Exception:  # a process ended, or cannot import the codec; or an error to raise here
-            return chunk, _open_all(chunk, open_record)
+        return chunk, found.result()
 
     try:
         for chunk in chunks:
