@@ -100,10 +100,6 @@ def _export_folder(bundle: Bundle, folder: Path) -> Exported:
     if isinstance(family, Autoregressive):
         never = start if start == family.vocab_size else None
         texts["generation_config.json"] = marks | _drawing(never)
-    template = getattr(codec, "template", None)
-    source = bundle.origin.get("chat_template") if template is None else template.source
-    if source:
-        texts["tokenizer_config.json"]["chat_template"] = source
     partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
     write_tensors(partial / MODEL, layout.to_theirs(own, facts), {"format": "pt"})
