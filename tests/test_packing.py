@@ -16,6 +16,7 @@ from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import read_tensors
 from morphogen.data.packing import Packed, PackedFilling, best_fit, flagged
+from morphogen.evaluation.likelihood import measure_likelihood
 from morphogen.modalities.chat import Chat
 from morphogen.modalities.text import Text
 from morphogen.modalities.text.chat import conversation_of
@@ -153,6 +154,13 @@ def test_a_base_of_texts_learns_to_answer(root: Path) -> None:
     beside = opened.metrics["beside"]["held_out"]
     assert beside["change"]["high"] < 0
     assert beside["base"]["value"] > beside["tuned"]["value"]
+    data = mg.load(root / "sums.jsonl", codec=opened.codec)
+    found = measure_likelihood(opened, data, 0)  # bits per byte of the answers
+    assert found is not None
+    learned = int((data.test.weight(torch.arange(len(data.test))) > 0).sum())
+    per_token = float(found.bits.sum()) / learned  # a start, which never comes, is not counted
+    assert per_token == pytest.approx(beside["tuned"]["value"], rel=2e-3)
+    assert float(found.units.sum()) == learned - data.test.num_documents  # an end is no byte
     answer = opened.task("complete", Item("1+1"), most=5)
     assert answer.values["num_tokens"] == [answer.values["num_tokens"][0]]
 

@@ -16,6 +16,7 @@ Legend: N windows, L tokens of a window, D documents.
 from __future__ import annotations
 
 import bisect
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,6 @@ from torch import Tensor
 
 from morphogen.core.batch import Batch
 from morphogen.core.encoded import Encoded
-from morphogen.core.errors import RefusedPair
 from morphogen.core.spec import TensorSpec
 from morphogen.data.disk import Rows
 from morphogen.data.store import CHUNK, Store, expand, storage_dtype
@@ -135,9 +135,9 @@ class Packed(Store):
             digest.update((self.weight(index) > 0).to(torch.uint8).numpy().tobytes())
 
     def with_cond(self, cond: Mapping[str, Encoded]) -> Store:
-        if cond:
-            raise RefusedPair("nothing is said of documents that share a window", found=str(cond))
-        return self
+        found = copy.copy(self)
+        found.cond = dict(cond)
+        return found
 
 
 class PackedFilling(StreamFilling):

@@ -149,10 +149,17 @@ def measure_likelihood(bundle: Bundle, data: Data, seed: int) -> Likelihood | No
         draw, bits, units = generator(seed), [], []
         for part in parts(len(index)):
             batch = split.batch(index[part])
-            units.append(data.codec.num_units(batch.x))
+            learned = None if batch.weight is None else batch.weight > 0
+            codec: Any = data.codec
+            own = batch.x if learned is None else batch.x.masked_fill(~learned, codec.end)
+            units.append(codec.num_units(own))  # an end is no byte
             cond = {n: v.to(model.device) for n, v in batch.cond.items() if n in model.conditions}
-            found = model.log_prob(moved(batch.x, model.device), cond=cond, generator=draw)
-            bits.append(-found.cpu() / math.log(2))
+            x = moved(batch.x, model.device)
+            if learned is None:
+                found = model.log_prob(x, cond=cond, generator=draw).cpu()
+            else:  # of a conversation, the answers
+                found = (model.token_log_prob(x, cond).cpu() * learned).sum(1)
+            bits.append(-found / math.log(2))
         return torch.cat(bits), torch.cat(units).float()
 
     def trained() -> tuple[Tensor, Tensor]:
@@ -168,7 +175,8 @@ def measure_likelihood(bundle: Bundle, data: Data, seed: int) -> Likelihood | No
         nats = model.log_prob_error(given)
         error = nats / math.log(2) / float(units.mean())
     view = f", of the view {data.codec.view!r}" if data.codec.view else ""
-    reading = f"{model.log_prob_is}{view}"
+    answers = ", of what is learned" * (data.test.weight(torch.arange(0)) is not None)
+    reading = f"{model.log_prob_is}{view}{answers}"
     return Likelihood(bits, units, some, data.codec.unit, reading, error, trained)
 
 
