@@ -26,6 +26,7 @@ INTRODUCTIONS = {
     "task": "What is done with a trained model. A task applies to every model that has the "
     "capability in its annotation, or one of several.",
     "metric": "How good it is.",
+    "objective": "What a trained model is taught beyond its data.",
 }
 
 

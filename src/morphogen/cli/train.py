@@ -30,6 +30,9 @@ def train(
     adapter: Annotated[
         str | None, typer.Option(help="with --from: train this alone, such as lora")
     ] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="with --from: what it is taught, such as grpo")
+    ] = None,
     modality: Annotated[str | None, typer.Option(help="read the data as this")] = None,
     canaries: Annotated[
         int | None,
@@ -66,6 +69,7 @@ def train(
         "through": through,
         "start": start,
         "adapter": adapter,
+        "objective": objective,
         "trust": trust,
     }
     if forecast:

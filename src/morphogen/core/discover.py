@@ -35,6 +35,7 @@ AXES = {
     "wrapper": "wrappers",
     "task": "tasks",
     "metric": "metrics",
+    "objective": "objectives",
 }
 
 _vouched: set[str] = set()  # dotted paths that the user has typed, or trusts

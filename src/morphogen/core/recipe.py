@@ -11,6 +11,10 @@ in its place (none: all of it).
     [start]     from = "models/base"    sha256 = "..."
     [wrapper]   name = "lora"           rank = 8
 
+and one where it is taught something beyond its data:
+
+    [objective] name = "grpo"           reward = "mine:short"
+
 `--set backbone.model_dim=128` changes one value. The *resolved* recipe, with every default filled
 in, goes into the bundle, which rebuilds itself from it.
 """
@@ -29,10 +33,11 @@ from morphogen.core.backbone import BuildBackbone
 from morphogen.core.border import read_text
 from morphogen.core.errors import RecipeError, did_you_mean
 from morphogen.core.family import Family
+from morphogen.core.objective import Objective
 from morphogen.core.schema import check_options, defaults
 from morphogen.core.spec import TensorSpec
 
-TABLES = ("modality", "family", "backbone", "train", "start", "wrapper")
+TABLES = ("modality", "family", "backbone", "train", "start", "wrapper", "objective")
 
 
 @dataclass
@@ -45,6 +50,7 @@ class Recipe:
     train: dict[str, Any] = field(default_factory=dict)
     start: dict[str, Any] = field(default_factory=dict)
     wrapper: dict[str, Any] = field(default_factory=dict)
+    objective: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path | str) -> Recipe:
@@ -133,6 +139,7 @@ def resolve(recipe: Recipe, spec: TensorSpec) -> Recipe:
         train=dict(recipe.train),
         start=dict(recipe.start),
         wrapper=_resolved_wrapper(recipe),
+        objective=_resolved_objective(recipe),
     )
 
 
@@ -143,6 +150,24 @@ def build_adapter(recipe: Recipe) -> Adapter | None:
         return None
     built: Adapter = _adapter_class(options.pop("name"))(**options)
     return built
+
+
+def build_objective(recipe: Recipe) -> Objective | None:
+    """What a recipe teaches a trained model beyond its data; None where it names nothing."""
+    options = _resolved_objective(recipe)
+    if not options:
+        return None
+    built: Objective = discover.find("objective", options.pop("name"))(**options)
+    return built
+
+
+def _resolved_objective(recipe: Recipe) -> dict[str, Any]:
+    options = dict(recipe.objective)
+    if not options:
+        return {}
+    name = options.pop("name", "grpo")
+    found = discover.find("objective", name)
+    return {"name": name, **defaults(found), **check_options(found, options, "objective")}
 
 
 def _resolved_wrapper(recipe: Recipe) -> dict[str, Any]:

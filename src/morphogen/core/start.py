@@ -70,7 +70,8 @@ def read_adapter(path: Path | str, base: Path) -> tuple[Codec, Recipe, dict[str,
 
 def _base_of(start: Mapping[str, Any], path: Path) -> Path:
     named = Path(start.get("from", ""))
-    places = [path / named, path.absolute().parent / named.name]
+    # As `start_from` wrote it: by names, for the folder of a run may not be there yet.
+    places = [Path(os.path.normpath(path.absolute() / named)), path.absolute().parent / named.name]
     for place in places:
         if named.name and (place / "config.json").is_file():
             return place

@@ -118,6 +118,15 @@ class Packed(Store):
         rows = [self._laid(i)[1] for i in index.tolist()]
         return (torch.stack(rows) if rows else torch.empty(0, *self.spec.shape)) * self.scale
 
+    def apart(self) -> Packed:
+        """The same documents, each in a window of its own."""
+        other = copy.copy(self)
+        other.windows = [[i] for i in sorted(i for window in self.windows for i in window)]
+        named = {i: name for window, name in zip(self.windows, self.names, strict=True)
+                 for i in window}  # fmt: skip
+        other.names = [named[i] for [i] in other.windows]
+        return other
+
     def alone(self, window: int) -> Batch:
         """The documents of a window, each in one of its own, without weights."""
         end = self.spec.boundary if self.spec.end is None else self.spec.end

@@ -6,6 +6,7 @@ base's own held-out data, where it still lies, tells what was forgotten.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -57,15 +58,20 @@ def compared(base: Tensor, tuned: Tensor) -> dict[str, Any]:
     return told
 
 
-def beside(bundle: Bundle, test: Store, forgetting: str = AUTO) -> dict[str, dict[str, Any]]:
-    """What the adapted model and its base make of `held_out` items of the new data, and of the
-    base's own, `before`; without what there is not."""
+def beside(
+    bundle: Bundle,
+    test: Store,
+    forgetting: str = AUTO,
+    scored: Callable[[Family, Store], Tensor] = losses,
+) -> dict[str, dict[str, Any]]:
+    """What the adapted model and its base make of `held_out` items of the new data, as they are
+    `scored`, and of the base's own, `before`; without what there is not."""
     assert bundle.path is not None
     base = Bundle.open(checked_base(bundle.recipe.start, bundle.path))
     base.family.to(bundle.family.device)
     found = {}
     if len(test) > 1 and test.spec == base.family.spec:
-        found["held_out"] = compared(losses(base.family, test), losses(bundle.family, test))
+        found["held_out"] = compared(scored(base.family, test), scored(bundle.family, test))
     try:
         own = _base_data(base, forgetting)
     except MorphogenError:
@@ -75,9 +81,8 @@ def beside(bundle: Bundle, test: Store, forgetting: str = AUTO) -> dict[str, dic
     return found
 
 
-def told(found: dict[str, dict[str, Any]], weighted: bool) -> list[str]:
-    """The same in sentences."""
-    what = "bits per learned token" if weighted else "loss"
+def told(found: dict[str, dict[str, Any]], what: str) -> list[str]:
+    """The same in sentences; `what` held-out items are scored by."""
     names = {"held_out": f"held-out items, {what}", "before": "the base's own held-out items, loss"}
     return [
         f"{names[name]}: base {_shown(each['base'])}, adapted {_shown(each['tuned'])}, "

@@ -21,6 +21,7 @@ from morphogen.core import discover
 from morphogen.core.batch import Batch
 from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family, load_own_state, own_state
+from morphogen.core.objective import Objective
 from morphogen.core.random import ShardedGenerator, mix_seed, rand
 from morphogen.core.storage import below
 from morphogen.data.store import Store
@@ -80,9 +81,11 @@ class Run:
         split: Store,
         options: TrainOptions,
         device: torch.device,
+        *,
         adapts: bool = False,  # a model that was trained before
+        objective: Objective | None = None,  # what it is taught in place of its own loss
     ) -> None:
-        self.adapts = adapts
+        self.adapts, self.objective = adapts, objective
         self.processes = Processes.join()
         self.check_batch(options, len(split))
         self.family, self.split, self.options, self.device = (
@@ -141,7 +144,8 @@ class Run:
         self.family.progress = state.progress
         self.family.train()
         with self.autocast():
-            values = self.family.step(batch, self.updates, self.generator(seed))
+            teach = self.family.step if self.objective is None else self.objective.step
+            values = teach(batch, self.updates, self.generator(seed))
         if self.ema is not None:
             self.ema.update(self.family)
         values["lr"] = torch.tensor(rate * options.lr)

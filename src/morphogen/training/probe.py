@@ -64,7 +64,7 @@ class Probe:
         weight = joined(weights) if weights else None
         # In one go: cheaper.
         self.items = Batch(joined([part.x for part in both]), cond=cond, weight=weight)
-        self.has_loss = run.family.objective is not None
+        self.has_loss = run.family.objective is not None and run.objective is None
         self.costs: list[float] = []  # seconds that losses took, each time but the first
         self.next_at = 0.0  # progress
         self.stage = run.family.stage

@@ -16,7 +16,7 @@ from morphogen.core.storage import expanded
 from morphogen.data.dataset import Data, load
 from morphogen.data.places import bundle_at, place_of, remember, remember_bundle
 from morphogen.sources import kept_surveys
-from morphogen.training import adapting, chain
+from morphogen.training import adapting, chain, pursuing
 from morphogen.training.chain import Chain, in_latents
 from morphogen.training.checkpoint import clear_leftovers, nothing_to_resume
 from morphogen.training.choice import noting, with_usual_family
@@ -38,6 +38,7 @@ def train(
     through: Bundle | Path | str | None = None,
     start: Path | str | None = None,
     adapter: str | None = None,
+    objective: str | None = None,
     out: Path | str | None = None,
     resume: bool = False,
     trust: bool = False,
@@ -49,7 +50,8 @@ def train(
 
     `through` is a trained bundle whose latents are learned in place of the data (latent diffusion,
     VQ + transformer). `start` is one whose weights training begins with: all of them are trained,
-    or the `adapter` alone (see `training.adapting`). With `resume`, the run in `out` goes on where
+    or the `adapter` alone (see `training.adapting`), on the data, or towards an `objective` (see
+    `training.pursuing`). With `resume`, the run in `out` goes on where
     its last checkpoint stands, and data and recipe default to its own. Ctrl-C ends the training
     early with a usable bundle and a checkpoint to resume from. Components that the files named here
     (`recipe`, `through`, `start`, the run that goes on) call by a dotted path are imported only
@@ -59,8 +61,8 @@ def train(
     """
     stages = sessions(
         data, family, recipe=recipe, settings=settings, backbone=backbone, budget=budget,
-        seed=seed, through=through, start=start, adapter=adapter, out=out, resume=resume,
-        trust=trust,
+        seed=seed, through=through, start=start, adapter=adapter, objective=objective, out=out,
+        resume=resume, trust=trust,
     )  # fmt: skip
     with closing(stages):  # lets go of the folder, whatever happens
         return [session.train(on_log or (lambda log: None)) for session in stages][-1]
@@ -84,6 +86,7 @@ def sessions(
     through: Bundle | Path | str | None = None,
     start: Path | str | None = None,
     adapter: str | None = None,
+    objective: str | None = None,
     out: Path | str | None = None,
     resume: bool = False,
     dry: bool = False,
@@ -94,14 +97,15 @@ def sessions(
     With `dry`, nothing is written: for forecasts.
     """
     settings = list(settings)
-    discover.vouch([family, backbone, adapter, [setting.partition("=")[2] for setting in settings]])
+    typed = [setting.partition("=")[2] for setting in settings]
+    discover.vouch([family, backbone, adapter, objective, typed])
     wanted = recipe if isinstance(recipe, Recipe) else _read(recipe)
     if trust:
         discover.vouch(wanted.to_json())
     given = {
         ("family", "name"): family, ("backbone", "name"): backbone, ("train", "budget"): budget,
         ("train", "seed"): seed, ("start", "from"): start and str(expanded(start)),
-        ("wrapper", "name"): adapter,
+        ("wrapper", "name"): adapter, ("objective", "name"): objective,
     }  # fmt: skip
     wanted = _with_arguments(wanted, given).with_settings(settings)
     if resume:
@@ -112,6 +116,7 @@ def sessions(
         return
     if data is None:
         raise TrainingError("there is no data to train on", hint="morphogen train photos/")
+    pursuing.check_start(wanted)
     if "from" in wanted.start:
         yield from _adapting(data, wanted, through, out, dry=dry, trust=trust)
         return
@@ -163,6 +168,7 @@ def _adapting(
                 loaded = load(data, codec=adapting.codec_on(base, data, wanted), **reading)
         assert isinstance(loaded, Data)
         remember(loaded.source, loaded.digest, loaded.files)
+        loaded = pursuing.one_by_one(loaded) if wanted.objective else loaded
         yield Session.started(loaded, wanted, folder, base)
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ from morphogen.data.differences import compare
 from morphogen.data.listing import read_hashes, write_hashes
 from morphogen.data.packing import Packed
 from morphogen.data.places import files_of, load_options, place_of
-from morphogen.training import adapting
-from morphogen.training.beside import beside, told
+from morphogen.training import adapting, pursuing
+from morphogen.training.beside import beside, losses, told
 from morphogen.training.checkpoint import (
     ALONE,
     clear_leftovers,
@@ -55,6 +56,7 @@ from morphogen.training.device import (
 )
 from morphogen.training.forecast import Forecast, forecast
 from morphogen.training.hold import hold
+from morphogen.training.log_file import LogFile
 from morphogen.training.loop import Log, Run, Snapshot, train_steps
 from morphogen.training.memory import check_batch, check_items, check_network, held_batch
 from morphogen.training.options import TrainOptions
@@ -77,11 +79,14 @@ class Session:
     ) -> None:
         self.data, self.recipe, self.out = data, recipe, out
         device = choose_device(options.device)
-        self.run = Run(family, data.train, options, device, adapts=bool(recipe.start))
+        objective = pursuing.pursued(recipe, family.to(device), data, out)
+        self.run = Run(
+            family, data.train, options, device, adapts=bool(recipe.start), objective=objective
+        )
         self.first, self.shared = self.run.processes.is_first, self.run.processes.share_weights
         recompute_if_asked(family, options)
         compile_if_it_pays(family, options, device)
-        self.watch, self.probe = Watch.over(family, options), Probe(self.run, data.test)
+        self.watch, self.probe = Watch.over(family, options, objective), Probe(self.run, data.test)
         self.unlogged: dict[str, float] = {}  # measured between two logs
         self.environments: list[dict[str, Any]] = []  # where it has run, and from which step on
 
@@ -92,7 +97,7 @@ class Session:
         family_class = discover.find("family", resolved.family["name"])
         defaults = family_class.train_defaults_for(data.spec)
         if base is not None:
-            defaults = defaults | adapting.train_defaults(resolved)
+            defaults |= adapting.train_defaults(resolved) | pursuing.train_defaults(resolved)
             resolved = adapting.started(base, resolved, out)
         options = TrainOptions.resolve(resolved.train, defaults)
         if "batch_size" not in resolved.train:
@@ -130,6 +135,7 @@ class Session:
             source = data or place_of(about["data"], hint)
             data = load(source, codec=codec, **load_options(about["data"]))
         check_unchanged(data, about["data"], out)
+        data = pursuing.one_by_one(data) if recipe.objective else data
         options = TrainOptions.resolve(recipe.train, {})
         data = data.unconditional() if options.unconditional else data
         session = cls(family, data.having(family.required), recipe, options, out)
@@ -224,6 +230,8 @@ class Session:
                     picture = self._preview()
                     if picture is not None:
                         tell(self._event(f"samples in {picture}"))
+                    for shown in self.run.objective.shown() if self.run.objective else ():
+                        tell(self._event(shown))
 
     def _checkpoint(self, snapshot: Snapshot) -> None:
         if self.first or self.shared:
@@ -314,8 +322,15 @@ class Session:
 
     def _beside(self, bundle: Bundle, tell: OnLog) -> dict[str, Any]:
         """The adapted model and its base on held-out items."""
-        found = beside(bundle, self.data.test, self.run.options.forgetting)
-        for line in told(found, isinstance(self.data.train, Packed)):
+        objective, forgetting = self.run.objective, self.run.options.forgetting
+        if objective is not None:
+            what = objective.scored
+        else:
+            packed = isinstance(self.data.train, Packed)
+            what = "bits per learned token" if packed else "loss"
+        scored = losses if objective is None else partial(pursuing.scores, objective)
+        found = beside(bundle, self.data.test, forgetting, scored)
+        for line in told(found, what):
             tell(self._event(line))
         return found
 
@@ -332,29 +347,6 @@ class Session:
         state = self.run.state
         remaining = self.run.schedule.remaining(state, 0.0)
         return Log(state.step, state.seconds, remaining, self.run.schedule.num_steps, event=text)
-
-
-class LogFile:
-    """JSON lines, one per log; lines past the resumed step are dropped."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
-        lines = read_log(path) if step else []
-        kept = [json.dumps(line) for line in lines if line["step"] <= step]
-        write_text(path, "".join(line + "\n" for line in kept))
-
-    def append(self, log: Log) -> None:
-        """Write one line, unless the log says nothing."""
-        if log.values or log.event:
-            with self.path.open("a") as file:
-                file.write(json.dumps(self._without_paths(log.to_json())) + "\n")
-
-    def _without_paths(self, line: dict[str, object]) -> dict[str, object]:
-        """The log lies in the bundle, and does not say where that lies on this machine."""
-        folder = self.path.parent
-        if isinstance(event := line.get("event"), str):
-            line["event"] = event.replace(f"{folder}/", "").replace(str(folder), folder.name)
-        return line
 
 
 def check_unchanged(data: Data, before: Mapping[str, Any], out: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
 from morphogen.core.family import Family
+from morphogen.core.objective import Objective
 from morphogen.training.loop import Log
 from morphogen.training.options import TrainOptions
 from morphogen.training.symptoms import SYMPTOMS, Finding, History, Symptom, out_of_range
@@ -74,9 +75,16 @@ class Watch:
     episodes: dict[str, Episode] = field(default_factory=lambda: defaultdict(Episode))
 
     @classmethod
-    def over(cls, family: Family | type[Family], options: TrainOptions) -> Watch:
-        """A watch for a family: the symptoms that all share, and the ranges that it declares."""
-        own = tuple(out_of_range(part, healthy) for part, healthy in family.watched.items())
+    def over(
+        cls,
+        family: Family | type[Family],
+        options: TrainOptions,
+        objective: Objective | None = None,
+    ) -> Watch:
+        """A watch for a family: the symptoms that all share, and the ranges that it declares, or
+        the objective that it is trained towards."""
+        declared = family.watched if objective is None else objective.watched
+        own = tuple(out_of_range(part, healthy) for part, healthy in declared.items())
         usual_lr = float(family.train_defaults.get("lr", TrainOptions.lr))
         return cls((*SYMPTOMS, *own), History(options, usual_lr))
 

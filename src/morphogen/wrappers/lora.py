@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -91,6 +92,18 @@ class LoRA:
             if own.held is None:
                 own.held, layer.weight.data = layer.weight.data, own.changed(layer.weight.data)
 
+    @contextmanager
+    def switched_off(self, family: Any) -> Iterator[None]:
+        """A block in which the layers do what they did before, nothing else having changed."""
+        layers = [own for _, own in adapted_layers(family) if own.held is None]
+        for own in layers:
+            own.is_off = True
+        try:
+            yield
+        finally:
+            for own in layers:
+                own.is_off = False
+
     def split(self, family: Any) -> None:
         """Put the weights back as they were, to the bit."""
         for layer, own in adapted_layers(family):
@@ -112,6 +125,7 @@ class LowRank(nn.Module):
         self.up = nn.Parameter(weight.new_zeros(len(weight), rank))
         self.magnitude = nn.Parameter(_norms(weight).clone()) if dora else None
         nn.init.normal_(self.down, std=1 / math.sqrt(weight[0].numel()))
+        self.is_off = False  # the layer does what it did before
         self.held: Tensor | None = None  # the layer's own weights, while it has the change in them
 
     def changed(self, weight: Tensor) -> Tensor:
@@ -202,7 +216,7 @@ def adapted_layers(family: nn.Module) -> Iterator[tuple[Any, LowRank]]:
 
 def _changed(own: LowRank, layer: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> Tensor:
     """The hook of a layer."""
-    return y if own.held is not None else own(layer, inputs[0], y)
+    return y if own.held is not None or own.is_off else own(layer, inputs[0], y)
 
 
 def _is_adapted(module: nn.Module) -> bool:

@@ -1,0 +1,1 @@
+"""What a trained model is taught beyond its data. One class per file."""

@@ -1,0 +1,80 @@
+"""Training towards an objective (`core.objective`) in place of a family's own loss.
+
+What the model is kept near is the bundle that the run began with, opened again when a run goes on;
+where an adapter is trained that can be switched off, no second model is held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from morphogen.core.bundle import Bundle
+from morphogen.core.errors import RecipeError
+from morphogen.core.family import Family
+from morphogen.core.objective import Objective, Reference
+from morphogen.core.random import mix_seed
+from morphogen.core.recipe import Recipe, build_objective
+from morphogen.core.start import checked_base
+from morphogen.data.dataset import Data
+from morphogen.data.packing import Packed
+from morphogen.data.store import Store
+from morphogen.training.adapting import adapted
+from morphogen.training.rewards import Rewarding
+
+MOST, AT_ONCE = 64, 16  # held-out items that are scored
+
+
+def train_defaults(recipe: Recipe) -> dict[str, Any]:
+    """How a model is trained towards the objective of a recipe."""
+    objective = build_objective(recipe)
+    return {} if objective is None else objective.train_defaults
+
+
+def pursued(recipe: Recipe, family: Family, data: Data, out: Path) -> Objective | None:
+    """The objective of a recipe, put on the family of the run in `out`; None where it has none."""
+    objective = build_objective(recipe)
+    if objective is None:
+        return None
+    other = None
+    if not hasattr(family.adapter, "switched_off"):
+        base = Bundle.open(checked_base(recipe.start, out))
+        other = adapted(base, replace(recipe, wrapper={}), data).to(family.device)
+    judge = Rewarding(data.codec, objective) if objective.judged else None
+    objective.put_on(family, Reference(family, other), judge)
+    return objective
+
+
+def one_by_one(data: Data) -> Data:
+    """Data whose conversations stand in a window each: each is asked, and none is packed away."""
+    train, test = (
+        split.apart() if isinstance(split, Packed) else split for split in (data.train, data.test)
+    )
+    return replace(data, train=train, test=test)
+
+
+def check_start(recipe: Recipe) -> None:
+    """Raise `RecipeError` for an objective where no trained model is named."""
+    if recipe.objective and "from" not in recipe.start:
+        raise RecipeError(
+            "an objective changes a trained model, and none is named",
+            found=f"--objective {recipe.objective.get('name')}",
+            hint="--from models/base",
+        )
+
+
+@torch.no_grad()
+def scores(objective: Objective, family: Family, split: Store) -> Tensor:
+    """How good a model is by an objective, on items that lie evenly in a split: (n,)."""
+    num = min(len(split), MOST)
+    index = torch.arange(num) * len(split) // max(num, 1)
+    family.eval()
+    found = []
+    for number, part in enumerate(torch.split(index, AT_ONCE)):
+        draw = torch.Generator(device=family.device).manual_seed(mix_seed(1, number))
+        found.append(objective.scores(family, split.batch(part).to(family.device), draw).cpu())
+    return torch.cat(found) if found else torch.empty(0)
