@@ -15,7 +15,7 @@ from morphogen.core.capability import HasLogProb, HasTokenLogProb, log_prob_kind
 from morphogen.core.errors import RefusedPair
 from morphogen.core.family import Family
 
-KINDS = ("exact", "lower bound")  # of log p, that can be learned by
+KINDS = ("exact", "lower bound", "estimate of a lower bound")  # of log p, that can be learned by
 
 
 def check_likelihood(family: Family, objective: object) -> None:
