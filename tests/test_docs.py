@@ -193,7 +193,7 @@ def test_every_cited_paper_is_in_the_references() -> None:
 
     entries = references()
     assert "morphogen" in entries
-    for axis in ("family", "sampler", "backbone", "wrapper"):
+    for axis in ("family", "sampler", "backbone", "wrapper", "objective"):
         for name in discover.names(axis):
             keys = papers_of(discover.find(axis, name), entries)
             assert keys or axis != "family", f"the family {name} cites nothing"

@@ -144,9 +144,9 @@ def test_any_family_with_a_likelihood_learns_what_pays(name: str) -> None:
         x = drawn.batch.x.flatten(1)
         return x.tolist(), (x[:, :2] == x.max()).float().mean(1)
 
-    logs = taught(family, objective, 25, items(family, 2), ones)
+    logs = taught(family, objective, 15, items(family, 2), ones)
     first, last = (sum(log["reward"] for log in some) / 5 for some in (logs[:5], logs[-5:]))
-    assert last > first + 0.15
+    assert last > first + 0.1
     assert logs[0]["kl"] < 1e-4 < logs[-1]["kl"]  # it begins as what it was
 
 
@@ -205,19 +205,19 @@ def test_a_reward_that_pays_for_one_answer_is_caught() -> None:
     bounds = {"kl_budget": 3.0, "distinct_floor": 0.5}
     none = {"kl_budget": 1e9, "distinct_floor": 0.0}
     hacked, held = (
-        taught(model(), GRPO(regex="x", prompts="none", **own), 60, items(model(), 4))
+        taught(model(), GRPO(regex="x", prompts="none", **own), 50, items(model(), 4))
         for own in (none, bounds)
     )
     assert hacked[-1]["reward"] > 0.8
     assert hacked[-1]["distinct"] < 0.3  # one answer, or little else
     assert hacked[-1]["held"] == 0
-    end = held[-30:]
-    assert sum(log["distinct"] for log in end) / 30 > 0.5
-    assert sum(log["kl"] for log in end) / 30 < 1.3 * bounds["kl_budget"]
-    share = sum(log["held"] for log in end) / 30
+    end = held[-25:]
+    assert sum(log["distinct"] for log in end) / 25 > 0.5
+    assert sum(log["kl"] for log in end) / 25 < 1.3 * bounds["kl_budget"]
+    share = sum(log["held"] for log in end) / 25
     watched = GRPO(regex="x").watched["held"]
     assert share > watched.high  # and it is said
-    assert sum(log["reward"] for log in end) / 30 > held[0]["reward"] + 0.1  # within the bounds
+    assert sum(log["reward"] for log in end) / 25 > held[0]["reward"] + 0.1  # within the bounds
 
 
 # -- rewards ---------------------------------------------------------------------------------------

@@ -43,6 +43,8 @@ def parts_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:
         parts.append(("sampler", sampler))
     if recipe["train"].get("ema"):
         parts.append(("wrapper", "ema"))
+    if taught := recipe.get("objective"):
+        parts.append(("objective", taught["name"]))
     parts.append((codec["axis"], codec["name"]))
     if {"recipe", "codec"} <= codec["state"].keys():
         parts += parts_of(codec["state"])
