@@ -11,10 +11,12 @@ dimension, V vocabulary, L layers, M positions kept.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import weakref
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numba
@@ -25,10 +27,11 @@ from numba.core import event
 from torch import Tensor, nn
 
 from morphogen.backbones import _compiled, _drawn
-from morphogen.backbones._compiled import Array
 from morphogen.backbones._lanes import LANES
+from morphogen.backbones._products import Array, Matrix
 from morphogen.backbones._sequence import EPS, GLU, PRIMES
 from morphogen.core.conditioning import Context
+from morphogen.core.rounded import rounded
 from morphogen.core.writing import Limits
 
 # As numba starts its threads it tells OpenMP, and so PyTorch, to use all that there are.
@@ -67,28 +70,28 @@ def _arranged(network: Any) -> _compiled.Weights:
     gated = isinstance(mlp[0], GLU)
     norms = [norm for x in layers for norm in (x.input_layernorm, x.post_attention_layernorm)]
     heads = [norm for x in attention for norm in (x.q_norm, x.k_norm) if norm is not None]
-    told = network.embed_tokens.weight[: network.out_spec.channels]
-    nothing = torch.zeros(0, size // 2)
+    told = network.embed_tokens if network.lm_head is None else network.lm_head
+    rows, nothing = network.out_spec.channels, torch.zeros(0, size // 2)
     return _compiled.Weights(
-        qkv=_stacked([
-            _whole_heads(torch.cat([x.q_proj.weight, x.k_proj.weight, x.v_proj.weight]), size)
-            for x in attention
-        ]),
+        qkv=_matrix(
+            [(x.q_proj, x.k_proj, x.v_proj) for x in attention],
+            lambda parts: _whole_heads(torch.cat(parts), size),
+        ),
         qkv_bias=_stacked([
             _whole_heads(torch.cat([x.q_proj.bias, x.k_proj.bias, x.v_proj.bias]), size)
             for x in attention
         ]) if attention[0].q_proj.bias is not None else _EMPTY[2],
-        out=_stacked([_whole_heads(x.o_proj.weight.mT, size).mT for x in attention]),
-        up=_stacked([
-            torch.cat([_padded(x.gate_proj.weight, 0), _padded(x.up_proj.weight, 0)])
-            if gated else _padded(x.up_proj.weight, 0) for x in mlp
-        ]),
-        down=_stacked([x.down_proj.weight for x in mlp]),
+        out=_matrix([(x.o_proj,) for x in attention], columns=partial(_whole_columns, size=size)),
+        up=_matrix(
+            [(x.gate_proj, x.up_proj) if gated else (x.up_proj,) for x in mlp],
+            lambda parts: torch.cat([_padded(part, 0) for part in parts]),
+        ),
+        down=_matrix([(x.down_proj,) for x in mlp]),
         norms=_norms([*norms, network.norm]),
         head_norms=_norms(heads) if heads else _NONE,
         cos=_array(nothing if network.rotary is None else network.rotary.cos),
         sin=_array(nothing if network.rotary is None else network.rotary.sin),
-        head=_array(_padded(told if network.lm_head is None else network.lm_head.weight)),
+        head=_matrix([(told,)], lambda parts: parts[0][:rows]),
         gated=gated,
         size=size,
     )  # fmt: skip
@@ -102,10 +105,10 @@ def _arranged_beside(network: Any) -> _compiled.Beside:
         return _NOTHING
     return _NOTHING._replace(
         norms=_norms([nn.LayerNorm(dim, EPS)]),
-        query=_stacked([_whole_heads(x.query.weight, size) for x in branches]),
+        query=_matrix([(x.query,) for x in branches], lambda parts: _whole_heads(parts[0], size)),
         query_bias=_stacked([_whole_heads(x.query.bias, size) for x in branches]),
         head_norms=_norms([x.query_norm for x in branches]),
-        out=_stacked([_whole_heads(x.out.weight.mT, size).mT for x in branches]),
+        out=_matrix([(x.out,) for x in branches], columns=partial(_whole_columns, size=size)),
         out_bias=_stacked([x.out.bias for x in branches]),
     )
 
@@ -133,10 +136,43 @@ def _norms(norms: Sequence[Any]) -> _compiled.Norms:
     return _compiled.Norms(_array(_padded(scale)), _stacked(shift), is_centred, eps, scale.shape[1])
 
 
+def _matrix(
+    layers: Sequence[Sequence[nn.Module]],
+    rows: Callable[[list[Tensor]], Tensor] = torch.cat,
+    columns: Callable[[Tensor], Tensor] = lambda weight: weight,
+) -> Matrix:
+    """The weights of all layers, each of one or more that are read as one: as whole numbers where
+    they have those."""
+    found = [[rounded(part) for part in parts] for parts in layers]
+    if any(each is None for parts in found for each in parts):
+        exact: Any = layers
+        weight = [columns(rows([part.weight for part in parts])) for parts in exact]
+        fours = _fours(torch.stack(weight))
+        ones = np.ones((len(fours), 4 * fours.shape[1]), np.float32)
+        return Matrix(fours, _NO_MATRIX.whole, ones)
+    whole_of: Any = found
+    whole = torch.stack([columns(rows([part.whole for part in parts])) for parts in whole_of])
+    scale = torch.stack([rows([part.scale[:, None] for part in parts]) for parts in whole_of])
+    return Matrix(_NO_MATRIX.exact, _fours(whole), _array(_padded(scale, 1)[..., 0]))
+
+
+def _fours(weight: Tensor) -> Array:
+    """(L, O, I) -> (L, O / 4, 4 I), in the order of `_products.Matrix`."""
+    weight = _padded(_padded(weight, 1))
+    num, outputs, inputs = weight.shape
+    eights = weight.view(num, outputs // 4, 4, inputs // LANES, LANES).transpose(2, 3)
+    return _array(eights.reshape(num, outputs // 4, -1))
+
+
 def _whole_heads(weight: Tensor, size: int) -> Tensor:
     """Rows (heads x E, *), E padded to whole lanes."""
     heads = weight.reshape(-1, size, *weight.shape[1:]).movedim(1, -1)
     return _padded(heads).movedim(-1, 1).flatten(0, 1)
+
+
+def _whole_columns(weight: Tensor, size: int) -> Tensor:
+    """Columns (*, heads x E), E padded to whole lanes."""
+    return _whole_heads(weight.mT, size).mT
 
 
 def _stacked(weights: Sequence[Tensor]) -> Array:
@@ -154,9 +190,10 @@ def _array(x: Tensor) -> Array:
 
 
 _EMPTY = [np.zeros((0,) * dims, np.float32) for dims in range(6)]
+_NO_MATRIX = Matrix(_EMPTY[3], _EMPTY[3].astype(np.int8), _EMPTY[2])
 _NONE = _compiled.Norms(_EMPTY[2], _EMPTY[2], False, EPS, 0)
 _NOTHING = _compiled.Beside(
-    _NONE, _EMPTY[3], _EMPTY[2], _NONE, _EMPTY[3], _EMPTY[2], _EMPTY[5], _EMPTY[5],
+    _NONE, _NO_MATRIX, _EMPTY[2], _NONE, _NO_MATRIX, _EMPTY[2], _EMPTY[5], _EMPTY[5],
     np.zeros(0, np.int64),
 )  # fmt: skip
 _SHARES = np.zeros(0)
@@ -212,7 +249,7 @@ class Decoding:
         weights, beside = made(network)
         self.model = _drawn.Model(weights, beside, _entry(network))
         size = network.head_dim + -network.head_dim % LANES
-        shape = (len(weights.qkv), num, network.num_kv_heads, room, size)
+        shape = (weights.qkv.shape[0], num, network.num_kv_heads, room, size)
         boundary = None if network.across_documents else network.in_spec.boundary
         adds = network.cond_proj is not None
         self.texts = _drawn.Texts(
@@ -240,7 +277,7 @@ class Decoding:
         texts.length[row] = 0
         if network.cond_proj is not None:
             texts.added[row] = network.cond_proj(cond)[0]
-        if context is not None and len(self.model.beside.query):
+        if context is not None and len(self.model.beside.query_bias):
             self._look(row, context)
         if n <= FEW:
             return self.advance(tokens.tolist(), [row] * n)[-1]
@@ -265,7 +302,7 @@ class Decoding:
         room = room._replace(logits=np.empty_like(room.logits))  # given away
         told = _UNDRAWN._replace(tokens=np.array(tokens, np.int64))
         self._call(at, room, told)
-        return torch.from_numpy(room.logits)
+        return torch.from_numpy(room.logits[:, : self.network.out_spec.channels])
 
     def go_on(
         self,
@@ -279,7 +316,9 @@ class Decoding:
     ) -> tuple[Array, Array]:
         """See `core.backbone.GoesOn`."""
         at, weights = np.array(rows, np.int64), self.model.weights
-        work = len(at) * sum(x.size for x in (weights.qkv, weights.up, weights.down, weights.head))
+        work = len(at) * sum(
+            math.prod(x.shape) for x in (weights.qkv, weights.up, weights.down, weights.head)
+        )
         most = min(max(AT_ONCE // work, 1), uniform.shape[1])
         self._check_room(at, most)
         draws = _drawn.Draws(
@@ -353,7 +392,7 @@ class Decoding:
         if num in self.rooms:
             return self.rooms[num]
         weights, size = self.model.weights, self.texts.keys.shape[-1]
-        logits = np.empty((num, len(weights.head)), np.float32)
+        logits = np.empty((num, weights.head.shape[1]), np.float32)
         widths = {
             "h": weights.qkv.shape[2],
             "normed": weights.qkv.shape[2],

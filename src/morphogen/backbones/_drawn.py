@@ -8,8 +8,8 @@ Legend: R rows that go on, n tokens drawn at most, D model dimension, V vocabula
 positions kept.
 """
 
-# What is changed in `_compiled` or `_lanes` alone does not have this file compiled anew: numba
-# keeps what it compiled until the file itself changes.
+# What is changed in `_compiled`, `_products` or `_lanes` alone does not have this file compiled
+# anew: numba keeps what it compiled until the file itself changes.
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import carray
 
-from morphogen.backbones._compiled import Array, Beside, Seen, Weights, compiled, step
+from morphogen.backbones._compiled import Beside, Seen, Weights, step
 from morphogen.backbones._lanes import LANES, exp, load, store, table_at
+from morphogen.backbones._products import Array, compiled
 
 
 class Model(NamedTuple):

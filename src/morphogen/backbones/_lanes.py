@@ -51,12 +51,16 @@ def zeros(typing: Any) -> Written:
 
 @intrinsic
 def load(typing: Any, rows: Any, row: Any, first: Any) -> Written:
-    """load(rows, row, first) -> rows[row, first : first + 8] of a matrix of float32."""
+    """load(rows, row, first) -> rows[row, first : first + 8] of a matrix of float32 or int8."""
+    is_whole = rows.dtype == types.int8
+    numbers = ir.VectorType(ir.IntType(8), LANES) if is_whole else _VECTOR
 
     def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        loaded = builder.load(_pointer(context, builder, signature, args))
-        loaded.align = 4
-        return loaded
+        loaded = builder.load(_pointer(context, builder, signature, args, numbers))
+        loaded.align = 1 if is_whole else 4
+        if not is_whole:
+            return loaded
+        return builder.sitofp(builder.sext(loaded, ir.VectorType(_PLACE, LANES)), _VECTOR)
 
     return _lanes(rows, types.intp, types.intp), write
 
@@ -171,11 +175,11 @@ def _places(places: list[int]) -> Any:
     return ir.Constant(ir.VectorType(_PLACE, LANES), places)
 
 
-def _pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+def _pointer(context: Any, builder: Any, signature: Any, args: Any, numbers: Any = _VECTOR) -> Any:
     """Where rows[row, first] lies."""
     rows = context.make_array(signature.args[0])(context, builder, args[0])
     shape, strides = (cgutils.unpack_tuple(builder, part) for part in (rows.shape, rows.strides))
     place = cgutils.get_item_pointer2(
         context, builder, rows.data, shape, strides, signature.args[0].layout, list(args[1:3])
     )
-    return builder.bitcast(place, _VECTOR.as_pointer())
+    return builder.bitcast(place, numbers.as_pointer())
