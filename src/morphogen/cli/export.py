@@ -1,6 +1,7 @@
 """`morphogen export models/letters --to letters-llama`: a language model as others run it.
 
 `morphogen export models/letters --to letters.gguf --type q8_0`: as llama.cpp does.
+`morphogen export models/boots --to models/small --format int8`: any bundle, in weights of 8 bits.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ def export(
     to: Annotated[str, typer.Option("--to", help="folder to write, or NAME.gguf; not there yet")],
     format: Annotated[
         str | None,
-        typer.Option("--format", help="transformers, gguf, peft (an adapter), bundle (merged)"),
+        typer.Option("--format", help="transformers, gguf, peft, bundle (plain), int8"),
     ] = None,
     type: Annotated[str, typer.Option("--type", help="of numbers in gguf: f32, f16, q8_0")] = "f32",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,

@@ -19,6 +19,7 @@ class Adapter(Protocol):
     """Few weights that change what a model does."""
 
     train_defaults: ClassVar[dict[str, Any]]  # what it trains best with
+    on_base: ClassVar[bool]  # its own weights are nothing without those that it was put on
 
     def put_on(self, family: Any) -> None:
         """Freeze the family, and train this. Raises `RecipeError` where nothing of it fits."""

@@ -2,7 +2,8 @@
 
     config.json          format, spec, conditions, resolved recipe, codec, data, hashes of the files
     model.safetensors    the weights (the averaged ones, where training averaged); of an adapter,
-                         its own alone: those of its base lie where [start] of the recipe says
+                         its own alone: those of its base lie where [start] of the recipe says;
+                         quantised ones (`wrappers.int8`) as they are
     codec.safetensors    the codec's own weights, when it has any (latent codecs)
     schedule.safetensors what each step added to the progress, where the budget was a time
     metrics.json  samples/  log.jsonl  README.md
@@ -40,17 +41,17 @@ from morphogen.core.config import (
     VERSION,
     check_priors,
     describe,
-    put_adapter,
+    load_weights,
     read_config,
     read_metrics,
     read_unchanged,
     rebuild,
 )
 from morphogen.core.encoded import moved, num_items, rows
-from morphogen.core.errors import BundleError, DataError, RecipeError, RefusedPair
+from morphogen.core.errors import DataError, RecipeError, RefusedPair
 from morphogen.core.family import Family, own_state
 from morphogen.core.random import generator as new_generator
-from morphogen.core.recipe import Recipe, build_family
+from morphogen.core.recipe import Recipe, build_family, is_on_base
 from morphogen.core.result import Result
 from morphogen.core.schema import check_options
 from morphogen.core.spec import TensorSpec
@@ -149,25 +150,18 @@ class Bundle:
 
         Raises `BundleError` where they do not fit, or the base is not there or another one.
         """
-        if not about["recipe"].get("wrapper"):
+        if not is_on_base(about["recipe"]):
             family, reader, recipe = rebuild(about, codec, weights, path)
-            try:
-                family.load_state_dict(dict(weights))
-            except RuntimeError as error:
-                raise BundleError(
-                    f"the weights do not fit the recipe: {error}", where=path / MODEL
-                ) from error
-            return family, reader, recipe
-        start = about["recipe"].get("start", {})
-        base = cls.open(checked_base(start, path), trust=trust)
-        own = base.family.state_dict()
-        family, reader, recipe = rebuild(about, codec, own, path)
-        family.load_state_dict(own)
-        put_adapter(family, recipe, weights, path / MODEL)
+        else:
+            base = cls.open(checked_base(about["recipe"].get("start", {}), path), trust=trust)
+            own = base.family.state_dict()
+            family, reader, recipe = rebuild(about, codec, own, path)
+            family.load_state_dict(own)
+        load_weights(family, recipe, weights, path / MODEL)
         return family, reader, recipe
 
     def whole(self) -> Bundle:
-        """The same model with weights of its own: the adapter in those of its base."""
+        """The same model with plain weights of its own: the adapter in those of its base."""
         if self.family.adapter is None:
             return self
         recipe = replace(self.recipe, wrapper={})

@@ -90,6 +90,7 @@ RUN = {
     "steps?": COUNT,
     "seconds?": REAL,
     "rolled_back?": [COUNT],
+    "token_ms?": {str: REAL},
     "environments?": [
         {"from_step": COUNT, "device": str, "num_threads": Number(whole=True, low=1, high=4096)}
     ],
@@ -160,23 +161,24 @@ def rebuild(
     return family, codec, recipe
 
 
-def put_adapter(
+def load_weights(
     family: Family, recipe: Recipe, weights: Mapping[str, Tensor], where: object = None
 ) -> None:
-    """Put what a recipe trains on the model that it starts from, and give it its `weights`.
+    """Give a family its `weights`; where its recipe names a wrapper, put that on it before.
 
     Raises `BundleError` where these do not fit.
     """
     adapter = build_adapter(recipe)
-    if adapter is None:
-        return
-    with reading("the wrapper", where), _no_larger_than(weights):
-        adapter.put_on(family)
+    if adapter is not None:
+        with reading("the wrapper", where), _no_larger_than(weights):
+            adapter.put_on(family)
     try:
         load_own_state(family, weights)
     except RuntimeError as error:
-        raise BundleError(f"the weights do not fit the wrapper: {error}", where=where) from error
-    adapter.merge(family)
+        what = "recipe" if adapter is None else "wrapper"
+        raise BundleError(f"the weights do not fit the {what}: {error}", where=where) from error
+    if adapter is not None:
+        adapter.merge(family)
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -152,6 +152,12 @@ def build_adapter(recipe: Recipe) -> Adapter | None:
     return built
 
 
+def is_on_base(tables: Mapping[str, Any]) -> bool:
+    """Whether what a recipe describes is an adapter, of a base that it is nothing without."""
+    adapter = build_adapter(Recipe.from_json(tables))
+    return adapter is not None and adapter.on_base
+
+
 def build_objective(recipe: Recipe) -> Objective | None:
     """What a recipe teaches a trained model beyond its data; None where it names nothing."""
     options = _resolved_objective(recipe)
@@ -185,7 +191,7 @@ def _adapter_class(name: str) -> Any:
         raise RecipeError(
             f"{name} is nothing that a trained model is adapted by",
             found=name,
-            expected="lora, or partial",
+            expected="lora, partial, or int8",
             where="[wrapper]",
         )
     return found

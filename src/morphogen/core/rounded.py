@@ -21,8 +21,9 @@ class Rounded(nn.Module):
     whole: Tensor  # (O, ...), int8
     scale: Tensor  # (O,)
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, is_read: bool = True) -> None:
         super().__init__()
+        self.is_read = is_read  # in place of the float32, where that is faster
         scale = weight.flatten(1).abs().amax(1) / MOST
         scale = torch.where(scale > 0, scale, 1.0)
         whole = (weight / _beside(scale, weight)).round().clamp(-MOST, MOST)
@@ -35,9 +36,9 @@ class Rounded(nn.Module):
 
 
 def rounded(layer: nn.Module) -> Rounded | None:
-    """The whole weights of a layer, if it has them and is to be read by them."""
+    """The whole weights of a layer, if it has them and they are to be read."""
     own = layer._modules.get(OWN)
-    return own if isinstance(own, Rounded) else None
+    return own if isinstance(own, Rounded) and own.is_read else None
 
 
 def _beside(scale: Tensor, weight: Tensor) -> Tensor:

@@ -40,8 +40,12 @@ def checked_base(start: Mapping[str, Any], path: Path) -> Path:
 def check_base(base: Path, start: Mapping[str, Any], where: object) -> None:
     """Raise `BundleError` unless the bundle `base` is that which an adapter was trained on."""
     config = read_config(base)
-    if config["recipe"].get("wrapper"):
-        raise BundleError("an adapter is no base", found=base, where=where)
+    if wrapper := config["recipe"].get("wrapper"):
+        raise BundleError(
+            "a base has plain weights",
+            found=f"{base}, with {wrapper.get('name', 'lora')}", where=where,
+            hint=f"morphogen export {base} --format bundle --to {base}-whole",
+        )  # fmt: skip
     found = config["files"][MODEL]
     if found != start.get("sha256"):
         raise BundleError(

@@ -34,12 +34,21 @@ READING = ("name", "group_by", "synthetic", "canaries", "view", "conditions")  #
 
 
 def opened(recipe: Recipe, trust: bool = False) -> Bundle:
-    """The bundle that a recipe starts from. Raises `RefusedPair` for an adapter."""
+    """The bundle that a recipe starts from. Raises `RefusedPair` for an adapter, and for quantised
+    weights, and `RecipeError` where what is put on trains nothing."""
+    adapter = build_adapter(recipe)
+    if adapter is not None and not adapter.on_base:
+        raise RecipeError(
+            f"{recipe.wrapper['name']} rounds what is trained, and trains nothing",
+            found=f"wrapper.name={recipe.wrapper['name']}",
+            expected="--adapter lora, or partial",
+            hint=f"morphogen export BUNDLE --format {recipe.wrapper['name']} --to FOLDER, after it",
+        )
     base = Bundle.open(recipe.start["from"], trust=trust)
     if base.recipe.wrapper:
         raise RefusedPair(
-            "an adapter is not adapted again",
-            found=f"{base.path}, {base.recipe.wrapper['name']} on another bundle",
+            "a run starts from plain weights: an adapter is not adapted again",
+            found=f"{base.path}, with {base.recipe.wrapper['name']}",
             hint=f"morphogen export {base.path} --format bundle --to {base.path}-whole, first",
         )
     return base

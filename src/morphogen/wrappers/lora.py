@@ -42,6 +42,7 @@ class LoRA:
     """Trains a low-rank change of every linear layer and convolution, and nothing else."""
 
     train_defaults: ClassVar[dict[str, Any]] = {"lr": 3e-3}
+    on_base: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ class Partial:
     """Trains the weights whose names match, and leaves the others as they are."""
 
     train_defaults: ClassVar[dict[str, Any]] = {"lr": 3e-4}
+    on_base: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -1,0 +1,85 @@
+"""A bundle with weights of eight bits (`wrappers.int8`), tried before it is written.
+
+A model that writes texts token by token is timed at that, in both forms in turns: where the whole
+numbers are not faster on this machine, the bundle says that they are not to be read, and is told to
+be smaller and no faster. What was measured goes into its record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from morphogen.core.backbone import KeepsRows
+from morphogen.core.bundle import Bundle
+from morphogen.core.errors import BundleError
+from morphogen.core.family import own_state
+from morphogen.interop.exported import Exported
+from morphogen.wrappers.int8 import in_int8, rounded_layers
+
+TURNS = 5  # steps of each form, of which the fastest counts
+FASTER = 0.95  # of the time of float32: what is not below is no gain
+
+
+def export_int8(bundle: Bundle, folder: Path) -> Exported:
+    """Write the bundle into `folder`, which must be empty or not there.
+
+    Raises `BundleError` for one that has such weights, or a folder that has something in it, and
+    `RefusedPair` for an adapter.
+    """
+    small = in_int8(bundle)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BundleError("the folder is not empty", where=folder, hint="--to another folder")
+    before, now = (sum(t.nbytes for t in own_state(b.family).values()) for b in (bundle, small))
+    notes = [
+        f"{len(list(rounded_layers(small.family)))} layers have weights of eight bits, "
+        f"{now / before:.0%} of the size",
+        "what was measured of the model is left out: morphogen evaluate measures it anew",
+    ]
+    took = token_times(bundle, small)
+    if took is None:
+        notes.append("it computes in float32 with what the weights stand for, as fast as before")
+    else:
+        is_faster = took["int8"] < FASTER * took["float32"]
+        small = replace(small, run=small.run | {"token_ms": took})
+        told = f"{took['int8']:.3g} ms a token, {took['float32']:.3g} in float32"
+        notes.append(told if is_faster else f"not read so, since that is no faster: {told}")
+        if not is_faster:
+            small = replace(in_int8(bundle, products=False), run=small.run)
+    small.save(folder)
+    files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+    return Exported(str(folder), "a bundle with weights of eight bits", files, notes)
+
+
+def token_times(*bundles: Bundle) -> dict[str, float] | None:
+    """Milliseconds of the next token of one text, in float32 and with whole numbers; None for
+    models that do not write so."""
+    networks = [getattr(bundle.family, "network", None) for bundle in bundles]
+    is_writer = all(isinstance(network, KeepsRows) for network in networks)
+    if not is_writer or bundles[0].family.conditions or bundles[0].family.device.type != "cpu":
+        return None
+    steps = [_step(network) for network in networks]
+    took = [float("inf")] * len(steps)
+    for _ in range(TURNS):
+        for i, step in enumerate(steps):
+            begun = time.perf_counter()
+            step()
+            took[i] = min(took[i], 1e3 * (time.perf_counter() - begun))
+    return dict(zip(("float32", "int8"), (round(each, 4) for each in took), strict=True))
+
+
+def _step(network: Any) -> Callable[[], None]:
+    rows = network.rows(1)
+    rows.begin(0, torch.zeros(1, dtype=torch.int64))
+
+    def step() -> None:
+        rows.advance([0], [0])
+        rows.cut(0, 1)
+
+    step()  # the first compiles
+    return step
