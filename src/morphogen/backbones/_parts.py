@@ -157,7 +157,7 @@ class VectorStem(nn.Module):
             total = torch.stack([stem(x[name]) for name, stem in pairs]).sum(0)
             return total / math.sqrt(len(self.names))
         x = x if self.embed is None else self.embed(x)
-        return self.project(x.reshape(len(x), -1))
+        return self.project(x.reshape(x.shape[0], -1))
 
 
 class VectorHead(nn.Module):
@@ -180,7 +180,7 @@ class VectorHead(nn.Module):
             return values.unflatten(1, self.shape)
         split = values.split([math.prod(shape) for shape in self.parts.values()], dim=1)
         return {
-            name: value.reshape(len(value), *shape)
+            name: value.reshape(value.shape[0], *shape)
             for (name, shape), value in zip(self.parts.items(), split, strict=True)
         }
 
@@ -256,9 +256,9 @@ def space_to_depth(x: Tensor, factor: Sequence[int]) -> Tensor:
     if any(f > 1 for f in factor):
         axes, coarse = range(len(space)), coarser(space, factor)
         split = [n for pair in zip(coarse, factor, strict=True) for n in pair]
-        x = x.reshape(len(x), *split, x.shape[-1])
+        x = x.reshape(x.shape[0], *split, x.shape[-1])
         order = [1 + 2 * a for a in axes] + [2 + 2 * a for a in axes]
-        x = x.permute(0, *order, -1).reshape(len(x), *coarse, -1)
+        x = x.permute(0, *order, -1).reshape(x.shape[0], *coarse, -1)
     return x.contiguous().movedim(-1, 1)
 
 
@@ -267,10 +267,10 @@ def depth_to_space(x: Tensor, factor: Sequence[int]) -> Tensor:
     if all(f == 1 for f in factor):
         return x
     coarse, axes = x.shape[2:], range(len(factor))
-    x = x.movedim(1, -1).reshape(len(x), *coarse, *factor, -1)
+    x = x.movedim(1, -1).reshape(x.shape[0], *coarse, *factor, -1)
     order = [n for a in axes for n in (1 + a, 1 + len(factor) + a)]
     space = [n * f for n, f in zip(coarse, factor, strict=True)]
-    return x.permute(0, *order, -1).reshape(len(x), *space, -1).movedim(-1, 1)
+    return x.permute(0, *order, -1).reshape(x.shape[0], *space, -1).movedim(-1, 1)
 
 
 def crop(x: Tensor, space: Sequence[int]) -> Tensor:

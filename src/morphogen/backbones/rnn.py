@@ -109,7 +109,7 @@ class RNN(Backbone):
             return self.head(mean_of_real(h, mask))
         out = self.head(h).unflatten(-1, (self.out_spec.channels, -1))  # (B, L, C, rest)
         return out.transpose(1, 2).reshape(
-            len(x), self.out_spec.channels, -1, *self.out_spec.space[1:]
+            x.shape[0], self.out_spec.channels, -1, *self.out_spec.space[1:]
         )
 
     @torch.no_grad()

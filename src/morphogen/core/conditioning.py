@@ -254,7 +254,7 @@ def context_dim(conditions: Mapping[str, TensorSpec], dim: int) -> int:
 
 def present(value: Tensor, spec: TensorSpec) -> Tensor:
     """Which items (B, *shape) have the condition, (B,) bool: -1 and NaN stand for none."""
-    rows = value.reshape(len(value), -1)
+    rows = value.reshape(value.shape[0], -1)
     return (rows >= 0).all(1) if spec.kind == "token" else ~rows.isnan().any(1)
 
 

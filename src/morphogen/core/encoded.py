@@ -24,7 +24,7 @@ def each(function: Callable[[Tensor], Tensor], x: Encoded) -> Encoded:
 
 def num_items(x: Encoded) -> int:
     """B."""
-    return len(next(iter(x.values())) if isinstance(x, dict) else x)
+    return (next(iter(x.values())) if isinstance(x, dict) else x).shape[0]
 
 
 def device(x: Encoded) -> torch.device:

@@ -59,7 +59,7 @@ class Likelihood(nn.Module):
                 log_prob = torch.where(real, log_prob, torch.zeros_like(log_prob))
         if weight is not None:
             log_prob = log_prob * weight
-        return log_prob.reshape(len(log_prob), -1).sum(1)
+        return log_prob.reshape(log_prob.shape[0], -1).sum(1)
 
     def mean(self, params: Any) -> Any:
         """E[x | params] (for tokens: the most probable one), shaped like x."""
@@ -228,7 +228,7 @@ class DiscretisedLogistic(Likelihood):
 
     def _mixture(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         log_pi, mu, log_s = (
-            part.reshape(len(part), self.num_components, self.spec.channels, *part.shape[2:])
+            part.reshape(part.shape[0], self.num_components, self.spec.channels, *part.shape[2:])
             for part in params.chunk(3, dim=1)
         )
         centres = self.centres.view(1, -1, *(1,) * (mu.dim() - 2))

@@ -88,7 +88,7 @@ class Boltzmann(Family):
 
     def from_units(self, units: Tensor) -> Tensor:
         """Inverse of `to_units`: (B, N) -> (B, *shape)."""
-        x = units.reshape(len(units), *self.spec.shape)
+        x = units.reshape(units.shape[0], *self.spec.shape)
         if self.spec.kind == "token":
             return (x > 0.5).long()
         if not self.gaussian:

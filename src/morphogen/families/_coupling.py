@@ -52,7 +52,7 @@ class CouplingFlow(nn.Module):
 
     def inverse(self, z: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """z -> u = f^-1(z) and log |det du/dz|: (B, Z) -> (B, Z), (B,)."""
-        log_det = z.new_zeros(len(z))
+        log_det = z.new_zeros(z.shape[0])
         for order, coupling in zip(reversed(self.order), reversed(self.couplings), strict=True):
             assert isinstance(coupling, Coupling)
             z, step = coupling.inverse(z[:, order.argsort()], cond)

@@ -216,7 +216,7 @@ class Denoiser(Family, DenoiserSampling):
         What the network adds to the linear answer counts `sharpness` times.
         """
         drop_prob = self.drop_prob if generator is not None else 0.0
-        embedded, context = self.conditioner.both(cond, len(x_t), drop_prob, generator)
+        embedded, context = self.conditioner.both(cond, x_t.shape[0], drop_prob, generator)
         vector = self.time(t) + embedded
         if self.baseline is None:
             return self.network.run(x_t, vector, context)

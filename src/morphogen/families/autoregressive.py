@@ -216,7 +216,7 @@ class Autoregressive(ShowsStates, Family):
             )
         if self.offsets is not None:
             prefix = prefix + self.offsets[:position]
-        network, context = self.network, self.embedded(cond, len(prefix))
+        network, context = self.network, self.embedded(cond, prefix.shape[0])
         if isinstance(network, CanTell):
             h = network.features(self.inputs(F.pad(prefix, (0, 1))), *context)[:, -1]
             return self.next_logits(network.logits(h), position)

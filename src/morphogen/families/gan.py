@@ -152,7 +152,7 @@ class GAN(Family):
     def _generate(
         self, z: Tensor, cond: Mapping[str, Tensor] | None, keep: Tensor | None = None
     ) -> Tensor:
-        return self.generator(z, self._context(self.generator_conditioner, cond, len(z), keep))
+        return self.generator(z, self._context(self.generator_conditioner, cond, z.shape[0], keep))
 
     def _scores(
         self,

@@ -165,7 +165,7 @@ class VAE(Family):
 
     def _params(self, z: Tensor, cond: Mapping[str, Tensor] | None) -> Any:
         """u (B, Z) -> the parameters of p(x | z = f(u))."""
-        embedded = self._embedded(cond, len(z))
+        embedded = self._embedded(cond, z.shape[0])
         return self.decoder(z if self.flow is None else self.flow(z, embedded), embedded)
 
     def _posterior(self, x: Any, embedded: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -142,7 +142,7 @@ class VQVAE(Family):
 
     def decode(self, tokens: Tensor) -> Tensor:
         """Tokens (B, L) -> (B, *shape): the mean of p(x | q)."""
-        grid = tokens.reshape(len(tokens), *self.patches.grid)
+        grid = tokens.reshape(tokens.shape[0], *self.patches.grid)
         return self.likelihood.mean(self._params(self.quantiser.codes(grid)))
 
     def _features(self, x: Tensor) -> Tensor:
@@ -173,12 +173,12 @@ class Patches:
         split = [each for pair in zip(self.grid, self.size, strict=True) for each in pair]
         x = x.reshape(*x.shape[:2], *split)  # (B, C, g1, p1, g2, p2, ...)
         order = [0, 1, *range(3, 3 + 2 * rank, 2), *range(2, 2 + 2 * rank, 2)]
-        return x.permute(order).reshape(len(x), -1, *self.grid)
+        return x.permute(order).reshape(x.shape[0], -1, *self.grid)
 
     def to_space(self, x: Tensor) -> Tensor:
         """Inverse of `to_depth`; cuts off what it repeated."""
         rank = len(self.grid)
-        x = x.reshape(len(x), -1, *self.size, *self.grid)  # (B, C, p1, p2, ..., g1, g2, ...)
+        x = x.reshape(x.shape[0], -1, *self.size, *self.grid)  # (B, C, p1, p2, ..., g1, g2, ...)
         order = [0, 1]
         for axis in range(rank):
             order += [2 + rank + axis, 2 + axis]

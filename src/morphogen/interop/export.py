@@ -25,6 +25,7 @@ from morphogen.families.autoregressive import Autoregressive
 from morphogen.families.masked import Masked
 from morphogen.interop.export_gguf import export_gguf
 from morphogen.interop.export_int8 import export_int8
+from morphogen.interop.export_onnx import export_onnx
 from morphogen.interop.exported import (
     NETWORK,
     Exported,
@@ -39,7 +40,7 @@ from morphogen.interop.vocabulary import END, START, to_library
 from morphogen.modalities.text import Text
 from morphogen.modalities.text.tokenizers import Tokenizer
 
-FORMATS = ("transformers", "gguf", "bundle", "peft", "int8")
+FORMATS = ("transformers", "gguf", "bundle", "peft", "int8", "onnx")
 
 
 def export(
@@ -68,6 +69,8 @@ def export(
     bundle = bundle.whole()  # an adapter in the weights of its base
     if format == "bundle":
         return _plain_bundle(bundle, expanded(to))
+    if format == "onnx":
+        return export_onnx(bundle, expanded(to))
     if format == "gguf":
         return export_gguf(bundle, to, type=type)
     return _export_folder(bundle, expanded(to))
