@@ -19,13 +19,15 @@ class Batch:
     data is real, for what `spec.mask(x)` cannot tell; `cond` by name, each (B, *condition's shape);
     `weight` (B, ...), broadcastable to x: how much each value counts in the loss. A value that is
     masked is no data; one of weight 0 is, but is not to be learned (the question, in a pair of
-    question and answer).
+    question and answer). `other` is what the items are compared with, row by row (the answer that
+    was found worse).
     """
 
     x: Any  # Encoded; Any, so that families of tensors need not ask which it is
     mask: Any = None
     cond: dict[str, Tensor] = field(default_factory=dict)
     weight: Any = None
+    other: Batch | None = None
 
     def __len__(self) -> int:
         return num_items(self.x)
@@ -37,7 +39,8 @@ class Batch:
             return None if x is None else moved(x, device)
 
         cond = {name: value.to(device) for name, value in self.cond.items()}
-        return Batch(there(self.x), there(self.mask), cond, there(self.weight))
+        other = None if self.other is None else self.other.to(device)
+        return Batch(there(self.x), there(self.mask), cond, there(self.weight), other)
 
     def rows(self, index: Tensor | slice) -> Batch:
         """The items at `index`."""
@@ -46,7 +49,8 @@ class Batch:
             return None if x is None else rows(x, index)
 
         cond = {name: value[index] for name, value in self.cond.items()}
-        return Batch(some(self.x), some(self.mask), cond, some(self.weight))
+        other = None if self.other is None else self.other.rows(index)
+        return Batch(some(self.x), some(self.mask), cond, some(self.weight), other)
 
     def mean_over_values(self, error: Tensor) -> Tensor:
         """The mean of a quantity (B, *) over the values of each item that are real, each counted by

@@ -66,14 +66,17 @@ class Packed(Store):
         self.spec, self.tokens, self.gap = spec, tokens, gap  # `tokens` by index, on disk or here
         self.lengths, self.starts = lengths, lengths.cumsum(0) - lengths
         self.cond: dict[str, Any] = {}
-        length = spec.num_values
-        if spec.end is not None:
-            self.windows = [[i] for i in range(len(lengths))]
-        else:  # a document is laid with its gap, of which a window has one more
-            self.windows = best_fit((lengths + gap - 1).tolist(), length - 1)
+        self.windows = self._windows()
         self.names = [_named(names, window) for window in self.windows]
         self.num_documents = len(lengths)
         self.scale = self._scale()
+
+    def _windows(self) -> list[list[int]]:
+        """Which documents share a window."""
+        if self.spec.end is not None:
+            return [[i] for i in range(len(self.lengths))]
+        # A document is laid with its gap, of which a window has one more.
+        return best_fit((self.lengths + self.gap - 1).tolist(), self.spec.num_values - 1)
 
     def _scale(self) -> float:
         learned = sum(int(self.document(i)[1].sum()) for i in range(self.num_documents))
@@ -87,8 +90,10 @@ class Packed(Store):
 
     def document(self, number: int) -> tuple[Tensor, Tensor]:
         """Tokens and whether they are learned, (n,) each."""
-        start = int(self.starts[number])
-        kept = self.tokens(torch.arange(start, start + int(self.lengths[number]))).long()
+        return self._kept(int(self.starts[number]), int(self.lengths[number]))
+
+    def _kept(self, start: int, num: int) -> tuple[Tensor, Tensor]:
+        kept = self.tokens(torch.arange(start, start + num)).long()
         return kept >> 1, (kept & 1).bool()
 
     def places(self, window: int) -> list[tuple[int, slice]]:
@@ -101,11 +106,19 @@ class Packed(Store):
         return found
 
     def _laid(self, window: int) -> tuple[Tensor, Tensor]:
+        places = self.places(window)
+        return self._laid_out([(self.document(number), at.start) for number, at in places])
+
+    def _laid_out(
+        self, documents: Sequence[tuple[tuple[Tensor, Tensor], int]]
+    ) -> tuple[Tensor, Tensor]:
+        """Documents, each from a place on, in a window."""
         end = self.spec.boundary if self.spec.end is None else self.spec.end
         x = torch.full((self.spec.num_values,), end, dtype=torch.int64)
         learned = torch.zeros(self.spec.num_values, dtype=torch.bool)
-        for number, there in self.places(window):
-            x[there], learned[there] = self.document(number)
+        for (tokens, own), start in documents:
+            there = slice(start, start + len(tokens))
+            x[there], learned[there] = tokens, own
         return x, learned
 
     def stored(self, index: Tensor) -> Encoded:
@@ -152,9 +165,11 @@ class Packed(Store):
 class PackedFilling(StreamFilling):
     """Documents being taken in one by one, in memory or in a folder."""
 
-    def __init__(self, spec: TensorSpec, folder: Path | None, gap: int) -> None:
+    def __init__(
+        self, spec: TensorSpec, folder: Path | None, gap: int, kind: type[Packed] = Packed
+    ) -> None:
         super().__init__(spec, folder, FLAGGED)
-        self.gap = gap
+        self.gap, self.kind = gap, kind
 
     def finish(self, cond: Mapping[str, Encoded], names: Sequence[str]) -> Store:
         """The store."""
@@ -163,10 +178,10 @@ class PackedFilling(StreamFilling):
             held = torch.empty(0, dtype=self.dtype)
             if self.tokens:
                 held = torch.frombuffer(self.tokens, dtype=self.dtype)
-            return Packed(self.spec, held.__getitem__, lengths, names, self.gap)
+            return self.kind(self.spec, held.__getitem__, lengths, names, self.gap)
         self.close(lengths)
         whole = Rows(self.folder / "x.bin", self.dtype, (), int(lengths.sum()))
-        return Packed(self.spec, whole.at, lengths, names, self.gap)
+        return self.kind(self.spec, whole.at, lengths, names, self.gap)
 
 
 def _named(names: Sequence[str], window: Sequence[int]) -> str:

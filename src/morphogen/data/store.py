@@ -52,10 +52,15 @@ class Store(ABC):
     def batch(self, index: Tensor) -> Batch:
         """The items at `index` (B,), in [-1, 1] or as int64 tokens, with their conditions."""
         x = expand(self.stored(index), self.spec)
-        return Batch(x, cond=self._cond_at(index), weight=self.weight(index))
+        other = self.other(index)
+        return Batch(x, cond=self._cond_at(index), weight=self.weight(index), other=other)
 
     def weight(self, index: Tensor) -> Any:
         """How much each value of the items at `index` counts in the loss; None: all alike."""
+        return None
+
+    def other(self, index: Tensor) -> Batch | None:
+        """What the items at `index` are compared with; None where they are not."""
         return None
 
     def drawn(self, index: Tensor, shares: Tensor) -> Batch:
@@ -161,6 +166,9 @@ class Selection(Store):
 
     def weight(self, index: Tensor) -> Any:
         return self.store.weight(self.index[index])
+
+    def other(self, index: Tensor) -> Batch | None:
+        return self.store.other(self.index[index])
 
     def with_cond(self, cond: Mapping[str, Encoded]) -> Store:
         return Selection(self.store, self.index, cond)

@@ -96,14 +96,19 @@ class LoRA:
     @contextmanager
     def switched_off(self, family: Any) -> Iterator[None]:
         """A block in which the layers do what they did before, nothing else having changed."""
-        layers = [own for _, own in adapted_layers(family) if own.held is None]
-        for own in layers:
-            own.is_off = True
+        layers = list(adapted_layers(family))
+
+        def turn(is_off: bool) -> None:
+            for layer, own in layers:
+                own.is_off = is_off
+                if own.held is not None:
+                    layer.weight.data, own.held = own.held, layer.weight.data
+
+        turn(True)
         try:
             yield
         finally:
-            for own in layers:
-                own.is_off = False
+            turn(False)
 
     def split(self, family: Any) -> None:
         """Put the weights back as they were, to the bit."""

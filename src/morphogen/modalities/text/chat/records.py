@@ -65,26 +65,27 @@ def conversation_of(row: Mapping[str, Any]) -> Conversation:
             expected="messages; conversations; prompt and completion; or instruction and output",
         )
     if len(form) == 1:
-        messages = _listed(row[form[0]], form[0])
+        messages = listed(row[form[0]], form[0])
     else:
         asked, answered = row[form[0]], row[form[1]]
         about = row.get(form[2]) if len(form) > 2 else None
-        messages = [*_said(asked, USER, about), *_said(answered, ASSISTANT)]
-    system = _text_in(row.get("system", row.get("system_prompt")))
+        messages = [*said(asked, USER, about), *said(answered, ASSISTANT)]
+    system = text_in(row.get("system", row.get("system_prompt")))
     if system.strip() and messages and messages[0].role != SYSTEM:
         messages = [Message(SYSTEM, system), *messages]
     return Conversation(tuple(messages), _tools(row.get("tools"))).check()
 
 
-def _said(value: Any, role: str, about: Any = None) -> list[Message]:
+def said(value: Any, role: str, about: Any = None) -> list[Message]:
     """A text as a message of `role`; messages as they are."""
     if isinstance(value, (list, tuple)):
-        return _listed(value, role)
-    text, more = _text_in(value), _text_in(about)
+        return listed(value, role)
+    text, more = text_in(value), text_in(about)
     return [Message(role, f"{text}\n\n{more}" if more.strip() else text)]
 
 
-def _listed(value: Any, column: str) -> list[Message]:
+def listed(value: Any, column: str) -> list[Message]:
+    """The messages in a cell: a list of them, or its JSON. Raises `DataError`."""
     value = _parsed(value) if isinstance(value, str) else value
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise DataError(
@@ -109,7 +110,7 @@ def _message(each: Any) -> Message:
     if role == CALL:
         return Message(ASSISTANT, "", tuple(map(_call, _as_list(_parsed(content)))))
     calls = tuple(map(_call, each.get("tool_calls") or ()))
-    return Message(role, _text_in(content), calls)
+    return Message(role, text_in(content), calls)
 
 
 def _joined(messages: list[Message]) -> list[Message]:
@@ -156,7 +157,7 @@ def _parsed(text: Any) -> Any:
         raise DataError("a cell is not the JSON it should be", found=f"{text!r:.60}") from error
 
 
-def _text_in(content: Any) -> str:
+def text_in(content: Any) -> str:
     """The text of a message: a text, or parts of which each has one."""
     if content is None:
         return ""
