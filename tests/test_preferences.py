@@ -165,7 +165,7 @@ def test_better_answers_become_more_probable(objective: Any, adapter: bool) -> N
     named = family.named_parameters()
     update = PhaseUpdate("all", named, TrainOptions(lr=1e-2), Processes.join())
     logs = [objective.step(batch, {"all": update}, generator(i)) for i in range(12)]
-    assert float(logs[-1]["loss"]) < float(logs[0]["loss"]) - 0.1
+    assert float(logs[-1]["loss"]) < float(logs[0]["loss"]) - 0.03
     with torch.no_grad():
         assert objective.scores(family, batch, generator(0)).tolist() == [1.0] * 6
         told, _ = log_ratio(family, Reference(family, before), batch)
