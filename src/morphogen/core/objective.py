@@ -68,6 +68,7 @@ class Objective(Protocol):
     """What a trained model is taught beyond its data."""
 
     train_defaults: ClassVar[dict[str, Any]]  # what it trains best with
+    rate: ClassVar[float]  # of learning, as a share of that which an adapted model has
     watched: Mapping[str, HealthyRange]  # healthy ranges of what it logs
     scored: ClassVar[str]  # what `scores` are, in words
     judged: ClassVar[bool]  # whether it draws, and takes a `Judge`

@@ -49,6 +49,7 @@ class GRPO:
     """Makes draws that a function rewards more usual, within bounds."""
 
     train_defaults: ClassVar[dict[str, Any]] = {"batch_size": 8, "num_previews": 4}
+    rate: ClassVar[float] = 1.0
     scored: ClassVar[str] = "reward"
     judged: ClassVar[bool] = True
 

@@ -30,6 +30,7 @@ class KTO:
 
     train_defaults: ClassVar[dict[str, Any]] = {"num_previews": 4}
     watched: Mapping[str, HealthyRange] = {}
+    rate: ClassVar[float] = 0.1
     scored: ClassVar[str] = "share of judgements that the model has learned"
     judged: ClassVar[bool] = False
 

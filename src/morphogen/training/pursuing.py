@@ -6,6 +6,7 @@ where an adapter is trained that can be switched off, no second model is held.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,12 @@ from morphogen.training.rewards import Rewarding
 MOST, AT_ONCE = 64, 16  # held-out items that are scored
 
 
-def train_defaults(recipe: Recipe) -> dict[str, Any]:
-    """How a model is trained towards the objective of a recipe."""
+def train_defaults(recipe: Recipe, usual: Mapping[str, Any]) -> dict[str, Any]:
+    """How a model is trained towards the objective of a recipe, that is else trained as `usual`."""
     objective = build_objective(recipe)
-    return {} if objective is None else objective.train_defaults
+    if objective is None:
+        return {}
+    return {**objective.train_defaults, "lr": objective.rate * usual["lr"]}
 
 
 def pursued(recipe: Recipe, family: Family, data: Data, out: Path) -> Objective | None:

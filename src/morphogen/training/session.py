@@ -97,7 +97,8 @@ class Session:
         family_class = discover.find("family", resolved.family["name"])
         defaults = family_class.train_defaults_for(data.spec)
         if base is not None:
-            defaults |= adapting.train_defaults(resolved) | pursuing.train_defaults(resolved)
+            defaults = defaults | adapting.train_defaults(resolved)
+            defaults |= pursuing.train_defaults(resolved, defaults)
             resolved = adapting.started(base, resolved, out)
         options = TrainOptions.resolve(resolved.train, defaults)
         if "batch_size" not in resolved.train:
