@@ -23,8 +23,8 @@ from morphogen.training.run import prepare, sessions
 SOURCES = Path(__file__).parent / "sources"
 IN_ORDER = "autoregressive"
 USUAL = {
-    "chat": IN_ORDER, "preference": IN_ORDER, "code": IN_ORDER, "image": "flow_matching", "table": IN_ORDER,
-    "text": IN_ORDER,
+    "chat": IN_ORDER, "code": IN_ORDER, "image": "flow_matching", "preference": IN_ORDER,
+    "table": IN_ORDER, "text": IN_ORDER,
 }  # fmt: skip
 TINY = ["backbone.model_dim=16", "backbone.num_layers=1", "train.num_previews=0"]
 PIXELS = ["backbone.name=mlp", *TINY]
