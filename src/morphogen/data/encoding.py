@@ -34,7 +34,7 @@ from morphogen.data.division import entities_of, follow_splits_file
 from morphogen.data.filling import InMemory, OnDisk, chunks
 from morphogen.data.modality import build_codec, find_modality
 from morphogen.data.names import Names, Repeated
-from morphogen.data.packing import Packed, PackedFilling, flagged
+from morphogen.data.packing import Packed, PackedFilling, Unpacked, flagged
 from morphogen.data.pairs import Pairs
 from morphogen.data.parallel import in_order
 from morphogen.data.progress import told
@@ -189,8 +189,10 @@ def recoded(
 def _room(codec: Codec, count: int, folder: Path | None) -> Any:
     """What a split is put into."""
     if getattr(codec, "packs", False):
-        kind = Pairs if getattr(codec, "pairs", False) else Packed
-        return PackedFilling(codec.spec, folder, codec.gap, kind)  # type: ignore[attr-defined]
+        packing: Any = codec  # says how: see `data.packing`
+        alone = Unpacked if packing.alone else Packed
+        kind = Pairs if getattr(codec, "pairs", False) else alone
+        return PackedFilling(packing.spec, folder, packing.gap, kind)
     if getattr(codec, "windows", None) is not None:
         return StreamFilling(codec.spec, folder)
     return InMemory(codec.spec, count) if folder is None else OnDisk(codec.spec, folder)

@@ -7,6 +7,9 @@ them; what is left of a window is boundaries. Where items end, each document is 
 
     gap 2    | b b d d d d b b e e b b f f b |
 
+A network that looks past boundaries (as published ones do, whose conversations are full of what
+ends a turn) gets one document in each window, `Unpacked`: the codec is `alone`.
+
 What is learned counts as often as makes the mean weight of what is real 1, so that the loss of a
 split is the mean over what is learned.
 
@@ -160,6 +163,13 @@ class Packed(Store):
         found = copy.copy(self)
         found.cond = dict(cond)
         return found
+
+
+class Unpacked(Packed):
+    """One document in each window."""
+
+    def _windows(self) -> list[list[int]]:
+        return [[i] for i in range(len(self.lengths))]
 
 
 class PackedFilling(StreamFilling):

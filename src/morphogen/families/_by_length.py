@@ -14,7 +14,7 @@ from torch import Tensor
 
 from morphogen.core.batch import Batch
 
-TOGETHER = 16  # items of a group
+TOGETHER, FEW = 16, 4  # items of a group, and of conversations, which are longer
 
 
 def by_length(model: Any, tokens: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
@@ -30,19 +30,19 @@ def by_length(model: Any, tokens: Tensor, batch: Batch, generator: torch.Generat
         found: Tensor = model.log_probs(tokens, context, **only)
         return found
 
-    num = len(tokens) // TOGETHER
-    ends = model.spec.end is not None and batch.mask is None
     on_cpu = model.shortens and tokens.device.type == "cpu"
-    if not (ends and on_cpu and num > 1):
-        weight = batch.weight if on_cpu else None
-        if weight is None or weight.shape != tokens.shape:
-            return told(tokens, batch.cond)
-        return told(tokens, batch.cond, real=weight > 0)  # the rest counts for nothing
-    lengths = model.spec.num_real(batch.x).long()
+    ends = model.spec.end is not None and batch.mask is None
+    if on_cpu and ends and len(tokens) >= 2 * TOGETHER:
+        lengths, together = model.spec.num_real(batch.x).long(), TOGETHER
+        real = torch.arange(tokens.shape[1]) < lengths[:, None]
+    elif on_cpu and batch.weight is not None and batch.weight.shape == tokens.shape:
+        real, together = batch.weight > 0, FEW  # the rest counts for nothing
+        lengths = (real * torch.arange(1, tokens.shape[1] + 1)).amax(1)
+    else:
+        return told(tokens, batch.cond)
     log_p = torch.zeros(tokens.shape)
-    for rows in lengths.argsort(stable=True).chunk(num):
-        longest = int(lengths[rows[-1]])
+    for rows in lengths.argsort(stable=True).chunk(max(len(tokens) // together, 1)):
+        longest = max(int(lengths[rows[-1]]), 1)
         own = {name: value[rows] for name, value in batch.cond.items()}
-        real = torch.arange(longest) < lengths[rows, None]
-        log_p[rows, :longest] = told(tokens[rows, :longest], own, real=real)
+        log_p[rows, :longest] = told(tokens[rows, :longest], own, real=real[rows, :longest])
     return log_p

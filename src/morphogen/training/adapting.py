@@ -16,11 +16,12 @@ import torch
 from morphogen.core import discover
 from morphogen.core.adapter import Adapter
 from morphogen.core.bundle import Bundle
-from morphogen.core.codec import Codec
+from morphogen.core.codec import Codec, Report
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.recipe import Recipe, build_adapter, build_family
 from morphogen.core.schema import check_options
+from morphogen.core.spec import Spec, TensorSpec
 from morphogen.core.start import start_from
 from morphogen.core.storage import at_home
 from morphogen.data.dataset import Data
@@ -30,6 +31,8 @@ from morphogen.data.modality import find_modality
 TRAIN_DEFAULTS = {
     "optimizer": "adamw", "lr": 3e-4, "batch_size": 16, "warmup": 0.05, "weight_decay": 0.0,
 }  # fmt: skip
+POSITIONS = 2048  # of sequences in a step, at most: what a network costs goes by these
+FEW = 8  # windows of one document each
 READING = ("name", "group_by", "synthetic", "canaries", "view", "conditions")  # not the codec's
 
 
@@ -89,6 +92,8 @@ def codec_on(base: Bundle, source: Data | Path | str, recipe: Recipe) -> Codec:
             theirs = base.origin.get("chat_template")
             if theirs and "template" not in options and hasattr(codec, "written_by"):
                 codec.written_by(theirs, base.origin.get("marks"))
+            if hasattr(codec, "shorten") and not isinstance(source, Data):
+                codec.shorten(codec.read(source, Report(str(source))))
             return codec
     if asked:
         raise RecipeError(
@@ -100,10 +105,15 @@ def codec_on(base: Bundle, source: Data | Path | str, recipe: Recipe) -> Codec:
     return own
 
 
-def train_defaults(recipe: Recipe) -> dict[str, Any]:
+def train_defaults(recipe: Recipe, spec: Spec) -> dict[str, Any]:
     """How a model is trained that was trained before."""
     adapter = build_adapter(recipe)
-    return TRAIN_DEFAULTS | ({} if adapter is None else adapter.train_defaults)
+    found: dict[str, Any] = TRAIN_DEFAULTS | ({} if adapter is None else adapter.train_defaults)
+    if isinstance(spec, TensorSpec) and spec.boundary is not None:  # windows of a stream
+        packed = not recipe.backbone.get("across_documents")  # else a window is mostly empty
+        fitting = POSITIONS // spec.num_values if packed else FEW
+        found["batch_size"] = max(min(found["batch_size"], fitting), 1)
+    return found
 
 
 def adapted(base: Bundle, recipe: Recipe, data: Data) -> Family:

@@ -7,6 +7,7 @@ base's own held-out data, where it still lies, tells what was forgotten.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.errors import MorphogenError
 from morphogen.core.family import Family
 from morphogen.core.random import mix_seed
+from morphogen.core.spec import Spec, TensorSpec
 from morphogen.core.start import checked_base
 from morphogen.data.dataset import load
 from morphogen.data.places import load_options, place_of
@@ -70,15 +72,24 @@ def beside(
     base = Bundle.open(checked_base(bundle.recipe.start, bundle.path))
     base.family.to(bundle.family.device)
     found = {}
-    if len(test) > 1 and test.spec == base.family.spec:
+    if len(test) > 1 and _alike(test.spec, base.family.spec):
         found["held_out"] = compared(scored(base.family, test), scored(bundle.family, test))
     try:
         own = _base_data(base, forgetting)
     except MorphogenError:
         return found
-    if own is not None and len(own) > 1 and own.spec == bundle.family.spec:
+    if own is not None and len(own) > 1 and _alike(own.spec, bundle.family.spec):
         found["before"] = compared(losses(base.family, own), losses(bundle.family, own))
     return found
+
+
+def _alike(spec: Spec, other: Spec) -> bool:
+    """Whether a model of `other` can tell items of `spec`: windows of a stream may be of any length
+    that it sees."""
+    if not isinstance(spec, TensorSpec) or not isinstance(other, TensorSpec):
+        return spec == other
+    windows = spec.boundary is not None and spec.num_values <= other.num_values
+    return (replace(spec, shape=other.shape) if windows else spec) == other
 
 
 def told(found: dict[str, dict[str, Any]], what: str) -> list[str]:

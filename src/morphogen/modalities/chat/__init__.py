@@ -13,6 +13,7 @@ Legend: L tokens of an item, n of a conversation with its end.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +28,7 @@ from morphogen.core.border import read_text
 from morphogen.core.codec import Codec, Fingerprint, Item, Problem, Recognition, Report
 from morphogen.core.codec import Text as Listed
 from morphogen.core.errors import DataError
-from morphogen.modalities.text import Text, page
+from morphogen.modalities.text import STEP, Text, page
 from morphogen.modalities.text import fingerprint as prints
 from morphogen.modalities.text.chat import (
     CHATML,
@@ -43,6 +44,8 @@ from morphogen.modalities.text.reading import list_texts
 from morphogen.sources import Wants
 
 SURE = 0.95
+LEAST = 1024  # tokens of a window, where a base sees as many: what is said later finds room too
+SAMPLE = 2000  # conversations that windows are measured by
 ROWS = Wants("conversation", rows=True)
 
 
@@ -55,7 +58,7 @@ class Chat(Text):
     def __init__(
         self,
         *,
-        length: int | None = None,  # tokens of a window; none: the longest, at most 512
+        length: int | None = None,  # tokens of a window; none: from the data
         tokenizer: str = "auto",  # byte, char, bpe, or the folder of one; auto: from the data
         vocab_size: int | None = None,  # tokens of bpe, at most; none: from the data
         template: str | None = None,  # file with a chat template (Jinja); none: ChatML
@@ -63,6 +66,7 @@ class Chat(Text):
         super().__init__(length=length, tokenizer=tokenizer, vocab_size=vocab_size)
         source = CHATML if template is None else read_text(Path(template), DataError)
         self.template, self.gap, self.num_cut = Template(source), 1, 0
+        self.alone = False  # one conversation in each window
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -96,9 +100,23 @@ class Chat(Text):
         shape = fitted.spec.shape if codec.length is None else (codec.length,)
         codec.spec = replace(fitted.spec, shape=shape)
         ngrams = getattr(network, "ngrams", None)
-        codec.gap = 0 if codec.spec.end is not None else 1 if ngrams is None else int(ngrams.most)
+        codec.alone = bool(getattr(network, "across_documents", False))
+        parted = codec.spec.end is None and not codec.alone
+        codec.gap = (1 if ngrams is None else int(ngrams.most)) if parted else 0
         codec.facts = {"form": codec._form()}
         return codec
+
+    def shorten(self, items: Iterable[Item]) -> None:
+        """Windows no longer than `items` need: a base may see many times what a conversation has,
+        and each step costs as much as its window is long."""
+        if self.length is not None or self.spec.end is not None:
+            return
+        most = self.spec.shape[0]
+        some = itertools.islice(items, SAMPLE)
+        longest = max((len(self.encode_learned(item)[0]) for item in some), default=most)
+        length = min(most, max(LEAST, -(-(longest + self.gap) // STEP) * STEP))
+        self.spec = replace(self.spec, shape=(length,))
+        self.facts["form"] = self._form()
 
     def written_by(self, template: str, marks: Mapping[str, str] | None) -> None:
         """Write conversations by the template that came with the model."""
@@ -139,7 +157,8 @@ class Chat(Text):
         return self
 
     def _form(self) -> str:
-        how = "one to an item" if self.spec.end is not None else "packed, apart from one another"
+        whole = self.spec.end is not None or self.alone
+        how = "one to an item" if whole else "packed, apart from one another"
         return f"conversations, {how}, in windows of {self.spec.shape[0]} tokens"
 
     # -- encoding --------------------------------------------------------------------------------
@@ -243,13 +262,14 @@ class Chat(Text):
         told = super().state()
         own = {"source": self.template.source, "marks": self.template.marks}
         options = {"length": self.length}
-        return told | {"options": options, "template": own, "gap": self.gap}
+        return told | {"options": options, "template": own, "gap": self.gap, "alone": self.alone}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Chat:
         codec = super().from_state(state, tensors)
         assert isinstance(codec, Chat)
         codec.windows, codec.gap = None, min(int(state["gap"]), codec.spec.shape[0] - 2)
+        codec.alone = bool(state.get("alone", False))
         codec.template = Template(state["template"]["source"], state["template"]["marks"])
         codec.facts |= {"form": codec._form()}
         return codec
