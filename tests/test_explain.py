@@ -60,9 +60,11 @@ def test_attention_mixes_values_as_the_network_does() -> None:
     family, codec = model(num_heads=2, num_kv_heads=1)
     x = codec.encode_many([Item(text) for text in TEXTS])
     network = family.network
-    h, mask = network._entered(x, None)
-    attend = network.layers[0].self_attn
-    query, key, value = attend.project(h, network._rotation(slice(x.shape[1])))
+    h, masks = network._entered(x, None)
+    layer = network.layers[0]
+    attend, mask = layer.self_attn, masks[layer.is_local]
+    rotation = network._rotations(slice(x.shape[1]))[layer.is_local]
+    query, key, value = attend.project(h, rotation)
     weights = attend.looked_at(query, key, mask, True)
     mixed = (weights @ value.repeat_interleave(2, dim=1)).transpose(1, 2).flatten(2)
     expected = attend.mix(query, key, value, mask, mask is None)

@@ -46,4 +46,4 @@ def test_every_verb_takes_home_but_no_value_is_taken_for_a_place() -> None:
     assert taken == {
         "out": f"{home}/x", "inputs": [home, "a~/b", "~x"], "label": "~/x", "cond": ["~/x"], "n": 3,
     }  # fmt: skip
-    assert {"cond", "label", "prompt", "settings", "text"} == app.VALUES
+    assert {"cond", "label", "prompt", "settings", "system", "text"} == app.VALUES
