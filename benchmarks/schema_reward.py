@@ -1,7 +1,7 @@
 """A small model of JSON-like lines, rewarded for obeying a schema: how often it does, before and
 after.
 
-    python benchmarks/schema_reward.py --out /tmp/rewarded --steps 120
+    python benchmarks/schema_reward.py --out rewarded --steps 120
 
 The lines lack most of what the schema requires, four times in five, so that the base obeys it
 seldom. 256 items are drawn of each, with the same numbers.

@@ -37,19 +37,26 @@ def with_marks() -> Library:
 
 
 def language_model(
-    tokenizer: Tokenizer, *, length: int = 48, start: int | None = None, **options: Any
+    tokenizer: Tokenizer,
+    *,
+    length: int = 48,
+    start: int | None = None,
+    whole: bool = False,
+    std: float = 0.2,
+    **options: Any,
 ) -> Bundle:
-    """Random weights, far from nothing."""
+    """Random weights, far from nothing, over windows of a stream or `whole` texts."""
     codec = Text()
-    codec.tokenizer, codec.windows = tokenizer, length
-    codec.spec = TensorSpec.tokens(length, tokenizer.vocab_size, boundary=tokenizer.end)
+    codec.tokenizer, codec.windows = tokenizer, None if whole else length
+    ending = {"end" if whole else "boundary": tokenizer.end}
+    codec.spec = TensorSpec.tokens(length, tokenizer.vocab_size, **ending)
     small = {"model_dim": 64, "num_layers": 2, "num_heads": 4, "ngrams": 1, **options}
     recipe = Recipe(family={"name": "autoregressive", "start": start},
                     backbone={"name": "token_transformer", **small})  # fmt: skip
     torch.manual_seed(0)
     family = build_family(recipe, codec.spec, {})
     for parameter in family.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
+        torch.nn.init.normal_(parameter, std=std)
     return Bundle(family.eval(), codec, resolve(recipe, codec.spec))
 
 

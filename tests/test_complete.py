@@ -21,8 +21,8 @@ from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.result import Result
 from morphogen.core.spec import TensorSpec
 from morphogen.core.writing import Piece
+from morphogen.core.written import WrittenText
 from morphogen.modalities.text import Text
-from morphogen.tasks._written import WrittenText
 from morphogen.tasks.complete import complete, fitted
 from morphogen.tasks.score import score
 

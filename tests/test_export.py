@@ -10,15 +10,14 @@ import pytest
 import torch
 
 from morphogen.core.bundle import Bundle
-from morphogen.core.codec import Item
 from morphogen.core.errors import BundleError, RecipeError, RefusedPair
 from morphogen.core.random import generator
-from morphogen.core.recipe import Recipe, build_family, resolve
+from morphogen.core.recipe import Recipe, build_family
 from morphogen.interop.export import export
 from morphogen.interop.layouts import LAYOUTS
 from morphogen.interop.load import load
-from morphogen.modalities.text import Text
 from morphogen.modalities.text.tokenizers import BPE, Byte, Char, Tokenizer
+from small_models import language_model
 
 torch.set_num_threads(1)
 
@@ -45,19 +44,8 @@ def tokenizer(kind: str) -> Tokenizer:
 
 def bundle(kind: str = "byte", *, whole: bool = False, **options: Any) -> Bundle:
     """A language model of random weights."""
-    codec = Text()
-    codec.tokenizer = tokenizer(kind)
-    ending = {"end" if whole else "boundary": codec.tokenizer.end}
-    codec.spec = type(Text().fit([Item("a")]).spec).tokens(24, codec.tokenizer.vocab_size, **ending)
-    codec.windows = None if whole else 24
-    small = {"model_dim": 32, "num_layers": 2, "num_heads": 4, "ngrams": 1, **options}
-    recipe = Recipe(family={"name": "autoregressive"},
-                    backbone={"name": "token_transformer", **small})  # fmt: skip
-    torch.manual_seed(0)
-    family = build_family(recipe, codec.spec, {})
-    for parameter in family.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return Bundle(family.eval(), codec, resolve(recipe, codec.spec))
+    small = {"model_dim": 32, **options}
+    return language_model(tokenizer(kind), length=24, whole=whole, std=0.3, **small)
 
 
 NETWORKS: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ import torch
 
 import morphogen as mg
 from morphogen.core.bundle import Bundle
-from morphogen.core.codec import Item
+from morphogen.core.codec import Item, Report
 from morphogen.core.errors import DataError, TrainingError
 from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.spec import TensorSpec
@@ -183,3 +183,33 @@ def test_what_would_teach_nothing_is_refused_before_the_first_step(root: Path) -
     short.gap = 1
     with pytest.raises(TrainingError, match="packed documents see each other"):
         prove(base.family.eval(), mg.load(root / "sums.jsonl", codec=short))
+
+
+def test_a_base_that_looks_past_boundaries_gets_one_conversation_in_each_window(
+    root: Path,
+) -> None:
+    base = Bundle.open(root / "base")
+    recipe = Recipe(family=base.recipe.family, backbone={**base.recipe.backbone,
+                                                         "across_documents": True})  # fmt: skip
+    sees = build_family(recipe, base.family.spec, {})
+    codec = Chat.onto(base.codec, sees.network)
+    assert codec is not None
+    data = mg.load(root / "sums.jsonl", codec=codec)
+    assert len(data.train) == data.train.num_documents
+    assert "the loss has gradients at marked tokens alone" in str(prove(sees, data))
+    again = Chat.from_state(codec.state(), codec.tensors())
+    assert (again.alone, again.gap) == (True, 0)
+
+
+def test_windows_are_no_longer_than_the_conversations_need(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("morphogen.modalities.chat.LEAST", 8)
+    base = Bundle.open(root / "base")
+    codec = Chat.onto(base.codec, base.family.network)
+    assert codec is not None
+    before = codec.spec.shape[0]
+    items = list(codec.read(root / "sums.jsonl", Report("sums")))
+    longest = max(len(codec.encode_learned(item)[0]) for item in items) + codec.gap
+    codec.shorten(items)
+    assert longest <= codec.spec.shape[0] <= min(before, longest + 7)

@@ -22,7 +22,6 @@ class Advancing:
 
     def __init__(self, network: Any, num: int, room: int) -> None:
         self.network, self.room = network, room
-        self.boundary = None if network.across_documents else network.in_spec.boundary
         self.kept: list[Kept] = [network.kept(1, 1) for _ in range(num)]
         self.tokens: list[list[int]] = [[] for _ in range(num)]
         self.seen: list[tuple[Tensor | None, Context | None]] = [(None, None)] * num
@@ -62,7 +61,7 @@ class Advancing:
         kept, tokens = self.kept[row], self.tokens[row]
         del tokens[length:]
         kept.length.fill_(len(tokens))
-        begins = [place for place, token in enumerate(tokens) if token == self.boundary]
+        begins = [place for place, token in enumerate(tokens) if token == self.network.parted_by]
         kept.start.fill_(begins[-1] if begins else 0)
         if kept.before is not None:
             num = kept.before.shape[1]

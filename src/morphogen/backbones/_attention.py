@@ -17,6 +17,7 @@ from morphogen.backbones._parts import linear
 from morphogen.backbones._sequence import RMSNorm, bare
 from morphogen.core.conditioning import Context
 from morphogen.core.errors import RecipeError
+from morphogen.core.rotary import slowed
 
 
 class Attention(nn.Module):
@@ -176,9 +177,7 @@ def rotary_angles(space: Sequence[int], head_dim: int, base: float | None = None
 class Rotary(nn.Module):
     """The angles of places in a row, as cosines and sines (length, E / 2).
 
-    With `scaling` (s, low, high, L) frequencies that turn less than `low` times within L places are
-    divided by s, those that turn more than `high` times are kept, and between them it goes over
-    from the one to the other (Llama 3.1, Grattafiori et al. 2024).
+    With `scaling`, some turn slower: see `core.rotary`.
     """
 
     def __init__(
@@ -196,15 +195,6 @@ class Rotary(nn.Module):
     def forward(self, places: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Cosines and sines of places."""
         return self.cos[places], self.sin[places]
-
-
-def slowed(head_dim: int, base: float, scaling: Sequence[float]) -> Tensor:
-    """What each frequency is multiplied by: (E / 2,)."""
-    s, low, high, length = scaling
-    frequency = base ** (-torch.arange(head_dim // 2) / (head_dim // 2))
-    turns = length * frequency / (2 * math.pi)
-    kept = ((turns - low) / (high - low)).clamp(0, 1)
-    return kept + (1 - kept) / s
 
 
 def check_heads(model_dim: int, num_heads: int | None, head_dim: int | None = None) -> int:

@@ -115,7 +115,6 @@ class Decoding:
         self.model = _drawn.Model(weights, beside, entry(network))
         size = network.head_dim + -network.head_dim % LANES
         shape = (weights.qkv.shape[0], num, network.num_kv_heads, room, size)
-        boundary = None if network.across_documents else network.in_spec.boundary
         adds = network.cond_proj is not None
         self.texts = _drawn.Texts(
             tokens=np.zeros((num, room), np.int64),
@@ -124,7 +123,7 @@ class Decoding:
             added=np.zeros((num, self.model.entry.tokens.shape[1] if adds else 0), np.float32),
             keys=np.zeros(shape, np.float32),
             values=np.zeros(shape, np.float32),
-            boundary=-1 if boundary is None else boundary,
+            boundary=-1 if network.parted_by is None else network.parted_by,
             window=network.window or room,
         )
         self.rooms: dict[int, _compiled.Room] = {}

@@ -103,6 +103,7 @@ class TokenTransformer(Backbone):
         super().__init__(in_spec, out_spec, cond_dim, causal)
         self.context_dim, self.to_vector = context_dim, is_vector(out_spec)
         self.across_documents, self.window = across_documents, window
+        self.parted_by = None if across_documents else in_spec.boundary  # what it looks not past
         length, vocab_size = in_spec.shape[0], in_spec.vocab_size or 1
         num_heads = check_heads(model_dim, num_heads, head_dim)
         self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
@@ -223,7 +224,7 @@ class TokenTransformer(Backbone):
         ngrams = self.ngrams(x) if self.ngrams is not None else None
         h = self._embedded(x, ngrams, cond, slice(x.shape[1]))
         real = None if self.causal else self.in_spec.mask(x)
-        document = None if self.across_documents else documents(x, self.in_spec.boundary)
+        document = documents(x, self.parted_by)
         return h, {
             is_local: visible(
                 x, real=real, document=document, window=self.window if is_local else None,
@@ -343,7 +344,7 @@ class TokenTransformer(Backbone):
             ngrams = self.ngrams(both)[:, -new:]
             kept.before = both[:, new:]
         h = self._embedded(x, ngrams, cond, places)
-        first = kept.starts(x, places, None if self.across_documents else self.in_spec.boundary)
+        first = kept.starts(x, places, self.parted_by)
         until = int(places.max()) + 1
         keys = torch.arange(until, device=x.device)
         reach = until if self.window is None else self.window

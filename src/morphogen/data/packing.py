@@ -145,11 +145,8 @@ class Packed(Store):
 
     def alone(self, window: int) -> Batch:
         """The documents of a window, each in one of its own, without weights."""
-        end = self.spec.boundary if self.spec.end is None else self.spec.end
-        x = torch.full((len(self.windows[window]), self.spec.num_values), end, dtype=torch.int64)
-        for row, number in enumerate(self.windows[window]):
-            tokens, _ = self.document(number)
-            x[row, self.gap : self.gap + len(tokens)] = tokens
+        each = (self._laid_out([(self.document(i), self.gap)]) for i in self.windows[window])
+        x = torch.stack([tokens for tokens, _ in each])
         return Batch(expand(x.to(storage_dtype(self.spec)), self.spec))
 
     def digest_into(self, digest: hashlib.blake2b, name: str) -> None:

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from morphogen.core.batch import Batch
 from morphogen.core.spec import TensorSpec
-from morphogen.data.packing import Packed
+from morphogen.data.packing import Unpacked
 
 
-class Pairs(Packed):
+class Pairs(Unpacked):
     """A store of documents, each with the one that it is compared with: see `Batch.other`."""
 
     def __init__(
@@ -28,9 +28,6 @@ class Pairs(Packed):
         first = tokens(self.begins).long() >> 1 if len(lengths) else lengths
         self.rest = lengths - first - 1
         super().__init__(spec, tokens, first, names, gap)
-
-    def _windows(self) -> list[list[int]]:
-        return [[i] for i in range(len(self.lengths))]
 
     def document(self, number: int) -> tuple[Tensor, Tensor]:
         """The first part."""

@@ -19,7 +19,7 @@ from typing import Any
 from morphogen.core import discover
 from morphogen.core.bundle import Bundle
 from morphogen.core.config import MODEL
-from morphogen.core.errors import BundleError, RecipeError
+from morphogen.core.errors import RecipeError
 from morphogen.core.storage import below, expanded, partial_of, write_tensors, write_text
 from morphogen.families.autoregressive import Autoregressive
 from morphogen.families.masked import Masked
@@ -29,6 +29,7 @@ from morphogen.interop.export_onnx import export_onnx
 from morphogen.interop.exported import (
     NETWORK,
     Exported,
+    check_empty,
     facts_of,
     fitting,
     language_model,
@@ -78,8 +79,7 @@ def export(
 
 def _plain_bundle(bundle: Bundle, folder: Path) -> Exported:
     """A bundle that needs no base."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BundleError("the folder is not empty", where=folder, hint="--to another folder")
+    check_empty(folder)
     replace(bundle).save(folder)
     files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
     return Exported(str(folder), "a bundle", files)
@@ -91,8 +91,7 @@ def _export_folder(bundle: Bundle, folder: Path) -> Exported:
     facts, kind = facts_of(bundle), discover.name_of(type(family))
     layout = fitting(facts, [each for each in LAYOUTS if each.family == kind])
     own = below(NETWORK, {name: t.float() for name, t in family.state_dict().items()})
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BundleError("the folder is not empty", where=folder, hint="--to another folder")
+    check_empty(folder)
     tokenizer, start = codec.tokenizer, family.start
     marks = {"bos_token_id": start, "eos_token_id": tokenizer.end, "pad_token_id": tokenizer.end}
     texts = {

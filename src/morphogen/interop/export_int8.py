@@ -17,9 +17,8 @@ import torch
 
 from morphogen.core.backbone import KeepsRows
 from morphogen.core.bundle import Bundle
-from morphogen.core.errors import BundleError
 from morphogen.core.family import own_state
-from morphogen.interop.exported import Exported
+from morphogen.interop.exported import Exported, check_empty
 from morphogen.wrappers.int8 import in_int8, rounded_layers
 
 TURNS = 5  # steps of each form, of which the fastest counts
@@ -33,8 +32,7 @@ def export_int8(bundle: Bundle, folder: Path) -> Exported:
     `RefusedPair` for an adapter.
     """
     small = in_int8(bundle)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BundleError("the folder is not empty", where=folder, hint="--to another folder")
+    check_empty(folder)
     before, now = (sum(t.nbytes for t in own_state(b.family).values()) for b in (bundle, small))
     notes = [
         f"{len(list(rounded_layers(small.family)))} layers have weights of eight bits, "

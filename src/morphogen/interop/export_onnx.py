@@ -43,7 +43,7 @@ from morphogen.core.errors import BundleError, MorphogenError, RefusedPair
 from morphogen.core.random import generator, randint, randn
 from morphogen.core.spec import ProductSpec, TensorSpec
 from morphogen.core.storage import partial_of, write_text
-from morphogen.interop.exported import Exported
+from morphogen.interop.exported import Exported, check_empty
 
 GRAPHS = {
     "denoise": CanDenoise, "encode": CanEncode, "decode": CanDecode,
@@ -103,8 +103,7 @@ def export_onnx(bundle: Bundle, folder: Path) -> Exported:
     """
     _check_packages()
     graphs = graphs_of(bundle)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BundleError("the folder is not empty", where=folder, hint="--to another folder")
+    check_empty(folder)
     partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

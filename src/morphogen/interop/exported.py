@@ -6,13 +6,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from morphogen.backbones.token_transformer import TokenTransformer
 from morphogen.core import discover
 from morphogen.core.amounts import size
 from morphogen.core.bundle import Bundle
-from morphogen.core.errors import RefusedPair
+from morphogen.core.errors import BundleError, RefusedPair
 from morphogen.core.recipe import resolve
 from morphogen.families.autoregressive import Autoregressive
 from morphogen.families.masked import Masked
@@ -101,6 +102,12 @@ def language_model(bundle: Bundle, *, encoders: bool = False) -> tuple[Any, Text
         )
     assert isinstance(codec, Text)
     return family, codec
+
+
+def check_empty(folder: Path) -> None:
+    """Raise `BundleError` where there is something already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BundleError("the folder is not empty", where=folder, hint="--to another folder")
 
 
 def template_of(bundle: Bundle, end: str) -> str | None:

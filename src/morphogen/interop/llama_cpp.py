@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from morphogen.backbones._attention import slowed
 from morphogen.core.errors import BundleError
+from morphogen.core.rotary import slowed
 from morphogen.interop.gguf import GGUF, some
 from morphogen.interop.layout import Facts, Interleaved, Joined, Layout, Step, Word, renamed
 

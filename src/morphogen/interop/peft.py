@@ -16,9 +16,16 @@ from typing import Any
 from torch import Tensor
 
 from morphogen.core.bundle import Bundle
-from morphogen.core.errors import BundleError, RefusedPair
+from morphogen.core.errors import RefusedPair
 from morphogen.core.storage import below, partial_of, write_tensors, write_text
-from morphogen.interop.exported import NETWORK, Exported, facts_of, fitting, language_model
+from morphogen.interop.exported import (
+    NETWORK,
+    Exported,
+    check_empty,
+    facts_of,
+    fitting,
+    language_model,
+)
 from morphogen.wrappers.lora import LoRA, LowRank, adapted_layers
 
 WEIGHTS = "adapter_model.safetensors"
@@ -36,8 +43,7 @@ def export_peft(bundle: Bundle, folder: Path) -> Exported:
             found="a whole model" if adapter is None else type(adapter).__name__,
             hint="leave --format out, which writes the whole model",
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BundleError("the folder is not empty", where=folder, hint="--to another folder")
+    check_empty(folder)
     language_model(bundle)
     layout = fitting(facts_of(bundle))
     changes = _by_their_names(bundle, layout.prefix)

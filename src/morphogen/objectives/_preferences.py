@@ -5,17 +5,18 @@ Legend: B items, L tokens.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from morphogen.core.batch import Batch
 from morphogen.core.errors import RefusedPair
-from morphogen.core.family import Family
-from morphogen.core.objective import Reference
-from morphogen.objectives._likelihoods import log_probs
+from morphogen.core.family import Family, HealthyRange
+from morphogen.core.objective import Judge, Reference
+from morphogen.objectives._likelihoods import check_likelihood, log_probs
 
 SAME = 1e-4  # nats: what two ways of adding up may differ by
 
@@ -29,6 +30,28 @@ class Ratios:
     bad: Tensor
     has_good: Tensor
     has_bad: Tensor
+
+
+class FromPreferences:
+    """What every objective has that learns from answers that were found good or bad."""
+
+    train_defaults: ClassVar[dict[str, Any]] = {"num_previews": 4}
+    watched: Mapping[str, HealthyRange] = {}
+    rate: ClassVar[float] = 0.1
+    judged: ClassVar[bool] = False
+
+    def put_on(self, family: Family, reference: Reference, judge: Judge | None) -> None:
+        """Teach this family what people preferred."""
+        check_likelihood(family, self)
+        self.family, self.reference = family, reference
+
+    def scores(self, family: Family, batch: Batch, generator: torch.Generator) -> Tensor:
+        """See `rightly`: (B,)."""
+        return rightly(ratios(family, self.reference, batch))
+
+    def shown(self) -> list[str]:
+        """Nothing: it draws nothing."""
+        return []
 
 
 def ratios(family: Family, reference: Reference, batch: Batch) -> Ratios:

@@ -12,7 +12,7 @@ the preferences is taken to be the wrong way round (Mitchell 2023, "conservative
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,20 +20,14 @@ from torch import Tensor
 
 from morphogen.core.batch import Batch
 from morphogen.core.errors import RecipeError, RefusedPair
-from morphogen.core.family import Family, HealthyRange, Update
-from morphogen.core.objective import Judge, Reference
-from morphogen.objectives._likelihoods import check_likelihood
-from morphogen.objectives._preferences import ratios, rightly
+from morphogen.core.family import Update
+from morphogen.objectives._preferences import FromPreferences, ratios, rightly
 
 
-class DPO:
+class DPO(FromPreferences):
     """Makes answers more probable than those that people liked less."""
 
-    train_defaults: ClassVar[dict[str, Any]] = {"num_previews": 4}
-    watched: Mapping[str, HealthyRange] = {}
-    rate: ClassVar[float] = 0.1
     scored: ClassVar[str] = "share of preferences that the model has learned"
-    judged: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -45,11 +39,6 @@ class DPO:
             raise RecipeError("the share of wrong preferences is below a half", found=smoothing,
                               where="objective.smoothing")  # fmt: skip
         self.beta, self.smoothing = beta, smoothing
-
-    def put_on(self, family: Family, reference: Reference, judge: Judge | None) -> None:
-        """Teach this family preferences."""
-        check_likelihood(family, self)
-        self.family, self.reference = family, reference
 
     def step(
         self, batch: Batch, updates: Mapping[str, Update], generator: torch.Generator
@@ -72,12 +61,3 @@ class DPO:
         """Of each margin (B,), in nats."""
         right, wrong = -F.logsigmoid(self.beta * margin), -F.logsigmoid(-self.beta * margin)
         return (1 - self.smoothing) * right + self.smoothing * wrong
-
-    def scores(self, family: Family, batch: Batch, generator: torch.Generator) -> Tensor:
-        """1 where the better answer gained more than the other, 0 where less, a half where neither
-        did: (B,)."""
-        return rightly(ratios(family, self.reference, batch))
-
-    def shown(self) -> list[str]:
-        """Nothing: it draws nothing."""
-        return []

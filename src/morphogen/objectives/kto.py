@@ -13,26 +13,26 @@ Legend: B items, L tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from morphogen.core.batch import Batch
-from morphogen.core.family import Family, HealthyRange, Update
-from morphogen.core.objective import Judge, Reference
-from morphogen.objectives._likelihoods import check_likelihood
-from morphogen.objectives._preferences import Ratios, log_ratio, ratios, rightly
+from morphogen.core.family import Update
+from morphogen.objectives._preferences import (
+    FromPreferences,
+    Ratios,
+    log_ratio,
+    ratios,
+    rightly,
+)
 
 
-class KTO:
+class KTO(FromPreferences):
     """Makes answers that people liked more probable, and those they did not like less."""
 
-    train_defaults: ClassVar[dict[str, Any]] = {"num_previews": 4}
-    watched: Mapping[str, HealthyRange] = {}
-    rate: ClassVar[float] = 0.1
     scored: ClassVar[str] = "share of judgements that the model has learned"
-    judged: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -42,11 +42,6 @@ class KTO:
         bad_weight: float = 1.0,  # of those that were found bad
     ) -> None:
         self.beta, self.good_weight, self.bad_weight = beta, good_weight, bad_weight
-
-    def put_on(self, family: Family, reference: Reference, judge: Judge | None) -> None:
-        """Teach this family judgements."""
-        check_likelihood(family, self)
-        self.family, self.reference = family, reference
 
     def step(
         self, batch: Batch, updates: Mapping[str, Update], generator: torch.Generator
@@ -67,15 +62,6 @@ class KTO:
         bad = self.bad_weight * (1 - torch.sigmoid(self.beta * (usual - found.bad)))
         total = (good * found.has_good).sum() + (bad * found.has_bad).sum()
         return total / (found.has_good.sum() + found.has_bad.sum()).clamp(min=1)
-
-    def scores(self, family: Family, batch: Batch, generator: torch.Generator) -> Tensor:
-        """1 where an answer gained as it was judged, or the better of two more than the other, 0
-        where not, a half where nothing changed: (B,)."""
-        return rightly(ratios(family, self.reference, batch))
-
-    def shown(self) -> list[str]:
-        """Nothing: it draws nothing."""
-        return []
 
 
 def mismatched(batch: Batch) -> Batch:

@@ -28,9 +28,9 @@ from morphogen.core.errors import RefusedPair
 from morphogen.core.schema import check_options, with_options
 from morphogen.core.storage import expanded
 from morphogen.core.writing import CanWrite, Finish, Limits, Request, TextCodec
+from morphogen.core.written import WrittenText
 from morphogen.interop.importing import import_model
 from morphogen.modalities.text.chat import Conversation, Message, Template
-from morphogen.tasks._written import WrittenText
 
 SPARE = 4  # of what the model sees, an answer gets one part in so many, unless told
 TEMPERATURE = 0.7  # more typical than the model itself: small ones lose the thread

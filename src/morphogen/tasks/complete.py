@@ -32,8 +32,8 @@ from morphogen.core.writing import (
     TextCodec,
     Written,
 )
+from morphogen.core.written import WrittenText, named
 from morphogen.tasks._routes import Conditions, is_sequence, only
-from morphogen.tasks._written import WrittenText, named
 
 SPARE = 4  # a prompt takes all but one part in so many of what the model sees, unless told
 

@@ -24,8 +24,8 @@ from torch import Tensor
 from morphogen.core.capability import HasLogProb, HasTokenLogProb, refuses
 from morphogen.core.errors import RefusedPair
 from morphogen.core.result import Result
+from morphogen.core.written import named
 from morphogen.tasks._routes import Conditions, choose, is_sequence, only
-from morphogen.tasks._written import named
 
 ROWS = 16  # windows at once
 

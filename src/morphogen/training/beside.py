@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from morphogen.core.batch import Batch
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import MorphogenError
 from morphogen.core.family import Family
@@ -31,19 +32,35 @@ AUTO, NONE = "auto", "none"
 
 def losses(family: Family, split: Store) -> Tensor:
     """The loss of each of some items that lie evenly in a split: (n,)."""
-    num = min(len(split), MOST)
-    index = torch.arange(num) * len(split) // max(num, 1)
-    found = []
+
+    def loss_of(batch: Batch, draw: torch.Generator) -> Tensor:
+        loss, parts = family.loss(batch, family.phases[-1], draw)
+        told = loss if family.objective in (None, "loss") else parts[str(family.objective)]
+        return told.float().expand(len(batch))
+
     was_training = family.training
-    family.eval()
-    with torch.no_grad():
-        for number, part in enumerate(torch.split(index, AT_ONCE)):
-            draw = torch.Generator(device=family.device).manual_seed(mix_seed(0, number))
-            batch = split.batch(part).to(family.device)
-            loss, parts = family.loss(batch, family.phases[-1], draw)
-            told = loss if family.objective in (None, "loss") else parts[str(family.objective)]
-            found.append(told.float().expand(len(part)).cpu())
+    found = evenly(family, split, loss_of, MOST, 0)
     family.train(was_training)
+    return found
+
+
+@torch.no_grad()
+def evenly(
+    family: Family,
+    split: Store,
+    of: Callable[[Batch, torch.Generator], Tensor],
+    most: int,
+    stream: int,
+) -> Tensor:
+    """A number for each of up to `most` items that lie evenly in a split, (n,), by a family in
+    evaluation mode; draws are of a `stream` of their own."""
+    num = min(len(split), most)
+    index = torch.arange(num) * len(split) // max(num, 1)
+    family.eval()
+    found = []
+    for number, part in enumerate(torch.split(index, AT_ONCE)):
+        draw = torch.Generator(device=family.device).manual_seed(mix_seed(stream, number))
+        found.append(of(split.batch(part).to(family.device), draw).cpu())
     return torch.cat(found) if found else torch.empty(0)
 
 

@@ -8,26 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import RecipeError
 from morphogen.core.family import Family
 from morphogen.core.objective import Objective, Reference
-from morphogen.core.random import mix_seed
 from morphogen.core.recipe import Recipe, build_objective
 from morphogen.core.start import checked_base
 from morphogen.data.dataset import Data
 from morphogen.data.packing import Packed
 from morphogen.data.store import Store
 from morphogen.training.adapting import adapted
+from morphogen.training.beside import evenly
 from morphogen.training.rewards import Rewarding
 
-MOST, AT_ONCE = 64, 16  # held-out items that are scored
+MOST = 64  # held-out items that are scored
 
 
 def train_defaults(recipe: Recipe, usual: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,14 +70,6 @@ def check_start(recipe: Recipe) -> None:
         )
 
 
-@torch.no_grad()
 def scores(objective: Objective, family: Family, split: Store) -> Tensor:
     """How good a model is by an objective, on items that lie evenly in a split: (n,)."""
-    num = min(len(split), MOST)
-    index = torch.arange(num) * len(split) // max(num, 1)
-    family.eval()
-    found = []
-    for number, part in enumerate(torch.split(index, AT_ONCE)):
-        draw = torch.Generator(device=family.device).manual_seed(mix_seed(1, number))
-        found.append(objective.scores(family, split.batch(part).to(family.device), draw).cpu())
-    return torch.cat(found) if found else torch.empty(0)
+    return evenly(family, split, partial(objective.scores, family), MOST, 1)

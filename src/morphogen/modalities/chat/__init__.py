@@ -113,10 +113,17 @@ class Chat(Text):
             return
         most = self.spec.shape[0]
         some = itertools.islice(items, SAMPLE)
-        longest = max((len(self.encode_learned(item)[0]) for item in some), default=most)
+        longest = max(map(self._length, some), default=most)
         length = min(most, max(LEAST, -(-(longest + self.gap) // STEP) * STEP))
         self.spec = replace(self.spec, shape=(length,))
         self.facts["form"] = self._form()
+
+    def _length(self, item: Item) -> int:
+        """Tokens of a conversation; 0 of one that the template refuses, which is told later."""
+        try:
+            return len(self.encode_learned(item)[0])
+        except DataError:
+            return 0
 
     def written_by(self, template: str, marks: Mapping[str, str] | None) -> None:
         """Write conversations by the template that came with the model."""
@@ -126,7 +133,7 @@ class Chat(Text):
         self.num_cut = 0
         for record in sources.records(source, self.wants, report):
             try:
-                value = conversation_of(record.value())
+                value = self.value_of(record.value())
             except DataError as error:
                 reason = f"{error.message} ({error.found})" if error.found else error.message
                 fix = error.hint or "correct the row, or remove it"
@@ -134,6 +141,10 @@ class Chat(Text):
                 continue
             report.num_read += 1
             yield Item(value, record.name, split=record.split, tags=record.tags)
+
+    def value_of(self, row: Mapping[str, Any]) -> Any:
+        """What a row says. Raises `DataError` for one that teaches nothing."""
+        return conversation_of(row)
 
     def read_inputs(self, source: Path | str) -> list[Item]:
         """The conversations of a file; the texts of one that holds none, each a question."""

@@ -11,7 +11,7 @@ Legend: n tokens of a conversation with its end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from morphogen import sources
-from morphogen.core.codec import Codec, Item, Problem, Recognition, Report
+from morphogen.core.codec import Codec, Item, Recognition, Report
 from morphogen.core.errors import DataError
 from morphogen.modalities.chat import Chat
 from morphogen.modalities.text.chat import Conversation
@@ -67,23 +67,16 @@ class Preference(Chat):
             codec.template = fitted.template
         return codec
 
-    def read(self, source: Any, report: Report) -> Iterator[Item]:
-        self.num_cut = 0
-        for record in sources.records(source, self.wants, report):
-            try:
-                value = preference_of(record.value())
-            except DataError as error:
-                reason = f"{error.message} ({error.found})" if error.found else error.message
-                fix = error.hint or "correct the row, or remove it"
-                report.problems.append(Problem(record.name, reason, fix, fatal=True))
-                continue
-            report.num_read += 1
-            yield Item(value, record.name, split=record.split, tags=record.tags)
+    def value_of(self, row: Mapping[str, Any]) -> Any:
+        return preference_of(row)
 
     def fit(self, items: Iterable[Item]) -> Preference:
-        both = (each for item in items for each in _sides(item.value) if each is not None)
-        super().fit(map(Item, both))
+        super().fit(_each_side(items))
         return self
+
+    def shorten(self, items: Iterable[Item]) -> None:
+        """Windows hold either side, not both."""
+        super().shorten(_each_side(items))
 
     def encode_learned(self, item: Item) -> tuple[Tensor, Tensor]:
         """Both sides, behind the length of the first: see `data.pairs`. A conversation, or a text
@@ -124,6 +117,10 @@ class Preference(Chat):
 
     def encode_stream(self, item: Item) -> Tensor:
         return self.encode(item)
+
+
+def _each_side(items: Iterable[Item]) -> Iterator[Item]:
+    return (Item(each) for item in items for each in _sides(item.value) if each is not None)
 
 
 def _sides(value: Any) -> tuple[Conversation | None, Conversation | None]:

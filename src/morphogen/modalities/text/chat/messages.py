@@ -11,7 +11,6 @@ from typing import Any
 from morphogen.core.errors import DataError
 
 SYSTEM, USER, ASSISTANT, TOOL = "system", "user", "assistant", "tool"
-ROLES = (SYSTEM, USER, ASSISTANT, TOOL)
 
 
 @dataclass(frozen=True)
