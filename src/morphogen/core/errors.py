@@ -51,6 +51,14 @@ class TrainingError(MorphogenError):
     """Training cannot start or go on."""
 
 
+class RecordsError(MorphogenError):
+    """The records cannot be opened, read or written."""
+
+
+class AccessError(RecordsError):
+    """A key, password or session lets nobody in, or not to this."""
+
+
 class MeasurementError(MorphogenError):
     """Two numbers do not compare, or there is too little to measure."""
 

@@ -24,8 +24,9 @@ from morphogen.core.visible import visible
 PARTIAL = ".partial"  # ends the name of what is not whole yet, or not any more
 
 
-def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let `write` fill a temporary file beside `path`, flush it to disk, and rename it over `path`.
+def write_atomic(path: Path, write: Callable[[Path], object], *, mode: int = 0o644) -> Path:
+    """Let `write` fill a temporary file beside `path`, flush it to disk, and rename it over `path`;
+    `mode` says who may read it.
 
     Raises `MorphogenError` when the folder cannot be written or the disk is full; the file that was
     there before is untouched.
@@ -39,7 +40,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)

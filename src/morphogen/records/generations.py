@@ -1,0 +1,192 @@
+"""What was asked of models, and what came: recorded when it starts, and again when it ends.
+
+    started -> finished     with an answer, files, usage, the reason of the end
+            -> cut          cancelled, crashed, or its process was killed
+
+Whoever acknowledges an answer calls `finish` first: what was finished outlives any kill.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from morphogen.core.errors import RecordsError
+from morphogen.records.audit import Audit
+from morphogen.records.database import Database
+from morphogen.records.generation import Generation, Reader
+from morphogen.records.processes import is_over, this_process
+from morphogen.records.prompts import TEXT, Message, Prompts
+from morphogen.records.sealing import Seals
+from morphogen.records.tables import Artefact, Model, Word
+from morphogen.records.tables import Evaluation as EvaluationRow
+from morphogen.records.tables import Generation as Row
+from morphogen.records.words import terms
+
+
+class Generations:
+    """The generations of an installation; what was recorded is found with `search`."""
+
+    def __init__(
+        self, database: Database, seals: Seals, audit: Audit, prompts: Prompts, reader: Reader
+    ) -> None:
+        self.database, self.seals, self.audit = database, seals, audit
+        self.prompts, self.reader = prompts, reader
+
+    def start(
+        self,
+        prompt: str | Sequence[Message] = (),
+        *,
+        model: str,
+        task: str,
+        model_hash: str | None = None,
+        verdict: str | None = None,
+        parent: int | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        template: int | None = None,
+        user: int | None = None,
+        key: int | None = None,
+    ) -> str:
+        """Record that a model is asked; returns the id of the generation.
+
+        `prompt` is a text or messages, `parent` the node that they follow (see `prompts`), and
+        `verdict` that of the model's last evaluation: by default as recorded for `model_hash`.
+        """
+        messages = [Message.of("prompt", prompt)] if isinstance(prompt, str) else list(prompt)
+        uid = os.urandom(10).hex()
+        with self.database.write() as session:
+            row = Row(
+                uid=uid, user_id=user, key_id=key, template_id=template, model_name=model,
+                model_hash=model_hash, task=task, seed=seed, state="started", verdict=verdict,
+                started=time.time(), process=this_process(), prompt_id=parent,
+            )  # fmt: skip
+            self._link_model(session, row)
+            if messages:
+                row.prompt_id = self.prompts.add(session, messages, user=user, parent=parent)
+            if parameters:
+                purpose = f"parameters {uid}"
+                row.parameters = self.seals.seal_json(session, user, dict(parameters), purpose)
+            session.add(row)
+            session.flush()
+            self._index(session, row.id, messages[-1:])
+        return uid
+
+    def finish(
+        self,
+        uid: str,
+        answer: str | Message | None = None,
+        *,
+        reason: str = "stop",
+        usage: Mapping[str, Any] | None = None,
+        files: Iterable[Path | str] = (),
+    ) -> None:
+        """Record what came: an answer, files that were written, what it took."""
+        self._end(uid, "finished", answer, reason, usage=usage, files=files)
+
+    def cut(self, uid: str, reason: str, answer: str | Message | None = None, **usage: Any) -> None:
+        """Record that it ended before its end, and what there was of an answer."""
+        self._end(uid, "cut", answer, reason, usage=usage, files=())
+
+    def cut_abandoned(self) -> int:
+        """Record as cut what processes were making that have ended since; returns how many.
+
+        A server calls it when it starts: after a kill, its own of before are among them.
+        """
+        with self.database.write() as session:
+            rows = list(session.scalars(select(Row).where(Row.state == "started")))
+            gone = [row for row in rows if is_over(row.process)]
+            for row in gone:
+                row.state, row.reason, row.process = "cut", "its process ended", None
+                row.finished = time.time()
+        return len(gone)
+
+    def get(self, uid: str) -> Generation:
+        """One generation with its whole prompt, answer, files and annotations.
+
+        Raises `RecordsError` where there is none of this id.
+        """
+        with self.database.read() as session:
+            return self.reader.whole(session, self.row(session, uid))
+
+    def row(self, session: Session, uid: str) -> Row:
+        """The row of an id."""
+        row = session.scalars(select(Row).where(Row.uid == uid)).first()
+        if row is None:
+            raise RecordsError(
+                "there is no such generation", found=uid, hint="morphogen records search"
+            )
+        return row
+
+    # -- rows ------------------------------------------------------------------------------------
+
+    def _end(
+        self,
+        uid: str,
+        state: str,
+        answer: str | Message | None,
+        reason: str,
+        *,
+        usage: Mapping[str, Any] | None,
+        files: Iterable[Path | str],
+    ) -> None:
+        message = Message.of("assistant", answer) if isinstance(answer, str) else answer
+        with self.database.write() as session:
+            row = self.row(session, uid)
+            if row.state != "started":
+                raise RecordsError(f"this generation is {row.state} already", found=uid)
+            row.state, row.reason, row.finished = state, reason, time.time()
+            row.usage, row.process = dict(usage or {}), None
+            if message is not None:
+                owner = row.user_id
+                row.answer_id = self.prompts.add(
+                    session, [message], user=owner, parent=row.prompt_id
+                )
+                self._index(session, row.id, [message])
+            for file in files:
+                session.add(self._artefact(session, row, Path(file)))
+
+    def _link_model(self, session: Session, row: Row) -> None:
+        if row.model_hash is None:
+            return
+        row.model_id = session.scalars(select(Model.id).where(Model.hash == row.model_hash)).first()
+        if row.verdict is None and row.model_id is not None:
+            row.verdict = session.scalars(
+                select(EvaluationRow.verdict)
+                .where(EvaluationRow.model_id == row.model_id)
+                .order_by(EvaluationRow.id.desc())
+                .limit(1)
+            ).first()
+
+    def _artefact(self, session: Session, row: Row, path: Path) -> Artefact:
+        with path.open("rb") as file:
+            digest = self.seals.blind("file", hashlib.file_digest(file, "sha256").digest())
+        place = str(path.absolute()).encode(errors="surrogateescape")
+        sealed = self.seals.seal(session, row.user_id, place, f"artefact {row.uid}")
+        return Artefact(generation_id=row.id, digest=digest, suffix=path.suffix, place=sealed)
+
+    def _index(self, session: Session, number: int, messages: Iterable[Message]) -> None:
+        texts = (f.text for m in messages for f in m.fragments if f.kind == TEXT)
+        add_words(session, self.database, self.seals, number, texts)
+
+
+def add_words(
+    session: Session, database: Database, seals: Seals, number: int, texts: Iterable[str]
+) -> None:
+    """Let a generation be found by the words of these texts."""
+    found = {word_hash(seals, term) for text in texts for term in terms(text)}
+    if found:
+        rows = [{"word": word, "generation_id": number} for word in sorted(found)]
+        database.insert_all_new(session, Word, rows)
+
+
+def word_hash(seals: Seals, term: str) -> int:
+    """What stands for a word in the index: 64 bits of its keyed hash."""
+    return int.from_bytes(seals.blind("word", term)[:8], "little", signed=True)

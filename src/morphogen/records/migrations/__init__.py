@@ -1,0 +1,1 @@
+"""The schema of the records as it was from version to version."""
