@@ -93,6 +93,37 @@ class CanWrite(Protocol):
         ...
 
 
+class Writing(Protocol):
+    """Requests that are written side by side; others may come and leave between two steps."""
+
+    def add(self, request: Request) -> int:
+        """Its place among all that were added: what `Written.row` tells. It goes on once there is
+        a row for it. Raises `RefusedPair` for a prompt that leaves no room."""
+        ...
+
+    def leave(self, place: int) -> None:
+        """End a request, and free its row. It may be over already."""
+        ...
+
+    @property
+    def num_going(self) -> int:
+        """Requests that are not over."""
+        ...
+
+    def steps(self) -> Iterator[list[Written]]:
+        """The next tokens of all, a list for each step."""
+        ...
+
+
+@runtime_checkable
+class CanWriteOn(Protocol):
+    """Writes for as long as requests come."""
+
+    def writing(self, num_rows: int) -> Writing:
+        """So many requests at once; the others wait."""
+        ...
+
+
 @dataclass(frozen=True)
 class Piece:
     """A piece of a text that is being written, as it is certain."""

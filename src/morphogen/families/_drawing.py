@@ -18,7 +18,7 @@ from morphogen.core.likelihood import NEVER
 from morphogen.core.random import categorical
 from morphogen.core.writing import Limits
 from morphogen.families._limits import limited
-from morphogen.families._writing import SteppedRows
+from morphogen.families._stepped_rows import SteppedRows
 
 
 def draw(

@@ -15,7 +15,6 @@ Legend: V vocabulary of the items, n tokens of a prompt.
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ LONGEST_LOOKED_UP = 4  # tokens by whose last occurrence the next are guessed
 class Model(Protocol):
     """What writing needs of a family."""
 
+    spec: Any
     num_tokens: int
     vocab_size: int
     offsets: Tensor | None  # of each position's own tokens among all; None: there are no such
@@ -177,50 +177,97 @@ class Text:
 
 
 def write(
-    model: Model,
-    requests: Sequence[Request],
-    *,
-    ends: set[int | None],
-    num_rows: int,
-    guesses: Guesses | None = None,
-    ahead: int = 0,
+    model: Model, requests: Sequence[Request], num_rows: int, **guessing: Any
 ) -> Iterator[list[Written]]:
     """The tokens of all requests, a list for each step. Raises `RefusedPair` at once."""
-    texts = []
-    for place, request in enumerate(requests):
-        room = model.num_tokens - len(request.prompt)
+    writing = Writing(model, min(num_rows, len(requests)), **guessing)
+    for request in requests:
+        writing.add(request)
+    return writing.all_steps()
+
+
+class Writing:
+    """Texts in the rows of a network, to which others come, and which leave: `core.writing`."""
+
+    def __init__(
+        self,
+        model: Model,
+        num_rows: int,
+        *,
+        guesses: Guesses | None = None,
+        ahead: int = 0,
+        most_begun: int | None = None,  # prompts that are read before the others go on; none: all
+    ) -> None:
+        self.model, self.most_begun = model, most_begun
+        self.guesses, self.ahead = guesses, ahead
+        self.ends = {model.spec.end, model.spec.boundary}
+        self.rows = model.rows(num_rows)
+        self.can_draw = guesses is None and model.offsets is None and isinstance(self.rows, GoesOn)
+        self.free = list(range(num_rows))[::-1]
+        self.waiting = deque[Text]()
+        self.plain, self.others = self.going = dict[int, Text](), dict[int, Text]()
+        self.num_added = 0
+
+    def add(self, request: Request) -> int:
+        """See `core.writing.Writing`."""
+        room = self.model.num_tokens - len(request.prompt)
         if room < 1 or request.most < 1:
             raise RefusedPair(
                 "there is no room for anything to come",
                 found=f"a prompt of {len(request.prompt)} tokens, {request.most} to come",
-                expected=f"fewer than {model.num_tokens} tokens, and 1 to come at least",
+                expected=f"fewer than {self.model.num_tokens} tokens, and 1 to come at least",
             )
         if not request.begins and not len(request.prompt):
             raise RefusedPair("there is nothing to begin with", found="no start, and no prompt")
-        texts.append(Text(place, request, min(request.most, room), ends))
-    return _written(model, deque(texts), num_rows, guesses, ahead)
+        place, self.num_added = self.num_added, self.num_added + 1
+        self.waiting.append(Text(place, request, min(request.most, room), self.ends))
+        return place
 
+    def leave(self, place: int) -> None:
+        """See `core.writing.Writing`."""
+        for text in [*self.waiting, *self.plain.values(), *self.others.values()]:
+            text.is_over |= text.place == place
+        self._let_go()
 
-def _written(
-    model: Model, waiting: deque[Text], num_rows: int, guesses: Guesses | None, ahead: int
-) -> Iterator[list[Written]]:
-    rows = model.rows(min(num_rows, len(waiting)))
-    can_draw = guesses is None and model.offsets is None and isinstance(rows, GoesOn)
-    free = list(range(min(num_rows, len(waiting))))[::-1]
-    plain, others = going = dict[int, Text](), dict[int, Text]()
-    while waiting or plain or others:
+    @property
+    def num_going(self) -> int:
+        """See `core.writing.Writing`."""
+        return len(self.waiting) + len(self.plain) + len(self.others)
+
+    def steps(self) -> Iterator[list[Written]]:
+        """See `core.writing.Writing`."""
+        if begun := self._begun():
+            yield begun
+            self._let_go()
+        if self.plain or self.others:
+            for step in _advanced(self.model, self.rows, self.going, self.guesses, self.ahead):
+                yield step
+                self._let_go()
+
+    def all_steps(self) -> Iterator[list[Written]]:
+        """Until there is nothing that goes on."""
+        while self.num_going:
+            yield from self.steps()
+
+    @torch.no_grad()
+    def _begun(self) -> list[Written]:
+        """The first tokens of those for which there is a row."""
         begun: list[Written] = []
-        while waiting and free:
-            text, row = waiting.popleft(), free.pop()
-            with torch.no_grad():
-                begun.append(text.take(model.begin(rows, row, text.request)))
-            (plain if can_draw and text.is_plain else others)[row] = text
-        for step in [begun] if begun else _advanced(model, rows, going, guesses, ahead):
-            yield step
-            for texts in going:
-                for row in [row for row, text in texts.items() if text.is_over]:
-                    del texts[row]
-                    free.append(row)
+        most = len(self.waiting) if self.most_begun is None else self.most_begun
+        while self.waiting and self.free and len(begun) < most:
+            text, row = self.waiting.popleft(), self.free.pop()
+            begun.append(text.take(self.model.begin(self.rows, row, text.request)))
+            (self.plain if self.can_draw and text.is_plain else self.others)[row] = text
+        return begun
+
+    def _let_go(self) -> None:
+        """Free the rows of what is over."""
+        if any(text.is_over for text in self.waiting):
+            self.waiting = deque(text for text in self.waiting if not text.is_over)
+        for texts in self.going:
+            for row in [row for row, text in texts.items() if text.is_over]:
+                del texts[row]
+                self.free.append(row)
 
 
 def _advanced(
@@ -313,58 +360,3 @@ def drafted(draft: Any) -> Guesses:
         return found
 
     return guesses
-
-
-class SteppedRows:
-    """Rows of any causal network, each stepped by itself, or read anew for every token."""
-
-    def __init__(self, family: Any, num: int) -> None:
-        self.family, self.room = family, family.num_tokens
-        self.tokens: list[Tensor] = [torch.zeros(0)] * num  # each (1, L)
-        self.length, self.states = [0] * num, list[Any]([None] * num)
-        self.seen: list[tuple[Any, Any]] = [(None, None)] * num
-
-    def begin(
-        self, row: int, tokens: Tensor, cond: Tensor | None = None, context: Any = None
-    ) -> Tensor:
-        """See `core.backbone.Rows`."""
-        held = tokens.new_zeros(1, self.room)
-        held[0, : len(tokens) - 1] = tokens[1:]  # the start token is known
-        self.tokens[row], self.seen[row] = held, (cond, context)
-        self.length[row], self.states[row] = 0, None
-        for _ in range(len(tokens)):
-            told = self._step(row)
-        return told
-
-    def advance(self, tokens: Sequence[int], rows: Sequence[int]) -> Tensor:
-        """See `core.backbone.Rows`."""
-        told = []
-        for token, row in zip(tokens, rows, strict=True):
-            self.tokens[row][0, self.length[row] - 1] = token
-            told.append(self._step(row))
-        return torch.stack(told)
-
-    def cut(self, row: int, length: int) -> None:
-        """See `core.backbone.Rows`."""
-        if length < self.length[row]:
-            start = self.tokens[row].new_zeros(1)
-            self.begin(row, torch.cat([start, self.tokens[row][0, : length - 1]]), *self.seen[row])
-
-    def reorder(self, sources: Sequence[int]) -> None:
-        """See `core.backbone.Rows`."""
-        each: list[list[Any]] = [self.tokens, self.length, self.states, self.seen]
-        for lists in each:
-            lists[: len(sources)] = [copy.deepcopy(lists[source]) for source in sources]
-
-    def _step(self, row: int) -> Tensor:
-        family, i, (cond, context) = self.family, self.length[row], self.seen[row]
-        self.length[row] += 1
-        step = getattr(family.network, "step", None)
-        if step is None:
-            inputs = family.inputs(self.tokens[row])
-            return family.network.run(inputs, cond, context)[0, :, i]
-        seen = {"context": context} if family.network.context_dim else {}
-        told, self.states[row] = step(
-            family.input_at(self.tokens[row], i), cond, self.states[row], **seen
-        )
-        return told[0]

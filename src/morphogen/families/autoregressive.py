@@ -46,10 +46,11 @@ from morphogen.core.schema import with_options
 from morphogen.core.spec import Spec, TensorSpec
 from morphogen.core.writing import Limits, Request, Written
 from morphogen.families import _raster as raster
-from morphogen.families import _writing as writing
+from morphogen.families import _writing
 from morphogen.families._by_length import by_length
 from morphogen.families._drawing import draw, draws
 from morphogen.families._explaining import ShowsStates
+from morphogen.families._stepped_rows import SteppedRows
 
 MOST_LEVELS = 256
 TEXT_POSITIONS = 4_096  # per step, of windows of text
@@ -249,11 +250,12 @@ class Autoregressive(ShowsStates, Family):
         Guesses of a `draft`, or from what stands already, change how fast it goes, not what is
         drawn: the distribution is the same, and at temperature 0 the tokens are.
         """
-        guesses = writing.look_up if draft == "lookup" else draft and writing.drafted(draft)
-        ends = {self.spec.end, self.spec.boundary}
-        return writing.write(
-            self, requests, ends=ends, num_rows=num_rows, guesses=guesses or None, ahead=ahead
-        )
+        guesses = _writing.look_up if draft == "lookup" else draft and _writing.drafted(draft)
+        return _writing.write(self, requests, num_rows, guesses=guesses or None, ahead=ahead)
+
+    def writing(self, num_rows: int) -> _writing.Writing:
+        """See `core.writing.CanWriteOn`. Prompts are read one by one, so that none waits long."""
+        return _writing.Writing(self, num_rows, most_begun=1)
 
     def rows(self, num: int) -> Rows:
         """So many rows of the network, each as if it were alone."""
@@ -261,7 +263,7 @@ class Autoregressive(ShowsStates, Family):
         is_plain = weight.device.type == "cpu" and weight.dtype == torch.float32
         if isinstance(network, KeepsRows) and is_plain:
             return network.rows(num)
-        return writing.SteppedRows(self, num)
+        return SteppedRows(self, num)
 
     def begin(self, rows: Rows, row: int, request: Request) -> Tensor:
         """Read a prompt into a row -> logits of the next token (V,)."""
@@ -271,7 +273,7 @@ class Autoregressive(ShowsStates, Family):
         prompt = prompt if self.offsets is None else prompt + self.offsets[:n]
         if request.begins:
             prompt = F.pad(prompt, (1, 0), value=self.start)
-        elif isinstance(rows, writing.SteppedRows):
+        elif isinstance(rows, SteppedRows):
             raise RefusedPair("this network begins at its start", expected="token_transformer")
         told = rows.begin(row, prompt, *self.embedded(one, 1))
         return self.next_logits(told[None], n)[0]
@@ -288,10 +290,9 @@ class Autoregressive(ShowsStates, Family):
     ) -> Tensor:
         """Left to right, one draw per position, within `Limits`. (num, *shape)."""
         tokens = torch.zeros(num, self.num_tokens, dtype=torch.int64, device=self.device)
-        held = torch.zeros_like(tokens, dtype=torch.bool)
-        return self.from_tokens(
-            draw(self, tokens, held, cond=cond, generator=generator, limits=Limits(**limits))
-        )
+        held, within = torch.zeros_like(tokens, dtype=torch.bool), Limits(**limits)
+        drawn = draw(self, tokens, held, cond=cond, generator=generator, limits=within)
+        return self.from_tokens(drawn)
 
     @torch.no_grad()
     @with_options(Limits)

@@ -4,11 +4,8 @@
     for piece in talk.say("What is the capital of France?"):
         print(piece, end="", flush=True)
 
-The model's own template turns messages into the text that it reads: that of the codec, where the
-model learned from conversations here, else the one that came with it. What people write stays text:
-a mark of the template (`<|im_end|>`) that stands in a message ends no turn. An answer ends with
-what the template puts after one. Where a conversation outgrows what the model sees at once, its
-first questions and answers are left out of what it reads, the system's words never.
+Where a conversation outgrows what the model sees at once, its first questions and answers are left
+out of what it reads, the system's words never.
 """
 
 from __future__ import annotations
@@ -17,20 +14,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
+from torch import Tensor
 
 from morphogen.core.border import read_json
 from morphogen.core.bundle import Bundle
-from morphogen.core.codec import Item
 from morphogen.core.config import FORMAT
 from morphogen.core.errors import RefusedPair
 from morphogen.core.schema import check_options, with_options
 from morphogen.core.storage import expanded
-from morphogen.core.writing import CanWrite, Finish, Limits, Request, TextCodec
+from morphogen.core.writing import Finish, Limits, Request
 from morphogen.core.written import WrittenText
 from morphogen.interop.importing import import_model
-from morphogen.modalities.text.chat import Conversation, Message, Template
+from morphogen.modalities.text.chat import Conversation, Message
+from morphogen.systems.conversing import Conversing
 
 SPARE = 4  # of what the model sees, an answer gets one part in so many, unless told
 TEMPERATURE = 0.7  # more typical than the model itself: small ones lose the thread
@@ -65,8 +61,7 @@ class Chat:
         seed: int = 0,  # same seed and messages, same answers
         **limits: Any,
     ) -> None:
-        self.template = template_of(bundle)
-        self.learned_here = hasattr(bundle.codec, "template")  # then its codec reads conversations
+        self.reader = Conversing(bundle)
         self.model: Any = bundle.family
         self.codec: Any = bundle.codec
         self.most, self.seed = most, seed
@@ -74,7 +69,6 @@ class Chat:
         self.messages = [Message("system", system)] if system else []
         self.num_left_out = 0  # messages that the model did not read, the last time
         self.finish: Finish | None = None  # why the last answer ended; None: it was interrupted
-        self.ends, self.stops = self._ending()
 
     def say(self, text: str) -> Iterator[str]:
         """The answer, piece by piece. Who stops asking for pieces interrupts it: it stays as far as
@@ -82,12 +76,12 @@ class Chat:
         messages = [*self.messages, Message("user", text)]
         prompt, room = self._fitted(messages)
         self.messages, self.finish = messages, None
-        answer = WrittenText(self.codec, self.stops)
+        answer = WrittenText(self.codec, self.reader.stops)
         seed = self.seed + len(messages)
-        request = Request(prompt, room, self.limits, seed, begins=self.learned_here)
+        request = Request(prompt, room, self.limits, seed, begins=self.reader.begins)
         try:
             for written in (each for step in self.model.write([request]) for each in step):
-                self.finish = "end" if written.token in self.ends else written.finish
+                self.finish = "end" if written.token in self.reader.ends else written.finish
                 if self.finish is None and answer.take(written.token):
                     self.finish = "stop"
                 elif self.finish == "length":
@@ -106,74 +100,19 @@ class Chat:
         """The whole answer."""
         return "".join(self.say(text))
 
-    def _ending(self) -> tuple[set[int], list[str]]:
-        """The token with which a turn ends; or where the template uses none, the text."""
-        asked = Message("user", "Hello"), Message("assistant", "Hello")
-        told = self.template.pieces(Conversation(asked))[-1].text.removeprefix("Hello")
-        tokens, marks = self._marked(told), set(self.codec.tokenizer.marks.values())
-        first = next((int(token) for token in tokens if int(token) in marks), None)
-        ends = {self.codec.end} | ({first} if first is not None else set())
-        return ends, [told] if first is None and told else []
-
-    def _fitted(self, messages: Sequence[Message]) -> tuple[torch.Tensor, int]:
+    def _fitted(self, messages: Sequence[Message]) -> tuple[Tensor, int]:
         """The tokens that the model reads, and how many may come after them."""
         length = int(self.model.spec.shape[0])
         wanted = min(self.most or length // SPARE, length // 2)
         first = 1 if messages[0].role == "system" else 0
         for left_out in range(0, len(messages) - first, 2):
             kept = (*messages[:first], *messages[first + left_out :])
-            prompt = self._read(kept)
+            prompt = self.reader.read(Conversation(kept))
             if len(prompt) <= length - wanted:
                 self.num_left_out = left_out
                 room = length - len(prompt)
-                return torch.from_numpy(prompt), min(room, self.most or room)
+                return prompt, min(room, self.most or room)
         raise RefusedPair(
             "the message is longer than what the model sees at once",
             found=f"{len(prompt):,} tokens", expected=f"at most {length - wanted:,}",
         )  # fmt: skip
-
-    def _read(self, messages: tuple[Message, ...]) -> np.ndarray:
-        """What messages are to the model, up to where it is to speak: tokens (L,)."""
-        if self.learned_here:
-            (read,) = self.codec.encode_sequences([Item(Conversation(messages))])
-            return read.numpy()
-        text = self.template.render(Conversation(messages), open_turn=True)
-        parts, place = [], 0
-        marks = self.codec.tokenizer.marks
-        for content in (message.content.strip() for message in messages):
-            if not any(mark in content for mark in marks):
-                continue  # as a whole: words are cut with what stands around them
-            found = text.find(content, place)
-            if found < 0:
-                raise RefusedPair("the template changes a message with a mark in it", found=content)
-            parts += [self._marked(text[place:found]), self._plain(content)]
-            place = found + len(content)
-        return np.concatenate([*parts, self._marked(text[place:])])
-
-    def _marked(self, text: str) -> np.ndarray:
-        return self.codec.tokenizer.encode_marked(_bytes(text))
-
-    def _plain(self, text: str) -> np.ndarray:
-        return self.codec.tokenizer.encode(_bytes(text))
-
-
-def template_of(bundle: Bundle) -> Template:
-    """The template that came with a model. Raises `RefusedPair` for one that cannot converse."""
-    own = getattr(bundle.codec, "template", None)
-    source = bundle.origin.get("chat_template") if own is None else own.source
-    what = "no chat template came with it, so it goes on with texts and answers nobody"
-    place = bundle.path or "BUNDLE"
-    hint = f"morphogen task complete {place} --prompt TEXT"
-    if not isinstance(bundle.family, CanWrite) or not isinstance(bundle.codec, TextCodec):
-        source, what, hint = None, "it writes no texts", f"morphogen tasks {place}"
-    if source is None:
-        raise RefusedPair(
-            f"this model does not converse: {what}",
-            expected="a model that learned from conversations, with its template",
-            hint=hint,
-        )
-    return own or Template(source, bundle.origin.get("marks", {}))
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
