@@ -1,0 +1,50 @@
+"""`morphogen serve --models models`: trained models behind a standard API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    *,
+    models: Annotated[Path, typer.Option(help="folder in which the models lie")] = Path("models"),
+    host: Annotated[
+        str, typer.Option(help="address to listen at; another than this machine's needs a key")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one")] = 8000,
+    records: Annotated[
+        str | None, typer.Option(help="file or URL of the records; none: the usual place")
+    ] = None,
+    memory_gb: Annotated[
+        float | None, typer.Option(help="of all models; none: three quarters of the machine's")
+    ] = None,
+    rows: Annotated[int, typer.Option(help="texts that a model writes at once")] = 64,
+    queue: Annotated[int, typer.Option(help="requests of a model that may wait")] = 128,
+    rate: Annotated[str, typer.Option(help="requests of a key; none: any number")] = "600/minute",
+    body_mb: Annotated[float, typer.Option(help="of a request at most")] = 32.0,
+    threads: Annotated[int, typer.Option(help="of each model; 0: one for each core")] = 0,
+    patience: Annotated[
+        float, typer.Option(help="seconds that running requests get at the end")
+    ] = 10.0,
+) -> None:
+    """Serve the models of a folder: an API as OpenAI's, on this machine."""
+    from morphogen.core.errors import missing_path
+    from morphogen.serve import app, logs
+    from morphogen.serve.settings import Settings
+
+    settings = Settings(
+        models=models, host=host, port=port, records=records, memory_gb=memory_gb, rows=rows,
+        queue=queue, rate=None if rate == "none" else rate, body_mb=body_mb, threads=threads,
+        patience=patience,
+    ).check()  # fmt: skip
+    if not models.is_dir():
+        raise missing_path(models)
+    logs.configure()
+    from morphogen.records import records as kept
+
+    with kept.open(settings.records) as opened:
+        app.check_address(settings, opened)
+        app.run(settings, opened)

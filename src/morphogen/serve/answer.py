@@ -1,0 +1,177 @@
+"""What comes of one request to a model, recorded from its start to its end.
+
+started -> finished, before the last of it is acknowledged
+        -> cut, where who asked has gone, the model has crashed, or the server ends
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+from fastapi import Request
+
+from morphogen.serve.catalogue import Entry
+from morphogen.serve.engine.process import Asked, ModelProcess
+from morphogen.serve.errors import APIError
+from morphogen.serve.recorded import recorded
+from morphogen.serve.serving import Serving
+
+GONE = 499  # what others log where a client has gone; nobody reads it
+T = TypeVar("T")
+
+
+class Answer:
+    """One generation: who made it, by which number it is found, and its events."""
+
+    def __init__(self, serving: Serving, entry: Entry, process: ModelProcess, uid: str) -> None:
+        self.serving, self.entry, self.process, self.id = serving, entry, process, uid
+        self.asked: Asked | None = None
+        self.is_over = False
+        self.is_handed_on = False  # to a stream, which ends it
+        self.seed: int | None = None
+
+    @classmethod
+    async def begin(
+        cls,
+        serving: Serving,
+        entry: Entry,
+        work: Mapping[str, Any],
+        *,
+        prompt: str | Sequence[Mapping[str, Any]] = (),
+        parent: int | None = None,
+        access: Any = None,
+    ) -> Answer:
+        """Ask a model, opened if need be; it is recorded that it was asked.
+
+        Raises `APIError` where the model cannot be opened, or refuses.
+        """
+        process = await serving.pool.get(entry)
+        uid = os.urandom(10).hex()
+        if serving.records is not None:
+            user, key = (access.user.id, access.key_id) if access is not None else (None, None)
+            about = {"model": entry.name, "model_hash": process.about.get("hash"),
+                     "verdict": entry.verdict, "task": work["do"]}  # fmt: skip
+            told = {name: value for name, value in work.items() if name not in UNTOLD}
+            uid = await asyncio.to_thread(
+                serving.records.generations.start, recorded(prompt), **about, parent=parent,
+                parameters=told, seed=work.get("seed"), user=user, key=key,
+            )  # fmt: skip
+        answer = cls(serving, entry, process, uid)
+        answer.seed = work.get("seed")
+        try:
+            answer.asked = await process.ask(work)
+            serving.metrics.running.inc()
+        except BaseException as error:
+            answer.cut(_reason(error))
+            raise
+        return answer
+
+    async def __aenter__(self) -> Answer:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        handed_on, self.is_handed_on = self.is_handed_on, False
+        if not self.is_over and not (handed_on and error is None):
+            self.cut(_reason(error))
+
+    async def first(self) -> Mapping[str, Any]:
+        """Wait until the model took it: the event that says so. Raises `APIError` where it does
+        not."""
+        assert self.asked is not None
+        return await anext(self.asked)
+
+    async def events(self) -> AsyncIterator[Mapping[str, Any]]:
+        """What comes, up to the event that says "done"."""
+        assert self.asked is not None
+        async for event in self.asked:
+            yield event
+
+    async def finish(
+        self, answer: Any = None, *, reason: str = "stop", usage: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record that it is whole: before it is acknowledged."""
+        self._over("finished")
+        usage = dict(usage or {})
+        for kind in ("prompt_tokens", "completion_tokens"):
+            self.serving.metrics.tokens.labels(self.entry.name, kind).inc(usage.get(kind, 0))
+        if self.serving.records is not None:
+            finish = self.serving.records.generations.finish
+            await asyncio.to_thread(finish, self.id, answer, reason=reason, usage=usage)
+
+    def cut(self, reason: str, answer: Any = None) -> None:
+        """Record that it ended before its end; the model goes on with others."""
+        if self.is_over:
+            return
+        self._over("cut")
+        if self.serving.records is not None:
+            cut = self.serving.records.generations.cut
+            self.serving.later(asyncio.to_thread(cut, self.id, reason, answer))
+
+    def about(self) -> dict[str, Any]:
+        """What every answer carries."""
+        return {
+            "generation_id": self.id,
+            "model": self.entry.name,
+            "model_hash": self.process.about.get("hash"),
+            "verdict": self.entry.verdict,
+            "seed": self.seed,
+        }
+
+    def headers(self) -> dict[str, str]:
+        """The same for those who look at headers."""
+        about = self.about()
+        return {
+            "x-generation-id": self.id,
+            "x-model-hash": str(about["model_hash"]),
+            "x-model-verdict": about["verdict"],
+        }
+
+    def _over(self, state: str) -> None:
+        self.is_over = True
+        self.serving.metrics.generations.labels(self.entry.name, state).inc()
+        if self.asked is not None:
+            self.serving.metrics.running.dec()
+            self.asked.leave()
+
+
+UNTOLD = {"do", "messages", "prompt", "seed", "inputs"}  # recorded elsewhere, or not at all
+
+
+def _reason(error: BaseException | None) -> str:
+    if isinstance(error, APIError):
+        return error.code or f"refused: {error.status}"
+    if error is None or isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        return "cancelled"
+    return f"the server failed: {type(error).__name__}"
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What comes of `work`, which is cancelled where the client goes."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+        if not task.done():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+    if task.cancelled():
+        raise APIError(GONE, "the client has gone")
+    return task.result()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,125 @@
+"""Which models there are: what lies in a folder.
+
+    models/boots/config.json               a bundle: "boots"
+    models/published/smollm2/X.gguf        a published model, as it came: "published/smollm2"
+    models/large.toml                      one of another server: "large"; see `engine/remote.py`
+
+A name is looked up among what was found, so that no name leads out of the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from morphogen.core.config import FORMAT, MODEL
+from morphogen.core.errors import did_you_mean
+from morphogen.serve.errors import APIError
+
+DEEPEST = 3  # folders below that of the models
+MOST_JSON = 1 << 24  # bytes of a file that is looked into
+NOT_EVALUATED = "not evaluated"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model, as its folder tells of it."""
+
+    name: str
+    path: Path
+    kind: Literal["bundle", "published", "remote"]
+    created: int  # seconds since 1970
+    size: int  # bytes of its weights
+    hash: str | None = None  # of its weights; None: known once it was opened
+    verdict: str = NOT_EVALUATED  # of its last evaluation
+
+    def to_json(self) -> dict[str, Any]:
+        """As `/v1/models` lists it."""
+        about = {"model_hash": self.hash, "verdict": self.verdict, "kind": self.kind}
+        return {
+            "id": self.name, "object": "model", "created": self.created, "owned_by": "morphogen",
+            "morphogen": about,
+        }  # fmt: skip
+
+
+class Catalogue:
+    """The models of a folder, looked for anew whenever it is asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def entries(self) -> dict[str, Entry]:
+        """By name, sorted."""
+        found = {entry.name: entry for entry in _found(self.folder)}
+        return dict(sorted(found.items()))
+
+    def find(self, name: str) -> Entry:
+        """The model of a name, or of its last part where that is enough. Raises `APIError`."""
+        known = self.entries()
+        short = [entry for own, entry in known.items() if own.rpartition("/")[2] == name]
+        if name in known or len(short) == 1:
+            return known.get(name) or short[0]
+        there = ", ".join(known) or f"none in {self.folder}"
+        raise APIError(
+            404, f"there is no model {name!r}.{did_you_mean(name, known)} There are: {there}",
+            param="model", code="model_not_found",
+        )  # fmt: skip
+
+
+def _found(root: Path) -> Iterator[Entry]:
+    for place, folders, files in os.walk(root):
+        folder = Path(place)
+        depth = len(folder.relative_to(root).parts)
+        folders[:] = [] if depth >= DEEPEST else sorted(f for f in folders if f[0] != ".")
+        if not depth:
+            yield from (_remote(root, folder / file) for file in files if file.endswith(".toml"))
+            continue
+        if entry := _entry(root, folder, files):
+            folders.clear()
+            yield entry
+
+
+def _entry(root: Path, folder: Path, files: list[str]) -> Entry | None:
+    name = folder.relative_to(root).as_posix()
+    if "config.json" in files:
+        config = _json(folder / "config.json")
+        if config.get("format") == FORMAT:
+            evaluation = _json(folder / "metrics.json").get("evaluation") or {}
+            verdict = (evaluation.get("copying") or {}).get("verdict", "not judged")
+            return Entry(
+                name, folder, "bundle", int((folder / "config.json").stat().st_mtime),
+                _size(folder), (config.get("files") or {}).get(MODEL),
+                verdict if evaluation else NOT_EVALUATED,
+            )  # fmt: skip
+        if any(file.endswith(".safetensors") for file in files):
+            return _published(name, folder)
+    return _published(name, folder) if any(file.endswith(".gguf") for file in files) else None
+
+
+def _published(name: str, folder: Path) -> Entry:
+    return Entry(name, folder, "published", int(folder.stat().st_mtime), _size(folder))
+
+
+def _remote(root: Path, file: Path) -> Entry:
+    name = file.relative_to(root).with_suffix("").as_posix()
+    return Entry(name, file, "remote", int(file.stat().st_mtime), 0)
+
+
+def _size(folder: Path) -> int:
+    weights = (*folder.glob("*.safetensors"), *folder.glob("*.gguf"))
+    return sum(file.stat().st_size for file in weights)
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """What a file says; nothing where it cannot be read: opening the model will tell why."""
+    try:
+        if file.stat().st_size > MOST_JSON:
+            return {}
+        told = json.loads(file.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}

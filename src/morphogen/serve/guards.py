@@ -1,0 +1,98 @@
+"""What every request passes on its way in and out: bounds on its body, numbers, a line of the log.
+
+No content and no query is logged: the route as it is written in the code, not what was asked.
+"""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from morphogen.serve.errors import APIError
+from morphogen.serve.metrics import Metrics
+
+HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+]
+UNLOGGED = {"/healthz", "/readyz", "/metrics"}
+
+log = structlog.get_logger("morphogen.serve")
+
+
+class TooLarge(Exception):
+    """A body that goes on beyond its bound."""
+
+
+class BodyLimit:
+    """Refuses bodies of more than so many bytes, as they say or as they come."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self.app, self.most = app, most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        refused = APIError(413, f"the body is larger than {self.most:,} bytes",
+                           code="body_too_large").response()  # fmt: skip
+        told = dict(scope["headers"]).get(b"content-length", b"0")
+        if not told.isdigit() or int(told) > self.most:
+            return await refused(scope, receive, send)
+        come, begun = 0, False
+
+        async def counted() -> Message:
+            nonlocal come
+            message = await receive()
+            come += len(message.get("body", b""))
+            if come > self.most:
+                raise TooLarge
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, counted, noted)
+        except TooLarge:
+            if not begun:
+                await refused(scope, receive, send)
+        return None
+
+
+class Watch:
+    """Counts, times and logs requests, and adds headers that keep browsers careful."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        began, status = time.perf_counter(), 500
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), *HEADERS]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noted)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            seconds = time.perf_counter() - began
+            self.metrics.requests.labels(route, status).inc()
+            self.metrics.seconds.labels(route).observe(seconds)
+            if route not in UNLOGGED:
+                who = scope.get("state", {}).get("who")
+                log.info("request", method=scope["method"], route=route, status=status,
+                         ms=round(1000 * seconds, 1), who=who)  # fmt: skip
+        return None

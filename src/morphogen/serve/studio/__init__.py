@@ -1,0 +1,1 @@
+"""The pages for people, below `/`: what `app.py` includes beside `routes/`."""

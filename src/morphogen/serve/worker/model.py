@@ -1,0 +1,103 @@
+"""One model and its requests, until the server has no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from morphogen.core import discover
+from morphogen.core.bundle import Bundle
+from morphogen.core.config import MODEL
+from morphogen.core.errors import MorphogenError, RecipeError
+from morphogen.serve.worker.channel import Channel, Event, failure
+from morphogen.serve.worker.texts import TOO_LONG, Texts, TooLong, num_rows, writes
+from morphogen.systems.chat import opened_or_imported
+
+
+def serve(told: Mapping[str, Any]) -> None:
+    """Open the model that is told of, say what it can do, and do what is asked for."""
+    import torch
+
+    channel = Channel.standard()
+    torch.set_num_threads(told["threads"])
+    try:
+        model = Model(opened_or_imported(told["path"]), told)
+    except MorphogenError as error:
+        channel.tell([{"failed": failure(error)}])
+        return
+    channel.tell([{"ready": model.about()}])
+    model.run(channel)
+
+
+class Model:
+    """A bundle, and what is asked of it at the moment."""
+
+    def __init__(self, bundle: Bundle, told: Mapping[str, Any]) -> None:
+        self.bundle = bundle
+        rows = num_rows(bundle, told["rows"], told["cache_bytes"]) if writes(bundle) else 0
+        self.texts = Texts(bundle, rows) if rows else None
+
+    def about(self) -> dict[str, Any]:
+        """What a server has to know of it."""
+        family, codec = self.bundle.family, self.bundle.codec
+        found: dict[str, Any] = {
+            "family": discover.name_of(type(family)),
+            "modality": discover.name_of(type(codec.innermost)),
+            "hash": _hash_of(self.bundle),
+            "tasks": self.bundle.tasks(),
+        }
+        if self.texts is not None:
+            found |= {
+                "context_length": self.texts.length,
+                "rows": self.texts.num_rows,
+                "chats": self.texts.reader is not None,
+            }
+        return found
+
+    def run(self, channel: Channel) -> None:
+        """Until the channel is closed."""
+        while not channel.is_closed:
+            for message in channel.received(wait=not self.is_busy):
+                channel.tell(self._taken(message))
+            if self.texts is not None and self.texts.is_busy:
+                for events in self.texts.step():
+                    channel.tell(events)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is something to go on with."""
+        return self.texts is not None and self.texts.is_busy
+
+    def _taken(self, message: Mapping[str, Any]) -> Iterator[Event]:
+        number = message["id"]
+        try:
+            if message["do"] == "cancel":
+                self._cancel(number)
+            elif message["do"] in ("chat", "complete"):
+                if self.texts is None:
+                    raise RecipeError("this model writes no texts", expected="another model")
+                yield from self.texts.begin(number, message)
+            else:
+                raise RecipeError("nothing of that name can be asked for", found=message["do"])
+        except MorphogenError as error:
+            yield {
+                "id": number,
+                "error": failure(error, TOO_LONG if isinstance(error, TooLong) else None),
+            }
+
+    def _cancel(self, number: int) -> None:
+        if self.texts is not None:
+            self.texts.cancel(number)
+
+
+def _hash_of(bundle: Bundle) -> str:
+    """What tells a model's weights from all others."""
+    import hashlib
+
+    from morphogen.core.config import read_config
+
+    if bundle.path is not None:
+        found: str = read_config(bundle.path)["files"][MODEL]
+        return found
+    files = sorted(bundle.origin.get("files", {}).items())
+    return hashlib.sha256(repr(files).encode()).hexdigest()
