@@ -22,15 +22,8 @@ from morphogen.data.duplicates import find_duplicates
 from morphogen.data.fingerprints import Fingerprints
 from morphogen.data.neighbours import Sieve, clusters, members, near, pack_keys
 from morphogen.modalities.image import Image
-from morphogen.modalities.image.fingerprint import (
-    SIDE,
-    _coarse_views,
-    _coarse_waves,
-    _mirror,
-    _seen,
-    _views,
-    _with_slopes,
-)
+from morphogen.modalities.image.coarse import COARSE, of_views, waves
+from morphogen.modalities.image.details import SIDE, seen, views, with_slopes
 
 SHARED = Path(os.environ.get("MORPHOGEN_SHARED", Path(__file__).parents[2] / "shared"))
 LEFT_RIGHT = Pillow.Transpose.FLIP_LEFT_RIGHT
@@ -243,13 +236,13 @@ def test_slopes_are_how_details_change_as_an_edge_moves() -> None:
     rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
     smooth = (torch.sin(columns / 4) * torch.cos(rows / 5))[None].double()
     edges = torch.tensor([[0.05, 0.02, 0.97, 0.93]]).double()
-    slopes = _with_slopes(_seen(smooth, edges).float(), edges.float())[0]
+    slopes = with_slopes(seen(smooth, edges).float(), edges.float())[0]
     for edge in range(4):
         ends = []
         for sign in (1, -1):
             moved = edges.clone()
             moved[:, edge] += sign * 1e-3
-            ends.append(_with_slopes(_seen(smooth, moved).float(), edges.float())[0, 0])
+            ends.append(with_slopes(seen(smooth, moved).float(), edges.float())[0, 0])
         change = (ends[0] - ends[1]) / 2e-3
         assert float(torch.cosine_similarity(change, slopes[1 + edge], dim=0)) > 0.98
         assert float(slopes[1 + edge].norm() / change.norm()) == pytest.approx(1, abs=0.1)
@@ -257,18 +250,19 @@ def test_slopes_are_how_details_change_as_an_edge_moves() -> None:
 
 def test_coarse_details_are_the_low_frequencies_of_details() -> None:
     images = rand((4, SIDE, SIDE), generator(0))
-    rows, columns = _coarse_waves()
+    all_waves = waves(COARSE)
+    rows, columns = all_waves.rows, all_waves.columns
     angle = (torch.arange(SIDE) + 0.5) * (torch.pi / SIDE)
-    waves = torch.einsum("ci,cj->cij", *(torch.cos(u[:, None] * angle) for u in (rows, columns)))
-    waves = (waves / waves.flatten(1).norm(dim=1)[:, None, None]).flatten(1)  # (C, R)
-    for number, edges in enumerate(torch.tensor(_views())):
+    shapes = torch.einsum("ci,cj->cij", *(torch.cos(u[:, None] * angle) for u in (rows, columns)))
+    shapes = (shapes / shapes.flatten(1).norm(dim=1)[:, None, None]).flatten(1)  # (C, R)
+    for number, edges in enumerate(torch.tensor(views())):
         many = edges.expand(len(images), 4)
-        expected = _with_slopes(_seen(images, many), many) @ waves.T  # (N, 5, C)
-        found = torch.einsum("nr,kcr->nkc", images.flatten(1), _coarse_views()[number])
+        expected = with_slopes(seen(images, many), many) @ shapes.T  # (N, 5, C)
+        found = torch.einsum("nr,kcr->nkc", images.flatten(1), of_views()[number])
         torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
-    whole = _coarse_views()[0, 0].T
+    whole = of_views()[0, 0].T
     torch.testing.assert_close(
-        images.flip(-1).flatten(1) @ whole, (images.flatten(1) @ whole) * _mirror()
+        images.flip(-1).flatten(1) @ whole, (images.flatten(1) @ whole) * all_waves.mirror
     )
 
 

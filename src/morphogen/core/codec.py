@@ -110,8 +110,9 @@ class CanLookFirst(Protocol):
     def coarse_views(self, detail: Tensor) -> Tensor:
         """The same of G equal runs of keys, (N, G, C)."""
 
-    def promising(self, first: Tensor, coarse: Tensor, i: Any, j: Any, key: Any) -> Any:
-        """Details (N, D), coarse vectors (M, C), pairs and keys (P,) -> those worth `likeness`."""
+    def promising(self, first: Tensor, second: Tensor, coarse: Tensor, near: Any) -> Any:
+        """Details (N, D) and (M, D), coarse vectors of the second (M, C), places in both and keys
+        of pairs, three arrays (P,) -> those worth `likeness`, (P,)."""
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from morphogen.core.codec import CanFingerprint, CanLookFirst, Fingerprint, Item
-from morphogen.data.neighbours import ROWS, Links, Near, Search, Sieve, near, pack_keys
+from morphogen.data.neighbours import ROWS, Links, Search, Sieve, near, pack_keys
 from morphogen.data.parallel import in_order
 
 CHUNK = 4096  # pairs compared at once
@@ -54,8 +54,9 @@ class Fingerprints:
                 return None
         found = []
         for i, j, likeness in self._compared(self, keys, keys, linked):
-            linked.join(i, j)
-            found.append((self.numbers[i], self.numbers[j], likeness))
+            if linked.root(i) != linked.root(j):
+                linked.join(i, j)
+                found.append((self.numbers[i], self.numbers[j], likeness))
         return found
 
     def pairs_with(self, others: Fingerprints, same_from: float | None = None) -> list[Pair]:
@@ -103,29 +104,30 @@ class Fingerprints:
         ours, theirs = self.details(), others.details()
         search = self._search(others, own_keys, other_keys)
 
-        def proposed(start: int) -> Near:
+        def judged(start: int) -> list[Pair]:
             i, j, key = search.block(start)
-            if links is not None:
-                apart = links.are_apart(i, j)
-                i, j, key = i[apart], j[apart], key[apart]
+            # What is found elsewhere meanwhile is not known here: a little is compared in vain.
+            known = None if links is None else links.copy()
+            if known is not None:
+                i, j, key = _of(known.are_apart(i, j), i, j, key)
             if isinstance(codec, CanLookFirst) and search.sieve is not None:
-                here = ours[start : start + ROWS]
-                kept = codec.promising(here, search.sieve.second, i - start, j, key)
-                i, j, key = i[kept], j[kept], key[kept]
-            return i, j, key
-
-        for i, j, key in in_order(proposed, range(0, len(self), ROWS)):
-            for start in range(0, len(i), CHUNK):
-                part = np.arange(start, min(start + CHUNK, len(i)))
-                if links is not None:
-                    part = part[links.are_apart(i[part], j[part])]
-                if not len(part):
-                    continue
-                likeness = codec.likeness(
-                    ours[i[part]], theirs[j[part]], torch.from_numpy(key[part])
-                )
+                here, coarse = ours[start : start + ROWS], search.sieve.second
+                kept = codec.promising(here, theirs, coarse, (i - start, j, key))
+                i, j, key = _of(kept, i, j, key)
+            found: list[Pair] = []
+            for begin in range(0, len(i), CHUNK):
+                one, other, near = _of(slice(begin, begin + CHUNK), i, j, key)
+                if known is not None:
+                    one, other, near = _of(known.are_apart(one, other), one, other, near)
+                likeness = codec.likeness(ours[one], theirs[other], torch.from_numpy(near))
                 for each in (likeness >= same_from).nonzero().flatten().tolist():
-                    yield int(i[part[each]]), int(j[part[each]]), float(likeness[each])
+                    found.append((int(one[each]), int(other[each]), float(likeness[each])))
+                    if known is not None:
+                        known.join(*found[-1][:2])
+            return found
+
+        for found in in_order(judged, range(0, len(self), ROWS)):
+            yield from found
 
     def _search(self, others: Fingerprints, own_keys: np.ndarray, other_keys: np.ndarray) -> Search:
         """The search for pairs whose keys are near, through the sieve of a codec that has one."""
@@ -136,3 +138,7 @@ class Fingerprints:
             first, second = codec.coarse_views(self.details()), codec.coarse(others.details())
             sieve = Sieve(first, second, codec.coarse_from)
         return Search(own_keys, other_keys, codec.key_radius, sieve)
+
+
+def _of(which: Any, *each: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(x[which] for x in each)

@@ -119,6 +119,12 @@ class Links:
     def __init__(self, num: int) -> None:
         self.parent = array("q", range(num))
 
+    def copy(self) -> Links:
+        """The same connections, to be added to apart from these."""
+        other = Links(0)
+        other.parent = self.parent[:]
+        return other
+
     def root(self, i: int) -> int:
         """The smallest member of i's cluster."""
         while self.parent[i] != i:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+import torch
+
 MOST_WORKERS = 8
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -18,8 +20,8 @@ def in_order(function: Callable[[In], Out], inputs: Iterable[In]) -> Iterator[Ou
     """The function of every input, on all cores, in the order of the inputs. At most two inputs for
     each core are under way, so that memory stays bounded.
 
-    Threads: decoding and resizing let go of the interpreter, and nothing has to be copied between
-    processes.
+    Threads: decoding, resizing and products let go of the interpreter, and nothing has to be copied
+    between processes. PyTorch takes one core in each of them, or they would wait for each other.
     """
     workers = min(num_cores(), MOST_WORKERS)
     rest = iter(inputs)
@@ -28,7 +30,8 @@ def in_order(function: Callable[[In], Out], inputs: Iterable[In]) -> Iterator[Ou
         yield from map(function, itertools.chain(first, rest))
         return
     waiting: deque[Future[Out]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
             for each in itertools.chain(first, rest):
                 waiting.append(pool.submit(function, each))
@@ -39,6 +42,7 @@ def in_order(function: Callable[[In], Out], inputs: Iterable[In]) -> Iterator[Ou
         finally:
             for future in waiting:
                 future.cancel()
+            torch.set_num_threads(threads)  # for threads that begin later: they take the last word
 
 
 def num_cores() -> int:

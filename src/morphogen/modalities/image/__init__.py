@@ -22,6 +22,7 @@ from torch import Tensor
 from morphogen.core.codec import Codec, Fingerprint, Item, Problem, Recognition, Report, Text
 from morphogen.core.errors import DataError
 from morphogen.core.spec import TensorSpec
+from morphogen.modalities.image import coarse as rough
 from morphogen.modalities.image import fingerprint as prints
 from morphogen.modalities.image.convert import (
     CHANNELS,
@@ -52,7 +53,7 @@ class Image(Codec):
     suffix: ClassVar[str] = ".png"
     key_radius: ClassVar[int] = prints.KEY_RADIUS
     same_from: ClassVar[float] = prints.SAME_FROM
-    coarse_from: ClassVar[float] = prints.COARSE_FROM
+    coarse_from: ClassVar[float] = rough.FROM
 
     def __init__(
         self,
@@ -236,17 +237,17 @@ class Image(Codec):
 
     def coarse(self, detail: Tensor) -> Tensor:
         """The coarse details of thumbnails."""
-        return prints.coarse(detail)
+        return rough.coarse(detail)
 
     def coarse_views(self, detail: Tensor) -> Tensor:
         """The same of their middle, and of its mirror image."""
-        return prints.coarse_views(detail)
+        return rough.coarse_views(detail)
 
     def promising(
-        self, first: Tensor, coarse: Tensor, i: np.ndarray, j: np.ndarray, key: np.ndarray
+        self, first: Tensor, second: Tensor, coarse: Tensor, near: rough.Near
     ) -> np.ndarray:
-        """The pairs that a fit of coarse details does not rule out."""
-        return prints.promising(first, coarse, i, j, key)
+        """The pairs that fits of coarse details do not rule out."""
+        return rough.promising(first, second, coarse, near)
 
     # -- writing ---------------------------------------------------------------------------------
 
