@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from morphogen.core.batch import Batch
+from morphogen.core.codec import Item
+from morphogen.core.grain import Grain
 from morphogen.core.random import generator, randn
 from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.spec import TensorSpec
-from morphogen.families._grain import Grain
+from morphogen.modalities.image import Image
+from morphogen.wrappers.latent_codec import LatentCodec
 
 SPEC = TensorSpec("real", (1, 6, 6), levels=256)
 
@@ -76,3 +81,40 @@ def test_a_denoiser_ends_its_training_with_the_grain_of_the_data() -> None:
     assert torch.equal(
         again.sample(20, generator=generator(3)), family.sample(20, generator=generator(3))
     )
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "vae", "gan", "rbm", "dbn"])
+def test_so_does_every_family_that_draws_means(name: str) -> None:
+    options = {"num_steps": 2} if name in ("rbm", "dbn") else {}
+    recipe = Recipe(family={"name": name, **options}, backbone={"name": "mlp"})
+    torch.manual_seed(0)
+    family: Any = build_family(recipe, SPEC, {}).eval()
+    data = Batch(black_half(300, 0))
+    with torch.no_grad():
+        family.prepare(data, generator(0))
+    assert family.finish(data, 10, generator(2)) == {}  # worth too few draws to tell
+    before = family.sample(200, generator=generator(1))
+    assert "exact_share_missing" in family.finish(data, 10_000, generator(2))
+    after = family.sample(200, generator=generator(1))
+    assert share(before) < share(data.x) - 0.1
+    assert abs(share(after) - share(data.x)) < 0.05
+
+
+def test_a_model_from_before_there_was_a_grain_opens_without() -> None:
+    family: Any = build_family(Recipe(family={"name": "vae"}, backbone={"name": "mlp"}), SPEC, {})
+    old = {k: v for k, v in family.state_dict().items() if not k.startswith("grain.")}
+    family.load_state_dict(old)
+    assert not family.grain.fitted.any()
+    with pytest.raises(RuntimeError, match="Missing key"):
+        family.load_state_dict(dict(list(old.items())[1:]))
+
+
+def test_a_chain_hands_out_what_its_coder_s_grain_makes_of_it() -> None:
+    recipe = Recipe(family={"name": "vq_vae", "patch_size": 2}, backbone={"name": "mlp"})
+    torch.manual_seed(0)
+    family: Any = build_family(recipe, SPEC, {}).eval()
+    data = Batch(black_half(300, 0))
+    assert "exact_share_missing" in family.finish(data, 10_000, generator(2))
+    codec = LatentCodec(Image().fit([Item(np.zeros((6, 6, 1), np.uint8))]), family, recipe)
+    shown = codec.decode_many(family.encode(black_half(100, 1)))
+    assert abs(float(np.mean([np.asarray(each) == 0 for each in shown])) - share(data.x)) < 0.05

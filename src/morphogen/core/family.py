@@ -14,7 +14,10 @@ from morphogen.core.adapter import Adapter
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
 from morphogen.core.errors import RefusedPair
+from morphogen.core.grain import Grain
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
+
+LEAST_DRAWN, MOST_DRAWN, AT_ONCE = 64, 1000, 250  # items that tell the grain of what is drawn
 
 
 class Update(Protocol):
@@ -64,8 +67,8 @@ class Family(nn.Module):
     # The family to draw items from this one's latents with, in a chain (vq_vae+autoregressive);
     # None where it has a good prior of its own, or no latents.
     prior_family: ClassVar[str | None] = None
-    # Share of the training's work that `finish` may take; a budget of time leaves it free.
-    finish_share: ClassVar[float] = 0.0
+    # Whether what it draws lies between the levels of data, as means do: then it gets their grain.
+    draws_means: ClassVar[bool] = False
     # BibTeX keys of references.bib, for `morphogen cite`.
     papers: ClassVar[tuple[str, ...]] = ()
     # What was put on it to be trained in its place, and the names in `state_dict` of what is not.
@@ -88,6 +91,7 @@ class Family(nn.Module):
         if refusal is not None:
             raise refusal
         self.spec, self.conditions = spec, dict(conditions)
+        self.grain = Grain.of(spec) if self.draws_means else None
         if spec.is_ragged:  # how many values of an item are real, on average: see `per_value`
             self.usual_values: Tensor
             self.register_buffer("usual_values", torch.tensor(float(spec.num_values)))
@@ -139,8 +143,41 @@ class Family(nn.Module):
 
     def finish(self, batch: Batch, worth: int, generator: torch.Generator) -> dict[str, float]:
         """See one large batch after training, with the weights that are kept: settle what only a
-        trained model tells. Takes about as long as training on `worth` items; numbers to log."""
-        return {}
+        trained model tells. Takes about as long as training on `worth` items; numbers to log.
+
+        Exact values get the share that they have in the data."""
+        if self.grain is None:
+            return {}
+        self.grain.clear()
+        num = min(len(batch), MOST_DRAWN, 3 * worth // self.draw_passes)
+        if num < LEAST_DRAWN:
+            return {}
+        return self.grain.fit(batch.x, self.drawn_like(batch, num, generator))
+
+    @property
+    def finish_share(self) -> float:
+        """Share of the training's work that `finish` may take; a budget of time leaves it free."""
+        return 0.0 if self.grain is None else 0.01
+
+    @property
+    def draw_passes(self) -> int:
+        """How many passes of the network an item takes to draw; each is a third of a training
+        step."""
+        return 1
+
+    def drawn_like(self, batch: Batch, num: int, generator: torch.Generator) -> Tensor:
+        """`num` samples with the conditions of the batch's first items."""
+        model: Any = self
+        drawn = []
+        for index in torch.split(torch.arange(num, device=self.device), AT_ONCE):
+            said = batch.rows(index).cond
+            cond = {name: value for name, value in said.items() if name in self.conditions}
+            drawn.append(model.sample(len(index), cond=cond or None, generator=generator))
+        return torch.cat(drawn)
+
+    def grained(self, x: Any) -> Any:
+        """Drawn items as they are handed out: with the exact values of the data in their shares."""
+        return x if self.grain is None else self.grain(x)
 
     def check_batch(self, batch: Batch) -> None:
         """Raise `RefusedPair` for a batch that has weights where the loss has none."""

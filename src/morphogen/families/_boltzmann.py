@@ -27,6 +27,9 @@ class Boltzmann(Family):
     """
 
     default_backbone = "mlp"
+    draws_means = True
+    finish_share = 0.02
+    num_steps: int  # Gibbs rounds of a draw
     objective = "reconstruction"  # the loss is a contrast, whose value says little
     watched = {
         "hidden_spread": HealthyRange(
@@ -113,6 +116,11 @@ class Boltzmann(Family):
     def shows_mean(self) -> bool:
         """Whether an item is the mean of its units and not their state: grey Bernoulli pictures."""
         return not self.gaussian and self.spec.kind == "real" and self.spec.levels != 2
+
+    @property
+    def draw_passes(self) -> int:
+        """One for each Gibbs round."""
+        return self.num_steps
 
     def starting_units(self, num: int, generator: torch.Generator) -> Tensor:
         """Independent units with the data's means: (num, N)."""

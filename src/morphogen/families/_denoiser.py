@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +18,6 @@ from morphogen.core.gaussian_path import DenoiserSampling, wide
 from morphogen.core.spec import TensorSpec
 from morphogen.families import _path_likelihood as likelihood
 from morphogen.families._gaussian_baseline import MOST_VALUES, GaussianBaseline
-from morphogen.families._grain import Grain
 
 Baseline = Literal["auto", "gaussian", "none"]
 # For log_prob: Runge-Kutta steps of the ODE, four evaluations and their derivatives each, or noise
@@ -28,8 +27,7 @@ STEPS = {"ode": 20, "bound": 64}
 # A trained network brings a part of a wider start back: it takes two looks at samples to settle how
 # wide. Fewer than 500 samples tell too little: of 1,000, a deviation is known to 2 %.
 CALIBRATIONS = 2
-LEAST_SAMPLES, MOST_SAMPLES, SAMPLES_AT_ONCE = 500, 4000, 250
-LEAST_RANKED = 64  # samples that tell which values are exact how often
+LEAST_SAMPLES, MOST_SAMPLES = 500, 4000
 LIKELIHOOD_BATCH = 128  # items whose derivatives are held in memory at once
 
 
@@ -52,6 +50,7 @@ class Denoiser(Family, DenoiserSampling):
 
     default_backbone = "unet"
     takes = frozenset({"weights"})
+    draws_means = True
     finish_share = 0.02
     train_defaults = {
         "optimizer": "muon",
@@ -86,7 +85,6 @@ class Denoiser(Family, DenoiserSampling):
         self.time = TimeEmbedding(cond_dim)
         self.conditioner = Conditioner(conditions, cond_dim)
         self.drop_prob, self.sharpness = drop_prob, sharpness
-        self.grain = Grain.of(spec)
 
     @classmethod
     def refuses(cls, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
@@ -108,36 +106,25 @@ class Denoiser(Family, DenoiserSampling):
     def finish(self, batch: Batch, worth: int, generator: torch.Generator) -> dict[str, float]:
         """Make the starting noise as wide as it takes for samples to vary as items do, and give
         exact values the share that they have in the data."""
-        # A pass of the network costs a third of a training step.
         drawn, found = None, {}
-        num = min(len(batch), MOST_SAMPLES, 3 * worth // (CALIBRATIONS * self.num_steps))
+        num = min(len(batch), MOST_SAMPLES, 3 * worth // (CALIBRATIONS * self.draw_passes))
         if self.grain is not None:
             self.grain.clear()
         if self.baseline is not None and num >= LEAST_SAMPLES and self.baseline.leading.any():
             for _ in range(CALIBRATIONS):
-                drawn = self._drawn_like(batch, num, generator)
+                drawn = self.drawn_like(batch, num, generator)
                 self.baseline.calibrate(batch, Batch(drawn, cond=batch.rows(slice(num)).cond))
             scale = self.baseline.noise_scale
             if (scale != 1).any():
                 found["noise_scale"] = float(scale[scale != 1].mean())
-        if self.grain is not None:
-            if drawn is None:  # fewer will do: a value is one of many in an item
-                num = min(len(batch), SAMPLES_AT_ONCE, 3 * worth // self.num_steps)
-                drawn = self._drawn_like(batch, num, generator) if num >= LEAST_RANKED else None
-            found |= {} if drawn is None else self.grain.fit(batch.x, drawn)
-        return found
+        if self.grain is not None and drawn is not None:
+            return found | self.grain.fit(batch.x, drawn)
+        return found | super().finish(batch, worth, generator)
 
-    def _drawn_like(self, batch: Batch, num: int, generator: torch.Generator) -> Tensor:
-        """`num` samples with the conditions of the batch's first items."""
-        drawn = []
-        for index in torch.split(torch.arange(num, device=self.device), SAMPLES_AT_ONCE):
-            cond: Any = batch.rows(index).cond
-            drawn.append(self.sample(len(index), cond=cond, generator=generator))
-        return torch.cat(drawn)
-
-    def grained(self, x: Tensor) -> Tensor:
-        """With the exact values of the data in their shares."""
-        return x if self.grain is None else self.grain(x)
+    @property
+    def draw_passes(self) -> int:
+        """One for each step of the sampler."""
+        return self.num_steps
 
     def starting_noise(self, num: int, generator: torch.Generator) -> Tensor:
         """N(0, I), wider along the components in which samples came out too narrow."""

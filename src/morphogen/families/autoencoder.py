@@ -46,6 +46,7 @@ class Autoencoder(Family):
     takes: ClassVar[frozenset[str]] = frozenset({"parts", "lengths", "columns", "weights"})
     train_defaults: ClassVar[dict[str, Any]] = {"optimizer": "muon", "lr": 3e-3}
     prior_family: ClassVar[str | None] = "flow_matching"
+    draws_means: ClassVar[bool] = True
     papers: ClassVar[tuple[str, ...]] = ("vincent2008extracting", "ghosh2020variational")
 
     def __init__(
@@ -114,7 +115,7 @@ class Autoencoder(Family):
         (num, *shape)."""
         check_conditions(cond, {})
         params = self.decoder(self.mixture.sample(num, generator))
-        return self.likelihood.draw(params, generator)
+        return self.grained(self.likelihood.draw(params, generator))
 
 
 class LatentMixture(nn.Module):

@@ -157,6 +157,13 @@ class DBN(Boltzmann):
             v = torch.cat([v[:, : top.num_units], self.one_hot(cond)], dim=1)
             clamped[:, top.num_units :] = True
         v = top.gibbs(v, num_steps or self.num_steps, generator, clamped)
+        return self.grained(self._shown(v, generator))
+
+    # -- parts -------------------------------------------------------------------------------------
+
+    def _shown(self, v: Tensor, generator: torch.Generator) -> Tensor:
+        """What the top machine's visible units (B, V) become on the way down: (B, *shape)."""
+        top = self._layer(-1)
         if len(self.layers) == 1:
             mean = top.visible_mean(top.sample_hidden(v, generator))
             return self.from_units((mean if self.shows_mean else v)[:, : top.num_units])
@@ -167,8 +174,6 @@ class DBN(Boltzmann):
         if self.shows_mean:
             return self.from_units(lowest.visible_mean(units))
         return self.from_units(lowest.sample_visible(units, generator))
-
-    # -- parts -------------------------------------------------------------------------------------
 
     def _start(self, index: int, batch: Batch, generator: torch.Generator) -> None:
         """Biases and chains of a layer from the first batch that it sees."""

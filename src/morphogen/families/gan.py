@@ -62,6 +62,7 @@ class GAN(Family):
     }
     compiles = False
     latent_prior = "gaussian"
+    draws_means = True
 
     def __init__(
         self,
@@ -137,7 +138,7 @@ class GAN(Family):
         temperature: float = 1.0,
     ) -> Tensor:
         """One pass of the generator on `temperature` times the noise. (num, *shape)."""
-        return self.decode(temperature * self._noise(num, generator), cond)
+        return self.grained(self.decode(temperature * self._noise(num, generator), cond))
 
     def decode(self, z: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """What the generator makes of z: (B, Z) -> (B, *shape)."""

@@ -193,7 +193,8 @@ class RBM(Boltzmann):
             even = torch.full((num, self.num_labels), 1.0 / max(self.num_labels, 1)).to(units)
             v = torch.cat([units, even], dim=1)
         known = torch.zeros_like(v, dtype=torch.bool)
-        return self._run(*self._with_label(v, known, cond), num_steps, generator)
+        drawn = self._run(*self._with_label(v, known, cond), num_steps, generator)
+        return self.grained(drawn)
 
     @torch.no_grad()
     def fill(

@@ -65,6 +65,7 @@ class VAE(Family):
     }
     log_prob_is = "lower bound (importance-weighted)"
     latent_prior = "gaussian"
+    draws_means = True
 
     def __init__(
         self,
@@ -140,7 +141,8 @@ class VAE(Family):
     ) -> Any:
         """Draw u ~ N(0, I), then of p(x | z = f(u)) what `Likelihood.draw` does: (num, *shape)."""
         z = randn((num, *self.latent_spec.shape), generator)
-        return self.likelihood.draw(self._params(z.to(self.device), cond), generator)
+        params = self._params(z.to(self.device), cond)
+        return self.grained(self.likelihood.draw(params, generator))
 
     @torch.no_grad()
     def log_prob(

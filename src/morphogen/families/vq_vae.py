@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
 from morphogen.core.errors import RecipeError, RefusedPair
-from morphogen.core.family import Family, HealthyRange
+from morphogen.core.family import AT_ONCE, Family, HealthyRange
 from morphogen.core.likelihood import LikelihoodName, build_likelihood
 from morphogen.core.random import randn
 from morphogen.core.spec import Spec, TensorSpec
@@ -59,6 +59,7 @@ class VQVAE(Family):
         "morphogen train DATA --family autoregressive --through BUNDLE"
     }
     prior_family: ClassVar[str | None] = "autoregressive"
+    draws_means: ClassVar[bool] = True
     papers: ClassVar[tuple[str, ...]] = (
         "vandenoord2017neural",
         "mentzer2024finite",
@@ -117,6 +118,12 @@ class VQVAE(Family):
     def prepare(self, batch: Batch, generator: torch.Generator) -> None:
         """Let the quantiser see codes of one large batch."""
         self.quantiser.prepare(self._features(batch.x), generator)
+
+    def drawn_like(self, batch: Batch, num: int, generator: torch.Generator) -> Tensor:
+        """Items rebuilt: it draws none by itself, and what a prior of its tokens draws is decoded
+        as these are."""
+        x = batch.rows(slice(num)).x
+        return torch.cat([self.decode(self.encode(part)) for part in torch.split(x, AT_ONCE)])
 
     def loss(
         self, batch: Batch, phase: str, generator: torch.Generator

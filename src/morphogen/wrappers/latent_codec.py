@@ -130,7 +130,7 @@ class LatentCodec(CodecAround):
         z = x.cpu()
         if self.spec.kind == "real":
             z = z * self._wide(self.std) + self._wide(self.mean)
-        decoded = coder.decode(z.to(self.model.device)).cpu()
+        decoded = coder.grained(coder.decode(z.to(self.model.device))).cpu()
         return self.inner.decode_many(decoded.clamp(-1, 1) if self.inner.spec.levels else decoded)
 
     def _wide(self, channel: Tensor) -> Tensor:

@@ -16,6 +16,9 @@ Legend: B batch, C channels, V levels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -47,6 +50,11 @@ class Grain(nn.Module):
         if isinstance(spec, TensorSpec) and spec.kind == "real" and spec.levels:
             return cls(spec) if 2 < spec.levels <= MOST_LEVELS else None
         return None
+
+    def _load_from_state_dict(self, state: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        """A model that was saved before its family had a grain has none that is fitted."""
+        own = {prefix + name: tensor for name, tensor in self.named_buffers()}
+        super()._load_from_state_dict({**own, **state}, prefix, *rest)
 
     def clear(self) -> None:
         """Leave items as they are, until fitted."""
