@@ -293,7 +293,9 @@ def test_a_locked_archive_says_so(tmp_path: Path) -> None:
 
 
 def shard(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """Rows as JSON lines, as CSV or as Parquet, by the suffix."""
+    """Rows as JSON, as JSON lines, as CSV or as Parquet, by the suffix."""
+    if path.suffix == ".json":
+        return put(path, json.dumps(rows))
     if path.suffix == ".jsonl":
         return put(path, "\n".join(map(json.dumps, rows)))
     if path.suffix == ".csv":
@@ -305,7 +307,7 @@ def shard(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ".parquet"])
 def test_a_folder_of_shards_is_one_table(suffix: str, tmp_path: Path) -> None:
     for number in range(3):
         rows = [{"text": f"part {number} row {n}", "label": n % 2} for n in range(4)]

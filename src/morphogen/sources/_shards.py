@@ -13,7 +13,7 @@ from morphogen.sources._layout import split_of, split_of_shard
 from morphogen.sources._record import Survey
 from morphogen.sources._table import Table, TableSource
 
-NOTES = (".md", ".yaml", ".yml", ".lock")  # of a folder in which .txt and .json may be items
+NOTES = (".md", ".yaml", ".yml", ".lock")  # of a folder in which .txt and .json may be more
 
 
 class TableFiles(TableSource):
@@ -23,7 +23,6 @@ class TableFiles(TableSource):
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
-    of_shards: ClassVar[tuple[str, ...]] = ()  # those of `suffixes` that parts of a table have
     beside: ClassVar[tuple[str, ...]] = NOTES
 
     @classmethod
@@ -38,7 +37,7 @@ class TableFiles(TableSource):
     @classmethod
     def shards_in(cls, folder: Path) -> list[Path]:
         """The parts of a folder that holds nothing else."""
-        return only(folder, cls.of_shards, cls.beside)
+        return only(folder, cls.suffixes, cls.beside)
 
     @classmethod
     @abstractmethod
@@ -69,7 +68,7 @@ class TableFiles(TableSource):
         try:
             tables = list(self.tables())
             if path.is_dir():
-                kind = self.of_shards[0]
+                kind = Path(tables[0].name).suffix.lower()
                 name = f"{len(tables):,} {kind} table{'s' * (len(tables) != 1)}"
             found = tables[0].survey(name=name)
         except DataError as error:

@@ -26,7 +26,7 @@ MOST_IN_CELL = 1 << 24  # characters; beyond, a quote was left open
 class Delimited(TableFiles):
     """A file of values separated by commas, semicolons or tabs, or a folder of such files."""
 
-    suffixes = of_shards = SUFFIXES
+    suffixes = SUFFIXES
 
     @classmethod
     def table_in(cls, path: Path, name: str) -> Table:

@@ -20,9 +20,9 @@ MAX_JSON = 1 << 29  # of a .json file, which is read whole, and of a line
 
 
 class Lines(TableFiles):
-    """A .jsonl, .ndjson or .json file of objects with the same keys, or a folder of .jsonl."""
+    """A .jsonl, .ndjson or .json file of objects with the same keys, or a folder of such."""
 
-    suffixes, of_shards = SUFFIXES, SUFFIXES[:3]
+    suffixes = SUFFIXES
 
     @classmethod
     def table_in(cls, path: Path, name: str) -> Table:

@@ -24,7 +24,7 @@ NEEDS = "pip install 'morphogen[data]'"
 class Parquet(TableFiles):
     """A .parquet file, or a folder whose tables are .parquet files."""
 
-    suffixes = of_shards = SUFFIXES
+    suffixes = SUFFIXES
     beside = BESIDE
 
     @classmethod
