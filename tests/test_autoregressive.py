@@ -12,7 +12,7 @@ from morphogen.backbones.rnn import RNN
 from morphogen.backbones.token_transformer import TokenTransformer
 from morphogen.backbones.transformer import Transformer
 from morphogen.core.backbone import BuildBackbone
-from morphogen.core.batch import Batch
+from morphogen.core.batch import Batch, learned_length
 from morphogen.core.errors import RefusedPair
 from morphogen.core.random import generator, rand, randint, randn
 from morphogen.core.spec import TensorSpec
@@ -219,3 +219,8 @@ def test_what_cannot_be_drawn_value_by_value_is_refused():
             Autoregressive(spec, {}, SMALL)
     grid = Autoregressive(TensorSpec("token", (2, 3), vocab_size=5), {}, SMALL)
     assert grid.sample(2, generator=generator(0)).shape == (2, 2, 3)
+
+
+def test_what_is_learned_ends_at_the_last_token_that_counts() -> None:
+    weight = torch.tensor([[0, 1.0, 0, 0], [0, 0, 0, 0], [0.5, 0, 2, 1]])
+    assert learned_length(weight).tolist() == [2, 0, 4]

@@ -22,7 +22,7 @@ from morphogen.data.duplicates import find_duplicates
 from morphogen.data.fingerprints import Fingerprints
 from morphogen.data.neighbours import Sieve, clusters, members, near, pack_keys
 from morphogen.modalities.image import Image
-from morphogen.modalities.image.coarse import COARSE, of_views, waves
+from morphogen.modalities.image.coarse import COARSE, Waves, of_views, waves
 from morphogen.modalities.image.details import SIDE, seen, views, with_slopes
 
 SHARED = Path(os.environ.get("MORPHOGEN_SHARED", Path(__file__).parents[2] / "shared"))
@@ -278,3 +278,45 @@ def test_alike_items_do_not_make_loading_slow() -> None:
         prints.see(number, Item(ring[..., None].numpy()))
     assert prints.pairs(most=100) is None
     assert len(Data.from_tensors(rings).train) > 400
+
+
+def test_what_is_ruled_out_first_is_not_alike() -> None:
+    """Fits of coarse details leave every pair that is recognised in the end, and few others."""
+    originals = prints([picture(seed) for seed in range(60)])
+    kept, wanted, num_near = set(), set(), 0
+    for kind in ("jpeg", "cut unevenly", "mirrored, cropped, jpeg"):
+        twins = prints([TWINS[kind](picture(seed)) for seed in range(60)])
+        ours, theirs = originals.details(), twins.details()
+        packed = (pack_keys([each.keys for each in some.prints]) for some in (originals, twins))
+        i, j, key = pairs = near(*packed, Image.key_radius + 16)  # and some that keys would leave
+        codec = Image()
+        on = codec.promising(ours, theirs, codec.coarse(theirs), pairs)
+        likeness = codec.likeness(ours[i], theirs[j], torch.from_numpy(key))
+        alike = (likeness >= codec.same_from).numpy()
+        kept |= {(kind, *pair) for pair in zip(i[on], j[on], strict=True)}
+        wanted |= {(kind, *pair) for pair in zip(i[alike], j[alike], strict=True)}
+        num_near += len(i)
+    assert wanted <= kept
+    assert len(wanted) > 150
+    assert len(kept) - len(wanted) < 0.1 * (num_near - len(wanted))
+
+
+def test_edges_on_the_grid_need_no_map_of_their_own() -> None:
+    waves = Waves(6)
+    images = (255 * rand((3, SIDE * SIDE), generator(0))).byte()
+    edges = torch.tensor([[3, 0, 120, 128], [16, 8, 128, 112], [0, 0, 128, 128]]) / 128
+    found = waves.between(images, edges)
+    expected = torch.einsum("nr,nkcr->nkc", images.float(), waves.map_of(edges))
+    torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-4)
+    assert waves.between(images[:0], edges[:0]).shape == (0, 5, len(waves.rows))
+
+
+def test_pairs_connect_all_that_are_alike_and_nothing_twice() -> None:
+    """However many blocks of rows are judged at once, of which none knows what others find."""
+    images = [picture(seed % 90) for seed in range(300)]  # every picture three times or four
+    images = [jpeg(image, 60 + number % 40) for number, image in enumerate(images)]
+    found = prints(images).pairs()
+    assert found is not None
+    roots = clusters(300, [(i, j) for i, j, _ in found])
+    assert np.array_equal(roots, np.arange(300) % 90)
+    assert len(found) == 210

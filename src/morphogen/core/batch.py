@@ -61,3 +61,10 @@ class Batch:
         real = torch.ones_like(error) if self.mask is None else self.mask.expand_as(error).to(error)
         total = (error * weight * real).flatten(1).sum(1)
         return total / real.flatten(1).sum(1).clamp(min=1)
+
+
+def learned_length(weight: Tensor) -> Tensor:
+    """How many values of each item there are up to the last that counts, by their weights (B, L):
+    (B,). What stands behind it need not be computed."""
+    place = torch.arange(1, weight.shape[1] + 1, device=weight.device)
+    return ((weight > 0) * place).amax(1)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from morphogen.core.batch import Batch
+from morphogen.core.batch import Batch, learned_length
 
 TOGETHER, FEW = 16, 4  # items of a group, and of conversations, which are longer
 
@@ -37,7 +37,7 @@ def by_length(model: Any, tokens: Tensor, batch: Batch, generator: torch.Generat
         real = torch.arange(tokens.shape[1]) < lengths[:, None]
     elif on_cpu and batch.weight is not None and batch.weight.shape == tokens.shape:
         real, together = batch.weight > 0, FEW  # the rest counts for nothing
-        lengths = (real * torch.arange(1, tokens.shape[1] + 1)).amax(1)
+        lengths = learned_length(batch.weight)
     else:
         return told(tokens, batch.cond)
     log_p = torch.zeros(tokens.shape)

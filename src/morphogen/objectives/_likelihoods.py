@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from morphogen.core.batch import Batch
+from morphogen.core.batch import Batch, learned_length
 from morphogen.core.capability import HasLogProb, HasTokenLogProb, log_prob_kind, missing
 from morphogen.core.errors import RefusedPair
 from morphogen.core.family import Family
@@ -45,7 +45,7 @@ def log_probs(family: Any, batch: Batch, seed: int) -> Tensor:
         found: Tensor = family.log_prob(x, cond=own or None, generator=draw)[:, None]
     else:
         if weight is not None and getattr(family, "shortens", False):  # reads items cut short
-            last = int((weight > 0).any(0).nonzero().amax()) + 1 if bool(weight.any()) else 1
+            last = max(int(learned_length(weight).max()), 1)
             x, weight = x[:, :last], weight[:, :last]
         found = family.token_log_prob(x, own or None)
         found = found if weight is None else found * (weight.flatten(1) > 0)
