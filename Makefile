@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 \
 		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,data,hf,llamacpp,lm,onnx,postgres,privacy,published,ray,records,serve,text]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,data,diffusers,faster-whisper,hf,llamacpp,lm,onnx,postgres,privacy,published,ray,records,serve,sound,text]'
 	touch $(STAMP)
 
 demo: install

@@ -27,6 +27,8 @@ INTRODUCTIONS = {
     "capability in its annotation, or one of several.",
     "metric": "How good it is.",
     "objective": "What a trained model is taught beyond its data.",
+    "driver": "Models that others made and other libraries run, behind our capabilities. "
+    "`morphogen import` finds the one that opens a folder.",
 }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,14 +18,17 @@ from torch import Tensor, nn
 from morphogen.backbones.token_transformer import TokenTransformer
 from morphogen.core import discover
 from morphogen.core.backbone import Backbone, BuildBackbone
-from morphogen.core.capability import needs
+from morphogen.core.capability import CanTranscribe, needs
 from morphogen.core.codec import Codec, Item, Recognition
 from morphogen.core.errors import RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.random import randn
 from morphogen.core.spec import TensorSpec
+from morphogen.core.transcript import Segment, Transcript
 from morphogen.core.writing import CanWrite
 from morphogen.families.autoregressive import Autoregressive
+from morphogen.modalities.sound import Sound
+from morphogen.modalities.sound.files import Waveform
 from morphogen.modalities.text import Text
 from morphogen.testing import (
     check_backbone,
@@ -82,8 +86,25 @@ def test_task(name: str) -> None:
     if CanWrite in needs(discover.find("task", name)):
         model, codec = writer()
         check_task(discover.find("task", name), [model], codec=codec)
+    elif CanTranscribe in needs(discover.find("task", name)):
+        codec, values = Sound(rate=8000), [Waveform(np.zeros((1, n), "f4"), 8000) for n in (8, 4)]
+        codec.spec = TensorSpec("real", (1, 8), layout="sequence")
+        check_task(discover.find("task", name), [Clock()], codec=codec, values=values)
     else:
         check_task(discover.find("task", name))
+
+
+class Clock(torch.nn.Module):
+    """Writes down how long a sound is, and hears nothing in it."""
+
+    spec = TensorSpec("real", (1, 8), layout="sequence")
+    sample_rate = 8000
+
+    def transcribe(self, sounds, *, generator, language: str | None = None):
+        return [
+            Transcript((Segment(0.0, len(sound) / 8000, f"{len(sound)}"),), language or "en")
+            for sound in sounds
+        ]
 
 
 def writer() -> tuple[Autoregressive, Text]:

@@ -37,8 +37,10 @@ def keys_of(config: Mapping[str, Any], entries: Mapping[str, str]) -> list[str]:
 
 def parts_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The components of a bundle: (axis, name). A latent codec's inner model counts, too."""
+    from morphogen.core.recipe import component_of
+
     recipe, codec = config["recipe"], config["codec"]
-    parts = [("family", recipe["family"]["name"]), ("backbone", recipe["backbone"].get("name"))]
+    parts = [component_of(recipe), ("backbone", recipe["backbone"].get("name"))]
     if sampler := recipe["family"].get("sampler"):
         parts.append(("sampler", sampler))
     if recipe["train"].get("ema"):

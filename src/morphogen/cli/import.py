@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 
 def import_(
     source: Annotated[
-        str, typer.Argument(help="a folder of transformers, a .gguf file, owner/name of the Hub")
+        str,
+        typer.Argument(
+            help="a folder of transformers, diffusers or faster-whisper, a .gguf file, "
+            "or owner/name of the Hub"
+        ),
     ],
     *,
     out: Annotated[str, typer.Option("--out", help="folder of the bundle")],
@@ -30,9 +34,19 @@ def import_(
     bundle = import_model(source, length=length)
     folder = bundle.save(out)
     write_card(folder)
-    num = sum(parameter.numel() for parameter in bundle.family.parameters())
-    print(f"{folder}: {num:,} parameters, texts of up to {bundle.codec.spec.shape[0]:,} tokens")
+    print(f"{folder}: {_size(bundle)}")
     print(f"licence: {bundle.origin.get('licence', 'none stated: ask who made it')}")
     verb = "chat" if "chat_template" in bundle.origin else "task complete"
     verb = verb if isinstance(bundle.family, CanWrite) else "tasks"
     print(f"next: morphogen {verb} {folder}")
+
+
+def _size(bundle: Any) -> str:
+    """How large a model is, and what its items are."""
+    model, codec = bundle.family, bundle.codec
+    num = sum(parameter.numel() for parameter in model.parameters())
+    # What an engine keeps in a file of its own has no parameters to count.
+    size = f"{num:,} parameters" if num else f"{model.num_bytes / 1e6:,.1f} MB"
+    if codec.spec.kind == "token":
+        return f"{size}, texts of up to {codec.spec.shape[0]:,} tokens"
+    return f"{size}, {bundle.recipe.modality['name']}: {codec.spec}"

@@ -12,7 +12,7 @@ import typer
 
 
 def sample(
-    bundle: Annotated[str, typer.Argument(help="folder of a trained bundle")],
+    bundle: Annotated[str, typer.Argument(help="folder of a bundle, or of a published model")],
     *,
     num: Annotated[int, typer.Option("-n", "--num", min=1, help="how many items")] = 16,
     out: Annotated[
@@ -23,7 +23,9 @@ def sample(
         str | None, typer.Option(help="class, by name: short for --cond label=")
     ] = None,
     cond: Annotated[list[str] | None, typer.Option(help="condition, name=value")] = None,
-    prompt: Annotated[str, typer.Option(help="with --stream: the text to go on from")] = "",
+    prompt: Annotated[
+        str, typer.Option(help="what a picture shows; or, with --stream, the text to go on from")
+    ] = "",
     stream: Annotated[
         bool, typer.Option("--stream", help="write one text here, token by token")
     ] = False,
@@ -39,22 +41,25 @@ def sample(
 
     from morphogen.cli._parts import parse_pairs
     from morphogen.cli._progress import draw_with_progress
-    from morphogen.core.bundle import Bundle
     from morphogen.core.drawing import Drawing
     from morphogen.core.errors import RecipeError
+    from morphogen.interop.importing import opened_or_imported
 
-    if prompt and not stream:
+    opened = opened_or_imported(bundle, trust=trust, device=device)
+    draws_by_prompt = "prompt" in opened.family.conditions
+    if prompt and not stream and not draws_by_prompt:
         raise RecipeError(
             "a prompt is gone on from with --stream",
             hint=f"--stream, or: morphogen task complete {bundle} --prompt ...",
         )
-    opened = Bundle.open(bundle, trust=trust, device=device)
     options = parse_pairs(settings or [], "--set")
     if guidance is not None:
         options["guidance"] = str(guidance)
     conditions = parse_pairs(cond or [], "--cond")
     if label is not None:
         conditions["label"] = label
+    if prompt and draws_by_prompt:
+        conditions["prompt"] = prompt
     if stream:
         _write_here(opened, prompt, out, seed=seed, cond=conditions, **options)
         return

@@ -34,6 +34,7 @@ def bundle_facts(path: str) -> dict[str, Any]:
     from morphogen.core.border import reading
     from morphogen.core.config import read_config, read_metrics
     from morphogen.core.errors import BundleError
+    from morphogen.core.recipe import component_of
     from morphogen.core.spec import spec_from_json
 
     folder = Path(path)
@@ -46,6 +47,7 @@ def bundle_facts(path: str) -> dict[str, Any]:
         )
     config = read_config(folder)
     with reading("config.json", folder):
+        axis, name = component_of(config["recipe"])
         spec = str(spec_from_json(config["spec"]))
         conditions = {n: str(spec_from_json(s)) for n, s in config["conditions"].items()}
     sizes = {
@@ -54,12 +56,12 @@ def bundle_facts(path: str) -> dict[str, Any]:
     }
     return {
         "bundle": str(folder),
-        "family": config["recipe"]["family"]["name"],
+        axis: name,
         "backbone": config["recipe"]["backbone"].get("name"),
         "codec": config["codec"]["name"],
         "spec": spec,
         "conditions": conditions,
-        "parameters": _num_parameters(folder / "model.safetensors"),
+        "parameters": _num_parameters(folder / "model.safetensors") or None,
         "origin": {n: v for n, v in config.get("origin", {}).items() if n != "chat_template"},
         "data": config["data"],
         "recipe": config["recipe"],
@@ -92,17 +94,19 @@ def component_facts(axis: str, name: str) -> dict[str, Any]:
 
 
 def _num_parameters(file: Any) -> int:
-    """Numbers in a safetensors file, from its header alone."""
+    """Numbers in a safetensors file that are no bytes of other files, from its header alone."""
     from math import prod
 
     from safetensors import SafetensorError, safe_open
 
+    from morphogen.core.driver import HELD
     from morphogen.core.errors import BundleError
 
     try:
         with safe_open(file, framework="pt") as tensors:
             names = tensors.keys()  # a safetensors file cannot be looped over itself
-            return sum(prod(tensors.get_slice(name).get_shape()) for name in names)
+            weights = [name for name in names if not name.startswith(HELD)]
+            return sum(prod(tensors.get_slice(name).get_shape()) for name in weights)
     except (SafetensorError, OSError) as error:
         raise BundleError(f"the weights cannot be read: {error}", where=file) from error
 

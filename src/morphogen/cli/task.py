@@ -6,15 +6,22 @@ from typing import Annotated, Any
 
 import typer
 
+PROMPT = "prompt"  # the condition of models that draw by one
+
 
 def task(
     name: Annotated[str, typer.Argument(help="morphogen list tasks")],
-    bundle: Annotated[str, typer.Argument(help="folder of a trained bundle")],
+    bundle: Annotated[str, typer.Argument(help="folder of a bundle, or of a published model")],
     inputs: Annotated[list[str] | None, typer.Argument(help="files or folders to work on")] = None,
     *,
     text: Annotated[
         list[str] | None,
-        typer.Option("--text", "--prompt", help="an input typed here, not a file; repeatable"),
+        typer.Option(
+            "--text",
+            "--prompt",
+            help="an input typed here, not a file; repeatable; "
+            "for a model that draws by prompts, its prompt",
+        ),
     ] = None,
     out: Annotated[str | None, typer.Option(help="where the result goes; .json: numbers")] = None,
     seed: Annotated[int, typer.Option(help="same seed, same result")] = 0,
@@ -32,20 +39,23 @@ def task(
     """Run a task on your own items with a trained bundle."""
     from morphogen.cli._parts import parse_pairs, print_facts, print_json
     from morphogen.core import discover
-    from morphogen.core.bundle import Bundle
     from morphogen.core.codec import Item
+    from morphogen.interop.importing import opened_or_imported
 
     discover.find("task", name)  # a misspelt task is told before a large bundle is read
     options = parse_pairs(settings or [], "--set")
     if schema is not None:
         options["schema"] = schema
-    opened = Bundle.open(bundle, trust=trust, device=device)
+    opened = opened_or_imported(bundle, trust=trust, device=device)
+    conditions = parse_pairs(cond or [], "--cond")
+    if text and PROMPT in opened.family.conditions:
+        conditions[PROMPT], text = text[-1], None
     result = opened.task(
         name,
         *(inputs or []),
         *(Item(typed, "--text") for typed in text or []),
         seed=seed,
-        cond=parse_pairs(cond or [], "--cond"),
+        cond=conditions,
         **options,
     )
     if result.raw is not None and out is None and not as_json:

@@ -8,16 +8,16 @@ import typer
 
 
 def tasks(
-    bundle: Annotated[str, typer.Argument(help="folder of a trained bundle")],
+    bundle: Annotated[str, typer.Argument(help="folder of a bundle, or of a published model")],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     trust: Annotated[bool, typer.Option("--trust", help="import components it names")] = False,
 ) -> None:
     """Say which tasks apply, and why the rest does not."""
     from morphogen.cli._parts import print_json, print_table
     from morphogen.core import discover
-    from morphogen.core.bundle import Bundle
+    from morphogen.interop.importing import opened_or_imported
 
-    reasons = Bundle.open(bundle, trust=trust).tasks()
+    reasons = opened_or_imported(bundle, trust=trust).tasks()
     if as_json:
         print_json(reasons)
         return

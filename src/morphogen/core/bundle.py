@@ -251,11 +251,12 @@ class Bundle:
         self, name: str, parameters: Mapping[str, Any], inputs: tuple[Any, ...]
     ) -> tuple[dict[str, Any], int | None]:
         """Inputs in the form that a task takes them in, by the name of its argument: items `x`,
-        `sequences` that are to go on, or `sources`, texts that something is made from; and how many
-        there are."""
-        takes_items = bool({"x", "sequences", "sources"} & set(parameters))
+        `sequences` that are to go on, `values` as they are read, of any length, or `sources`, texts
+        that something is made from; and how many there are."""
+        takes_items = bool({"x", "sequences", "values", "sources"} & set(parameters))
         if takes_items != bool(inputs):
-            example = f" a{self.codec.suffix}" if "x" in parameters else " --prompt TEXT"
+            reads = bool({"x", "values"} & set(parameters))
+            example = f" a{self.codec.suffix}" if reads else " --prompt TEXT"
             example *= takes_items
             raise RecipeError(
                 f"the task {name!r} {'needs' if takes_items else 'takes no'} items to work on",
@@ -265,6 +266,9 @@ class Bundle:
         if "sequences" in parameters:
             sequences = self.codec.encode_sequences(self.items(*inputs))
             return {"sequences": sequences}, len(sequences)
+        if "values" in parameters:
+            values = [item.value for item in self.items(*inputs)]
+            return {"values": values}, len(values)
         if "sources" in parameters:
             sources = list(sources_of(inputs))
             return {"sources": sources}, len(sources)

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from morphogen.core.spec import Spec, TensorSpec
+from morphogen.core.transcript import Transcript
 
 Conditions = Mapping[str, Tensor]
 
@@ -198,6 +199,51 @@ class HasFeatures(Protocol):
 
     def features(self, x: Tensor) -> Tensor:
         """(B, *) -> (B, D)."""
+        ...
+
+
+@runtime_checkable
+class HasTextFeatures(HasFeatures, Protocol):
+    """Places texts in the space of its items' features, each near what it tells of.
+
+    All features have length 1, so that their inner product says how near: p(text | item) among
+    several is the softmax of `text_scale` times it.
+    """
+
+    text_scale: float
+
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """M texts -> (M, D)."""
+        ...
+
+
+@runtime_checkable
+class CanVary(Protocol):
+    """Makes something like an item, in a way of its own."""
+
+    def vary(
+        self,
+        x: Tensor,
+        strength: float,
+        *,
+        cond: Conditions | None = None,
+        generator: torch.Generator,
+        **options: Any,
+    ) -> Tensor:
+        """(B, *) -> (B, *), the further from x the nearer `strength` in (0, 1] is to 1."""
+        ...
+
+
+@runtime_checkable
+class CanTranscribe(Protocol):
+    """Writes down what is said in a sound."""
+
+    sample_rate: int  # of the sounds that it hears, in samples a second
+
+    def transcribe(
+        self, sounds: Sequence[Tensor], *, generator: torch.Generator, **options: Any
+    ) -> list[Transcript]:
+        """Sounds (N_i,) in [-1, 1], of any length -> what is said in each."""
         ...
 
 

@@ -69,11 +69,12 @@ DESCRIPTION = {
     "conditions": {str: SPEC},
     "recipe": {
         "modality": dict,
-        "family": {"name": str, "sampler?": (None, str)},
+        "family": {"name?": str, "sampler?": (None, str)},
         "backbone": {"name?": (None, str)},
         "train": dict,
         "start?": {"from?": str, "sha256?": SHA256},
         "wrapper?": {"name?": str},
+        "driver?": {"name?": str},
     },
     "codec": CODEC_ENTRY,
 }
@@ -154,9 +155,10 @@ def rebuild(
         for name, wanted in conditions.items():
             if codec.conditions.get(name) != wanted:
                 raise ValueError(f"it knows no {name} that is {wanted}")
+    times = 2 if recipe.driver else 1  # libraries tie weights that they made before
     with reading("the recipe", where):
-        _check_fits(lambda: build_family(recipe, spec, conditions), weights)
-        with _no_larger_than(weights):
+        _check_fits(lambda: build_family(recipe, spec, conditions), weights, times)
+        with _no_larger_than(weights, times):
             family = build_family(recipe, spec, conditions)
     return family, codec, recipe
 
@@ -270,9 +272,9 @@ def _spec(state: Mapping[str, Any]) -> Spec:
     return spec
 
 
-def _check_fits(build: Callable[[], nn.Module], weights: Mapping[str, Tensor]) -> None:
+def _check_fits(build: Callable[[], nn.Module], weights: Mapping[str, Tensor], times: int) -> None:
     """Build it where tensors have shapes and no memory, and compare these with the weights'."""
-    with torch.device("meta"), _no_larger_than(weights):
+    with torch.device("meta"), _no_larger_than(weights, times):
         built = build().state_dict()
     for name, tensor in built.items():
         if name in weights and weights[name].shape != tensor.shape:
@@ -284,9 +286,11 @@ def _check_fits(build: Callable[[], nn.Module], weights: Mapping[str, Tensor]) -
 
 
 @contextmanager
-def _no_larger_than(weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Raise `BundleError` as soon as a network that is being built here outgrows its weights."""
+def _no_larger_than(weights: Mapping[str, Tensor], times: int = 1) -> Iterator[None]:
+    """Raise `BundleError` as soon as a network that is being built here outgrows its weights, each
+    of which is made so many times at most."""
     room = {"parameters": len(weights), "values": sum(t.numel() for t in weights.values())}
+    room = {kind: times * num for kind, num in room.items()}
     room["tables"] = room["values"] + MOST_TABLES
     here = threading.get_ident()
 

@@ -36,6 +36,7 @@ AXES = {
     "task": "tasks",
     "metric": "metrics",
     "objective": "objectives",
+    "driver": "drivers",
 }
 
 _vouched: set[str] = set()  # dotted paths that the user has typed, or trusts

@@ -15,6 +15,10 @@ and one where it is taught something beyond its data:
 
     [objective] name = "grpo"           reward = "mine:short"
 
+A model that another library runs has one table in place of family and backbone:
+
+    [driver]    name = "clip"           config = {...}
+
 `--set backbone.model_dim=128` changes one value. The *resolved* recipe, with every default filled
 in, goes into the bundle, which rebuilds itself from it.
 """
@@ -23,7 +27,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +41,7 @@ from morphogen.core.objective import Objective
 from morphogen.core.schema import check_options, defaults
 from morphogen.core.spec import TensorSpec
 
-TABLES = ("modality", "family", "backbone", "train", "start", "wrapper", "objective")
+TABLES = ("modality", "family", "backbone", "train", "start", "wrapper", "objective", "driver")
 
 
 @dataclass
@@ -51,6 +55,7 @@ class Recipe:
     start: dict[str, Any] = field(default_factory=dict)
     wrapper: dict[str, Any] = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=dict)
+    driver: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path | str) -> Recipe:
@@ -123,6 +128,8 @@ def resolve(recipe: Recipe, spec: TensorSpec) -> Recipe:
     family: which one is usual is the data's to say (`training.choice`). The tables `modality` and
     `train` are resolved by the codec and the trainer that own them.
     """
+    if recipe.driver:
+        return _resolved_driver(recipe)
     family_options = dict(recipe.family)
     family_name = recipe.family_name
     family_options.pop("name")
@@ -141,6 +148,31 @@ def resolve(recipe: Recipe, spec: TensorSpec) -> Recipe:
         wrapper=_resolved_wrapper(recipe),
         objective=_resolved_objective(recipe),
     )
+
+
+def component_of(tables: Mapping[str, Any]) -> tuple[str, str]:
+    """What a bundle's recipe says its model is: the axis, and the name.
+
+    Raises `RecipeError` where it names none.
+    """
+    for axis in ("driver", "family"):
+        if isinstance(name := tables.get(axis, {}).get("name"), str):
+            return axis, name
+    raise RecipeError("the recipe names no family", expected="[family] name", where="recipe")
+
+
+def _resolved_driver(recipe: Recipe) -> Recipe:
+    """A recipe of a model that another library runs: its options are checked, and stand as is."""
+    if recipe.family or recipe.backbone:
+        raise RecipeError(
+            "a driver takes the place of a family and a backbone",
+            found=", ".join(f"[{n}]" for n in ("family", "backbone") if getattr(recipe, n)),
+            expected="[driver] alone",
+        )
+    axis, name = component_of({"driver": recipe.driver})
+    given = {key: value for key, value in recipe.driver.items() if key != "name"}
+    checked = check_options(discover.find(axis, name), given, axis)
+    return replace(recipe, driver={"name": name, **checked})
 
 
 def build_adapter(recipe: Recipe) -> Adapter | None:
@@ -200,6 +232,11 @@ def _adapter_class(name: str) -> Any:
 def build_family(recipe: Recipe, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> Family:
     """The untrained family that a recipe describes, for data of `spec`."""
     resolved = resolve(recipe, spec)
+    if resolved.driver:
+        driver_options = dict(resolved.driver)
+        driver = discover.find("driver", driver_options.pop("name"))
+        driven: Family = driver(spec, conditions, **driver_options)
+        return driven
     family_options, backbone_options = dict(resolved.family), dict(resolved.backbone)
     family = discover.find("family", family_options.pop("name"))
     backbone = discover.find("backbone", backbone_options.pop("name"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,11 @@ class Result:
 
     `x` (N, *shape), or parts by name, or None: results, often with the inputs among them; `values`
     one list per name, as long as the inputs, or scalars; `raw` the items in their own form, where
-    the task made them so (texts longer or shorter than `x` holds); `route` says which way it took;
-    `columns` how many items stand in a row; `positions` (N, 2) lays items out as a map. The bundle
-    that ran the task attaches its codec, so that a result can decode itself. What `save` writes is
-    marked and recorded as made by a model, see `core.ledger`.
+    the task made them so (texts longer or shorter than `x` holds); `forms` the texts that `save`
+    writes of what is no item of the modality, by the suffix of the file; `route` says which way it
+    took; `columns` how many items stand in a row; `positions` (N, 2) lays items out as a map. The
+    bundle that ran the task attaches its codec, so that a result can decode itself. What `save`
+    writes is marked and recorded as made by a model, see `core.ledger`.
     """
 
     x: Any = None  # Encoded | None
@@ -56,6 +57,7 @@ class Result:
     inputs: Any = None  # Encoded | None: the items that the task worked on
     made_by: str = ""  # the model, task and seed
     raw: Sequence[Any] | None = None
+    forms: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         if self.raw is not None:
@@ -84,6 +86,8 @@ class Result:
         if not len(self) or self.codec is None or path.suffix == ".json":
             facts = {"route": self.route, **self.values}
             return write_text(path, json.dumps(facts, indent=2) + "\n")
+        if self.forms:
+            return write_text(path, self._form(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         items, began = self.items, time.time()
         if self.positions is not None:
@@ -95,6 +99,17 @@ class Result:
             inputs = self._input_items()
             record(self.codec, items, inputs, self.made_by, path, time=began, first=first)
         return path
+
+    def _form(self, path: Path) -> str:
+        if path.suffix not in self.forms:
+            several = len(self) > 1 and path.suffix in (".srt", ".vtt")
+            raise MorphogenError(
+                "captions are of one sound" if several else "this is not written in such a file",
+                found=f"{len(self)} sounds" if several else path.name,
+                expected=", ".join((*self.forms, ".json")),
+                hint=f"--out {path.with_suffix('.json')}",
+            )
+        return self.forms[path.suffix]
 
     def _input_items(self) -> Sequence[Any]:
         if self.inputs is None or self.codec is None:

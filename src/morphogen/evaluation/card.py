@@ -16,6 +16,7 @@ from typing import Any
 from morphogen.core import discover
 from morphogen.core.border import reading
 from morphogen.core.config import read_config, read_log, read_metrics
+from morphogen.core.recipe import component_of
 from morphogen.core.spec import spec_from_json
 from morphogen.core.storage import write_text
 from morphogen.core.visible import as_code, in_markdown
@@ -41,11 +42,11 @@ def card(path: Path) -> str:
 
 
 def _text(config: Mapping[str, Any], metrics: Mapping[str, Any], path: Path) -> str:
-    family = config["recipe"]["family"]["name"]
+    axis, name = component_of(config["recipe"])
     sections = [
-        _front_matter(config),
-        f"# {in_markdown(_words(family))} of {in_markdown(config['codec']['name'])} data",
-        _first_line(family),
+        _front_matter(config, name),
+        f"# {in_markdown(_words(name))} of {in_markdown(config['codec']['name'])} data",
+        discover.summary(discover.find(axis, name)),
         *(["## Origin\n\n" + _origin(config["origin"])] if config.get("origin") else []),
         "## Data\n\n" + _data(config),
         "## Training\n\n" + _training(config, path),
@@ -56,8 +57,8 @@ def _text(config: Mapping[str, Any], metrics: Mapping[str, Any], path: Path) -> 
     return "\n\n".join(sections) + "\n"
 
 
-def _front_matter(config: Mapping[str, Any]) -> str:
-    tags = (config["recipe"]["family"]["name"], config["codec"]["name"])
+def _front_matter(config: Mapping[str, Any], name: str) -> str:
+    tags = (name, config["codec"]["name"])
     return "\n".join(
         ["---", "library_name: morphogen", "tags:", *(f"- {_yaml(t)}" for t in tags), "---"]
     )
@@ -65,12 +66,6 @@ def _front_matter(config: Mapping[str, Any]) -> str:
 
 def _yaml(text: str) -> str:
     return text if re.fullmatch(r"[\w.-]+", text) else json.dumps(text)
-
-
-def _first_line(family: str) -> str:
-    component = discover.find("family", family)
-    text = (component.__doc__ or "").strip().splitlines()
-    return text[0] if text else ""
 
 
 def _origin(origin: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Models that others made, as bundles: what `morphogen import` does.
 
     a folder of transformers    config.json, safetensors, tokenizer.json         `load.py`
+    a folder of other models    Whisper, CLIP, Stable Diffusion, ..              `driven.py`
     a GGUF file                 as llama.cpp runs them                           `llama_cpp.py`
     a .bin file of llama2.c     with its vocabulary beside it                    `llama2c.py`
     owner/name                  of the Hugging Face Hub, fetched at that moment
@@ -20,9 +21,10 @@ from typing import Any
 from morphogen.core.border import read_json, read_text
 from morphogen.core.bundle import Bundle
 from morphogen.core.config import FORMAT, MODEL
-from morphogen.core.errors import BundleError, MorphogenError
+from morphogen.core.errors import BundleError, MorphogenError, RecipeError
 from morphogen.core.storage import expanded, sha256
 from morphogen.interop import llama_cpp
+from morphogen.interop.driven import TAKEN, drive, driver_of, wanted
 from morphogen.interop.gguf import GGUF, MAGIC, read_gguf
 from morphogen.interop.gguf_tokens import OWN, tokenizer_json
 from morphogen.interop.llama2c import read_llama2c
@@ -31,7 +33,6 @@ from morphogen.modalities.text.tokenizers import Library
 
 HUB = re.compile(r"(hf://)?(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?")
 PICKLES = {".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
-FETCHED = ["*.json", "*.safetensors", "*.jinja", "README.md", "LICENSE*"]
 TOLD = {"package?": str, "licence?": str, "what?": str}  # of origin.json, beside what wheels had
 MARKS = ("bos_token", "eos_token", "unk_token", "pad_token")
 
@@ -56,7 +57,16 @@ def import_model(source: Path | str, *, length: int | None = None) -> Bundle:
     else:
         told = place.resolve().name
     place = _the_model(place)
-    if place.is_dir():
+    if (driver := driver_of(place)) is not None:
+        if length is not None:
+            raise RecipeError(
+                "only models of texts have a length",
+                found=f"--length {length}",
+                hint="leave it out",
+            )
+        bundle = drive(driver, place)
+        bundle.origin = _of_driven(place)
+    elif place.is_dir():
         bundle = load(place, length=length)
         bundle.origin = _of_folder(place)
     else:
@@ -68,6 +78,26 @@ def import_model(source: Path | str, *, length: int | None = None) -> Bundle:
     return bundle
 
 
+def opened_or_imported(place: Path | str, *, trust: bool = False, device: str = "cpu") -> Bundle:
+    """The bundle in a folder; or a published model as it lies there, imported, and kept in memory
+    alone."""
+    if not _is_published(expanded(place)) and not str(place).startswith("hf://"):
+        return Bundle.open(place, trust=trust, device=device)
+    bundle = import_model(place)
+    bundle.family.to(device)
+    return bundle
+
+
+def _is_published(place: Path) -> bool:
+    """Whether a model lies there that is no bundle."""
+    if not place.is_dir():
+        return place.is_file()
+    if driver_of(place) is not None or any(place.glob("*.gguf")):
+        return True
+    config = place / "config.json"
+    return config.is_file() and "model_type" in read_json(config)
+
+
 def _the_model(place: Path) -> Path:
     """The file or folder that holds a model, `place` or in it. Raises `BundleError`."""
     if place.is_file():
@@ -76,8 +106,11 @@ def _the_model(place: Path) -> Path:
         if not _begins(place, MAGIC) and place.suffix != ".bin":
             raise BundleError(
                 "this is no model that can be imported", found=place.name,
-                expected="a .gguf file, a .bin file of llama2.c, or a folder of transformers",
+                expected="a .gguf file, a .bin file of llama2.c, or a folder of transformers, "
+                "diffusers or faster-whisper",
             )  # fmt: skip
+        return place
+    if driver_of(place) is not None:
         return place
     config = place / "config.json"
     if config.is_file():
@@ -180,6 +213,16 @@ def _of_folder(folder: Path) -> dict[str, Any]:
     return {**_said(found), **_beside(folder), **_hashed(files)}
 
 
+def _of_driven(folder: Path) -> dict[str, Any]:
+    """What a folder that another library runs says of where it came from; it may have folders."""
+    files = [
+        file for file in folder.rglob("*")
+        if file.is_file() and file.suffix in TAKEN and file.name != "origin.json"
+    ]  # fmt: skip
+    hashes = {file.relative_to(folder).as_posix(): sha256(file) for file in sorted(files)}
+    return {**_said({"licence": _licence(folder)}), **_beside(folder), "files": hashes}
+
+
 def _content(mark: Any) -> str:
     """The name of a mark, which is told by itself or in a record."""
     name = mark.get("content") if isinstance(mark, dict) else mark
@@ -232,7 +275,10 @@ def _fetched(name: str, revision: str | None) -> Path:
             hint="pip install 'morphogen[published]'",
         ) from error
     try:
-        place = huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=FETCHED)
+        there = huggingface_hub.HfApi().list_repo_files(name, revision=revision)
+        place = huggingface_hub.snapshot_download(
+            name, revision=revision, allow_patterns=wanted(there)
+        )
     except Exception as error:  # the package raises dozens of kinds, from HTTP to the disk
         raise MorphogenError(
             f"{name} cannot be fetched: {str(error).strip().partition(chr(10))[0]}",

@@ -12,7 +12,7 @@ Writing and reading are therefore one table.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from morphogen.backbones.token_transformer import TokenTransformer
+from morphogen.core.driver import listed
 from morphogen.core.errors import BundleError, did_you_mean
 from morphogen.core.schema import defaults
 
 Facts = Mapping[str, Any]  # options of a network, and its sizes; see `export.facts_of`
-MOST_NAMED = 8  # weights of each kind in a message
 
 # Sizes are as the weights say, and the last two of no matter to what is computed.
 _FREE = {
@@ -218,7 +218,7 @@ class Layout:
                 if name in found and tuple(found[name].shape) != shape
             ],
         }
-        if told := [_listed(kind, names) for kind, names in misfits.items() if names]:
+        if told := [listed(kind, names) for kind, names in misfits.items() if names]:
             raise BundleError(
                 f"the weights are not those of this {self.model_type}",
                 found="; ".join(told), expected=f"{len(wanted)} tensors", where=where,
@@ -253,18 +253,16 @@ def renamed(names: Mapping[str, str], *kinds: str) -> tuple[Step, ...]:
     )
 
 
-def nearest(model_type: str, layouts: Sequence[Layout], where: object) -> list[Layout]:
-    """The tables of an architecture. Raises `BundleError` where there is none."""
+def nearest(
+    model_type: str, layouts: Sequence[Layout], where: object, driven: Iterable[str] = ()
+) -> list[Layout]:
+    """The tables of an architecture. Raises `BundleError` where there is none, naming these and
+    what is `driven` by other libraries."""
     found = [layout for layout in layouts if layout.model_type == model_type]
     if not found:
-        known = sorted({layout.model_type for layout in layouts})
+        known = sorted({layout.model_type for layout in layouts} | {*driven})
         raise BundleError(
             f"this architecture has no table yet.{did_you_mean(model_type, known)}",
             found=model_type, expected=", ".join(known), where=where,
         )  # fmt: skip
     return found
-
-
-def _listed(kind: str, names: Sequence[str]) -> str:
-    more = f", and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return f"{len(names)} {kind}: {', '.join(names[:MOST_NAMED])}{more}"

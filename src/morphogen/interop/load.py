@@ -25,6 +25,7 @@ from morphogen.core.errors import BundleError
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import expanded
+from morphogen.interop.driven import model_types
 from morphogen.interop.exported import NETWORK
 from morphogen.interop.layout import OPTIONS, Layout, nearest
 from morphogen.interop.layouts import LAYOUTS
@@ -172,7 +173,7 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _layout(config: Mapping[str, Any], place: Path) -> Layout:
     """The table of an architecture, which says what the config does."""
-    kinds = nearest(config["model_type"], LAYOUTS, place)
+    kinds = nearest(config["model_type"], LAYOUTS, place, model_types())
     named = config.get("architectures") or ()
     near = min(
         kinds, key=lambda each: (len(each.otherwise(config)), each.architecture not in named)

@@ -16,15 +16,12 @@ from typing import Any
 
 from torch import Tensor
 
-from morphogen.core.border import read_json
 from morphogen.core.bundle import Bundle
-from morphogen.core.config import FORMAT
 from morphogen.core.errors import RefusedPair
 from morphogen.core.schema import check_options, with_options
-from morphogen.core.storage import expanded
 from morphogen.core.writing import Finish, Limits, Request
 from morphogen.core.written import WrittenText
-from morphogen.interop.importing import import_model
+from morphogen.interop.importing import opened_or_imported
 from morphogen.modalities.text.chat import Conversation, Message
 from morphogen.systems.conversing import Conversing
 
@@ -39,13 +36,6 @@ def chat(bundle: Bundle | Path | str, **options: Any) -> Chat:
     """
     opened = bundle if isinstance(bundle, Bundle) else opened_or_imported(bundle)
     return Chat(opened, **check_options(Chat, options, "chat"))
-
-
-def opened_or_imported(place: Path | str) -> Bundle:
-    """The bundle in a folder; else what there is, imported, and kept in memory alone."""
-    config = expanded(place) / "config.json"
-    is_bundle = config.is_file() and read_json(config).get("format") == FORMAT
-    return Bundle.open(place) if is_bundle else import_model(place)
 
 
 @with_options(Limits)

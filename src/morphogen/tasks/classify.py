@@ -5,6 +5,8 @@ r"""Say which class an item belongs to, or which value it has.
                noise on x is predicted given y, with the same noises for every class (diffusion
                classifier, Li et al. 2023)
     log_prob   the same from a conditional likelihood
+    texts      p(y | x) = softmax_y of s f(x) . g("a photo of a y"), for classes that are given by
+               name, with models that place texts among items (zero-shot, Radford et al. 2021)
 
 A model whose likelihood is a bound or an estimate gives the probabilities that these imply.
 """
@@ -18,7 +20,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from morphogen.core.capability import CanDenoise, CanPredict, HasLogProb, missing, unless
+from morphogen.core.capability import (
+    CanDenoise,
+    CanPredict,
+    HasLogProb,
+    HasTextFeatures,
+    missing,
+    unless,
+)
 from morphogen.core.encoded import device, num_items
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.result import Result
@@ -31,22 +40,25 @@ Evidence = Callable[[Conditions], Tensor]  # log p(x | conditions), up to a cons
 
 def _unfit(model: object) -> str | None:
     conditions: dict[str, TensorSpec] = getattr(model, "conditions", {})
-    if not missing(model, CanPredict) or any(spec.is_label for spec in conditions.values()):
+    known = any(not missing(model, each) for each in (CanPredict, HasTextFeatures))
+    if known or any(spec.is_label for spec in conditions.values()):
         return None
     return "needs a model that was trained with labels (--set modality.conditions=label)"
 
 
 @unless(_unfit)
 def classify(
-    model: CanPredict | HasLogProb | CanDenoise,
+    model: CanPredict | HasTextFeatures | HasLogProb | CanDenoise,
     x: Any,
     *,
     cond: Conditions | None = None,  # conditions by name other than the one asked for
     generator: torch.Generator,
     target: str | None = None,  # the label to find; none takes the model's only one
     prior: list[float] | None = None,  # class frequencies for the generative routes; none: equal
+    classes: list[str] | None = None,  # their names, for models that place texts among items
+    template: str = "a photo of a {}.",  # the text that stands for a class
     num_draws: int = 32,  # denoising route: noises that the error is averaged over
-    route: Literal["predict", "denoise", "log_prob"] | None = None,  # force a way
+    route: Literal["predict", "texts", "denoise", "log_prob"] | None = None,  # force a way
 ) -> Result:
     """Say which class each item belongs to, with the probability of every class."""
 
@@ -54,6 +66,11 @@ def classify(
         if target not in (None, m.target):
             raise RecipeError("the model predicts another target", found=target, expected=m.target)
         return m.target, m.target_spec, in_chunks(lambda part, _: m.predict(part), x)
+
+    def by_texts(m: HasTextFeatures) -> tuple[str, TensorSpec, Tensor]:
+        told = m.text_features(_as_texts(classes, template))
+        found = in_chunks(lambda part, _: m.features(part), x)
+        return "class", TensorSpec.label(len(told)), (m.text_scale * found @ told.T).softmax(1)
 
     def by_likelihood(m: HasLogProb) -> tuple[str, TensorSpec, Tensor]:
         def evidence(given: Conditions) -> Tensor:
@@ -83,13 +100,41 @@ def classify(
         return label, spec, torch.stack(logits, dim=1).softmax(1)
 
     routes: dict[str, Callable[..., Any]] = {
-        "predict": by_prediction, "denoise": by_denoising, "log_prob": by_likelihood
-    }  # fmt: skip
+        "predict": by_prediction,
+        "texts": by_texts,
+        "denoise": by_denoising,
+        "log_prob": by_likelihood,
+    }
+    if classes is not None and missing(model, HasTextFeatures):
+        raise RecipeError(
+            "the model knows its classes from its data",
+            found=f"classes={','.join(classes)}", hint="leave classes out",
+        )  # fmt: skip
     name, run = choose(model, routes, route)
     found, spec, output = run()
+    if name == "texts":
+        best = [(classes or [])[index] for index in output.argmax(1).tolist()]
+        return Result(x, {"class": best, "probs": output.tolist(), "classes": classes}, name)
     if spec.kind == "real":
         return Result(x, {found: output.tolist()}, name)
     return Result(x, {found: output.argmax(1).tolist(), "probs": output.tolist()}, name)
+
+
+def _as_texts(classes: list[str] | None, template: str) -> list[str]:
+    """The text that stands for each class. Raises `RecipeError` for classes that cannot be told
+    apart."""
+    if not classes or len(classes) < 2 or len({*classes}) < len(classes):
+        raise RecipeError(
+            "name the classes that are asked about",
+            found=", ".join(classes or ()) or None,
+            expected="two or more, all different",
+            hint="--set classes=cat,dog,boat",
+        )
+    if "{}" not in template:
+        raise RecipeError(
+            "the template has no place for a class", found=template, expected="a photo of a {}."
+        )
+    return [template.replace("{}", each.strip()) for each in classes]
 
 
 def _check_prior(prior: list[float] | None, num_classes: int) -> list[float]:

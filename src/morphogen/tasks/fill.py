@@ -21,6 +21,7 @@ from morphogen.core.capability import CanDenoise, CanFill, CanReconstruct
 from morphogen.core.encoded import Encoded, each, joined, num_items, rows, together
 from morphogen.core.random import rand, randn
 from morphogen.core.result import Result
+from morphogen.core.schema import options
 from morphogen.core.spec import ProductSpec, Spec
 from morphogen.tasks._path import in_range
 from morphogen.tasks._regions import check_known, known_region
@@ -36,7 +37,7 @@ def fill(
     mask: str = "auto",  # hidden: center, left, right, top, bottom, random:0.5; parts by name
     known: Encoded | None = None,  # a ready mask in place of `mask`: True where x is kept
     num: int = 3,  # fillings of each item
-    num_steps: int = 50,  # steps of the routes denoise and reconstruct
+    num_steps: int = 50,  # where filling goes in steps
     num_repeats: int = 4,  # denoise: how often each step is gone back and repeated
     route: Literal["fill", "denoise", "reconstruct"] | None = None,  # force a way
 ) -> Result:
@@ -49,7 +50,9 @@ def fill(
 
     def by_filling(m: CanFill, part: slice, share: Conditions | None) -> Any:
         fill: Any = m.fill
-        return fill(rows(x_all, part), rows(known_all, part), cond=share, generator=generator)
+        steps = {"num_steps": num_steps} if "num_steps" in options(fill) else {}
+        given = rows(x_all, part), rows(known_all, part)
+        return fill(*given, cond=share, generator=generator, **steps)
 
     def by_repainting(m: CanDenoise, part: slice, share: Conditions | None) -> Tensor:
         repaint = _RePaint(m, generator, num_steps, num_repeats)

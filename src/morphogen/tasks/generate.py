@@ -34,12 +34,14 @@ def generate(
     **limits: Any,
 ) -> Result:
     """Draw new items from the learned distribution."""
+    own = "guidance" in schema.options(model.sample)  # else a wrapper's
     wanted = {"num_steps": num_steps, "sampler": sampler, **limits}
+    wanted |= {"guidance": guidance} if own else {}
     options = {name: value for name, value in wanted.items() if value is not None}
     _check(model, options)
     if num < 1:
         raise RecipeError("there is nothing to draw", found=f"num={num}", expected="num >= 1")
-    source = model if guidance is None else _guided(model, guidance)
+    source = model if guidance is None or own else _guided(model, guidance)
     drawn = [
         source.sample(part.stop - part.start, cond=share, generator=generator, **options)
         for part, share in chunks(num, cond)

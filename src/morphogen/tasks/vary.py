@@ -1,5 +1,6 @@
 r"""Make variations of items: the more strength, the further from them.
 
+vary          the model's own way, as pipelines of diffusers have one
 denoise       noise to t = strength, x_t = alpha_t x + sigma_t eps, and integrate back to data
               (SDEdit, Meng et al. 2022): coarse structure survives, detail is drawn anew
 reconstruct   decode a disturbed latent: sqrt(1 - s^2) z + s eps under a Gaussian prior,
@@ -13,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from morphogen.core.capability import CanDenoise, CanReconstruct
+from morphogen.core.capability import CanDenoise, CanReconstruct, CanVary
 from morphogen.core.change import change_of_items, named
 from morphogen.core.random import randn
 from morphogen.core.result import Result
@@ -31,19 +32,23 @@ from morphogen.tasks._routes import (
 
 
 def vary(
-    model: CanDenoise | CanReconstruct,
+    model: CanVary | CanDenoise | CanReconstruct,
     x: Any,
     *,
-    cond: Conditions | None = None,  # conditions by name, each (N, ...), for the denoising route
+    cond: Conditions | None = None,  # conditions by name, each (N, ...)
     generator: torch.Generator,
     strength: float = 0.5,  # in (0, 1]: near 0 returns the item, 1 forgets it
     num: int = 5,  # variations of each item
-    num_steps: int | None = None,  # denoising route: steps of a whole path; none takes the model's
-    route: Literal["denoise", "reconstruct"] | None = None,  # force a way; none takes the first
+    num_steps: int | None = None,  # of a whole path, where there is one; none takes the model's
+    route: Literal["vary", "denoise", "reconstruct"] | None = None,  # force a way; none: any
 ) -> Result:
     """Make variations of each item: rows of the item and its variations."""
     check_share(strength, "strength")
     copies, spec = copied(x, num), getattr(model, "spec")  # noqa: B009
+
+    def by_itself(m: CanVary, part: Tensor, share: Conditions | None) -> Tensor:
+        steps = {} if num_steps is None else {"num_steps": num_steps}
+        return m.vary(part, strength, cond=share, generator=generator, **steps)
 
     def by_denoising(m: CanDenoise, part: Tensor, share: Conditions | None) -> Tensor:
         eps = randn(part.shape, generator).to(part)
@@ -53,7 +58,10 @@ def vary(
     def by_latents(m: CanReconstruct, part: Any, share: Conditions | None) -> Any:
         return m.decode(disturb(m, m.encode(part), strength, generator))
 
-    name, run = choose(model, {"denoise": by_denoising, "reconstruct": by_latents}, route)
+    routes: dict[str, Any] = {
+        "vary": by_itself, "denoise": by_denoising, "reconstruct": by_latents
+    }  # fmt: skip
+    name, run = choose(model, routes, route)
     varied = in_chunks(run, copies, repeat(cond, num))
     change = change_of_items(varied, copies, spec).view(-1, num).mean(1)
     return Result(in_rows(x, varied, num), named("change", change, spec), name, num + 1)

@@ -48,6 +48,12 @@ def opened(recipe: Recipe, trust: bool = False) -> Bundle:
             hint=f"morphogen export BUNDLE --format {recipe.wrapper['name']} --to FOLDER, after it",
         )
     base = Bundle.open(recipe.start["from"], trust=trust)
+    if base.recipe.driver:
+        raise RefusedPair(
+            "a model that another library runs is not trained here",
+            found=f"{base.path}, driven by {base.recipe.driver['name']}",
+            hint="train it with that library and import it again; or begin with one of our own",
+        )
     if base.recipe.wrapper:
         raise RefusedPair(
             "a run starts from plain weights: an adapter is not adapted again",

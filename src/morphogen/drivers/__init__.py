@@ -1,0 +1,1 @@
+"""Models that other libraries run, behind our capabilities. One class per file."""
