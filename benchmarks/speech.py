@@ -1,4 +1,4 @@
-"""How much of what is said does the real Whisper get wrong, through a bundle and through its library?
+"""How much of what is said does the real Whisper get wrong, as a bundle and by its library alone?
 
     python benchmarks/speech.py models/published/whisper --data ../shared/data [--num 25]
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -24,11 +23,9 @@ from morphogen.core.errors import RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.random import randn
 from morphogen.core.spec import TensorSpec
-from morphogen.core.transcript import Segment, Transcript
 from morphogen.core.writing import CanWrite
 from morphogen.families.autoregressive import Autoregressive
 from morphogen.modalities.sound import Sound
-from morphogen.modalities.sound.files import Waveform
 from morphogen.modalities.text import Text
 from morphogen.testing import (
     check_backbone,
@@ -38,6 +35,7 @@ from morphogen.testing import (
     check_sampler,
     check_task,
 )
+from morphogen.testing.oracles import TwoTones
 
 HERE = Path(__file__).parent
 # The order of convergence that a sampler claims, where it is more than the first.
@@ -87,24 +85,13 @@ def test_task(name: str) -> None:
         model, codec = writer()
         check_task(discover.find("task", name), [model], codec=codec)
     elif CanTranscribe in needs(discover.find("task", name)):
-        codec, values = Sound(rate=8000), [Waveform(np.zeros((1, n), "f4"), 8000) for n in (8, 4)]
-        codec.spec = TensorSpec("real", (1, 8), layout="sequence")
-        check_task(discover.find("task", name), [Clock()], codec=codec, values=values)
+        model, codec = TwoTones(), Sound(rate=TwoTones.sample_rate)
+        codec.spec = model.spec
+        drawn = model.sample(2, generator=torch.Generator().manual_seed(0))
+        values = codec.decode_many(drawn)
+        check_task(discover.find("task", name), [model], codec=codec, values=values)
     else:
         check_task(discover.find("task", name))
-
-
-class Clock(torch.nn.Module):
-    """Writes down how long a sound is, and hears nothing in it."""
-
-    spec = TensorSpec("real", (1, 8), layout="sequence")
-    sample_rate = 8000
-
-    def transcribe(self, sounds, *, generator, language: str | None = None):
-        return [
-            Transcript((Segment(0.0, len(sound) / 8000, f"{len(sound)}"),), language or "en")
-            for sound in sounds
-        ]
 
 
 def writer() -> tuple[Autoregressive, Text]:

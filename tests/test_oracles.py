@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -12,11 +13,19 @@ from morphogen.core.batch import Batch
 from morphogen.core.gaussian_path import GaussianPath
 from morphogen.core.random import generator
 from morphogen.core.spec import TensorSpec
+from morphogen.tasks.classify import classify
+from morphogen.tasks.vary import vary
 from morphogen.testing._models import check_capabilities
-from morphogen.testing.oracles import GaussianOracle, TwoGaussians, TwoStateChain
+from morphogen.testing.oracles import GaussianOracle, TwoGaussians, TwoStateChain, TwoTones
 
 GRID = TensorSpec("real", (1, 4, 4))
-ORACLES = [GaussianOracle.example(), GaussianOracle.example(GRID), TwoGaussians(), TwoStateChain()]
+ORACLES = [
+    GaussianOracle.example(),
+    GaussianOracle.example(GRID),
+    TwoGaussians(),
+    TwoTones(),
+    TwoStateChain(),
+]
 
 
 @pytest.mark.parametrize("oracle", ORACLES, ids=lambda o: f"{type(o).__name__} {o.spec}")
@@ -113,3 +122,19 @@ def test_chain_fill_is_the_conditional() -> None:
     counts = torch.bincount((filled[:, 1:3] * torch.tensor([2, 1])).sum(1), minlength=4) / 20_000
     assert ((counts - p).abs() < 5 * (p * (1 - p) / 20_000).sqrt()).all()
     assert torch.equal(filled[:, [0, 3]], x[:, [0, 3]])
+
+
+def test_tones_are_told_by_name_and_stay_what_they_are() -> None:
+    oracle = TwoTones()
+    x = oracle.sample(20, generator=generator(0))
+    found = classify(oracle, x, classes=["low", "high"], generator=generator(0))
+    assert found.route == "texts"
+    sure = 1 / (1 + math.exp(-oracle.text_scale))
+    assert [max(row) for row in found.values["probs"]] == pytest.approx([sure] * 20, abs=1e-5)
+    heard = oracle.transcribe(list(x[:, 0]), generator=generator(0))
+    assert [each.text for each in heard] == found.values["class"]
+    assert len({*found.values["class"]}) == 2
+    varied = vary(oracle, x, strength=1.0, num=2, generator=generator(1))
+    before = oracle.features(x).repeat_interleave(3, 0)
+    assert torch.allclose(oracle.features(varied.x), before, atol=1e-5)
+    assert not torch.allclose(varied.x[1::3], x, atol=0.1)

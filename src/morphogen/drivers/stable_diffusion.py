@@ -268,7 +268,8 @@ class StableDiffusion(Driver):
     def _scheduler(self) -> Any:
         library = diffusers()
         made_of: Any = getattr(library, self.scheduler["class"], None)
-        if not (inspect.isclass(made_of) and issubclass(made_of, library.SchedulerMixin)):
+        is_one = inspect.isclass(made_of) and issubclass(made_of, library.SchedulerMixin)
+        if not is_one:
             known = [name for name in dir(library) if name.endswith("Scheduler")]
             raise BundleError(
                 f"there is no such scheduler.{did_you_mean(self.scheduler['class'], known)}",

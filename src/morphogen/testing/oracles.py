@@ -5,6 +5,8 @@ r"""Models whose answers are known in closed form, to hold samplers, tasks and m
         x_a | x_b  ~ N(mu_a + S_ab S_bb^-1 (x_b - mu_b),  S_aa - S_ab S_bb^-1 S_ba)
     TwoGaussians     x | y ~ N(m_y, s^2 I), y a fair coin: p(y | x) by Bayes' rule
     TwoStateChain    a Markov chain on {0, 1}: x_1 ~ pi, x_i | x_{i-1} ~ P
+    TwoTones         x_n = cos(2 pi k_y n / L + phi) / 2, phi uniform, y a fair coin: the two tones
+                     are orthogonal, so that what is heard is known to the last bit
 
 They satisfy the capabilities that they can, exactly, and are models like any other.
 
@@ -14,14 +16,15 @@ Legend: B batch, D values in an item, L length.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from morphogen.core.gaussian_path import GaussianPath
-from morphogen.core.random import categorical, randint, randn
+from morphogen.core.random import categorical, rand, randint, randn
 from morphogen.core.spec import TensorSpec
+from morphogen.core.transcript import Segment, Transcript
 
 Conditions = Mapping[str, Tensor]
 
@@ -205,6 +208,65 @@ class TwoGaussians(Oracle):
         squared = (x.flatten(1)[:, None] - self.means).square().sum(2) / self.scale**2  # (B, 2)
         constant = self.spec.num_values * math.log(2 * math.pi * self.scale**2)
         return -0.5 * (squared + constant)
+
+
+class TwoTones(Oracle):
+    """Sounds of one of two tones, "low" and "high": heard, told by name, and varied in phase."""
+
+    names = ("low", "high")
+    cycles = (1, 3)  # in a sound
+    text_scale = 10.0
+    sample_rate = 16
+
+    def __init__(self, length: int = 16) -> None:
+        super().__init__(TensorSpec("real", (1, length), layout="sequence"), {})
+        turns = torch.tensor(self.cycles)[:, None] * torch.arange(length) / length  # (2, L)
+        self.waves: Tensor
+        self.register_buffer("waves", torch.polar(torch.ones(turns.shape), 2 * math.pi * turns))
+
+    def sample(
+        self, num: int, *, cond: Conditions | None = None, generator: torch.Generator
+    ) -> Tensor:
+        """One tone of any phase each: (num, 1, L)."""
+        which, phase = randint(2, (num,), generator), rand((num, 1), generator)
+        turned = self.waves[which] * torch.polar(torch.ones_like(phase), 2 * math.pi * phase)
+        return turned.real[:, None] / 2
+
+    def features(self, x: Tensor) -> Tensor:
+        """How loud each tone is, of length 1: (B, 1, L) -> (B, 2)."""
+        return nn.functional.normalize((x[:, 0].to(self.waves) @ self.waves.mH).abs(), dim=1)
+
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """Texts that end with the name of a tone are it: (M, 2)."""
+        words = [text.rstrip(".").rpartition(" ")[2] for text in texts]
+        told = [[float(word == name) for name in self.names] for word in words]
+        return torch.tensor(told, device=self.device)
+
+    def transcribe(
+        self, sounds: Sequence[Tensor], *, generator: torch.Generator, language: str | None = None
+    ) -> list[Transcript]:
+        """The name of the louder tone, all the time."""
+        found = []
+        for sound in sounds:
+            length, whole = len(sound), self.spec.shape[1]
+            heard = self.features(nn.functional.pad(sound, (0, whole))[None, None, :whole])
+            said = Segment(0.0, length / self.sample_rate, self.names[int(heard.argmax())])
+            found.append(Transcript((said,), language or "en"))
+        return found
+
+    def vary(
+        self,
+        x: Tensor,
+        strength: float,
+        *,
+        cond: Conditions | None = None,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """The same tone, turned by up to half of a cycle: (B, 1, L) -> (B, 1, L)."""
+        phase = math.pi * strength * rand((len(x), 1), generator).to(self.device)
+        parts = (x[:, 0].to(self.waves) @ self.waves.mH) * 2 / self.spec.shape[1]  # (B, 2)
+        turned = parts * torch.polar(torch.ones_like(phase), phase)
+        return (turned @ self.waves).real[:, None]
 
 
 class TwoStateChain(Oracle):

@@ -24,7 +24,7 @@ from morphogen.testing._promises import (
     promise,
     works,
 )
-from morphogen.testing.oracles import GaussianOracle, TwoGaussians, TwoStateChain
+from morphogen.testing.oracles import GaussianOracle, TwoGaussians, TwoStateChain, TwoTones
 
 NUM_INPUTS = 4
 
@@ -32,7 +32,13 @@ NUM_INPUTS = 4
 def default_models() -> list[Any]:
     """Oracles over a grid, a vector and tokens, which have every capability between them."""
     grid = TensorSpec("real", (1, 4, 4))
-    return [GaussianOracle.example(grid), GaussianOracle.example(), TwoGaussians(), TwoStateChain()]
+    return [
+        GaussianOracle.example(grid),
+        GaussianOracle.example(),
+        TwoGaussians(),
+        TwoTones(),
+        TwoStateChain(),
+    ]
 
 
 def refused_specs() -> list[Any]:

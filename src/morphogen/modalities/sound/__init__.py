@@ -55,8 +55,8 @@ class Sound(Codec):
         channels: Literal["auto", "mono", "stereo"] = "auto",  # auto: as most of the data has
         seconds: float | None = None,  # of an item; none: the longest of the data, up to 30
     ) -> None:
-        if rate is not None and not 1000 <= rate <= 384_000:
-            raise DataError("the rate does not fit", found=rate, expected="1000 to 384000")
+        if rate is not None and not 1 <= rate <= 384_000:
+            raise DataError("the rate does not fit", found=rate, expected="1 to 384000")
         if seconds is not None and not 0 < seconds <= 3600:
             raise DataError("the length does not fit", found=seconds, expected="up to 3600 seconds")
         self.rate, self.channels, self.seconds = rate, channels, seconds
