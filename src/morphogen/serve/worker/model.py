@@ -9,9 +9,9 @@ from morphogen.core import discover
 from morphogen.core.bundle import Bundle
 from morphogen.core.config import MODEL
 from morphogen.core.errors import MorphogenError, RecipeError
+from morphogen.interop.importing import opened_or_imported
 from morphogen.serve.worker.channel import Channel, Event, failure
 from morphogen.serve.worker.texts import TOO_LONG, Texts, TooLong, num_rows, writes
-from morphogen.systems.chat import opened_or_imported
 
 
 def serve(told: Mapping[str, Any]) -> None:
