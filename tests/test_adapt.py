@@ -20,7 +20,7 @@ from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import read_tensors
 from morphogen.training.run import prepare
-from morphogen.wrappers.lora import Adapters, LoRA, adapted_layers
+from morphogen.wrappers.lora import Adapters, LoRA, LowRank, adapted_layers
 from morphogen.wrappers.partial import Partial
 
 TOKENS = TensorSpec.tokens(16, 7, boundary=6)
@@ -102,6 +102,21 @@ def test_a_layer_is_what_the_paper_says() -> None:
     whole = linear.weight + 6 / 2 * own.up @ own.down
     direction = whole / whole.norm(dim=1, keepdim=True)
     torch.testing.assert_close(other(x), x @ (own.magnitude[:, None] * direction).T + linear.bias)
+
+
+def test_the_change_has_its_gradients_twice() -> None:
+    layer = nn.Linear(5, 4).double().requires_grad_(False)
+    own = LowRank(layer, 2, 3.0, False, 0.0)
+    nn.init.normal_(own.up)
+    x = torch.randn(2, 3, 5, dtype=torch.double, requires_grad=True)
+
+    def changed(x: Tensor, down: Tensor, up: Tensor) -> Tensor:
+        return torch.func.functional_call(own, {"down": down, "up": up}, (layer, x, layer(x)))
+
+    plain = layer(x) + 1.5 * x @ own.down.T @ own.up.T
+    torch.testing.assert_close(changed(x, own.down, own.up), plain)
+    assert torch.autograd.gradcheck(changed, (x, own.down, own.up))
+    assert torch.autograd.gradgradcheck(changed, (x, own.down, own.up))
 
 
 def test_layers_are_chosen_by_name() -> None:

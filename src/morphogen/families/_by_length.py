@@ -14,7 +14,8 @@ from torch import Tensor
 
 from morphogen.core.batch import Batch, learned_length
 
-TOGETHER, FEW = 16, 4  # items of a group, and of conversations, which are longer
+TOGETHER = 16  # items of a group
+ENOUGH = 256  # tokens of one: products of as many rows are as fast as those of more
 
 
 def by_length(model: Any, tokens: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
@@ -33,15 +34,17 @@ def by_length(model: Any, tokens: Tensor, batch: Batch, generator: torch.Generat
     on_cpu = model.shortens and tokens.device.type == "cpu"
     ends = model.spec.end is not None and batch.mask is None
     if on_cpu and ends and len(tokens) >= 2 * TOGETHER:
-        lengths, together = model.spec.num_real(batch.x).long(), TOGETHER
+        lengths = model.spec.num_real(batch.x).long()
+        groups = len(tokens) // TOGETHER
         real = torch.arange(tokens.shape[1]) < lengths[:, None]
     elif on_cpu and batch.weight is not None and batch.weight.shape == tokens.shape:
-        real, together = batch.weight > 0, FEW  # the rest counts for nothing
+        real = batch.weight > 0  # the rest counts for nothing
         lengths = learned_length(batch.weight)
+        groups = max(int(lengths.sum()) // ENOUGH, 1)
     else:
         return told(tokens, batch.cond)
     log_p = torch.zeros(tokens.shape)
-    for rows in lengths.argsort(stable=True).chunk(max(len(tokens) // together, 1)):
+    for rows in lengths.argsort(stable=True).chunk(groups):
         longest = max(int(lengths[rows[-1]]), 1)
         own = {name: value[rows] for name, value in batch.cond.items()}
         log_p[rows, :longest] = told(tokens[rows, :longest], own, real=real[rows, :longest])

@@ -193,6 +193,8 @@ class Chat(Text):
             tokens.append(own)
             learned.append(torch.full((len(own),), piece.learned))
         both = torch.cat(tokens), torch.cat(learned)
+        if int(both[0][-1]) == self.tokenizer.end:  # a template may write the end of its turns
+            both = both[0][:-1], both[1][:-1]
         whole = len(both[0]) < self.room
         kept = tuple(each[: self.room - 1] for each in both)
         end = torch.tensor([self.tokenizer.end])
