@@ -150,7 +150,7 @@ class LowRank(nn.Module):
         if isinstance(layer, nn.Linear):
             if self.magnitude is None:
                 add: Any = _AddLowRank.apply
-                changed: Tensor = add(y, x, self.down, self.up, self.scale)
+                changed: Tensor = add(y, x, self.down, self.scale * self.up)
                 return changed
             change = F.linear(F.linear(x, self.down), self.up)
         else:
@@ -172,28 +172,24 @@ class LowRank(nn.Module):
 
 
 class _AddLowRank(torch.autograd.Function):
-    """y + s B A x: (..., inputs) -> (..., outputs), in the forms that take least on a CPU: the
+    """y + B A x: (..., inputs) -> (..., outputs), in the forms that take least on a CPU: the
     change is added within its product, and no product has few columns, which takes ten times as
     long as one of few rows (PyTorch 2.13: 23 ms in place of 2 for the gradient of B). A x is
     computed again in the backward pass, which can therefore be differentiated."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, x: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
-        inner = F.linear(x, down).flatten(0, -2)  # (B, r)
+    def forward(ctx: Any, y: Tensor, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
         ctx.save_for_backward(x, down, up)
-        ctx.scale = scale
-        return torch.addmm(y.flatten(0, -2), inner, up.T, alpha=scale).view_as(y)
+        inner = F.linear(x, down).flatten(0, -2)  # (B, r)
+        return torch.addmm(y.flatten(0, -2), inner, up.T).view_as(y)
 
     @staticmethod
-    def backward(
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         x, down, up = ctx.saved_tensors
         flat, inner = grad.flatten(0, -2), F.linear(x, down).flatten(0, -2)
-        of_inner = F.linear(flat, ctx.scale * up.T.contiguous())  # (B, r)
+        of_inner = F.linear(flat, up.T.contiguous())  # (B, r)
         of_x = (of_inner @ down).view_as(x) if ctx.needs_input_grad[1] else None
-        of_up = ctx.scale * (inner.T @ flat).T
-        return grad, of_x, of_inner.T @ x.flatten(0, -2), of_up, None
+        return grad, of_x, of_inner.T @ x.flatten(0, -2), (inner.T @ flat).T
 
 
 class Adapters:
