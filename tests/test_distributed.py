@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from morphogen.core.config import MODEL
+from morphogen.core.folder import MODEL
 from morphogen.core.storage import read_tensors
 from morphogen.training.loop import train_steps
 from morphogen.training.run import prepare

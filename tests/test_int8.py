@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from morphogen.core.bundle import Bundle
-from morphogen.core.config import CODEC, MODEL, read_config
+from morphogen.core.config import read_config
 from morphogen.core.errors import BundleError, RecipeError, RefusedPair
+from morphogen.core.folder import CODEC, MODEL
 from morphogen.core.rounded import MOST, Rounded, rounded
 from morphogen.core.storage import read_tensors
 from morphogen.core.writing import Limits, Request

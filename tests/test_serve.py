@@ -1,23 +1,69 @@
-"""The server: real models behind a real socket, asked by the official client."""
+"""The server: real models behind a real socket, asked by the official client.
+
+The ten ways in which servers break clients, from the threads of those who met them, are the tests
+whose names begin with a number.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import json
+import os
+import random
+import signal
+import struct
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import httpx
+import numpy as np
 import openai
+import psutil
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
+from morphogen.core.bundle import Bundle
+from morphogen.core.codec import Item
+from morphogen.core.errors import RecipeError
+from morphogen.core.recipe import Recipe, build_family, resolve
+from morphogen.modalities.category import Category
+from morphogen.modalities.image import Image
 from morphogen.records import Records
 from morphogen.records import open as records_at
 from morphogen.serve import app
 from morphogen.serve.settings import Settings
-from small_models import answering, language_model, trained
+from small_models import answering, language_model, with_marks
 
 torch.set_num_threads(1)
+
+ASKED: list[Any] = [{"role": "user", "content": "Is it?"}]
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {"place": {"enum": ["Bonn", "Rome"]}},
+            "required": ["place"],
+            "additionalProperties": False,
+        },
+    },
+}
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "ages": {"type": "array", "items": {"type": "integer"}},
+    },
+    "required": ["name", "ages"],
+}
 
 
 class Running:
@@ -47,9 +93,22 @@ class Running:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    answering("yours", length=256).save(folder / "talker")
-    language_model(trained(), length=128).save(folder / "texts" / "writer")
+    talker = answering("yours", length=512)
+    talker.save(folder / "talker")
+    writer = language_model(with_marks(), length=512)
+    replace(writer, origin=talker.origin).save(folder / "texts" / "writer")
+    pictures().save(folder / "digits")
     return folder
+
+
+def pictures() -> Bundle:
+    """A flow over pictures of two classes, far from trained."""
+    codec = Image().fit([Item(each) for each in load_digits().images[:9].astype(np.uint8) * 15])
+    codec.condition_codecs["label"] = Category().fit([Item("three"), Item("eight")])
+    recipe = Recipe(family={"name": "flow_matching"}, backbone={"name": "mlp", "model_dim": 16})
+    torch.manual_seed(0)
+    family = build_family(recipe, codec.spec, codec.conditions).eval()
+    return Bundle(family, codec, resolve(recipe, codec.spec), priors={"label": [0.5, 0.5]})
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +120,8 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Records]:
 
 @pytest.fixture(scope="module")
 def running(models: Path, records: Records) -> Iterator[Running]:
-    with Running(Settings(models=models, port=0, threads=1, rows=8), records) as server:
+    settings = Settings(models=models, port=0, threads=1, rows=64, queue=64, rate=None)
+    with Running(settings, records) as server:
         yield server
 
 
@@ -70,73 +130,362 @@ def client(running: Running) -> openai.OpenAI:
     return running.client
 
 
-def test_models_are_listed(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == ["talker", "texts/writer"]
-    assert client.models.retrieve("texts/writer").id == "texts/writer"
-    with pytest.raises(openai.NotFoundError, match="Did you mean 'talker'"):
-        client.models.retrieve("talkr")
+def told(answer: Any) -> dict[str, Any]:
+    """What an answer says of where it came from."""
+    found: dict[str, Any] = answer.model_extra["morphogen"]
+    return found
 
 
-def test_a_conversation_goes_on(client: openai.OpenAI) -> None:
-    told = client.chat.completions.create(
-        model="talker", messages=[{"role": "user", "content": "Is it?"}], temperature=0
+def write(client: openai.OpenAI, prompt: str, seed: int, most: int = 24, **more: Any) -> str:
+    answer = client.completions.create(
+        model="writer", prompt=prompt, seed=seed, max_tokens=most, **more
     )
-    assert told.choices[0].message.content == "yours"
-    assert told.choices[0].finish_reason == "stop"
-    assert told.usage is not None
-    assert told.usage.completion_tokens == told.usage.total_tokens - told.usage.prompt_tokens
-    assert told.model_extra is not None
-    assert told.model_extra["morphogen"]["verdict"] == "not evaluated"
+    return str(answer.choices[0].text)
 
 
-def test_a_stream_says_the_same(client: openai.OpenAI) -> None:
-    with client.chat.completions.create(
-        model="talker", messages=[{"role": "user", "content": "Is it?"}], temperature=0,
-        stream=True,
-    ) as stream:  # fmt: skip
-        chunks = list(stream)
-    assert "".join(each.choices[0].delta.content or "" for each in chunks) == "yours"
-    assert [each.choices[0].finish_reason for each in chunks][-1] == "stop"
+# -- ten incompatibilities -------------------------------------------------------------------------
 
 
-def test_texts_are_completed(client: openai.OpenAI) -> None:
-    def told(seed: int) -> str:
-        return client.completions.create(
-            model="writer", prompt="the harbour", max_tokens=8, seed=seed
-        ).choices[0].text  # fmt: skip
+def test_1_a_message_in_parts(client: openai.OpenAI) -> None:
+    parts: Any = [{"type": "text", "text": "Is "}, {"type": "text", "text": "it?"}]
+    asked: Any = [{"role": "user", "content": parts}]
+    answers = [
+        client.chat.completions.create(model="writer", messages=each, seed=3, max_tokens=12)
+        for each in (asked, ASKED)
+    ]
+    assert answers[0].choices[0].message.content == answers[1].choices[0].message.content
+    seen: Any = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]
+    with pytest.raises(openai.BadRequestError, match="part of type 'image_url'"):
+        client.chat.completions.create(model="writer", messages=seen)
 
-    assert told(1) == told(1) != told(2)
+
+def test_2_embeddings_come_as_base64_unless_numbers_are_asked_for(
+    client: openai.OpenAI, running: Running
+) -> None:
+    own = client.embeddings.create(model="writer", input=["boats", "the harbour"])
+    plain = client.embeddings.create(model="writer", input="boats", encoding_format="float")
+    assert own.data[0].embedding == pytest.approx(plain.data[0].embedding, rel=1e-6)
+    body = {"model": "writer", "input": "boats", "encoding_format": "base64"}
+    raw = httpx.post(f"{running.url}/v1/embeddings", json=body).json()["data"][0]["embedding"]
+    data = base64.b64decode(raw)
+    assert struct.unpack(f"<{len(data) // 4}f", data) == pytest.approx(own.data[0].embedding)
+
+
+def test_3_streamed_calls_have_an_index_and_an_id_once(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"messages": ASKED, "tools": [WEATHER], "tool_choice": "required"}
+    whole = client.chat.completions.create(model="writer", seed=5, **asked)
+    (call,) = whole.choices[0].message.tool_calls or ()
+    assert json.loads(call.function.arguments)["place"] in ("Bonn", "Rome")  # type: ignore[union-attr]
+    assert whole.choices[0].finish_reason == "tool_calls"
+    chunks = list(client.chat.completions.create(model="writer", seed=5, stream=True, **asked))
+    calls = [c for each in chunks for c in each.choices[0].delta.tool_calls or ()]
+    assert {c.index for c in calls} == {0}
+    assert [c.id for c in calls if c.id] == [calls[0].id]
+    arguments = "".join(c.function.arguments or "" for c in calls if c.function)
+    assert arguments == call.function.arguments  # type: ignore[union-attr]
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
+
+
+def test_4_usage_comes_last_and_only_if_it_is_asked_for(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"model": "talker", "messages": ASKED, "temperature": 0, "stream": True}
+    *others, last = client.chat.completions.create(**asked, stream_options={"include_usage": True})
+    assert last.choices == []
+    assert last.usage.completion_tokens > 0
+    assert all(each.usage is None and each.choices for each in others)
+    assert all(each.choices and not each.usage for each in client.chat.completions.create(**asked))
+
+
+def test_5_new_and_unknown_fields_are_let_pass(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="writer", messages=ASKED, max_completion_tokens=3, extra_body={"brand_new": {"a": 1}}
+    )
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 3
+    with pytest.raises(openai.BadRequestError, match="logit_bias"):
+        client.chat.completions.create(model="writer", messages=ASKED, logit_bias={"5": 10})
+
+
+def test_6_responses(client: openai.OpenAI) -> None:
+    first = client.responses.create(model="talker", input="Is it?", temperature=0)
+    assert (first.output_text, first.status) == ("yours", "completed")
+    second = client.responses.create(
+        model="talker", input="Really?", temperature=0, previous_response_id=first.id
+    )
+    assert second.usage is not None
+    assert first.usage is not None
+    assert second.usage.input_tokens > first.usage.input_tokens
+    with client.responses.stream(model="talker", input="Is it?", temperature=0) as stream:
+        kinds = [event.type for event in stream]
+        assert stream.get_final_response().output_text == "yours"
+    assert (kinds[0], kinds[-1]) == ("response.created", "response.completed")
+    with pytest.raises(openai.NotFoundError):
+        client.responses.create(model="talker", input="?", previous_response_id="resp_none")
+
+
+def test_7_a_schema_is_obeyed_to_its_end(client: openai.OpenAI) -> None:
+    for seed in range(8):
+        answer = client.chat.completions.create(
+            model="writer", messages=ASKED, seed=seed, temperature=1.5, max_tokens=120,
+            response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}},
+        )  # fmt: skip
+        found = json.loads(answer.choices[0].message.content or "")
+        assert isinstance(found["name"], str)
+        assert all(isinstance(age, int) for age in found["ages"])
+    with pytest.raises(openai.BadRequestError, match="schema"):
+        client.chat.completions.create(
+            model="writer",
+            messages=ASKED,
+            response_format={"type": "json_schema"},  # type: ignore
+        )
+
+
+def test_8_the_same_alone_and_among_63_others(client: openai.OpenAI) -> None:
+    """200 times, others coming and going as they please; and log probabilities to the bit."""
+    draw = random.Random(0)
+    prompts = ["the harbour", "a", "", "12 boats with it and the harbour, still " * 2]
+    asked = [(draw.choice(prompts), seed, draw.randrange(1, 25)) for seed in range(200)]
+    together = dict.fromkeys(asked, "")
+
+    def ask(each: tuple[str, int, int]) -> None:
+        together[each] = write(client, each[0], each[1], each[2])
+
+    with ThreadPoolExecutor(64) as pool:
+        list(pool.map(ask, asked))
+    assert len(set(together.values())) > 150
+    assert {each: write(client, *each) for each in asked} == together
+
+
+def test_9_errors_come_in_the_envelope(client: openai.OpenAI, running: Running) -> None:
+    with pytest.raises(openai.NotFoundError, match="Did you mean 'talker'") as missing:
+        client.chat.completions.create(model="talkr", messages=ASKED)
+    assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
+    post = f"{running.url}/v1/chat/completions"
+    body = {"model": "talker", "messages": "none"}
+    for status, answer in {
+        400: httpx.post(post, content=b"{", headers={"content-type": "application/json"}),
+        404: httpx.get(f"{running.url}/v1/nowhere"),
+        405: httpx.get(post),
+        413: httpx.post(post, content=b" " * (33 << 20)),
+    }.items():
+        assert answer.status_code == status
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+    assert httpx.post(post, json=body).json()["error"]["param"].startswith("messages")
+    deep = b'{"model": "talker", "messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    told_of = httpx.post(post, content=deep, headers={"content-type": "application/json"})
+    assert told_of.status_code == 400
+    assert "Traceback" not in told_of.text
+
+
+def test_10_what_is_cut_says_so_and_calls_without_answers_are_refused(
+    client: openai.OpenAI,
+) -> None:
+    cut = client.chat.completions.create(model="writer", messages=ASKED, max_tokens=2, seed=1)
+    assert cut.choices[0].finish_reason == "length"
+    response = client.responses.create(model="writer", input="Is it?", max_output_tokens=2)
+    assert response.status == "incomplete"
+    called: Any = {"role": "assistant", "tool_calls": [
+        {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    ]}  # fmt: skip
+    for messages in ([*ASKED, called], [*ASKED, called, *ASKED]):
+        with pytest.raises(openai.BadRequestError, match="were not answered"):
+            client.chat.completions.create(model="writer", messages=messages)
+    orphan: Any = {"role": "tool", "tool_call_id": "c9", "content": "fine"}
+    with pytest.raises(openai.BadRequestError, match="answers no call"):
+        client.chat.completions.create(model="writer", messages=[*ASKED, orphan])
+    with pytest.raises(openai.BadRequestError) as long:
+        client.chat.completions.create(model="writer", messages=[
+            {"role": "user", "content": "boats " * 600}
+        ])  # fmt: skip
+    assert long.value.code == "context_length_exceeded"
+
+
+# -- what else is asked for ------------------------------------------------------------------------
+
+
+def test_models_are_listed_with_what_is_known_of_them(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["digits", "talker", "texts/writer"]
+    answer = client.chat.completions.create(model="talker", messages=ASKED, temperature=0)
+    assert answer.choices[0].message.content == "yours"
+    assert told(client.models.retrieve("talker"))["model_hash"] == told(answer)["model_hash"]
+    assert told(answer)["verdict"] == "not evaluated"
+
+
+def test_choices_log_probabilities_and_stops(client: openai.OpenAI) -> None:
+    answer = client.completions.create(
+        model="writer", prompt="a", n=3, seed=9, max_tokens=8, logprobs=2
+    )
+    texts = [choice.text for choice in answer.choices]
+    assert texts == [write(client, "a", 9 + i, 8) for i in range(3)]
+    log_probs = answer.choices[0].logprobs
+    assert log_probs is not None
+    assert all(len(each) <= 2 for each in log_probs.top_logprobs or ())
+    assert len(log_probs.token_logprobs or ()) in (7, 8)  # an end is no part of the text
+    stop = next(sign for sign in texts[0][1:] if sign.isascii())
+    stopped = client.completions.create(model="writer", prompt="a", seed=9, max_tokens=8, stop=stop)
+    assert stopped.choices[0].text == texts[0][: texts[0].find(stop)]
+    assert stopped.choices[0].finish_reason == "stop"
+    chunks = client.completions.create(
+        model="writer", prompt="a", seed=9, max_tokens=8, stream=True
+    )
+    assert "".join(each.choices[0].text for each in chunks) == texts[0]
+
+
+def test_pictures_are_the_same_alone_and_drawn_with_others(client: openai.OpenAI) -> None:
+    def drawn(seed: int) -> list[str | None]:
+        label = "three" if seed % 2 else "eight"
+        answer = client.images.generate(
+            model="digits", prompt=label, n=1 + seed % 3, extra_body={"seed": seed}
+        )
+        return [each.b64_json for each in answer.data or ()]
+
+    with ThreadPoolExecutor(16) as pool:
+        together = list(pool.map(drawn, range(24)))
+    assert together == [drawn(seed) for seed in range(24)]
+    assert base64.b64decode(together[0][0] or "").startswith(b"\x89PNG")
+    with pytest.raises(openai.BadRequestError, match="one of eight, three"):
+        client.images.generate(model="digits", prompt="a boat")
+    with pytest.raises(openai.BadRequestError, match="makes no pictures"):
+        client.images.generate(model="writer", prompt="a boat")
+    with pytest.raises(openai.BadRequestError, match="no such model here"):
+        client.audio.speech.create(model="writer", input="a", voice="alloy")
+
+
+def test_any_task_of_any_model(client: openai.OpenAI, running: Running) -> None:
+    file = client.images.generate(model="digits", prompt="eight", extra_body={"seed": 1})
+    picture = base64.b64decode((file.data or [])[0].b64_json or "")
+    varied = client.images.create_variation(model="digits", image=("a.png", picture), n=2)
+    assert len(varied.data or ()) == 2
+
+    def run(task: str, **body: Any) -> httpx.Response:
+        return httpx.post(f"{running.url}/v1/tasks/{task}", json=body, timeout=60)
+
+    inputs = [{"file": base64.b64encode(picture).decode(), "suffix": ".png"}]
+    scored = run("fill", model="digits", inputs=inputs, seed=1, options={"num": 1, "num_steps": 2})
+    assert len(scored.json()["items"]) == 2, scored.text
+    wrong = run("fill", model="digits", inputs=inputs, options={"nun": 1})
+    assert "Did you mean 'num'" in wrong.json()["error"]["message"]
+    text = run("complete", model="writer", inputs=[{"text": "a"}], seed=1, options={"most": 4})
+    assert text.json()["values"]["num_tokens"] == [4]
+    for options in ({"sampler": "os:system"}, {"schema": "/etc/x.json"}):
+        refused = run("complete" if "schema" in options else "generate", model="writer",
+                      inputs=[{"text": "a"}], options=options)  # fmt: skip
+        assert "which requests may not" in refused.json()["error"]["message"]
+    outside = [{"file": "AAAA", "suffix": "/../../x"}]
+    assert run("fill", model="digits", inputs=outside).status_code == 400
+
+
+def test_reranked_texts_come_nearest_first(running: Running) -> None:
+    body = {"model": "writer", "query": "the harbour", "documents": ["12 boats", "the harbour"]}
+    found = httpx.post(f"{running.url}/v1/rerank", json=body).json()["results"]
+    assert [each["index"] for each in found] == [1, 0]
+    assert found[0]["relevance_score"] == pytest.approx(1)
+
+
+# -- operation -------------------------------------------------------------------------------------
 
 
 def test_what_is_asked_is_recorded(client: openai.OpenAI, records: Records) -> None:
-    told = client.chat.completions.create(
-        model="talker", messages=[{"role": "user", "content": "Is it?"}], temperature=0, seed=7
-    )
-    assert told.model_extra is not None
-    kept = records.generations.get(told.model_extra["morphogen"]["generation_id"])
-    assert (kept.state, kept.text, kept.seed, kept.model) == (
-        "finished",
-        "Is it?\nyours",
-        7,
-        "talker",
-    )
-    assert kept.model_hash == told.model_extra["morphogen"]["model_hash"]
-    assert told.usage is not None
-    assert kept.usage["completion_tokens"] == told.usage.completion_tokens
+    answer = client.chat.completions.create(model="talker", messages=ASKED, temperature=0, seed=7)
+    kept = records.generations.get(told(answer)["generation_id"])
+    assert (kept.state, kept.text, kept.seed) == ("finished", "Is it?\nyours", 7)
+    assert (kept.model, kept.model_hash) == ("talker", told(answer)["model_hash"])
+    assert answer.usage is not None
+    assert kept.usage["completion_tokens"] == answer.usage.completion_tokens
 
 
 def test_who_goes_frees_the_place_and_it_is_recorded_as_cut(
     client: openai.OpenAI, running: Running, records: Records
 ) -> None:
-    stream = client.completions.create(
-        model="writer", prompt="a", max_tokens=100, stream=True, seed=1
-    )
-    first = next(iter(stream))
+    bodies: Any = {"model": "writer", "prompt": "a", "max_tokens": 200, "stop": ["\0"], "n": 16}
+    stream = client.completions.create(**bodies, stream=True)
+    uid = told(next(iter(stream)))["generation_id"]
     stream.close()
-    assert first.model_extra is not None
-    uid = first.model_extra["morphogen"]["generation_id"]
-    patience = time.monotonic() + 10
-    while records.generations.get(uid).state == "started" and time.monotonic() < patience:
-        time.sleep(0.01)
-    assert records.generations.get(uid).state in ("cut", "finished")
-    assert not running.serving.pool.open["texts/writer"].asked
+    assert eventually(lambda: records.generations.get(uid).state == "cut")
+    assert eventually(lambda: not running.serving.pool.open["texts/writer"].asked)
+
+
+def eventually(holds: Any) -> bool:
+    until = time.monotonic() + 20
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.02)
+    return bool(holds())
+
+
+def test_a_crash_ends_what_it_had_and_others_go_on(
+    client: openai.OpenAI, running: Running, records: Records
+) -> None:
+    stream = client.completions.create(
+        model="writer", prompt="a", max_tokens=200, stream=True, n=16
+    )
+    uid = told(next(iter(stream)))["generation_id"]
+    child = running.serving.pool.open["texts/writer"].child
+    assert child is not None
+    os.kill(child.pid, signal.SIGKILL)
+    with pytest.raises(openai.APIError, match="ended while it was at work"):
+        list(stream)
+    assert client.chat.completions.create(model="talker", messages=ASKED).usage is not None
+    assert eventually(lambda: records.generations.get(uid).state == "cut")
+    assert write(client, "a", 1, 4) == write(client, "a", 1, 4)  # it was started again
+
+
+def test_too_many_are_told_when_to_come_again(running: Running) -> None:
+    process = running.serving.pool.open["talker"]
+    process.settings = replace(process.settings, queue=-process.about["rows"])
+    try:
+        body = {"model": "talker", "messages": ASKED}
+        refused = httpx.post(f"{running.url}/v1/chat/completions", json=body)
+    finally:
+        process.settings = running.serving.settings
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+
+
+def test_the_least_used_leave_where_memory_is_short(running: Running) -> None:
+    pool = running.serving.pool
+    assert set(pool.open) == {"digits", "talker", "texts/writer"}
+    children = {name: process.child for name, process in pool.open.items()}
+    pool.open["digits"].last_used = 0
+    pool.settings = replace(pool.settings, memory_gb=(pool.open["talker"].memory * 2.5) / (1 << 30))
+    entry = running.serving.entry("talker")
+    loop = running.server.servers[0].get_loop()
+    asyncio.run_coroutine_threadsafe(pool._make_room(replace(entry, name="new")), loop).result()
+    pool.settings = running.serving.settings
+    assert "digits" not in pool.open
+    assert children["digits"] is not None
+    assert not psutil.pid_exists(children["digits"].pid)
+
+
+def test_who_may_ask(running: Running, records: Records) -> None:
+    _, word = records.keys.new("reads", "reader", expires=3600)
+    _, old = records.keys.new("old", "maker", expires=-1)
+    ask, models = f"{running.url}/v1/chat/completions", f"{running.url}/v1/models"
+    body = {"model": "talker", "messages": ASKED}
+
+    def status(method: str, url: str, **headers: str) -> int:
+        sent = body if method == "POST" else None
+        return httpx.request(method, url, json=sent, headers=headers).status_code
+
+    assert status("GET", models, authorization=f"Bearer {word}") == 200
+    assert status("POST", ask, authorization=f"Bearer {word}") == 403
+    assert status("GET", models, authorization=f"Bearer {old}") == 401
+    assert status("GET", models, authorization="Bearer mg-forged") == 401
+    assert status("GET", models, host="evil.example") == 403
+    assert status("GET", models, origin="https://evil.example") == 403
+    records.keys.revoke("reads")
+    assert status("GET", models, authorization=f"Bearer {word}") == 401
+
+
+def test_another_address_is_refused_without_a_key(tmp_path: Path) -> None:
+    with records_at(tmp_path / "records.db", key=bytes(32)) as empty:
+        with pytest.raises(RecipeError, match="no key to tell who may ask"):
+            app.check_address(Settings(host="0.0.0.0"), empty)
+        empty.keys.new("ci", "generate")
+        app.check_address(Settings(host="0.0.0.0"), empty)
+
+
+def test_its_health_and_its_numbers(running: Running) -> None:
+    assert httpx.get(f"{running.url}/healthz").json() == {"status": "ok"}
+    assert httpx.get(f"{running.url}/readyz").status_code == 200
+    numbers = httpx.get(f"{running.url}/metrics").text
+    assert 'morphogen_requests_total{route="/v1/chat/completions",status="200"}' in numbers
+    assert "Is it?" not in numbers

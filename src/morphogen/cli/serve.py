@@ -22,6 +22,7 @@ def serve(
         float | None, typer.Option(help="of all models; none: three quarters of the machine's")
     ] = None,
     rows: Annotated[int, typer.Option(help="texts that a model writes at once")] = 64,
+    batch: Annotated[int, typer.Option(help="items that a model draws at once")] = 8,
     queue: Annotated[int, typer.Option(help="requests of a model that may wait")] = 128,
     rate: Annotated[str, typer.Option(help="requests of a key; none: any number")] = "600/minute",
     body_mb: Annotated[float, typer.Option(help="of a request at most")] = 32.0,
@@ -37,8 +38,8 @@ def serve(
 
     settings = Settings(
         models=models, host=host, port=port, records=records, memory_gb=memory_gb, rows=rows,
-        queue=queue, rate=None if rate == "none" else rate, body_mb=body_mb, threads=threads,
-        patience=patience,
+        batch=batch, queue=queue, rate=None if rate == "none" else rate, body_mb=body_mb,
+        threads=threads, patience=patience,
     ).check()  # fmt: skip
     if not models.is_dir():
         raise missing_path(models)

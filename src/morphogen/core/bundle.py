@@ -34,11 +34,6 @@ from morphogen.core.codec import Codec, Item
 from morphogen.core.codec_storage import codec_tensors
 from morphogen.core.conditioning import absent, check_conditions
 from morphogen.core.config import (
-    CODEC,
-    FORMAT,
-    MODEL,
-    SCHEDULE,
-    VERSION,
     check_priors,
     describe,
     load_weights,
@@ -50,6 +45,7 @@ from morphogen.core.config import (
 from morphogen.core.encoded import moved, num_items, rows
 from morphogen.core.errors import DataError, RecipeError, RefusedPair
 from morphogen.core.family import Family, own_state
+from morphogen.core.folder import CODEC, FORMAT, MODEL, SCHEDULE, VERSION
 from morphogen.core.random import generator as new_generator
 from morphogen.core.recipe import Recipe, build_family, is_on_base
 from morphogen.core.result import Result

@@ -36,13 +36,11 @@ from morphogen.core.codec import Codec
 from morphogen.core.codec_storage import describe_codec, rebuild_codec
 from morphogen.core.errors import BundleError
 from morphogen.core.family import Family, load_own_state
+from morphogen.core.folder import CODEC, FORMAT, MODEL, SCHEDULE, VERSION
 from morphogen.core.recipe import Recipe, build_adapter, build_family
 from morphogen.core.spec import Spec, spec_from_json
 from morphogen.core.storage import read_tensors, sha256
 
-FORMAT = "morphogen-bundle"
-VERSION = 2  # 2: conditions are read by codecs of their own
-MODEL, CODEC, SCHEDULE = "model.safetensors", "codec.safetensors", "schedule.safetensors"
 MOST_VALUES = 2**31  # in one item
 MOST_TABLES = 2**26  # values that a network may hold besides those in the file: tables, masks
 

@@ -8,7 +8,8 @@ so that N processes compute the gradients of one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,6 +24,16 @@ class ShardedGenerator(torch.Generator):
     def shard(self, rank: int, world_size: int) -> ShardedGenerator:
         """Set the slice and return self."""
         self.rank, self.world_size = rank, world_size
+        return self
+
+
+class JoinedGenerator(torch.Generator):
+    """The generators of several items, one for each row of a batch: every item gets the numbers
+    that it would get alone. Of what these functions draw by it, the first axis is the batch."""
+
+    def of(self, parts: Sequence[torch.Generator]) -> JoinedGenerator:
+        """Take these generators, and return self."""
+        self.parts = list(parts)
         return self
 
 
@@ -45,18 +56,24 @@ def mix_seed(*parts: int) -> int:
 
 def randn(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     """Standard normal numbers; the first axis is the batch."""
+    if isinstance(generator, JoinedGenerator):
+        return _row_by_row(randn, shape, generator)
     full, own = _span(shape, generator)
     return torch.randn(full, generator=generator, device=generator.device)[own]
 
 
 def rand(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     """Uniform numbers in [0, 1); the first axis is the batch."""
+    if isinstance(generator, JoinedGenerator):
+        return _row_by_row(rand, shape, generator)
     full, own = _span(shape, generator)
     return torch.rand(full, generator=generator, device=generator.device)[own]
 
 
 def randint(high: int, shape: Sequence[int], generator: torch.Generator) -> Tensor:
     """Integers in [0, high); the first axis is the batch."""
+    if isinstance(generator, JoinedGenerator):
+        return _row_by_row(partial(randint, high), shape, generator)
     full, own = _span(shape, generator)
     return torch.randint(high, full, generator=generator, device=generator.device)[own]
 
@@ -82,6 +99,16 @@ def stratified(num: int, generator: torch.Generator) -> Tensor:
     draws = torch.rand(total, generator=generator, device=generator.device)
     order = torch.randperm(total, generator=generator, device=generator.device)
     return ((order + draws) / total)[own]
+
+
+def _row_by_row(
+    draw: Callable[[Sequence[int], torch.Generator], Tensor],
+    shape: Sequence[int],
+    generator: JoinedGenerator,
+) -> Tensor:
+    if shape[0] != len(generator.parts):
+        raise ValueError(f"{shape[0]} rows are drawn for {len(generator.parts)} items")
+    return torch.cat([draw((1, *shape[1:]), part) for part in generator.parts])
 
 
 def _span(shape: Sequence[int], generator: torch.Generator) -> tuple[tuple[int, ...], slice]:

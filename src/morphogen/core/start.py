@@ -15,8 +15,9 @@ from torch import Tensor
 
 from morphogen.core.codec import Codec
 from morphogen.core.codec_storage import rebuild_codec
-from morphogen.core.config import CODEC, MODEL, read_config, read_unchanged
+from morphogen.core.config import read_config, read_unchanged
 from morphogen.core.errors import BundleError
+from morphogen.core.folder import CODEC, MODEL
 from morphogen.core.recipe import Recipe
 from morphogen.core.storage import expanded
 

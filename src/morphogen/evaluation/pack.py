@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from morphogen.core.bundle import Bundle
-from morphogen.core.config import CODEC, MODEL, SCHEDULE, read_config
+from morphogen.core.config import read_config
 from morphogen.core.errors import BundleError
+from morphogen.core.folder import CODEC, MODEL, SCHEDULE
 from morphogen.core.storage import write_atomic
 from morphogen.data.listing import read_hashes
 from morphogen.data.places import name_of

@@ -18,8 +18,8 @@ from typing import Any
 
 from morphogen.core import discover
 from morphogen.core.bundle import Bundle
-from morphogen.core.config import MODEL
 from morphogen.core.errors import RecipeError
+from morphogen.core.folder import MODEL
 from morphogen.core.storage import below, expanded, partial_of, write_tensors, write_text
 from morphogen.families.autoregressive import Autoregressive
 from morphogen.families.masked import Masked

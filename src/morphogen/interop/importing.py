@@ -20,8 +20,8 @@ from typing import Any
 
 from morphogen.core.border import read_json, read_text
 from morphogen.core.bundle import Bundle
-from morphogen.core.config import FORMAT, MODEL
 from morphogen.core.errors import BundleError, MorphogenError, RecipeError
+from morphogen.core.folder import FORMAT, MODEL
 from morphogen.core.storage import expanded, sha256
 from morphogen.interop import llama_cpp
 from morphogen.interop.driven import TAKEN, drive, driver_of, wanted

@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from morphogen.core.border import read_json
-from morphogen.core.config import MODEL
 from morphogen.core.errors import BundleError
+from morphogen.core.folder import MODEL
 from morphogen.core.storage import read_tensors
 
 INDEX = f"{MODEL}.index.json"

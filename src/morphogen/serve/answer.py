@@ -57,7 +57,7 @@ class Answer:
             about = {"model": entry.name, "model_hash": process.about.get("hash"),
                      "verdict": entry.verdict, "task": work["do"]}  # fmt: skip
             told = {name: value for name, value in work.items() if name not in UNTOLD}
-            uid = await asyncio.to_thread(
+            uid = await serving.record(
                 serving.records.generations.start, recorded(prompt), **about, parent=parent,
                 parameters=told, seed=work.get("seed"), user=user, key=key,
             )  # fmt: skip
@@ -106,7 +106,7 @@ class Answer:
             self.serving.metrics.tokens.labels(self.entry.name, kind).inc(usage.get(kind, 0))
         if self.serving.records is not None:
             finish = self.serving.records.generations.finish
-            await asyncio.to_thread(finish, self.id, answer, reason=reason, usage=usage)
+            await self.serving.record(finish, self.id, answer, reason=reason, usage=usage)
 
     def cut(self, reason: str, answer: Any = None) -> None:
         """Record that it ended before its end; the model goes on with others."""
@@ -115,7 +115,7 @@ class Answer:
         self._over("cut")
         if self.serving.records is not None:
             cut = self.serving.records.generations.cut
-            self.serving.later(asyncio.to_thread(cut, self.id, reason, answer))
+            self.serving.later(self.serving.record(cut, self.id, reason, answer))
 
     def about(self) -> dict[str, Any]:
         """What every answer carries."""

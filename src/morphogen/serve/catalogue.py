@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from morphogen.core.config import FORMAT, MODEL
 from morphogen.core.errors import did_you_mean
+from morphogen.core.folder import FORMAT, MODEL
 from morphogen.serve.errors import APIError
 
 DEEPEST = 3  # folders below that of the models

@@ -62,7 +62,7 @@ def of_failure(told: Mapping[str, Any]) -> APIError:
     """The error of a model's process (`worker.channel.failure`)."""
     facts = [f"{name}: {told[name]}" for name in ("found", "expected") if told.get(name)]
     message = f"{told['message']} ({'; '.join(facts)})" if facts else told["message"]
-    status = {"Crashed": 500, "Busy": 503}.get(told["kind"], 400)
+    status = {"Crashed": 500, "Failed": 500}.get(told["kind"], 400)
     return APIError(status, message, param=told.get("param"), code=told.get("code"))
 
 

@@ -24,6 +24,7 @@ class Settings:
     records: str | None = None  # where what happens is recorded: a file or a database's URL
     memory_gb: float | None = None  # of all models together; none: three quarters of the machine's
     rows: int = 64  # texts that a model writes at once
+    batch: int = 8  # items that a model draws at once
     queue: int = 128  # requests of a model that may wait; more are told to come again
     rate: str | None = "600/minute"  # requests of one key; none: any number
     body_mb: float = 32.0  # of a request at most
@@ -32,7 +33,14 @@ class Settings:
 
     def check(self) -> Settings:
         """Itself. Raises `RecipeError` for numbers that cannot be."""
-        for name, least in {"rows": 1, "queue": 0, "threads": 0, "port": 0, "patience": 0}.items():
+        for name, least in {
+            "rows": 1,
+            "batch": 1,
+            "queue": 0,
+            "threads": 0,
+            "port": 0,
+            "patience": 0,
+        }.items():
             if getattr(self, name) < least:
                 raise RecipeError(
                     f"{name} does not fit", found=getattr(self, name), expected=f"{least} or more"

@@ -53,6 +53,7 @@ class ModelProcess:
             "path": str(self.entry.path),
             "threads": self.settings.threads_each,
             "rows": self.settings.rows,
+            "batch": self.settings.batch,
             "cache_bytes": self.settings.memory // CACHE_SHARE,
         }
         self.child = await asyncio.create_subprocess_exec(

@@ -7,6 +7,7 @@ import os
 import queue
 import sys
 import threading
+import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
 
@@ -62,3 +63,11 @@ def failure(error: MorphogenError, code: str | None = None) -> dict[str, Any]:
     facts = {"found": error.found, "expected": error.expected, "hint": error.hint}
     told = {name: str(fact) for name, fact in facts.items() if fact is not None}
     return {"kind": type(error).__name__, "message": error.message, "code": code, **told}
+
+
+def unexpected(error: Exception) -> dict[str, Any]:
+    """An error that is ours: where it happened goes to the log, what was asked does not."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    places = " < ".join(f"{f.name} {os.path.basename(f.filename)}:{f.lineno}" for f in frames[::-1])
+    print(f"{type(error).__name__} in {places}", file=sys.stderr, flush=True)
+    return {"kind": "Failed", "message": f"the model failed: {type(error).__name__}"}

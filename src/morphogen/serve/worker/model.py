@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from morphogen.core import discover
 from morphogen.core.bundle import Bundle
-from morphogen.core.config import MODEL
+from morphogen.core.config import read_config
 from morphogen.core.errors import MorphogenError, RecipeError
+from morphogen.core.folder import MODEL
 from morphogen.interop.importing import opened_or_imported
-from morphogen.serve.worker.channel import Channel, Event, failure
+from morphogen.serve.worker.channel import Channel, Event, failure, unexpected
+from morphogen.serve.worker.items import Items
 from morphogen.serve.worker.texts import TOO_LONG, Texts, TooLong, num_rows, writes
+from morphogen.serve.worker.works import check_words, features, run_task
 
 
 def serve(told: Mapping[str, Any]) -> None:
@@ -36,6 +41,8 @@ class Model:
         self.bundle = bundle
         rows = num_rows(bundle, told["rows"], told["cache_bytes"]) if writes(bundle) else 0
         self.texts = Texts(bundle, rows) if rows else None
+        self.items = Items(bundle, told["batch"])
+        self.works: deque[Mapping[str, Any]] = deque()  # one after the other
 
     def about(self) -> dict[str, Any]:
         """What a server has to know of it."""
@@ -44,6 +51,7 @@ class Model:
             "family": discover.name_of(type(family)),
             "modality": discover.name_of(type(codec.innermost)),
             "hash": _hash_of(self.bundle),
+            "conditions": _conditions(self.bundle),
             "tasks": self.bundle.tasks(),
         }
         if self.texts is not None:
@@ -62,11 +70,17 @@ class Model:
             if self.texts is not None and self.texts.is_busy:
                 for events in self.texts.step():
                     channel.tell(events)
+            if self.items.is_busy:
+                channel.tell(self.items.step())
+            if self.works:
+                for event in self._worked(self.works.popleft()):
+                    channel.tell([event])
 
     @property
     def is_busy(self) -> bool:
         """Whether there is something to go on with."""
-        return self.texts is not None and self.texts.is_busy
+        writes = self.texts is not None and self.texts.is_busy
+        return writes or self.items.is_busy or bool(self.works)
 
     def _taken(self, message: Mapping[str, Any]) -> Iterator[Event]:
         number = message["id"]
@@ -77,25 +91,45 @@ class Model:
                 if self.texts is None:
                     raise RecipeError("this model writes no texts", expected="another model")
                 yield from self.texts.begin(number, message)
+            elif message["do"] == "generate":
+                check_words({**message.get("options", {}), **(message.get("cond") or {})})
+                yield from self.items.begin(number, message)
             else:
-                raise RecipeError("nothing of that name can be asked for", found=message["do"])
+                self.works.append(message)
+                yield {"id": number, "begun": {}}
         except MorphogenError as error:
-            yield {
-                "id": number,
-                "error": failure(error, TOO_LONG if isinstance(error, TooLong) else None),
-            }
+            code = TOO_LONG if isinstance(error, TooLong) else None
+            yield {"id": number, "error": failure(error, code)}
+        except Exception as error:  # of this request: others go on
+            yield {"id": number, "error": unexpected(error)}
+
+    def _worked(self, message: Mapping[str, Any]) -> Iterator[Event]:
+        work = {"task": run_task, "features": features}[message["do"]]
+        try:
+            yield from work(self.bundle, message["id"], message)
+        except MorphogenError as error:
+            yield {"id": message["id"], "error": failure(error)}
+        except Exception as error:
+            yield {"id": message["id"], "error": unexpected(error)}
 
     def _cancel(self, number: int) -> None:
+        self.items.cancel(number)
+        self.works = deque(each for each in self.works if each["id"] != number)
         if self.texts is not None:
             self.texts.cancel(number)
 
 
+def _conditions(bundle: Bundle) -> dict[str, Any]:
+    """By name: the classes that may be told, "text", or what else it is."""
+    return {
+        name: bundle.codec.class_names(name) or discover.name_of(type(codec))
+        for name, codec in bundle.codec.condition_codecs.items()
+        if name in bundle.family.conditions
+    }
+
+
 def _hash_of(bundle: Bundle) -> str:
     """What tells a model's weights from all others."""
-    import hashlib
-
-    from morphogen.core.config import read_config
-
     if bundle.path is not None:
         found: str = read_config(bundle.path)["files"][MODEL]
         return found

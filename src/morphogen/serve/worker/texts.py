@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +16,13 @@ from morphogen.core.errors import MorphogenError, RefusedPair
 from morphogen.core.schema import check_options
 from morphogen.core.writing import CanWriteOn, Constraint, Limits, Request, TextCodec, Written
 from morphogen.core.written import WrittenText
-from morphogen.modalities.text.chat import Conversation
+from morphogen.modalities.text.chat import Conversation, Message
 from morphogen.modalities.text.chat.records import listed
 from morphogen.serve.worker.channel import Event, failure
+from morphogen.serve.worker.results import shown
 from morphogen.systems.conversing import Conversing
 
+HOW_TO_CALL = 'A call is <tool_call>{"name": NAME, "arguments": {..}}</tool_call>.'
 TOO_LONG = "context_length_exceeded"
 
 
@@ -175,8 +178,10 @@ class Texts:
                 expected="a model that learned from conversations",
                 hint="/v1/completions",
             )
-        messages = tuple(listed(work["messages"], "messages"))
-        return self.reader.read(Conversation(messages, tuple(work.get("tools", ()))))
+        messages, tools = listed(work["messages"], "messages"), tuple(work.get("tools", ()))
+        if tools and "tools" not in self.reader.template.source:
+            messages = told_of(tools, messages)
+        return self.reader.read(Conversation(tuple(messages), tools))
 
     def _read_prompt(self, prompt: str | list[int]) -> Tensor:
         if isinstance(prompt, str):
@@ -234,6 +239,16 @@ class Guarded:
         return self.error is not None or self.inner.ended
 
 
+def told_of(tools: Sequence[Mapping[str, Any]], messages: list[Message]) -> list[Message]:
+    """Messages that begin with the functions there are, for a template that does not tell them."""
+    known = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    text = f"Functions that you may call:\n{known}\n{HOW_TO_CALL}"
+    first, *rest = messages
+    if first.role == "system":
+        return [Message("system", f"{first.content}\n\n{text}"), *rest]
+    return [Message("system", text), first, *rest]
+
+
 def num_rows(bundle: Bundle, most: int, room_bytes: int) -> int:
     """How many texts at once, so that what rows keep of them has room: at least two."""
     network: Any = getattr(bundle.family, "network", None)
@@ -241,11 +256,6 @@ def num_rows(bundle: Bundle, most: int, room_bytes: int) -> int:
         return most
     per_token = 8 * len(network.layers) * network.num_kv_heads * network.head_dim  # keys, values
     return max(min(most, room_bytes // (per_token * int(bundle.family.spec.shape[0]))), 2)
-
-
-def shown(text: str) -> str:
-    """A text with bytes that are no character shown as such: JSON has no word for them."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _reader(bundle: Bundle) -> Conversing | None:

@@ -1,0 +1,5 @@
+"""What the folder of a bundle holds, for those who look into one without opening the model."""
+
+FORMAT = "morphogen-bundle"
+VERSION = 2  # 2: conditions are read by codecs of their own
+MODEL, CODEC, SCHEDULE = "model.safetensors", "codec.safetensors", "schedule.safetensors"

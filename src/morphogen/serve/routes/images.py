@@ -1,0 +1,163 @@
+"""`/v1/images/generations`, `/edits` and `/variations`, for models of pictures.
+
+A prompt is what the model was trained to be told: a class by its name, or a caption. One that was
+told nothing takes none.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from morphogen.serve.answer import Answer
+from morphogen.serve.door import Generates
+from morphogen.serve.errors import APIError
+from morphogen.serve.routes._asked import Asked
+from morphogen.serve.routes._works import seeded, worked
+from morphogen.serve.serving import Here, Serving
+
+MOST_PICTURES = 16
+NO_PROMPT = {"", "*"}
+
+router = APIRouter()
+
+Num = Annotated[int | None, Form(ge=1, le=MOST_PICTURES)]
+Seed = Annotated[int | None, Form(ge=-(2**63), lt=2**63)]
+Kind = Annotated[Literal["b64_json", "url"] | None, Form()]
+
+
+class ImageRequest(Asked):
+    """Pictures to draw."""
+
+    prompt: str
+    n: int | None = Field(1, ge=1, le=MOST_PICTURES)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    size: str | None = None
+    response_format: Literal["b64_json", "url"] | None = None
+
+
+@router.post("/v1/images/generations")
+async def generations(
+    asked: ImageRequest, request: Request, here: Here, access: Generates
+) -> Response:
+    """New pictures."""
+    cond = await _conditions(here, asked.model, asked.prompt)
+    _check_size(asked.size)
+    work = {"do": "generate", "seed": seeded(asked.seed), "cond": cond,
+            "options": {"num": asked.n or 1}}  # fmt: skip
+    answer, events = await worked(
+        here, request, here.entry(asked.model), work, prompt=asked.prompt, access=access
+    )
+    return _pictures(answer, events, slice(None), asked.response_format)
+
+
+@router.post("/v1/images/edits")
+async def edits(
+    *,
+    request: Request,
+    here: Here,
+    access: Generates,
+    image: Annotated[UploadFile, File()],
+    model: Annotated[str, Form()],
+    prompt: Annotated[str, Form()] = "",
+    mask: Annotated[UploadFile | None, File()] = None,
+    n: Num = 1,
+    seed: Seed = None,
+    response_format: Kind = None,
+) -> Response:
+    """A picture whose hidden part is drawn anew: its middle, as masks are not read yet."""
+    if mask is not None:
+        raise APIError(400, "a painted mask is not read: leave it out, and the middle is redrawn",
+                       param="mask", code="unsupported_parameter")  # fmt: skip
+    return await _redrawn(
+        "fill", {"mask": "center"}, request, here, access, image=image, model=model, prompt=prompt,
+        num=n or 1, seed=seed, form=response_format,
+    )  # fmt: skip
+
+
+@router.post("/v1/images/variations")
+async def variations(
+    *,
+    request: Request,
+    here: Here,
+    access: Generates,
+    image: Annotated[UploadFile, File()],
+    model: Annotated[str, Form()],
+    n: Num = 1,
+    seed: Seed = None,
+    response_format: Kind = None,
+) -> Response:
+    """Pictures like another."""
+    return await _redrawn(
+        "vary", {}, request, here, access, image=image, model=model, prompt="", num=n or 1,
+        seed=seed, form=response_format,
+    )  # fmt: skip
+
+
+async def _redrawn(
+    task: str,
+    options: dict[str, Any],
+    request: Request,
+    here: Serving,
+    access: Any,
+    *,
+    image: UploadFile,
+    model: str,
+    prompt: str,
+    num: int,
+    seed: int | None,
+    form: str | None,
+) -> Response:
+    cond = await _conditions(here, model, prompt)
+    data = base64.b64encode(await image.read()).decode()
+    suffix = "." + (image.filename or "").rpartition(".")[2].lower()
+    work = {
+        "do": "task", "task": task, "seed": seeded(seed), "cond": cond,
+        "inputs": [{"file": data, "suffix": suffix}], "options": {**options, "num": num},
+    }  # fmt: skip
+    answer, events = await worked(
+        here, request, here.entry(model), work, prompt=prompt, access=access
+    )
+    return _pictures(answer, events, slice(1, None), form)  # the first is what was given
+
+
+async def _conditions(here: Serving, model: str, prompt: str) -> dict[str, Any]:
+    """What a prompt tells a model. Raises `APIError` for a model of no pictures, and for a prompt
+    that means nothing to it."""
+    process = await here.pool.get(here.entry(model))
+    if process.about.get("modality") != "image":
+        raise APIError(400, f"{model} makes no pictures, but {process.about.get('modality')}",
+                       param="model", code="no_such_model_here")  # fmt: skip
+    if prompt.strip() in NO_PROMPT:
+        return {}
+    conditions = process.about.get("conditions", {})
+    for name, known in conditions.items():
+        if known == "text" or prompt in known:
+            return {name: prompt}
+    classes = [each for known in conditions.values() if known != "text" for each in known]
+    takes = f"one of {', '.join(classes[:20])}" if classes else "no prompt: leave it empty"
+    raise APIError(400, f"{model} takes {takes}", param="prompt", code="unknown_prompt")
+
+
+def _check_size(size: str | None) -> None:
+    if size not in (None, "auto"):
+        raise APIError(400, "a model draws pictures of the size that it learned from", param="size",
+                       code="unsupported_parameter")  # fmt: skip
+
+
+def _pictures(answer: Answer, events: list[Any], wanted: slice, form: str | None) -> Response:
+    result = next(event["result"] for event in events if "result" in event)
+    items = result["items"][wanted]
+    told = [
+        {"url": f"data:{each['media_type']};base64,{each['file']}"}
+        if form == "url"
+        else {"b64_json": each["file"]}
+        for each in items
+    ]
+    body = {"created": int(time.time()), "data": told, "morphogen": answer.about()}
+    return JSONResponse(body, headers=answer.headers())

@@ -1,0 +1,90 @@
+"""Items in and out of the process of a model: texts and values as they are, all else as files."""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from morphogen.core.codec import Item
+from morphogen.core.errors import DataError
+from morphogen.core.result import Result
+
+SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
+PLAIN = (str, int, float, bool, dict, list, tuple, type(None))
+
+
+def told(result: Result) -> dict[str, Any]:
+    """A result as JSON: its numbers, its route, its items."""
+    return {
+        "values": plain(result.values),
+        "route": result.route,
+        "items": _items(result),
+        **({"positions": result.positions.tolist()} if result.positions is not None else {}),
+    }
+
+
+def given(inputs: Sequence[Mapping[str, Any]], folder: Path) -> list[Any]:
+    """What a task works on: texts, values, and files, which are written to `folder` under names of
+    our own. Raises `DataError`."""
+    return [_given(each, folder, number) for number, each in enumerate(inputs)]
+
+
+def _given(each: Mapping[str, Any], folder: Path, number: int) -> Any:
+    if "file" not in each:
+        return Item(each["text"] if "text" in each else each.get("value"), f"input {number}")
+    suffix = str(each.get("suffix", "")).lower()
+    if not SUFFIX.fullmatch(suffix):
+        raise DataError("an input does not say what kind of file it is", found=suffix,
+                        expected='"suffix": ".png"')  # fmt: skip
+    try:
+        data = base64.b64decode(each["file"], validate=True)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"an input is no base64: {error}", where=f"input {number}") from error
+    file = folder / f"input-{number}{suffix}"
+    file.write_bytes(data)
+    return file
+
+
+def _items(result: Result) -> list[dict[str, Any]]:
+    values = list(result.items)
+    if all(isinstance(value, str) for value in values):
+        return [{"text": shown(value)} for value in values]
+    if all(isinstance(value, PLAIN) for value in values):
+        return [{"value": plain(value)} for value in values]
+    with tempfile.TemporaryDirectory() as place:
+        result.save(Path(place) / "items")
+        return [_file(file) for file in sorted((Path(place) / "items").rglob("*.*"))]
+
+
+def _file(file: Path) -> dict[str, Any]:
+    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    data = base64.b64encode(file.read_bytes()).decode()
+    return {"file": data, "suffix": file.suffix, "media_type": kind}
+
+
+def plain(value: Any) -> Any:
+    """Values as JSON has them."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    if isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
+        return plain(value.tolist())
+    if isinstance(value, float) and value - value != 0:
+        return None  # JSON has no word for infinity
+    if isinstance(value, str):
+        return shown(value)
+    return value if isinstance(value, (int, float, bool, type(None))) else str(value)
+
+
+def shown(text: str) -> str:
+    """A text with bytes that are no character shown as such: JSON has no word for them."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,65 @@
+"""Tasks and features, one request after the other."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from morphogen.core import discover
+from morphogen.core.bundle import Bundle
+from morphogen.core.capability import HasFeatures, missing
+from morphogen.core.codec import Item
+from morphogen.core.errors import RecipeError, RefusedPair
+from morphogen.serve.worker.channel import Event
+from morphogen.serve.worker.results import given, told
+
+TEXTS = {"regex", "choice", "stop", "schema", "grammar"}  # options that may say anything
+FILES = (".json", ".lark")  # what those of them may name on a command line
+
+
+def run_task(bundle: Bundle, number: int, work: Mapping[str, Any]) -> Iterator[Event]:
+    """Run one. Raises `MorphogenError` where it does not apply."""
+    name, options = work["task"], dict(work.get("options") or {})
+    if name not in discover.names("task"):
+        discover.find("task", name.replace(":", " "))  # which says what there is
+    check_words({**options, **(work.get("cond") or {})})
+    with tempfile.TemporaryDirectory() as place:
+        inputs = given(work.get("inputs", ()), Path(place))
+        result = bundle.task(name, *inputs, seed=work["seed"], cond=work.get("cond"), **options)
+        yield {"id": number, "result": told(result)}
+    yield {"id": number, "done": {}}
+
+
+def check_words(options: Mapping[str, Any]) -> None:
+    """Raise `RecipeError` for options that name code or files of this machine, as those who type
+    them on its command line may."""
+    for name, value in options.items():
+        for word in value if isinstance(value, list) else [value]:
+            if not isinstance(word, str):
+                continue
+            is_file = word.strip().endswith(FILES) and name in TEXTS
+            if is_file or (name not in TEXTS and (":" in word or "/" in word or "\\" in word)):
+                raise RecipeError(
+                    f"{name} names code or a file, which requests may not", found=word[:80]
+                )
+
+
+def features(bundle: Bundle, number: int, work: Mapping[str, Any]) -> Iterator[Event]:
+    """A vector for each text, each computed by itself. Raises `RefusedPair` where the model gives
+    none."""
+    model: Any = bundle.family
+    if lacking := missing(model, HasFeatures):
+        raise RefusedPair("this model gives no vectors", found=f"no {', '.join(lacking)}",
+                          expected="an encoder, such as published/minilm")  # fmt: skip
+    num_tokens = 0
+    for text in work["texts"]:
+        x = bundle.encode(Item(text, "input"))
+        num_tokens += int(bundle.family.spec.num_real(x).sum())
+        with torch.no_grad():
+            (vector,) = model.features(x.to(model.device)).flatten(1).double().tolist()
+        yield {"id": number, "vector": vector}
+    yield {"id": number, "done": {"prompt_tokens": num_tokens}}
