@@ -2,6 +2,7 @@
 
     python benchmarks/decoding.py                    a Llama of 134M parameters, random weights
     python benchmarks/decoding.py --stories FOLDER   stories260K (llama2.c), and its reference text
+    python benchmarks/decoding.py --smollm2 FOLDER   SmolLM2-135M, against llama.cpp in F32 and F16
 
 Of each form the best of several turns is taken, the reading speed of the memory among them, so that
 what else runs on the machine weighs on all alike; its load is told. Results are in RESULTS.md.
@@ -12,6 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +30,7 @@ from morphogen.core.spec import TensorSpec
 from morphogen.core.writing import Limits, Request
 from morphogen.families.autoregressive import Autoregressive
 from morphogen.interop.exported import facts_of
+from morphogen.interop.gguf import read_gguf, write_gguf
 from morphogen.interop.importing import import_model
 
 LLAMA = {"model_dim": 576, "num_layers": 30, "num_heads": 9, "num_kv_heads": 3, "hidden_dim": 1536}
@@ -161,16 +166,53 @@ def stories(folder: Path, rounds: int) -> None:
           f"{speeds['ours'] / speeds['theirs']:.1f} times")  # fmt: skip
 
 
+def smollm2(folder: Path, threads: int, rounds: int) -> None:
+    """One text at a time, against llama.cpp on the same numbers."""
+    torch.set_num_threads(threads)
+    (came,) = folder.glob("*.gguf")
+    model: Any = import_model(came).family
+    stored = read_gguf(came)
+    numbers = {name: each.tensor() for name, each in stored.tensors.items()}
+    size, flat = 4 * sum(parameter.numel() for parameter in model.parameters()), torch.ones(PROBED)
+    times = in_turns({"probe": flat.sum, "ours": per_token(model, 1)}, rounds)
+    with tempfile.TemporaryDirectory() as written:
+        for kind in ("F32", "F16"):
+            file = Path(written) / f"{kind}.gguf"
+            write_gguf(
+                file, stored.facts, numbers, lambda _, t, kind=kind: kind if t.dim() > 1 else "F32"
+            )
+            times[kind] = min(llama_cpp(file, threads) for _ in range(3))
+            again = in_turns({"probe": flat.sum, "ours": per_token(model, 1)}, rounds)
+            times |= {name: min(seconds, times[name]) for name, seconds in again.items()}
+    fast = 4 * PROBED / times["probe"]
+    print(f"\nSmolLM2-135M, {threads} threads: memory read at {fast / 1e9:.1f} GB/s")
+    for name in ("ours", "F32", "F16"):
+        read = size / (2 if name == "F16" else 1) / times[name] / fast
+        print(f"| {name} | {1 / times[name]:.1f} tokens/s | {read:.0%} of the bandwidth "
+              f"| ours is {times[name] / times['ours']:.2f} times as fast |")  # fmt: skip
+
+
+def llama_cpp(file: Path, threads: int) -> float:
+    """Seconds that llama.cpp takes for a token, prompts not counted."""
+    command = [sys.executable, str(Path(__file__).parent / "peers" / "llama_cpp_speed.py")]
+    command += [str(file), str(threads)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
 def main() -> None:
     """See the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stories", type=Path, help="folder of stories260K.bin and its reference")
+    parser.add_argument("--smollm2", type=Path, help="folder of its GGUF file")
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=12)
     asked = parser.parse_args()
     print(f"load {os.getloadavg()[0]:.1f}, torch {torch.__version__}")
     if asked.stories:
         stories(asked.stories, asked.rounds)
+    elif asked.smollm2:
+        for threads in asked.threads:
+            smollm2(asked.smollm2, threads, asked.rounds)
     else:
         for threads in asked.threads:
             large(threads, asked.rounds)
