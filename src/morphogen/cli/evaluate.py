@@ -30,11 +30,14 @@ def evaluate(
     from morphogen.core.bundle import Bundle
     from morphogen.evaluation.evaluate import evaluate as score
     from morphogen.evaluation.gate import failures, read_gate
+    from morphogen.records.recording import evaluated, recording
 
     demands = read_gate(gate) if gate else {}
     opened = Bundle.open(bundle, trust=trust, device=device)
     record = score(opened, data, num=num, seed=seed, groups=group)
     missed = failures(record, demands)
+    with recording() as records:
+        evaluated(records, opened, record, not missed if gate else None)
     if as_json:
         print_json({**record, "gate": missed} if gate else record)
     else:

@@ -44,6 +44,7 @@ def sample(
     from morphogen.core.drawing import Drawing
     from morphogen.core.errors import RecipeError
     from morphogen.interop.importing import opened_or_imported
+    from morphogen.records.recording import generating, recording
 
     opened = opened_or_imported(bundle, trust=trust, device=device)
     draws_by_prompt = "prompt" in opened.family.conditions
@@ -61,27 +62,36 @@ def sample(
     if prompt and draws_by_prompt:
         conditions["prompt"] = prompt
     if stream:
-        _write_here(opened, prompt, out, seed=seed, cond=conditions, **options)
+        _write_here((opened, bundle), prompt, out, seed=seed, cond=conditions, **options)
         return
     drawing = Drawing(
         opened, num, out or f"samples{opened.codec.suffix}", seed=seed, cond=conditions, **options
     )
-    with closing(iter(drawing)) as parts:
+    asked = {"num": num, "cond": conditions, **options}
+    with (
+        recording() as records,
+        generating(records, (opened, bundle), "generate", prompt, seed, asked) as noted,
+        closing(iter(drawing)) as parts,
+    ):
         try:
             draw_with_progress(drawing, parts)
         except KeyboardInterrupt:
             parts.close()  # writes what waits for a file to be full
             print(f"stopped: {drawing.written:,} of {num:,} items in {drawing.path}")
             raise typer.Exit(130) from None
+        noted.keep(drawing.path)
     print(f"{drawing.written:,} items ({drawing.route}) in {drawing.path}")
 
 
-def _write_here(opened: Any, prompt: str, out: str | None, **options: Any) -> None:
+def _write_here(
+    model: tuple[Any, str], prompt: str, out: str | None, *, seed: int, **options: Any
+) -> None:
     """Write one text on the terminal as it comes. Ctrl-C ends it, and what there is of it stays."""
     import sys
 
     from morphogen.core.codec import Item
     from morphogen.core.result import check_empty
+    from morphogen.records.recording import generating, recording
 
     if out is not None:
         check_empty(Path(out))
@@ -90,7 +100,13 @@ def _write_here(opened: Any, prompt: str, out: str | None, **options: Any) -> No
         print(piece.text, end="", flush=True)
 
     print(prompt, end="", flush=True)
-    result = opened.task("complete", Item(prompt, "--prompt"), tell=tell, **options)
+    with (
+        recording() as records,
+        generating(records, model, "complete", prompt, seed, options) as noted,
+    ):
+        begun = Item(prompt, "--prompt")
+        result = model[0].task("complete", begun, tell=tell, seed=seed, **options)
+        noted.answer, noted.reason = result.raw[0], result.values["finish"][0]
     print(flush=True)
     said = [result.values["cut"]] if "cut" in result.values else []
     if out is not None:

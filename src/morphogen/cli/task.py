@@ -41,6 +41,7 @@ def task(
     from morphogen.core import discover
     from morphogen.core.codec import Item
     from morphogen.interop.importing import opened_or_imported
+    from morphogen.records.recording import generating, recording
 
     discover.find("task", name)  # a misspelt task is told before a large bundle is read
     options = parse_pairs(settings or [], "--set")
@@ -48,22 +49,26 @@ def task(
         options["schema"] = schema
     opened = opened_or_imported(bundle, trust=trust, device=device)
     conditions = parse_pairs(cond or [], "--cond")
+    prompt = "\n".join([*(inputs or []), *(text or [])])
     if text and PROMPT in opened.family.conditions:
         conditions[PROMPT], text = text[-1], None
-    result = opened.task(
-        name,
-        *(inputs or []),
-        *(Item(typed, "--text") for typed in text or []),
-        seed=seed,
-        cond=conditions,
-        **options,
-    )
-    if result.raw is not None and out is None and not as_json:
+    asked = {"cond": conditions, **options}
+    path = None
+    with (
+        recording() as records,
+        generating(records, (opened, bundle), name, prompt, seed, asked) as noted,
+    ):
+        typed = (Item(each, "--text") for each in text or [])
+        result = opened.task(name, *(inputs or []), *typed, seed=seed, cond=conditions, **options)
+        if result.raw is not None:
+            noted.answer = "\n".join(map(str, result.raw))
+        printed = result.raw is not None and out is None and not as_json
+        if not printed and (out is not None or result.x is not None):
+            path = result.save(out or f"{name}{type(opened.codec).suffix}")
+            noted.keep(path)
+    if printed:
         _print_made(result)
         return
-    path = None
-    if out is not None or result.x is not None:
-        path = result.save(out or f"{name}{type(opened.codec).suffix}")
     if as_json:
         print_json({"task": name, "route": result.route, **result.values, "out": path})
         return

@@ -50,6 +50,7 @@ def train(
 ) -> None:
     """Train a model of your data; save it as a bundle."""
     from morphogen.cli._progress import training_progress
+    from morphogen.records.recording import recording, training
     from morphogen.training.choice import choices
     from morphogen.training.run import sessions
 
@@ -76,18 +77,24 @@ def train(
         for session in sessions(source, out=out, dry=True, **options):
             print(*choices(session.data), session.forecast().text(), sep="\n")
         return
-    for number, session in enumerate(sessions(source, out=out, resume=resume, **options)):
-        if not session.first:  # of several processes one talks
-            session.train(lambda log: None)
-            continue
-        if number:
-            print(f"next stage: {session.recipe.family['name']} in {session.out}")
-        elif skipped := session.data.report.skipped:
-            print(f"{len(skipped):,} items cannot be used: morphogen inspect {session.data.source}")
-        if planted := session.data.canaries:
-            times = int(planted.repeats.sum())
-            print(f"{len(planted.planted):,} canaries are planted in it, {times:,} times in all")
-        with training_progress() as progress:
-            session.train(progress)
+    with recording() as records:
+        for number, session in enumerate(sessions(source, out=out, resume=resume, **options)):
+            if not session.first:  # of several processes one talks
+                session.train(lambda log: None)
+                continue
+            _announce(session, number)
+            with training_progress() as progress, training(records, session):
+                session.train(progress)
     if session.first:
         print(f"next: morphogen tasks {session.out}")
+
+
+def _announce(session: Any, number: int) -> None:
+    """What is worth knowing before a stage begins."""
+    if number:
+        print(f"next stage: {session.recipe.family['name']} in {session.out}")
+    elif skipped := session.data.report.skipped:
+        print(f"{len(skipped):,} items cannot be used: morphogen inspect {session.data.source}")
+    if planted := session.data.canaries:
+        times = int(planted.repeats.sum())
+        print(f"{len(planted.planted):,} canaries are planted in it, {times:,} times in all")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+from morphogen.core.errors import RecipeError
+
 
 def duration(seconds: float) -> str:
     """90 -> "1m30s"."""
@@ -10,6 +14,16 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours}h{minutes:02d}m"
     return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def seconds_of(text: str, where: str) -> float:
+    """ "90s", "10m", "12h", "7d", "4w" -> seconds. Raises `RecipeError` saying `where` it stood."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\w*\s*", text.lower())
+    if match is None:
+        raise RecipeError(
+            "this is no length of time", found=text, expected="90s, 10m, 12h, 7d or 4w", where=where
+        )
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[match[2]]
 
 
 def size(num_bytes: float) -> str:

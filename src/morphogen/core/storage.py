@@ -13,13 +13,15 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from morphogen.core.errors import BundleError, MorphogenError
 from morphogen.core.visible import visible
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PARTIAL = ".partial"  # ends the name of what is not whole yet, or not any more
 
@@ -77,6 +79,8 @@ def write_tensors(
 ) -> Path:
     """Write named tensors as safetensors, with a note in the file, atomically. Tensors that share
     memory are copied."""
+    from safetensors.torch import save_file
+
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     told = None if note is None else dict(note)
     return write_atomic(path, lambda temporary: save_file(own, temporary, told))
@@ -124,6 +128,8 @@ def sync_folder(folder: Path) -> None:
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read safetensors. Raises `BundleError` for a file that is cut short or not one."""
+    from safetensors.torch import load_file
+
     try:
         return load_file(path)
     except FileNotFoundError as error:

@@ -27,7 +27,7 @@ from morphogen.core.storage import expanded
 PATIENCE = 15.0  # seconds that a writer waits for its turn
 PRAGMAS = (
     "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON",
-    f"busy_timeout={int(PATIENCE * 1000)}", "cache_size=-65536", "temp_store=MEMORY",
+ "cache_size=-65536", "temp_store=MEMORY",
 )  # fmt: skip
 
 
@@ -155,6 +155,7 @@ def _engine(url: str, path: Path | None) -> Engine:
 def _prepared(connection: Any, _: Any) -> None:
     for pragma in PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
+    connection.execute(f"PRAGMA busy_timeout={int(PATIENCE * 1000)}")
 
 
 def _begun(connection: Any) -> None:

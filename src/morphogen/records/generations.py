@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from morphogen.core.errors import RecordsError
@@ -60,7 +60,9 @@ class Generations:
         `prompt` is a text or messages, `parent` the node that they follow (see `prompts`), and
         `verdict` that of the model's last evaluation: by default as recorded for `model_hash`.
         """
-        messages = [Message.of("prompt", prompt)] if isinstance(prompt, str) else list(prompt)
+        if isinstance(prompt, str):
+            prompt = [Message.of("prompt", prompt)] if prompt else []
+        messages = list(prompt)
         uid = os.urandom(10).hex()
         with self.database.write() as session:
             row = Row(
@@ -124,6 +126,15 @@ class Generations:
                 "there is no such generation", found=uid, hint="morphogen records search"
             )
         return row
+
+    def index_again(self, session: Session, number: int) -> None:
+        """Let a generation be found by what there still is of it: something was erased."""
+        session.execute(delete(Word).where(Word.generation_id == number))
+        row = session.get(Row, number)
+        if row is not None:
+            found = self.reader.short(session, row)
+            said = [found.text, *(each.explanation for each in found.annotations)]
+            add_words(session, self.database, self.seals, number, said)
 
     # -- rows ------------------------------------------------------------------------------------
 

@@ -100,6 +100,17 @@ class Keyring:
             ) from error
         return cls(keys, path, forgotten)
 
+    def reload(self) -> None:
+        """Read the file anew: another process may have rotated the key, or forgotten somebody."""
+        if self.path is not None and self.path.exists():
+            now = self._read(self.path)
+            self.keys, self.forgotten = now.keys, now.forgotten | self.forgotten
+
+    def prefer(self, needed: str) -> bool:
+        """Put the key of this fingerprint first, if it is there."""
+        self.keys.sort(key=lambda key: fingerprint(key) != needed)
+        return self.fingerprint == needed
+
     # -- what it wraps ---------------------------------------------------------------------------
 
     @property

@@ -12,8 +12,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, inspect
 
 from morphogen.core.errors import RecordsError
 from morphogen.records.database import Database
@@ -47,6 +46,8 @@ def migrate(database: Database, to: str = "head") -> None:
             where=database.name,
             hint="update the program, or restore a backup of before",
         )
+    if now is None:
+        _check_empty(database)
     if now == (head() if to == "head" else to):
         return
     with database.explaining(), database.write() as session:
@@ -67,16 +68,19 @@ def _run(connection: Connection, scripts: ScriptDirectory, to: str) -> None:
 
     with EnvironmentContext(Config(), scripts, fn=steps) as environment:
         environment.configure(connection=connection, render_as_batch=True)
-        try:
-            environment.run_migrations()
-        except DBAPIError as error:
-            if "already exists" not in str(error):
-                raise
-            raise RecordsError(
-                "there are other tables where the records should be",
-                found=str(error.orig).strip().splitlines()[0],
-                hint="name a database, or a file, of its own with MORPHOGEN_RECORDS",
-            ) from error
+        environment.run_migrations()
+
+
+def _check_empty(database: Database) -> None:
+    with database.explaining():
+        there = set(inspect(database.engine).get_table_names()) & set(Base.metadata.tables)
+    if there and version_of(database) is None:  # nor did another process make them just now
+        raise RecordsError(
+            "there are other tables where the records should be",
+            found=", ".join(sorted(there)),
+            where=database.name,
+            hint="name a database, or a file, of its own with MORPHOGEN_RECORDS",
+        )
 
 
 def _scripts() -> ScriptDirectory:

@@ -36,8 +36,8 @@ class Fragment:
 
     @property
     def text(self) -> str:
-        """What it says; of what is no text, what it is."""
-        return self.content.decode() if self.kind == TEXT else f"[{self.kind}]"
+        """What it says, bytes of no character as U+FFFD; of what is no text, what it is."""
+        return self.content.decode(errors="replace") if self.kind == TEXT else f"[{self.kind}]"
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,21 @@ class Message:
     @classmethod
     def of(cls, role: str, *contents: str | Fragment) -> Message:
         """A message of texts and other fragments."""
-        return cls(
-            role,
-            tuple(
-                each if isinstance(each, Fragment) else Fragment(each.encode(errors="replace"))
-                for each in contents
-            ),
-        )
+        pieces = (c if isinstance(c, Fragment) else Fragment(_bytes(c)) for c in contents)
+        return cls(role, tuple(pieces))
 
     @property
     def text(self) -> str:
         """What it says as one text."""
         return "".join(each.text for each in self.fragments)
+
+
+def _bytes(text: str) -> bytes:
+    """A text as it is kept: bytes that stand in it as such (of a model that writes bytes) too."""
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode(errors="replace")
 
 
 class Prompts:

@@ -26,18 +26,20 @@ from morphogen.records.access import Keys, SignIns
 from morphogen.records.annotations import Annotations
 from morphogen.records.audit import Audit
 from morphogen.records.database import Database, default_place
+from morphogen.records.datasets import Datasets
 from morphogen.records.generation import Reader
 from morphogen.records.generations import Generations
+from morphogen.records.keeping import Keeping
 from morphogen.records.keyring import ENVIRONMENT, Keyring, default_file
 from morphogen.records.migrating import migrate, version_of
+from morphogen.records.models import Models
 from morphogen.records.people import Users
 from morphogen.records.prompts import Prompts
-from morphogen.records.sealing import HOUSE, Seals
+from morphogen.records.runs import Runs
+from morphogen.records.sealing import HOUSE, NEEDED, Seals
 from morphogen.records.searching import Search
 from morphogen.records.tables import DataKey, Setting
 from morphogen.records.templates import Templates
-
-KEY_OF = "key"  # the setting that says which key is needed
 
 
 class Records:
@@ -56,6 +58,11 @@ class Records:
         self.generations = Generations(database, self.seals, self.audit, self.prompts, reader)
         self.annotations = Annotations(database, self.seals, self.generations, reader)
         self.search = Search(database, self.seals, reader)
+        self.datasets = Datasets(database, self.seals)
+        self.runs = Runs(database, self.seals)
+        store = database.path.with_suffix(".models") if database.path else Path("records.models")
+        self.models = Models(database, self.seals, store)
+        self.keeping = Keeping(self)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -108,12 +115,12 @@ def _unlock(records: Records) -> None:
     ring, database = records.ring, records.database
     with database.write() as session:
         database.take_turns(session, 1)
-        needed = session.get(Setting, KEY_OF)
+        needed = session.get(Setting, NEEDED)
         if needed is None:
-            session.add(Setting(name=KEY_OF, value=ring.fingerprint))
+            session.add(Setting(name=NEEDED, value=ring.fingerprint))
             records.seals.new_key(session, HOUSE)
             records.seals.new_key(session, HOUSE, "index")
-        elif needed.value != ring.fingerprint:
+        elif not ring.prefer(needed.value):
             raise RecordsError(
                 "the key is not that of these records",
                 found=f"key {ring.fingerprint}",

@@ -29,9 +29,10 @@ from sqlalchemy.orm import Session
 from morphogen.core.errors import RecordsError
 from morphogen.records.database import Database
 from morphogen.records.keyring import NONCE, SIZE, Keyring
-from morphogen.records.tables import DataKey
+from morphogen.records.tables import DataKey, Setting
 
 HEAD = struct.Struct("<q")  # the number of the data key
+NEEDED = "key"  # the setting that says which key the records need
 HOUSE = None  # whose contents the installation's own are
 
 
@@ -100,6 +101,10 @@ class Seals:
 
     def new_key(self, session: Session, owner: int | None, purpose: str = "content") -> None:
         """Give an owner a key of their own; what comes is sealed with it."""
+        needed = session.get(Setting, NEEDED)
+        if needed is not None and not self.ring.prefer(needed.value):
+            self.ring.reload()  # it was rotated by another process
+            self.ring.prefer(needed.value)
         name = os.urandom(8).hex()
         wrapped = self.ring.wrap(os.urandom(SIZE), name)
         session.add(DataKey(name=name, user_id=owner, purpose=purpose, wrapped=wrapped))
@@ -110,6 +115,7 @@ class Seals:
         """Forget an owner's keys, here and in every backup that is put back later."""
         names = list(session.scalars(select(DataKey.name).where(DataKey.user_id == owner)))
         session.execute(delete(DataKey).where(DataKey.user_id == owner))
+        self.ring.reload()
         self.ring.forgotten.update(names)
         self.ring.save()
         self.reset()
@@ -153,7 +159,11 @@ class Seals:
         row = session.get(DataKey, number)
         if row is None or row.name in self.ring.forgotten:
             return None
-        cipher = AESGCM(self.ring.unwrap(row.wrapped, row.name))
+        try:
+            cipher = AESGCM(self.ring.unwrap(row.wrapped, row.name))
+        except RecordsError:
+            self.ring.reload()  # it was rotated by another process
+            cipher = AESGCM(self.ring.unwrap(row.wrapped, row.name))
         with self._lock:
             self._ciphers[number] = cipher
         return cipher

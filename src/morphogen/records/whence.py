@@ -1,0 +1,248 @@
+"""Where something comes from, and what it went into: lineage, both ways.
+
+    a file that a model made    its generation, model, run, data, judgements
+    a text                      the answers that hold it
+    an item of the data         every dataset, model and answer it touched, and how to remove it
+    a bundle                    its run, data, base, judgements, answers
+
+Known again are a file by its bytes, by the words inside it, and by how it looks (the ledger of what
+was generated), a text by its words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from morphogen.core.errors import missing_path
+from morphogen.core.storage import expanded
+from morphogen.records.datasets import Dataset, Held
+from morphogen.records.generation import Generation
+from morphogen.records.models import Evaluation, Model, hash_of
+from morphogen.records.origin import said_inside, seen_before
+from morphogen.records.runs import Run
+from morphogen.records.tables import Artefact, DatasetPair
+from morphogen.records.tables import Generation as GenerationRow
+from morphogen.records.words import words
+
+if TYPE_CHECKING:
+    from morphogen.records.records import Records
+
+TEXTS = {".txt", ".md", ".json", ".csv", ".py", ""}
+MOST_TEXT, LEAST_WORDS = 1 << 20, 3
+ASKED_WORDS = 12  # of a text, that an answer which holds it has to hold
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """A model with all that stands behind it, and what it made."""
+
+    model: Model
+    run: Run | None
+    data: Dataset | None
+    bases: tuple[Model, ...]  # what it began with, nearest first
+    evaluations: tuple[Evaluation, ...]  # newest first
+    num_answers: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """A generation with all that stands behind it."""
+
+    generation: Generation
+    how: str  # how it is known that this made it
+    lineage: Lineage | None  # of the model
+
+
+@dataclass(frozen=True)
+class Touched:
+    """What an item of the data went into."""
+
+    held: Held
+    models: tuple[Model, ...]  # that learned it, or began with one that did
+    num_answers: int
+    datasets: tuple[Dataset, ...]  # that were made from those answers
+
+
+@dataclass
+class Whence:
+    """All that is known of something."""
+
+    subject: str
+    made: list[Made] = field(default_factory=list)
+    touched: list[Touched] = field(default_factory=list)
+    model: Lineage | None = None
+    said: dict[str, str] = field(default_factory=dict)  # by the file itself
+    seen: str = ""  # what the ledger says that looks so
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything is."""
+        return bool(self.made or self.touched or self.model or self.said or self.seen)
+
+    def to_json(self) -> dict[str, Any]:
+        """The facts, with the steps of a removal."""
+        return {**asdict(self), "removal": self.removal()}
+
+    def removal(self) -> list[str]:
+        """What to do so that nothing of an item of the data is left."""
+        steps = []
+        for each in self.touched:
+            data = each.held.dataset
+            steps.append(f"take {each.held.item} out of {data.place}")
+            for model in each.models:
+                steps.append(
+                    f"train {model.name} anew without it, or delete it: it lies in {model.place}"
+                )
+            if each.num_answers:
+                steps.append(f"look through, or drop, {each.num_answers:,} answers of these models")
+            steps += [f"make the dataset {each_.place} anew" for each_ in each.datasets]
+        return list(dict.fromkeys(steps))
+
+    def text(self) -> str:
+        """For a terminal."""
+        return "\n".join(_lines(self))
+
+
+def whence(records: Records, subject: str | Path) -> Whence:
+    """All that is known of a file, a bundle or the name of an item (`told.csv#row 12`).
+
+    Raises `DataError` for a path that does not exist and that no dataset knows.
+    """
+    path, found = expanded(subject), Whence(str(subject))
+    if (path / "config.json").is_file():
+        found.model = _lineage(records, hash_of(path))
+        return found
+    found.touched = [_touched(records, held) for held in records.datasets.holding(path)]
+    if not path.is_file():
+        if not found.touched:
+            raise missing_path(path)
+        return found
+    found.made = [_made(records, each, how) for each, how in _makers(records, path)]
+    found.said, found.seen = said_inside(path), seen_before(path)
+    return found
+
+
+def _makers(records: Records, path: Path) -> Iterator[tuple[Generation, str]]:
+    """The generations that made a file, and how that is known."""
+    with path.open("rb") as file:
+        digest = records.seals.blind("file", hashlib.file_digest(file, "sha256").digest())
+    known = set()
+    with records.database.read() as session:
+        rows = session.scalars(
+            select(GenerationRow)
+            .join(Artefact, Artefact.generation_id == GenerationRow.id)
+            .where(Artefact.digest == digest)
+            .order_by(GenerationRow.id)
+        )
+        for uid in list(dict.fromkeys(row.uid for row in rows)):
+            known.add(uid)
+            yield records.generations.get(uid), "its bytes are those that were written"
+    if path.suffix.lower() not in TEXTS or path.stat().st_size > MOST_TEXT:
+        return
+    text = path.read_text(errors="replace").strip()
+    asked = sorted(words(text), key=len, reverse=True)[:ASKED_WORDS]
+    if len(asked) < LEAST_WORDS:
+        return
+    for found in records.search(" ".join(asked), limit=20):
+        if found.id not in known and found.answer and _same(text, found.answer.text):
+            yield records.generations.get(found.id), "its text is what was answered"
+
+
+def _same(text: str, answer: str) -> bool:
+    one, other = " ".join(text.split()), " ".join(answer.split())
+    return one in other or other in one
+
+
+def _made(records: Records, generation: Generation, how: str) -> Made:
+    return Made(generation, how, _lineage(records, generation.model_hash))
+
+
+def _lineage(records: Records, digest: str | None) -> Lineage | None:
+    model = next((each for each in records.models.all() if each.hash == digest), None)
+    if model is None:
+        return None
+    run = records.runs.get(model.run_id) if model.run_id else None
+    return Lineage(
+        model, run, records.datasets.get(run.dataset_id) if run and run.dataset_id else None,
+        tuple(_bases(records, model)), tuple(records.models.evaluations(model.id)),
+        records.models.num_answers(model.id),
+    )  # fmt: skip
+
+
+def _bases(records: Records, model: Model) -> Iterator[Model]:
+    while model.base_id is not None:
+        model = records.models.get(model.base_id)
+        yield model
+
+
+def _touched(records: Records, held: Held) -> Touched:
+    """Every model that learned a dataset, and those that began with one, and what they answered."""
+    found: dict[int, Model] = {}
+    pending = [
+        model
+        for run in records.runs.all(dataset=held.dataset.id)
+        for model in records.models.all(run=run.id)
+    ]
+    while pending:
+        model = pending.pop(0)
+        if model.id not in found:
+            found[model.id] = model
+            pending += records.models.all(base=model.id)
+    with records.database.read() as session:
+        made = session.scalars(
+            select(DatasetPair.dataset_id)
+            .join(GenerationRow, GenerationRow.id == DatasetPair.generation_id)
+            .where(GenerationRow.model_id.in_(found))
+            .distinct()
+        )
+        numbers = list(made)
+    answers = sum(records.models.num_answers(number) for number in found)
+    datasets = tuple(records.datasets.get(number) for number in numbers)
+    return Touched(held, tuple(found.values()), answers, datasets)
+
+
+def _lines_of_model(lineage: Lineage) -> Iterator[str]:
+    model = lineage.model
+    yield f"  model: {model.place}, {model.family} of {model.modality}, {model.hash[:12]}"
+    yield from (f"  which began with: {base.place}" for base in lineage.bases)
+    if lineage.data is not None:
+        yield f"  trained on: {lineage.data.place}, {lineage.data.num_train:,} items"
+    if not lineage.evaluations:
+        yield "  it was not evaluated"
+    for each in lineage.evaluations[:1]:
+        gate = {None: "", True: "; it passed its gate", False: "; it did not pass its gate"}
+        yield f"  last evaluation: {each.verdict}{gate[each.passed]}"
+
+
+def _lines(found: Whence) -> Iterator[str]:
+    yield found.subject
+    if not found.is_known:
+        yield "  nothing is known of it here"
+    for made in found.made:
+        one = made.generation
+        yield f"  made by {one.model}: {one.task}, seed {one.seed}, id {one.id} ({made.how})"
+        if one.prompt:
+            yield f"  asked for: {' '.join(one.prompt[-1].text.split())[:100]}"
+        if made.lineage is not None:
+            yield from _lines_of_model(made.lineage)
+    if found.model is not None:
+        yield from _lines_of_model(found.model)
+        yield f"  answers: {found.model.num_answers:,}"
+    for name, fact in found.said.items():
+        yield f"  the file itself says: {name}: {fact}"
+    if found.seen:
+        yield f"  it looks like what was generated here: {found.seen}"
+    for each in found.touched:
+        yield f"  an item of {each.held.dataset.place}: {each.held.item}, {each.held.split} split"
+        for model in each.models:
+            yield f"  learned by {model.place}"
+        yield f"  answers of these models: {each.num_answers:,}"
+    if steps := found.removal():
+        yield "\nto remove it:"
+        yield from (f"  {number}. {step}" for number, step in enumerate(steps, 1))

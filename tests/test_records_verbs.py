@@ -1,0 +1,189 @@
+"""What the verbs write into the records, and what is told from there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("sqlalchemy")
+pytest.importorskip("alembic")
+pytest.importorskip("cryptography")
+
+from PIL import Image as Pillow
+
+from morphogen import records
+from morphogen.cli.app import main
+from morphogen.core.errors import RecordsError
+from morphogen.core.result import Result
+from morphogen.data.dataset import Data
+from morphogen.records.pairs import make_dataset
+from morphogen.records.prompts import Message
+from morphogen.records.searching import Filters
+from morphogen.records.whence import whence
+
+QUICK = (
+    "--budget", "2steps", "--set", "backbone.name=mlp", "--set", "backbone.model_dim=8",
+    "--set", "train.num_previews=0",
+)  # fmt: skip
+
+
+def verb(*arguments):
+    with pytest.raises(SystemExit) as end:
+        main(list(arguments))
+    assert not end.value.code
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with 40 pictures, records, and what verbs did there."""
+    folder = tmp_path_factory.mktemp("place")
+    draw = np.random.default_rng(0)
+    (folder / "photos").mkdir()
+    for number in range(40):
+        pixels = draw.integers(0, 255, (8, 8), dtype=np.uint8)
+        Pillow.fromarray(pixels).save(folder / "photos" / f"{number:02d}.png")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("RECORDS", "KEY_FILE"):
+            patch.setenv(f"MORPHOGEN_{name}", str(folder / name.lower()))
+        patch.chdir(folder)
+        verb("records", "init")
+        verb("train", "photos", "--family", "autoencoder", "--out", "first", *QUICK)
+        verb("train", "photos", "--from", "first", "--out", "second", "--budget", "2steps")
+        verb("sample", "second", "-n", "2", "--seed", "7", "--out", "made.png")
+        verb("task", "reconstruct", "first", "photos/00.png", "--out", "again.png")
+        yield folder
+
+
+def said(capsys, *arguments):
+    capsys.readouterr()
+    verb(*arguments)
+    return capsys.readouterr().out
+
+
+def items(folder):
+    return [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+
+
+def test_a_file_leads_to_its_data_and_an_item_to_what_learned_it(place, capsys):
+    with records.open() as own:
+        found = whence(own, "made.png")
+        (made,) = found.made
+        assert (made.generation.task, made.generation.seed) == ("generate", 7)
+        assert made.lineage.model.name == "second"
+        assert [base.name for base in made.lineage.bases] == ["first"]
+        assert made.lineage.data.place == str(place / "photos")
+        assert made.lineage.run.about["facts"]["steps"] == 2
+        assert made.generation.user == own.users.local().name
+        (touched,) = whence(own, "photos/03.png").touched
+        assert {model.name for model in touched.models} == {"first", "second"}
+        assert touched.num_answers == 2
+        moved = place / "elsewhere.png"
+        moved.write_bytes((place / "photos" / "05.png").read_bytes())
+        assert whence(own, moved).touched[0].held.item == "05.png"
+    told = said(capsys, "whence", "made.png")
+    assert "made by second: generate, seed 7" in told
+    assert "which began with" in told
+    told = said(capsys, "whence", "photos/03.png")
+    assert f"train second anew without it, or delete it: it lies in {place}/second" in told
+    assert "answers: 1" in said(capsys, "whence", "first")
+    assert json.loads(said(capsys, "whence", "photos/03.png", "--json"))["removal"]
+
+
+def test_a_file_that_was_changed_is_known_by_its_words_and_its_looks(place, capsys):
+    codec = Data.from_tensors(np.zeros((8, 32, 32, 3), np.uint8)).codec
+    rows = np.arange(32, dtype=np.float32)
+    shown = 127 + 120 * np.sin(rows[:, None] / 3 + np.cos(rows / 5) * 4)
+    pixels = torch.from_numpy(shown / 127.5 - 1).float().expand(1, 3, 32, 32)
+    made = Result(pixels, codec=codec, made_by="toy, generate, seed 0").save("shown.png")
+    made.write_bytes(made.read_bytes() + b"\0")
+    told = said(capsys, "whence", "shown.png")
+    assert "the file itself says: generator: toy, generate, seed 0" in told
+    with Pillow.open("shown.png") as picture:
+        Pillow.fromarray(np.asarray(picture)).save("bare.jpg", quality=90)  # without the words
+    told = said(capsys, "whence", "bare.jpg")
+    assert "it looks like what was generated here: toy, generate" in told
+    assert "nothing is known of it here" in said(capsys, "whence", "key_file")
+
+
+def test_verbs_about_records(place, capsys):
+    told = said(capsys, "records", "search", "--task", "generate", "--json")
+    uid = json.loads(told)[-1]["id"]
+    said(capsys, "records", "rate", uid, "5", "--why", "lovely boots")
+    assert uid in said(capsys, "records", "search", "boots", "--rated", ">=4", "--since", "1d")
+    assert uid not in said(capsys, "records", "search", "boots", "--rated", "<=4")
+    assert json.loads(said(capsys, "records", "show", uid))["annotations"][0]["value"] == 5
+    assert "annotate, read" in said(capsys, "users", "add", "ann", "--role", "annotator")
+    assert "ann" in said(capsys, "users", "list")
+    word = said(capsys, "keys", "new", "ci", "--role", "read,train", "--expires", "30d").strip()
+    with records.open() as own:
+        assert own.keys.authenticate(word).actions == {"read", "train"}
+    said(capsys, "keys", "revoke", "ci")
+    assert "revoked" in said(capsys, "keys", "list")
+    assert "checked" in said(capsys, "records", "backup", "--out", "kept.backup")
+    assert "90 days" in said(capsys, "records", "keep", "generations", "90d")
+    assert "generations: 0" in said(capsys, "records", "keep", "--now")
+    said(capsys, "records", "rotate")
+    assert "0 generations" in said(capsys, "records", "erase", "ann", "--yes")
+    assert "users.erase" in said(capsys, "records", "audit")
+    assert "nothing is wrong" in said(capsys, "records", "verify")
+    assert "kept as" in said(capsys, "records", "model", "first", "--keep")
+    with records.open() as own:
+        assert (own.models.restore("first", place / "back") / "config.json").is_file()
+    for wrong in (("records", "search", "--rated", "good"), ("keys", "new", "x", "--role", "king")):
+        with pytest.raises(SystemExit) as end:
+            main(list(wrong))
+        assert end.value.code == 1
+        assert "expected:" in capsys.readouterr().err
+
+
+def test_answers_become_data_to_learn_from(tmp_path):
+    with records.open(tmp_path / "own.db", key=tmp_path / "own.key") as own:
+        uids = []
+        for number in range(6):
+            uid = own.generations.start(
+                [Message.of("system", "Be brief."), Message.of("user", f"What of {number // 2}?")],
+                model="bard", task="chat",
+            )  # fmt: skip
+            own.generations.finish(uid, f"Answer {number}.")
+            own.annotations.add(uid, value=4 + number % 2)
+            uids.append(uid)
+        chats = make_dataset(own, tmp_path / "chats", filters=Filters(at_least=5))
+        rows = items(chats.folder)
+        answers = [row["messages"][-1]["content"] for row in rows]
+        assert answers == ["Answer 1.", "Answer 3.", "Answer 5."]
+        assert [m["role"] for m in rows[0]["messages"]] == ["system", "user", "assistant"]
+        assert (chats.num, chats.dataset.modality) == (3, "chat")
+        origin = json.loads((chats.folder / "origin.json").read_text())
+        assert set(origin["generations"]) == set(uids[1::2])
+        pairs = make_dataset(own, tmp_path / "pairs", form="preference")
+        rows = items(pairs.folder)
+        assert rows[0]["chosen"][0]["content"] == "Answer 1."
+        assert rows[0]["rejected"][0]["content"] == "Answer 0."
+        assert pairs.num == 3
+        rated = make_dataset(own, tmp_path / "rated", "answer", form="rated")
+        assert rated.num == 6
+        with pytest.raises(RecordsError, match="there are too few answers"):
+            make_dataset(own, tmp_path / "none", filters=Filters(at_least=9))
+        # What a dataset was made of is kept as long as what was rated.
+        own.keeping.set("generations", 0.0)
+        assert own.keeping.apply() == {"generations": 0}
+
+
+def test_nothing_is_recorded_where_nobody_keeps_records(tmp_path, monkeypatch):
+    from morphogen.records.recording import are_kept, recording
+
+    monkeypatch.delenv("MORPHOGEN_RECORDS", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert not are_kept()
+    with recording() as none:
+        assert none is None
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("MORPHOGEN_RECORDS", str(tmp_path / "own.db"))
+    monkeypatch.setenv("MORPHOGEN_KEY_FILE", str(tmp_path / "own.key"))
+    Path(tmp_path / "own.db").write_bytes(b"no database" * 1000)
+    with pytest.warns(UserWarning, match="is damaged"), recording() as none:
+        assert none is None  # the verb goes on
