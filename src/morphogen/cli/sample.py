@@ -70,7 +70,7 @@ def sample(
     asked = {"num": num, "cond": conditions, **options}
     with (
         recording() as records,
-        generating(records, (opened, bundle), "generate", prompt, seed, asked) as noted,
+        generating(records, (opened, bundle), "generate", prompt, seed=seed, asked=asked) as noted,
         closing(iter(drawing)) as parts,
     ):
         try:
@@ -102,7 +102,7 @@ def _write_here(
     print(prompt, end="", flush=True)
     with (
         recording() as records,
-        generating(records, model, "complete", prompt, seed, options) as noted,
+        generating(records, model, "complete", prompt, seed=seed, asked=options) as noted,
     ):
         begun = Item(prompt, "--prompt")
         result = model[0].task("complete", begun, tell=tell, seed=seed, **options)

@@ -56,7 +56,7 @@ def task(
     path = None
     with (
         recording() as records,
-        generating(records, (opened, bundle), name, prompt, seed, asked) as noted,
+        generating(records, (opened, bundle), name, prompt, seed=seed, asked=asked) as noted,
     ):
         typed = (Item(each, "--text") for each in text or [])
         result = opened.task(name, *(inputs or []), *typed, seed=seed, cond=conditions, **options)

@@ -132,8 +132,9 @@ def generating(
     model: tuple[Bundle, str],
     task: str,
     prompt: str,
+    *,
     seed: int,
-    parameters: Mapping[str, Any],
+    asked: Mapping[str, Any],
 ) -> Iterator[Noted]:
     """Record what a model (a bundle, and where it was opened from) is asked meanwhile, and what of
     it is noted."""
@@ -144,7 +145,7 @@ def generating(
             known = records.models.add(bundle.path) if bundle.path else None
             uid = records.generations.start(
                 prompt, model=known.name if known else Path(place).name, task=task, seed=seed,
-                model_hash=known.hash if known else None, parameters=parameters,
+                model_hash=known.hash if known else None, parameters=asked,
                 user=records.users.local().id,
             )  # fmt: skip
     try:
