@@ -345,3 +345,17 @@ def test_an_objective_is_put_on_a_trained_model(root: Path) -> None:
 def wrong(items: list[str]) -> list[float]:
     """Fewer numbers than items."""
     return [1.0]
+
+
+def test_rewards_that_never_differ_are_told_with_what_was_drawn(root: Path) -> None:
+    events: list[str] = []
+    mg.train(root / "rows.jsonl", start=root / "base", adapter="lora", objective="grpo",
+             settings=[*TEACH, "objective.regex=never", "objective.most=2", "train.num_previews=0"],
+             budget="4steps", out=root / "unpaid",
+             on_log=lambda log: events.append(log.event or ""))  # fmt: skip
+    [place] = [i for i, event in enumerate(events) if "ALARM same rewards" in event]
+    assert "reward 0 for every draw since the first step" in events[place]
+    assert "objective.reward=module:function" in events[place]
+    assert events[place + 1].startswith("reward 0: ")
+    metrics = json.loads((root / "unpaid" / "metrics.json").read_text())
+    assert metrics["alarms"][0]["kind"] == "same rewards"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,14 @@ import torch
 import morphogen as mg
 from morphogen.cli.app import main
 from morphogen.core.codec import Item
+from morphogen.core.codec_storage import codec_tensors, describe_codec, rebuild_codec
 from morphogen.core.errors import RecipeError, RefusedPair
+from morphogen.core.recipe import Recipe
 from morphogen.modalities.chat import Chat as ChatCodec
-from morphogen.modalities.text.chat import Conversation, Message
+from morphogen.modalities.text.chat import CHATML, Conversation, Message
 from morphogen.systems.chat import Chat
-from small_models import answering, language_model, trained
+from morphogen.training.adapting import codec_on
+from small_models import MARKS, answering, language_model, trained, with_marks
 
 torch.set_num_threads(1)
 
@@ -149,3 +153,26 @@ def test_a_model_that_learned_from_conversations_here_converses_by_its_own_templ
     assert (
         talk.reader.read(Conversation((Message("user", "Is it?"),))).tolist() == expected.tolist()
     )
+
+
+def test_a_start_that_the_template_writes_is_there_once(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Is it {i}?", "completion": "It is."} for i in range(4)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tokenizer = with_marks()
+    start = tokenizer.marks["<|im_start|>"]
+    base = language_model(tokenizer, length=64, start=start, across_documents=True)
+    base.origin = {"source": "here", "chat_template": CHATML, "marks": {"bos_token": MARKS[0]}}
+    codec = codec_on(base, tmp_path / "rows.jsonl", Recipe())
+    asked = Conversation((Message("user", "Is it 1?"), Message("assistant", "It is.")))
+    read = base.family.inputs(codec.encode(Item(asked))[None])[0]  # type: ignore[operator]
+    assert (read == start).sum() == 2  # of two turns
+    assert (read[:1] == start).all()
+    tokens, learned = codec.encode_learned(Item(asked))  # type: ignore[attr-defined]
+    assert tokenizer.decode(tokens[learned].tolist()).decode() == "It is."
+    # What is learned is what is read as one converses, with the published model and with this one.
+    mine = replace(base, codec=codec)
+    question = Conversation(asked.messages[:1])
+    heard = Chat(base).reader.read(question)
+    assert [start, *Chat(mine).reader.read(question)] == heard.tolist()
+    again = rebuild_codec(describe_codec(codec), codec_tensors(codec))
+    assert torch.equal(again.encode(Item(asked)), codec.encode(Item(asked)))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from morphogen.interop.export import export
     from morphogen.interop.importing import import_model
     from morphogen.systems.chat import chat
+    from morphogen.systems.teaching import teach
     from morphogen.training.run import train
 
 _HOMES = {
@@ -37,11 +38,12 @@ _HOMES = {
     "export": "morphogen.interop.export",
     "import_model": "morphogen.interop.importing",
     "reproduce": "morphogen.comparison.reproduce",
+    "teach": "morphogen.systems.teaching",
     "train": "morphogen.training.run",
 }
 __all__ = [
     "Bundle", "Data", "Recipe", "chat", "compare", "evaluate", "export", "import_model", "load",
-    "open", "reproduce", "train",
+    "open", "reproduce", "teach", "train",
 ]  # fmt: skip
 
 

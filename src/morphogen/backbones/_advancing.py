@@ -48,7 +48,7 @@ class Advancing:
             length = len(self.tokens[row])
             if length == self.room:
                 raise IndexError(f"there is room for {self.room} tokens, and all are taken")
-            if length == kept.room:
+            if length + self.network.num_before == kept.room:
                 more = (0, 0, 0, min(length, self.room - length))
                 kept.layers = [(F.pad(key, more), F.pad(value, more)) for key, value in kept.layers]
             self.tokens[row].append(token)
@@ -60,9 +60,10 @@ class Advancing:
         """See `core.backbone.Rows`."""
         kept, tokens = self.kept[row], self.tokens[row]
         del tokens[length:]
-        kept.length.fill_(len(tokens))
+        before = self.network.num_before
+        kept.length.fill_(before + len(tokens))
         begins = [place for place, token in enumerate(tokens) if token == self.network.parted_by]
-        kept.start.fill_(begins[-1] if begins else 0)
+        kept.start.fill_(before + begins[-1] if begins else 0)
         if kept.before is not None:
             num = kept.before.shape[1]
             last = [0] * num + tokens

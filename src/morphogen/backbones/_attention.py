@@ -184,11 +184,16 @@ class Rotary(nn.Module):
         self, length: int, head_dim: int, base: float, scaling: Sequence[float] | None = None
     ) -> None:
         super().__init__()
-        angles = rotary_angles((length,), head_dim, base)
-        if scaling is not None:
-            angles = angles * slowed(head_dim, base, scaling)
+        self.head_dim, self.base, self.scaling = head_dim, base, scaling
         self.cos: Tensor
         self.sin: Tensor
+        self.reach(length)
+
+    def reach(self, length: int) -> None:
+        """Have so many places."""
+        angles = rotary_angles((length,), self.head_dim, self.base)
+        if self.scaling is not None:
+            angles = angles * slowed(self.head_dim, self.base, self.scaling)
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
@@ -215,3 +220,29 @@ def check_heads(model_dim: int, num_heads: int | None, head_dim: int | None = No
             expected="model_dim a multiple of 2 * num_heads",
         )
     return num_heads
+
+
+def check_attention(
+    num_heads: int,
+    num_kv_heads: int,
+    window: int | None,
+    pattern: str,
+    scaling: Sequence[float] | None,
+) -> None:
+    """Raise `RecipeError` for options that do not go together."""
+    if num_heads % num_kv_heads:
+        raise RecipeError(
+            "heads share keys and values in groups of one size",
+            found=f"{num_heads} heads, {num_kv_heads} of keys and values",
+            expected="num_kv_heads a divisor of num_heads",
+        )
+    if window is not None and window < 1:
+        raise RecipeError("a window holds the position itself", found=f"window = {window}")
+    if not pattern or set(pattern) - set("lg"):
+        raise RecipeError(
+            "layers are local or global", found=f"pattern = {pattern!r}", expected="l, lg, gll .."
+        )
+    if scaling is not None and len(scaling) != 4:
+        raise RecipeError(
+            "rotary_scaling is four numbers", found=len(scaling), expected="s, low, high, L"
+        )

@@ -28,7 +28,7 @@ from morphogen.backbones import _compiled, _drawn
 from morphogen.backbones._arranging import arranged, arranged_beside, entry
 from morphogen.backbones._lanes import LANES
 from morphogen.backbones._products import Array
-from morphogen.backbones._sequence import GLU
+from morphogen.backbones._sequence import GLU, Kept
 from morphogen.core.conditioning import Context
 from morphogen.core.writing import Limits
 
@@ -57,6 +57,7 @@ def covers(network: Any) -> bool:
         and network.scale == 1
         and network.kinds == [True]
         and network.rotary is network.local_rotary
+        and (network.prompt is None or network.parted_by is None)
         and layer.mlp.act == ("silu" if isinstance(layer.mlp, GLU) else "gelu")
     )
 
@@ -110,7 +111,8 @@ class Decoding:
     """`num` rows of up to `room` tokens each, that go on side by side: `core.backbone.GoesOn`."""
 
     def __init__(self, network: Any, num: int, room: int) -> None:
-        self.network, self.room = network, room
+        self.network, self.room, self.before = network, room, network.num_before
+        room += self.before
         weights, beside = made(network)
         self.model = _drawn.Model(weights, beside, entry(network))
         size = network.head_dim + -network.head_dim % LANES
@@ -143,19 +145,28 @@ class Decoding:
             texts.added[row] = network.cond_proj(cond)[0]
         if context is not None and len(self.model.beside.query_bias):
             self._look(row, context)
+        kept = network.kept(1, n) if n > FEW or self.before else None
         if n <= FEW:
+            if kept is not None:
+                self._lay(row, kept)
             return self.advance(tokens.tolist(), [row] * n)[-1]
-        kept = network.kept(1, n)
+        assert kept is not None
         h = network.read(tokens[None], kept, cond, context)[0, -1]
-        size = network.head_dim
-        for layer, (keys, values) in enumerate(kept.layers):
-            texts.keys[layer, row, :, :n, :size] = keys[0].numpy()
-            texts.values[layer, row, :, :n, :size] = values[0].numpy()
+        self._lay(row, kept)
         begun = np.where(tokens == texts.boundary, np.arange(n), 0)
-        texts.tokens[row, :n], texts.starts[row, :n] = tokens, np.maximum.accumulate(begun)
-        texts.length[row] = n
+        own = slice(self.before, self.before + n)
+        texts.tokens[row, own], texts.starts[row, own] = tokens, np.maximum.accumulate(begun)
         logits: Tensor = network.logits(h)
         return logits
+
+    def _lay(self, row: int, kept: Kept) -> None:
+        """Let a row go on after what is kept."""
+        texts, size, n = self.texts, self.network.head_dim, int(kept.length)
+        for layer, (keys, values) in enumerate(kept.layers):
+            texts.keys[layer, row, :, :n, :size] = keys[0, :, :n].numpy()
+            texts.values[layer, row, :, :n, :size] = values[0, :, :n].numpy()
+        texts.length[row] = n
+        texts.tokens[row, : self.before] = texts.starts[row, : self.before] = 0
 
     def advance(self, tokens: Sequence[int], rows: Sequence[int]) -> Tensor:
         """The next token of each of the rows, of which one may come several times: (R,) -> logits
@@ -204,7 +215,7 @@ class Decoding:
 
     def cut(self, row: int, length: int) -> None:
         """Forget what came after the first `length` tokens."""
-        self.texts.length[row] = min(length, self.texts.length[row])
+        self.texts.length[row] = min(self.before + length, self.texts.length[row])
 
     def reorder(self, sources: Sequence[int]) -> None:
         """Let the first rows go on where `sources` are."""
@@ -222,7 +233,7 @@ class Decoding:
 
     def _check_room(self, rows: Array, each: int = 1) -> None:
         more = each * np.bincount(rows, minlength=len(self.texts.length))
-        if (self.texts.length + more > self.room).any():
+        if (self.texts.length + more > self.before + self.room).any():
             raise IndexError(f"there is room for {self.room} tokens, and all are taken")
 
     def _call(self, rows: Array, room: _compiled.Room, draws: _drawn.Draws) -> int:

@@ -174,6 +174,13 @@ class Kept:
         """How many positions there are for each row."""
         return self.layers[0][0].shape[2]
 
+    def places(self, new: int) -> Tensor:
+        """Of so many tokens that follow: (B, n). Raises `IndexError` where there is no room."""
+        places = self.length[:, None] + torch.arange(new, device=self.length.device)
+        if int(places.max()) >= self.room:
+            raise IndexError(f"there is room for {self.room} positions, and all are taken")
+        return places
+
     def starts(self, x: Tensor, places: Tensor, boundary: int | None) -> Tensor:
         """Where the document of each new token (B, n) at `places` begins: (B, n)."""
         if boundary is None:
@@ -195,17 +202,24 @@ def documents(x: Tensor, boundary: int | None) -> Tensor | None:
 
 
 def visible(
-    x: Tensor, *, real: Tensor | None, document: Tensor | None, window: int | None, causal: bool
+    x: Tensor,
+    *,
+    real: Tensor | None,
+    document: Tensor | None,
+    window: int | None,
+    causal: bool,
+    before: int = 0,
 ) -> Tensor | None:
     """What each position of x (B, N) may look at, (B or 1, 1, N, N) bool; None where it is all, or
-    all up to itself in a causal network."""
+    all up to itself in a causal network. Positions `before` the first belong to every document."""
     masks = []
-    place = torch.arange(x.shape[1], device=x.device)
+    place = torch.arange(before + x.shape[1], device=x.device)
     if real is not None:
-        masks.append(real[:, None])
+        masks.append(F.pad(real, (before, 0), value=True)[:, None])
     if document is not None:
-        masks.append(document[:, None] == document[..., None])
-    if window is not None and window < x.shape[1]:
+        document = F.pad(document, (before, 0), value=-1)
+        masks.append((document[:, None] == document[..., None]) | (place < before))
+    if window is not None and window < len(place):
         masks.append(((place - place[:, None]).abs() < window)[None])
     if not masks:
         return None

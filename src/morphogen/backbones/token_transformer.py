@@ -14,14 +14,14 @@ queries and keys (Henry et al. 2020; then it is Qwen3's layout), sliding windows
 hashed into a table: what little data teaches soonest.
 
 Legend: B batch, N positions, D model dimension, H heads, K heads of keys and values, E head
-dimension, M positions kept, V vocabulary.
+dimension, V vocabulary.
 """
 
 from __future__ import annotations
 
 import functools
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -30,13 +30,17 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from morphogen.backbones import _parts as parts
-from morphogen.backbones._advancing import Advancing
-from morphogen.backbones._attention import CrossAttention, Rotary, SelfAttention, check_heads
+from morphogen.backbones._attention import (
+    CrossAttention,
+    Rotary,
+    SelfAttention,
+    check_attention,
+    check_heads,
+)
 from morphogen.backbones._block import Layer, MaskedHead, Place
 from morphogen.backbones._parts import is_vector, linear
 from morphogen.backbones._sequence import (
     EPS,
-    Kept,
     NGrams,
     bare,
     build_mlp,
@@ -44,7 +48,8 @@ from morphogen.backbones._sequence import (
     documents,
     visible,
 )
-from morphogen.core.backbone import Backbone, Rows
+from morphogen.backbones._stepping import Stepping
+from morphogen.core.backbone import Backbone
 from morphogen.core.conditioning import Context, mean_of_real
 from morphogen.core.errors import RecipeError
 from morphogen.core.spec import TensorSpec
@@ -55,7 +60,7 @@ LETTERS = 512  # tokens at most that stand for letters or bytes
 MOST_LOGITS = {"cpu": 1 << 25, "cuda": 1 << 32}
 
 
-class TokenTransformer(Backbone):
+class TokenTransformer(Stepping, Backbone):
     """A pre-norm transformer over tokens, in Llama's layout unless told otherwise."""
 
     attends = True
@@ -99,6 +104,7 @@ class TokenTransformer(Backbone):
         ngrams: int | None = None,  # longest n-gram embedded; none: in texts 6 of letters, or 2
         ngram_slots: int = 1 << 15,  # rows of the table that each length of n-gram is hashed into
         dropout_prob: float = 0.0,  # probability of dropping a branch's feature in training
+        prompt: int = 0,  # learned vectors that stand before every text: see `wrappers.prompt`
     ) -> None:
         super().__init__(in_spec, out_spec, cond_dim, causal)
         self.context_dim, self.to_vector = context_dim, is_vector(out_spec)
@@ -108,7 +114,7 @@ class TokenTransformer(Backbone):
         num_heads = check_heads(model_dim, num_heads, head_dim)
         self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         self.head_dim, self.num_layers = head_dim or model_dim // num_heads, num_layers
-        _check(num_heads, self.num_kv_heads, window, pattern, rotary_scaling)
+        check_attention(num_heads, self.num_kv_heads, window, pattern, rotary_scaling)
         local = [pattern[number % len(pattern)] == "l" for number in range(num_layers)]
         self.kinds = sorted(set(local))  # of layers: False global, True local
         self.embed_tokens = nn.Embedding(vocab_size, model_dim)
@@ -151,6 +157,25 @@ class TokenTransformer(Backbone):
         self.norm = nn.Identity() if norm_place == "after" else build()
         self._build_head(tied, mlp if masked_head else None, build, bias == "all")
         self.final_softcap = final_softcap
+        self.prompt: nn.Parameter | None = None
+        if prompt:
+            self.begin_with(prompt)
+
+    def begin_with(self, num: int) -> None:
+        """Let so many vectors stand before every text, which begin as words of the vocabulary."""
+        if self.places is not None:
+            raise RecipeError("learned places leave no room before a text", found="learned places",
+                              expected="position = rotary")  # fmt: skip
+        words = self.embed_tokens.weight.detach()
+        drawn = torch.randint(len(words), (num,), device=words.device)
+        self.prompt = nn.Parameter(words[drawn] * self.scale)
+        for rotary in filter(None, {self.rotary, self.local_rotary}):
+            rotary.reach(num + self.in_spec.shape[0])
+
+    @property
+    def num_before(self) -> int:
+        """Vectors that stand before every text."""
+        return 0 if self.prompt is None else len(self.prompt)
 
     def _build_head(
         self, tied: bool, masked: str | None, build: Callable[[], nn.Module], bias: bool
@@ -196,12 +221,13 @@ class TokenTransformer(Backbone):
         self, x: Tensor, cond: Tensor | None = None, context: Context | None = None
     ) -> Tensor:
         """(B, N) tokens -> what the head reads, (B, N, D)."""
-        h, masks = self._entered(x, cond)
-        rotations = self._rotations(slice(x.shape[1]))  # (N, E / 2)
+        entered, masks = self._entered(x, cond)
+        h = self._begun(entered)
+        rotations = self._rotations(slice(h.shape[1]))  # (N, E / 2)
         for layer in self._each_layer():
             seen = rotations[layer.is_local], masks[layer.is_local]
             h = self.through(layer, h, *seen, self.causal, context)
-        return self.norm(h)
+        return self.norm(h)[:, self.num_before :]
 
     def seen(
         self, x: Tensor, cond: Tensor | None = None, context: Context | None = None
@@ -209,14 +235,16 @@ class TokenTransformer(Backbone):
         """What enters (B, N, D), the logits (B, N, V), and what each layer and head looked at
         (layers, B, H, N, N): see `core.explaining.ShowsAttention`."""
         h, masks = self._entered(x, cond)
-        entered, looked = h.detach().requires_grad_(), []
-        h, rotations = entered, self._rotations(slice(x.shape[1]))
+        entered, looked, own = h.detach().requires_grad_(), [], slice(self.num_before, None)
+        h = self._begun(entered)
+        rotations = self._rotations(slice(h.shape[1]))
         for layer in self._each_layer():
             rotation, mask = rotations[layer.is_local], masks[layer.is_local]
             query, key, _ = layer.self_attn.project(layer.input_layernorm(h), rotation)
-            looked.append(layer.self_attn.looked_at(query, key, mask, self.causal))
+            seen = layer.self_attn.looked_at(query, key, mask, self.causal)
+            looked.append(seen[..., own, own])
             h = layer(h, rotation, mask, self.causal, context)
-        return entered, self.logits(self.norm(h)), torch.stack(looked)
+        return entered, self.logits(self.norm(h)[:, own]), torch.stack(looked)
 
     def _entered(self, x: Tensor, cond: Tensor | None) -> tuple[Tensor, dict[bool, Tensor | None]]:
         """What enters the first layer (B, N, D), and what each position may look at in layers of
@@ -228,10 +256,14 @@ class TokenTransformer(Backbone):
         return h, {
             is_local: visible(
                 x, real=real, document=document, window=self.window if is_local else None,
-                causal=self.causal,
+                causal=self.causal, before=self.num_before,
             )
             for is_local in self.kinds
         }  # fmt: skip
+
+    def _begun(self, h: Tensor) -> Tensor:
+        """What enters (B, N, D), with what stands before every text."""
+        return h if self.prompt is None else torch.cat([self.prompt.expand(len(h), -1, -1), h], 1)
 
     def logits(self, h: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""
@@ -297,104 +329,3 @@ class TokenTransformer(Backbone):
         h = h if self.types is None else h + self.types.weight[0]
         h = h if self.places is None else h + self.places.weight[places]
         return h if self.embed_norm is None else self.embed_norm(h)
-
-    # -- a few positions more ---------------------------------------------------------------------
-
-    def kept(self, num: int, length: int | None = None) -> Kept:
-        """Room for what `num` sequences of up to `length` tokens leave behind."""
-        length = self.in_spec.shape[0] if length is None else length
-        weight = self.embed_tokens.weight
-        shape = (num, self.num_kv_heads, length, self.head_dim)
-        return Kept(
-            [(weight.new_zeros(shape), weight.new_zeros(shape)) for _ in range(self.num_layers)],
-            torch.zeros(num, dtype=torch.int64, device=weight.device),
-            torch.zeros(num, dtype=torch.int64, device=weight.device),
-            None if self.ngrams is None else self.ngrams.before(num, weight.device),
-        )
-
-    def rows(self, num: int, room: int | None = None) -> Rows:
-        """`num` sequences that go on side by side, on a CPU."""
-        from morphogen.backbones._decoding import Decoding, covers  # compiling takes a second
-
-        kind = Decoding if covers(self) else Advancing
-        return kind(self, num, room or self.in_spec.shape[0])
-
-    @torch.no_grad()
-    def advance(
-        self, x: Tensor, kept: Kept, cond: Tensor | None = None, context: Context | None = None
-    ) -> Tensor:
-        """(B, n) tokens that follow what is `kept`, each row at its own place -> (B, n, V).
-
-        Keys and values are written in place; `kept.length` moves on by n.
-        """
-        return self.logits(self.read(x, kept, cond, context))
-
-    @torch.no_grad()
-    def read(
-        self, x: Tensor, kept: Kept, cond: Tensor | None = None, context: Context | None = None
-    ) -> Tensor:
-        """As `advance`, but what the head reads: (B, n, D)."""
-        new = x.shape[1]
-        places = kept.length[:, None] + torch.arange(new, device=x.device)  # (B, n)
-        if int(places.max()) >= kept.room:
-            raise IndexError(f"there is room for {kept.room} positions, and all are taken")
-        ngrams = None
-        if self.ngrams is not None and kept.before is not None:
-            both = torch.cat([kept.before, x], dim=1)
-            ngrams = self.ngrams(both)[:, -new:]
-            kept.before = both[:, new:]
-        h = self._embedded(x, ngrams, cond, places)
-        first = kept.starts(x, places, self.parted_by)
-        until = int(places.max()) + 1
-        keys = torch.arange(until, device=x.device)
-        reach = until if self.window is None else self.window
-        seen = (keys <= places[..., None]) & (keys >= first[..., None])  # (B, n, M)
-        near = seen & (keys > places[..., None] - reach)
-        rotations = self._rotations(places[:, None])  # (B, 1, n, E / 2)
-        for layer, pair in zip(self._each_layer(), kept.layers, strict=True):
-            looked = near if layer.is_local else seen
-            h = layer.advance(
-                h, rotations[layer.is_local], pair=pair, places=places, seen=looked[:, None],
-                context=context,
-            )  # fmt: skip
-        kept.length = kept.length + new
-        return self.norm(h)
-
-    @torch.no_grad()
-    def step(
-        self,
-        token: Tensor,
-        cond: Tensor | None = None,
-        state: Any = None,
-        context: Context | None = None,
-    ) -> tuple[Tensor, Any]:
-        """token (B,) at the next position -> logits (B, V) there, new state: see `advance`."""
-        assert self.causal, "only a causal network can step"
-        state = self.kept(len(token)) if state is None else state
-        return self.advance(token[:, None], state, cond, context)[:, 0], state
-
-
-def _check(
-    num_heads: int,
-    num_kv_heads: int,
-    window: int | None,
-    pattern: str,
-    scaling: Sequence[float] | None,
-) -> None:
-    """Raise `RecipeError` for options that do not go together."""
-    if num_heads % num_kv_heads:
-        raise RecipeError(
-            "heads share keys and values in groups of one size",
-            found=f"{num_heads} heads, {num_kv_heads} of keys and values",
-            expected="num_kv_heads a divisor of num_heads",
-        )
-    if window is not None and window < 1:
-        raise RecipeError("a window holds the position itself", found=f"window = {window}")
-    if not pattern or set(pattern) - set("lg"):
-        raise RecipeError(
-            "layers are local or global", found=f"pattern = {pattern!r}", expected="l, lg, gll .."
-        )
-    if scaling is not None and len(scaling) != 4:
-        raise RecipeError(
-            "rotary_scaling is four numbers", found=len(scaling), expected="s, low, high, L"
-        )

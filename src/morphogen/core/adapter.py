@@ -4,6 +4,9 @@
     merge(family)    its work is in the weights, so that whatever reads them sees it
     split(family)    the inverse of `merge`, to the bit
 
+What cannot be in weights that there were is an option of the network, which `in_network` names for
+those that have it: a mapping of options of the backbone.
+
 A family that one was put on holds it as `adapter`, and the names of what is left as it was as
 `given` (`core.family`): none of that goes into checkpoints, averages or the bundle.
 """

@@ -160,7 +160,8 @@ class Bundle:
         """The same model with plain weights of its own: the adapter in those of its base."""
         if self.family.adapter is None:
             return self
-        recipe = replace(self.recipe, wrapper={})
+        own_options = getattr(self.family.adapter, "in_network", {})
+        recipe = replace(self.recipe, wrapper={}, backbone={**self.recipe.backbone, **own_options})
         spec, conditions = self.family.spec, self.family.conditions
         with torch.random.fork_rng(devices=[]):
             plain = build_family(recipe, spec, conditions)

@@ -17,6 +17,7 @@ from torch import Tensor
 from morphogen.core.backbone import CanTell
 from morphogen.core.conditioning import mean_of_real
 from morphogen.core.explaining import Explanation, ShowsAttention
+from morphogen.core.likelihood import NEVER
 
 
 class ShowsStates:
@@ -37,6 +38,19 @@ class ShowsStates:
         if not isinstance(self.network, ShowsAttention):
             raise AttributeError("explain")
         return self._explain
+
+    def states(self: Any, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+        """What `told` makes the probabilities of each token of items from: (B, *) -> (B, L, C)."""
+        tokens, context = self.to_tokens(x), self.embedded(cond, len(x))
+        if isinstance(self.network, CanTell):
+            return self.network.features(self.inputs(tokens), *context)
+        params: Tensor = self.network.run(self.inputs(tokens), *context)
+        return (params if self.never is None else params.masked_fill(self.never.T, NEVER)).mT
+
+    def told(self: Any, states: Tensor) -> Tensor:
+        """(..., C) -> logits of every token of an item (..., V)."""
+        isolated = isinstance(self.network, CanTell)
+        return (self.network.logits(states) if isolated else states)[..., : self.vocab_size]
 
     def _features(self: Any, x: Tensor) -> Tensor:
         tokens = self.to_tokens(x)

@@ -108,7 +108,8 @@ class GRPO:
         self.last = list(zip(items, rewards.tolist(), strict=True))
         groups = rewards.to(family.device).view(-1, self.group_size)
         distinct = share_distinct(drawn, self.group_size)
-        values = {"reward": groups.mean(), "distinct": torch.tensor(distinct)}
+        apart = (groups.amax(1) > groups.amin(1)).float().mean()  # of prompts that teach something
+        values = {"reward": groups.mean(), "told_apart": apart, "distinct": torch.tensor(distinct)}
         advantages = relative(groups).view(-1, 1)  # (N, 1)
         seed = mix_seed(generator.initial_seed(), 1)
         with torch.no_grad(), self.reference.at_work() as base:

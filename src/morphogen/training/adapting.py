@@ -44,7 +44,7 @@ def opened(recipe: Recipe, trust: bool = False) -> Bundle:
         raise RecipeError(
             f"{recipe.wrapper['name']} rounds what is trained, and trains nothing",
             found=f"wrapper.name={recipe.wrapper['name']}",
-            expected="--adapter lora, or partial",
+            expected="--adapter lora, prompt or partial",
             hint=f"morphogen export BUNDLE --format {recipe.wrapper['name']} --to FOLDER, after it",
         )
     base = Bundle.open(recipe.start["from"], trust=trust)
@@ -98,6 +98,8 @@ def codec_on(base: Bundle, source: Data | Path | str, recipe: Recipe) -> Codec:
             theirs = base.origin.get("chat_template")
             if theirs and "template" not in options and hasattr(codec, "written_by"):
                 codec.written_by(theirs, base.origin.get("marks"))
+            if hasattr(codec, "start"):
+                codec.start = getattr(base.family, "start", None)
             if hasattr(codec, "shorten") and not isinstance(source, Data):
                 codec.shorten(codec.read(source, Report(str(source))))
             return codec

@@ -18,7 +18,7 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.errors import RecipeError
 from morphogen.core.family import Family
 from morphogen.core.objective import Objective, Reference
-from morphogen.core.recipe import Recipe, build_objective
+from morphogen.core.recipe import Recipe, build_adapter, build_objective
 from morphogen.core.start import checked_base
 from morphogen.data.dataset import Data
 from morphogen.data.packing import Packed
@@ -40,20 +40,26 @@ def train_defaults(recipe: Recipe, usual: Mapping[str, Any]) -> dict[str, Any]:
 
 def pursued(recipe: Recipe, family: Family, data: Data, out: Path) -> Objective | None:
     """The objective of a recipe, put on the family of the run in `out`; None where it has none."""
-    objective = build_objective(recipe)
+    objective: Any = build_objective(recipe)
     if objective is None:
         return None
-    other = None
-    if not hasattr(family.adapter, "switched_off"):
+    other, taught = None, hasattr(objective, "taught_by")
+    if not taught and not hasattr(family.adapter, "switched_off"):
         base = Bundle.open(checked_base(recipe.start, out))
         other = adapted(base, replace(recipe, wrapper={}), data).to(family.device)
     judge = Rewarding(data.codec, objective) if objective.judged else None
     objective.put_on(family, Reference(family, other), judge)
-    return objective
+    if taught:
+        objective.taught_by(Bundle.open(objective.teacher), data.codec)
+    found: Objective = objective
+    return found
 
 
-def one_by_one(data: Data) -> Data:
-    """Data whose conversations stand in a window each: each is asked, and none is packed away."""
+def laid_out(data: Data, recipe: Recipe) -> Data:
+    """Data for a run: with conversations in a window each where each is asked, or where a prompt
+    stands before each, as near to the last of a window as to the first."""
+    if not recipe.objective and not hasattr(build_adapter(recipe), "in_network"):
+        return data
     train, test = (
         split.apart() if isinstance(split, Packed) else split for split in (data.train, data.test)
     )

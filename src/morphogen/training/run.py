@@ -168,8 +168,7 @@ def _adapting(
                 loaded = load(data, codec=adapting.codec_on(base, data, wanted), **reading)
         assert isinstance(loaded, Data)
         remember(loaded.source, loaded.digest, loaded.files)
-        loaded = pursuing.one_by_one(loaded) if wanted.objective else loaded
-        yield Session.started(loaded, wanted, folder, base)
+        yield Session.started(pursuing.laid_out(loaded, wanted), wanted, folder, base)
 
 
 def _resumed(

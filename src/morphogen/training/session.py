@@ -64,6 +64,7 @@ from morphogen.training.probe import Probe
 from morphogen.training.proof import examples, prove
 from morphogen.training.resume import gone_on_with, reading_of
 from morphogen.training.sharding import whole
+from morphogen.training.symptoms import UNPAID
 from morphogen.training.watch import Watch, numbers_of
 
 PREVIEW_ITEMS = 36
@@ -136,7 +137,7 @@ class Session:
             source = data or place_of(about["data"], hint)
             data = load(source, codec=codec, **load_options(about["data"]))
         check_unchanged(data, about["data"], out)
-        data = pursuing.one_by_one(data) if recipe.objective else data
+        data = pursuing.laid_out(data, recipe)
         options = TrainOptions.resolve(recipe.train, {})
         data = data.unconditional() if options.unconditional else data
         session = cls(family, data.having(family.required), recipe, options, out)
@@ -182,6 +183,8 @@ class Session:
                 on_log(log)
                 for alarm in self.watch.see(log):
                     tell(replace(self._event(alarm.text()), alarm=alarm.to_json()))
+                    for shown in self._drawn() if alarm.kind == UNPAID else ():
+                        tell(self._event(shown))
 
         if self.run.state.step == 0:
             for chosen in choices(self.data):
@@ -231,8 +234,12 @@ class Session:
                     picture = self._preview()
                     if picture is not None:
                         tell(self._event(f"samples in {picture}"))
-                    for shown in self.run.objective.shown() if self.run.objective else ():
+                    for shown in self._drawn():
                         tell(self._event(shown))
+
+    def _drawn(self) -> list[str]:
+        """What was drawn last towards an objective, for people."""
+        return self.run.objective.shown() if self.run.objective else []
 
     def _checkpoint(self, snapshot: Snapshot) -> None:
         if self.first or self.shared:

@@ -24,6 +24,13 @@ NO_CHANGE = 1e-5  # relative change of the weights between probes that is none
 GAIN = 0.01  # of the spread: less than this is no progress
 CLIPPED_BY = 30  # times the limit: as far above it the gradient's norm has to stay
 FEW_PROBES = 6  # probes over which oscillation is judged
+UNPAID = "same rewards"
+UNPAID_HINT = (
+    "read the draws that follow: is the prompt one that the model understands? Then a reward that "
+    "also pays for a part of what you want (objective.reward=module:function), easier prompts, "
+    "more draws (--set objective.group_size=16), or first some examples to learn from, without "
+    "--objective"
+)
 EXPLAIN = EXPLODING, STALLED = "exploding loss", "stalled loss"  # they explain others away
 
 
@@ -264,6 +271,16 @@ def labels_ignored(history: History) -> Finding | None:
     return Finding(ill, found, "--set family.drop_prob=0.1")
 
 
+def unpaid(history: History) -> Finding | None:
+    """Every draw so far was worth the same, so that none is better than its like."""
+    if "told_apart" not in history.now:
+        return None
+    apart, reward = history.tracks["told_apart"], history.tracks["reward"]
+    same = not any(apart.recent) and apart.first == 0 and reward.best == reward.middle(1)
+    found = f"reward {reward.middle(1):.3g} for every draw since the first step"
+    return Finding(same, found, UNPAID_HINT)
+
+
 def _lower_rate(history: History, factor: float) -> str:
     return f"--set train.lr={history.options.lr / factor:.2g}"
 
@@ -285,5 +302,12 @@ SYMPTOMS: tuple[Symptom, ...] = (
         "labels make no difference to the model",
         labels_ignored,
         silenced_by=EXPLAIN,
+    ),
+    Symptom(
+        UNPAID,
+        "nothing is learned, since only draws that are worth more than others of their prompt teach"
+        " anything",
+        unpaid,
+        count=3,
     ),
 )

@@ -67,6 +67,7 @@ class Chat(Text):
         source = CHATML if template is None else read_text(Path(template), DataError)
         self.template, self.gap, self.num_cut = Template(source), 1, 0
         self.alone = False  # one conversation in each window
+        self.start: int | None = None  # the token that the model itself puts before a text
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -195,10 +196,16 @@ class Chat(Text):
         both = torch.cat(tokens), torch.cat(learned)
         if int(both[0][-1]) == self.tokenizer.end:  # a template may write the end of its turns
             both = both[0][:-1], both[1][:-1]
+        if self._begins(both[0]):
+            both = both[0][1:], both[1][1:]
         whole = len(both[0]) < self.room
         kept = tuple(each[: self.room - 1] for each in both)
         end = torch.tensor([self.tokenizer.end])
         return torch.cat([kept[0], end]), torch.cat([kept[1], torch.tensor([whole])])
+
+    def _begins(self, tokens: Tensor) -> bool:
+        """Whether the template wrote the start of a text, which would stand there twice."""
+        return self.gap == 0 and len(tokens) > 1 and int(tokens[0]) == self.start
 
     def _tokens(self, text: str, value: Conversation) -> Tensor:
         """The tokens of a piece. What somebody said never stands for a mark of the model."""
@@ -252,6 +259,7 @@ class Chat(Text):
                 value = Conversation((Message("user", str(value)),))
             text = self.template.render(value, open_turn=True)
             tokens = self._tokens(text, value)
+            tokens = tokens[1:] if self._begins(tokens) else tokens
             found.append(torch.cat([tokens.new_full((self.gap,), self.tokenizer.end), tokens]))
         return found
 
@@ -275,14 +283,15 @@ class Chat(Text):
         told = super().state()
         own = {"source": self.template.source, "marks": self.template.marks}
         options = {"length": self.length}
-        return told | {"options": options, "template": own, "gap": self.gap, "alone": self.alone}
+        laid = {"gap": self.gap, "alone": self.alone, "start": self.start}
+        return told | {"options": options, "template": own, **laid}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Chat:
         codec = super().from_state(state, tensors)
         assert isinstance(codec, Chat)
         codec.windows, codec.gap = None, min(int(state["gap"]), codec.spec.shape[0] - 2)
-        codec.alone = bool(state.get("alone", False))
+        codec.alone, codec.start = bool(state.get("alone", False)), state.get("start")
         codec.template = Template(state["template"]["source"], state["template"]["marks"])
         codec.facts |= {"form": codec._form()}
         return codec

@@ -5,7 +5,10 @@ Template                 a conversation -> its text, and which of it is to be le
 """
 
 from morphogen.modalities.text.chat.messages import Conversation, Message
-from morphogen.modalities.text.chat.records import conversation_of, form_of
+from morphogen.modalities.text.chat.records import asked_of, conversation_of, form_of
 from morphogen.modalities.text.chat.template import CHATML, Piece, Template
 
-__all__ = ["CHATML", "Conversation", "Message", "Piece", "Template", "conversation_of", "form_of"]
+__all__ = [
+    "CHATML", "Conversation", "Message", "Piece", "Template", "asked_of", "conversation_of",
+    "form_of",
+]  # fmt: skip

@@ -76,6 +76,29 @@ def conversation_of(row: Mapping[str, Any]) -> Conversation:
     return Conversation(tuple(messages), _tools(row.get("tools"))).check()
 
 
+def asked_of(row: Mapping[str, Any]) -> tuple[Message, ...]:
+    """What a row asks, up to where the user has spoken last: of conversations, or of prompts that
+    nobody has answered yet. Raises `DataError` where nobody asks."""
+    names = {name.strip().lower(): name for name in row if name}
+    form = form_of(row)
+    if len(form) == 1:
+        messages = listed(row[form[0]], form[0])
+    else:
+        asked = form[0] if form else next((names[a] for a, _ in PAIRS if a in names), None)
+        about = next((names[a] for a in ABOUT if a in names and names[a] != asked), None)
+        messages = [] if asked is None else said(row[asked], USER, row.get(about or ""))
+    last = max((i for i, each in enumerate(messages) if each.role == USER), default=-1)
+    if last < 0 or not messages[last].content.strip():
+        raise DataError(
+            "the row asks nothing", found=", ".join(map(str, row)) or "nothing",
+            expected="prompt, instruction or question; or messages with one of the user",
+        )  # fmt: skip
+    system = text_in(row.get("system", row.get("system_prompt")))
+    if system.strip() and messages[0].role != SYSTEM:
+        messages, last = [Message(SYSTEM, system), *messages], last + 1
+    return tuple(messages[: last + 1])
+
+
 def said(value: Any, role: str, about: Any = None) -> list[Message]:
     """A text as a message of `role`; messages as they are."""
     if isinstance(value, (list, tuple)):
