@@ -19,7 +19,7 @@ from morphogen.core.family import Family, own_state
 from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import read_tensors
-from morphogen.training.run import prepare
+from morphogen.training.run import prepare, sessions
 from morphogen.wrappers.lora import Adapters, LoRA, LowRank, adapted_layers
 from morphogen.wrappers.partial import Partial
 
@@ -266,3 +266,28 @@ def test_peft_opens_an_adapter_and_says_the_same(tmp_path: Path, dora: bool) -> 
         export(base, tmp_path / "merged")  # and the whole, in the same form
         merged_there = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
         torch.testing.assert_close(merged_there(x).logits, logits, atol=1e-4, rtol=1e-4)
+
+
+def test_an_adapted_bundle_is_trained_again_from_its_record(root: Path, tuned: Bundle) -> None:
+    found = mg.reproduce(root / "mine", out=root / "elsewhere" / "again")
+    assert found.verdict == "identical", found.text()
+    again = Bundle.open(root / "elsewhere" / "again")
+    assert again.recipe.start["from"] == "../../base"
+    a, b = own_state(tuned.family), own_state(again.family)
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_where_weights_came_from_goes_along(root: Path) -> None:
+    base = Bundle.open(root / "base")
+    base.origin = {"source": "hf://somebody/small", "licence": "apache-2.0"}
+    base.save(root / "published")
+    given: dict[str, Any] = {"start": root / "published", "adapter": "lora", "settings": QUIET}
+    out = root / "of-others"
+    for held in sessions(root / "dogs.txt", out=out, budget="4steps", **given):
+
+        def stop(log: Any, run: Any = held.run) -> None:
+            run.stop = log.step >= 1
+
+        held.train(stop)
+    mine = mg.train(None, out=out, resume=True)
+    assert mine.origin == Bundle.open(out).origin == mine.whole().origin == base.origin

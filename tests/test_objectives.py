@@ -15,13 +15,13 @@ import morphogen as mg
 from morphogen.core import discover
 from morphogen.core.batch import Batch
 from morphogen.core.config import read_log
+from morphogen.core.draws import draws
 from morphogen.core.errors import RecipeError, RefusedPair, TrainingError
 from morphogen.core.family import Family, own_state
 from morphogen.core.objective import Drawn, Reference
 from morphogen.core.random import generator
 from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.spec import TensorSpec
-from morphogen.objectives._draws import draws
 from morphogen.objectives._likelihoods import log_probs
 from morphogen.objectives.grpo import GRPO, distance, relative, share_distinct
 from morphogen.training.distributed import Processes

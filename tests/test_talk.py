@@ -7,6 +7,7 @@ import json
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -176,3 +177,30 @@ def test_a_start_that_the_template_writes_is_there_once(tmp_path: Path) -> None:
     assert [start, *Chat(mine).reader.read(question)] == heard.tolist()
     again = rebuild_codec(describe_codec(codec), codec_tensors(codec))
     assert torch.equal(again.encode(Item(asked)), codec.encode(Item(asked)))
+
+
+@pytest.mark.parametrize("options", [{}, {"norm_place": "both"}, {"ngrams": 3}])
+def test_a_turn_reads_what_is_new_and_says_what_all_would(options: dict[str, Any]) -> None:
+    tokenizer = with_marks()
+    base = language_model(tokenizer, length=256, start=tokenizer.marks[MARKS[0]], **options)
+    base.origin = {"source": "here", "chat_template": CHATML, "marks": {"eos_token": MARKS[1]}}
+    talk, read = Chat(base, temperature=0, most=9), []
+    for turn in ("the harbour lay still", "and 12 boats with it, and 12 more", "so?"):
+        before = list(talk.messages)
+        rows = talk.held.rows
+        said = talk.ask(turn)
+        anew = Chat(base, temperature=0, most=9)
+        anew.messages = before
+        assert anew.ask(turn) == said
+        read.append(talk.held.rows is rows)
+    assert read == [False, True, True]
+    begun = talk.held.came
+    talk.messages[0] = Message("user", "no harbour")  # what was read is not what is said now
+    other = Chat(base, temperature=0, most=9)
+    other.messages = list(talk.messages)
+    assert talk.ask("so?") == other.ask("so?")
+    next(iter(base.family.parameters())).data.add_(0.1)  # nor is the model
+    other = Chat(base, temperature=0, most=9)
+    other.messages = list(talk.messages)
+    assert talk.ask("so?") == other.ask("so?")
+    assert begun is not talk.held.came

@@ -44,17 +44,22 @@ class Advancing:
         """See `core.backbone.Rows`."""
         told = []
         for token, row in zip(tokens, rows, strict=True):
-            kept = self.kept[row]
-            length = len(self.tokens[row])
-            if length == self.room:
-                raise IndexError(f"there is room for {self.room} tokens, and all are taken")
-            if length + self.network.num_before == kept.room:
-                more = (0, 0, 0, min(length, self.room - length))
-                kept.layers = [(F.pad(key, more), F.pad(value, more)) for key, value in kept.layers]
-            self.tokens[row].append(token)
-            x = torch.tensor([[token]], device=kept.length.device)
-            told.append(self.network.advance(x, kept, *self.seen[row])[0, 0])
+            told.append(self.extend(row, torch.tensor([token])))
         return torch.stack(told)
+
+    def extend(self, row: int, tokens: Tensor) -> Tensor:
+        """See `core.backbone.Rows`."""
+        kept, n = self.kept[row], len(tokens)
+        length = len(self.tokens[row])
+        if length + n > self.room:
+            raise IndexError(f"there is room for {self.room} tokens, and all are taken")
+        if length + n + self.network.num_before > kept.room:
+            more = (0, 0, 0, max(n, min(length, self.room - length)))
+            kept.layers = [(F.pad(key, more), F.pad(value, more)) for key, value in kept.layers]
+        self.tokens[row] += tokens.tolist()
+        h = self.network.read(tokens[None].to(kept.length.device), kept, *self.seen[row])[0, -1]
+        told: Tensor = self.network.logits(h)
+        return told.detach()
 
     def cut(self, row: int, length: int) -> None:
         """See `core.backbone.Rows`."""

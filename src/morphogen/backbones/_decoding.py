@@ -159,6 +159,35 @@ class Decoding:
         logits: Tensor = network.logits(h)
         return logits
 
+    @torch.no_grad()
+    def extend(self, row: int, tokens: Tensor) -> Tensor:
+        """See `core.backbone.Rows`."""
+        network, texts, n = self.network, self.texts, len(tokens)
+        self._check_room(np.array([row]), n)
+        if n <= FEW or network.cond_proj is not None or len(self.model.beside.query_bias):
+            return self.advance(tokens.tolist(), [row] * n)[-1]
+        done, size = int(texts.length[row]), network.head_dim
+        ngrams = 0 if network.ngrams is None else network.ngrams.most - 1
+        last = np.concatenate([np.zeros(ngrams, np.int64), texts.tokens[row, self.before : done]])
+        layers = [
+            (torch.from_numpy(keys[row : row + 1, :, :, :size]),
+             torch.from_numpy(values[row : row + 1, :, :, :size]))  # written in place
+            for keys, values in zip(texts.keys, texts.values, strict=True)
+        ]  # fmt: skip
+        kept = Kept(
+            layers, torch.tensor([done]), torch.tensor([int(texts.starts[row, done - 1])]),
+            torch.from_numpy(last[len(last) - ngrams :])[None] if ngrams else None,
+        )  # fmt: skip
+        h = network.read(tokens[None], kept)[0, -1]
+        begun = np.where(
+            tokens == texts.boundary, np.arange(done, done + n), texts.starts[row, done - 1]
+        )
+        own = slice(done, done + n)
+        texts.tokens[row, own], texts.starts[row, own] = tokens, np.maximum.accumulate(begun)
+        texts.length[row] = done + n
+        logits: Tensor = network.logits(h)
+        return logits
+
     def _lay(self, row: int, kept: Kept) -> None:
         """Let a row go on after what is kept."""
         texts, size, n = self.texts, self.network.head_dim, int(kept.length)

@@ -25,6 +25,7 @@ from morphogen.core.border import reading
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import BundleError, MeasurementError, TrainingError
 from morphogen.core.measurement import Measurement, check_comparable
+from morphogen.core.start import checked_base
 from morphogen.data.dataset import Data, load
 from morphogen.data.differences import compare as compare_files
 from morphogen.data.listing import read_hashes
@@ -204,7 +205,10 @@ def _train(bundle: Bundle, data: Data, out: Path, device: str, on_log: OnLog) ->
     resume = has_begun(out)
     settings = [f"train.device={device}"]
     recipe = None if resume else bundle.recipe
-    session = prepare(data, recipe=recipe, settings=settings, out=out, resume=resume)
+    start: Path | None = None
+    if recipe is not None and recipe.start and bundle.path is not None:
+        start = checked_base(recipe.start, bundle.path)
+    session = prepare(data, recipe=recipe, start=start, settings=settings, out=out, resume=resume)
     if resume and not _is_of(session, bundle):
         raise TrainingError(
             "the folder holds another run, which is not overwritten",
@@ -237,7 +241,7 @@ def _is_of(session: Session, bundle: Bundle) -> bool:
         tables[name].get(option) == value
         for name, table in bundle.recipe.to_json().items()
         for option, value in table.items()
-        if option != "device"
+        if option != "device" and (name, option) != ("start", "from")  # from its own folder
     )
 
 

@@ -115,6 +115,10 @@ class Rows(Protocol):
         of those after them (R, C)."""
         ...
 
+    def extend(self, row: int, tokens: Tensor) -> Tensor:
+        """Read more tokens (n,), n >= 1, of a row that has begun -> what is told of the next."""
+        ...
+
     def cut(self, row: int, length: int) -> None:
         """Forget what came after the first `length` tokens of a row."""
         ...

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +136,11 @@ def rebuild(
     codec_tensors: Mapping[str, Tensor],
     weights: Mapping[str, Tensor],
     where: object = None,
+    *,
+    empty: bool = False,
 ) -> tuple[Family, Codec, Recipe]:
-    """Inverse of `describe`, with untrained weights; `weights` are those that it is to take.
+    """Inverse of `describe`, with untrained weights; `weights` are those that it is to take. Where
+    it is `empty`, parameters take no memory until they are assigned.
 
     Raises `BundleError` for a description that does not fit itself or the weights.
     """
@@ -156,7 +159,7 @@ def rebuild(
     times = 2 if recipe.driver else 1  # libraries tie weights that they made before
     with reading("the recipe", where):
         _check_fits(lambda: build_family(recipe, spec, conditions), weights, times)
-        with _no_larger_than(weights, times):
+        with _no_larger_than(weights, times), _without_memory() if empty else nullcontext():
             family = build_family(recipe, spec, conditions)
     return family, codec, recipe
 
@@ -281,6 +284,23 @@ def _check_fits(build: Callable[[], nn.Module], weights: Mapping[str, Tensor], t
                 found=tuple(weights[name].shape),
                 expected=tuple(tensor.shape),
             )
+
+
+@contextmanager
+def _without_memory() -> Iterator[None]:
+    """Parameters that are registered here have a shape alone."""
+    here = threading.get_ident()
+
+    def emptied(module: nn.Module, name: str, parameter: Any) -> Any:
+        if parameter is None or threading.get_ident() != here:
+            return None
+        return nn.Parameter(parameter.to("meta"), parameter.requires_grad)
+
+    hook = nn.modules.module.register_module_parameter_registration_hook(emptied)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @contextmanager

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
+import struct
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
@@ -23,6 +25,11 @@ from morphogen.core.visible import visible
 if TYPE_CHECKING:
     from torch import Tensor
 
+KINDS = {  # of numbers, the wide last, as safetensors calls and orders them
+    "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "uint16": "U16",
+    "float16": "F16", "bfloat16": "BF16", "int32": "I32", "uint32": "U32", "float32": "F32",
+    "float64": "F64", "int64": "I64", "uint64": "U64",
+}  # fmt: skip
 PARTIAL = ".partial"  # ends the name of what is not whole yet, or not any more
 
 
@@ -77,13 +84,36 @@ def write_text(path: Path, text: str) -> Path:
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, str] | None = None
 ) -> Path:
-    """Write named tensors as safetensors, with a note in the file, atomically. Tensors that share
-    memory are copied."""
-    from safetensors.torch import save_file
+    """Write named tensors as safetensors, with a note in the file, atomically, and one after the
+    other: none is there twice but the one that is written."""
+    import torch
 
-    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    told = None if note is None else dict(note)
-    return write_atomic(path, lambda temporary: save_file(own, temporary, told))
+    order = list(KINDS)
+    # As the library lays them out: the wide first, so that each lies where its kind may lie.
+    names = sorted(tensors, key=lambda name: (-order.index(_kind(tensors[name])), name))
+    head: dict[str, Any] = {} if note is None else {"__metadata__": dict(note)}
+    place = 0
+    for name in names:
+        tensor = tensors[name]
+        end = place + tensor.numel() * tensor.element_size()
+        kind, shape = KINDS[_kind(tensor)], list(tensor.shape)
+        head[name] = {"dtype": kind, "shape": shape, "data_offsets": [place, end]}
+        place = end
+    text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            for name in names:
+                flat = tensors[name].detach().cpu().contiguous().flatten()
+                file.write(flat.view(torch.uint8).numpy().data)
+
+    return write_atomic(path, write)
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def partial_of(path: Path) -> Path:

@@ -52,6 +52,16 @@ class Limits:
         return self.repetition_penalty != 1 or self.no_repeat > 0
 
 
+@dataclass
+class HeldText:
+    """What a model keeps of a text that it read and wrote: a request with it that begins as that
+    one did reads no more than what is new."""
+
+    rows: Any = None  # a network's, of which the first holds the text
+    came: list[int] = field(default_factory=list)  # its tokens, of which the last was not read
+    weights: Any = None  # which they were
+
+
 @dataclass(frozen=True)
 class Request:
     """One text to go on with."""
@@ -67,6 +77,7 @@ class Request:
     # The model's own start of a text comes first; False: the prompt is all that there is, as where
     # a template says how a text begins. Such a prompt has a token at least.
     begins: bool = True
+    held: HeldText | None = None  # kept from one request, which is alone, to the next
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ from morphogen.core.spec import ProductSpec, Spec
 from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
 from morphogen.data.places import load_options, place_of
+from morphogen.evaluation import harm
 from morphogen.evaluation._intervals import LEVEL, mean_interval
 from morphogen.evaluation._items import prediction, reconstruction
 from morphogen.evaluation._references import references_of
@@ -127,7 +128,7 @@ def evaluate(
         found += likelihood.scores()
         items.append(likelihood.per_item)
         record |= likelihood.by_region()
-    found += copied_text(record) + _exposure(record, bundle, loaded, seed)
+    found += copied_text(record) + _exposure(record, bundle, loaded, seed) + _harm(record, bundle)
     record["scores"] = {each.name: as_record(each, record["protocol"]) for each in found}
     if labels:
         samples = None if judged is None else judged.samples
@@ -321,6 +322,16 @@ def _rounded(x: Encoded, spec: Spec) -> Encoded:
 def _some(data: Data, seed: int) -> Tensor:
     """Held-out items that the slower scores are measured on."""
     return torch.randperm(len(data.test), generator=generator(mix_seed(seed, 3)))[:MOST_SCORED]
+
+
+def _harm(record: dict[str, Any], bundle: Bundle) -> list[Measurement]:
+    """Words of insult and violence in what a model of texts makes of given beginnings."""
+    if harm.why_not(bundle) is not None:
+        return []
+    said = harm.say(bundle, draws=4)
+    record["harm"] = harm.summary(said)
+    record["warnings"] += harm.findings(record["harm"])
+    return [harm.measured(said)]
 
 
 def _exposure(record: dict[str, Any], bundle: Bundle, data: Data, seed: int) -> list[Measurement]:

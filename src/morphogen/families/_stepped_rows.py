@@ -39,6 +39,10 @@ class SteppedRows:
             told.append(self._step(row))
         return torch.stack(told)
 
+    def extend(self, row: int, tokens: Tensor) -> Tensor:
+        """See `core.backbone.Rows`."""
+        return torch.stack([self.advance([token], [row])[0] for token in tokens.tolist()])[-1]
+
     def cut(self, row: int, length: int) -> None:
         """See `core.backbone.Rows`."""
         if length < self.length[row]:

@@ -27,6 +27,7 @@ from torch import Tensor
 from morphogen.core.backbone import GoesOn, Rows
 from morphogen.core.errors import RefusedPair
 from morphogen.core.writing import Finish, Request, Written
+from morphogen.families._held import held_rows
 from morphogen.families._limits import limited, unrepeated
 
 TOGETHER = 16  # tokens at most that a row draws in one call
@@ -180,7 +181,8 @@ def write(
     model: Model, requests: Sequence[Request], num_rows: int, **guessing: Any
 ) -> Iterator[list[Written]]:
     """The tokens of all requests, a list for each step. Raises `RefusedPair` at once."""
-    writing = Writing(model, min(num_rows, len(requests)), **guessing)
+    rows = held_rows(model, requests)
+    writing = Writing(model, min(num_rows, len(requests)), rows=rows, **guessing)
     for request in requests:
         writing.add(request)
     return writing.all_steps()
@@ -197,11 +199,12 @@ class Writing:
         guesses: Guesses | None = None,
         ahead: int = 0,
         most_begun: int | None = None,  # prompts that are read before the others go on; none: all
+        rows: Rows | None = None,  # that have read something; none: new ones
     ) -> None:
         self.model, self.most_begun = model, most_begun
         self.guesses, self.ahead = guesses, ahead
         self.ends = {model.spec.end, model.spec.boundary}
-        self.rows = model.rows(num_rows)
+        self.rows = model.rows(num_rows) if rows is None else rows
         self.can_draw = guesses is None and model.offsets is None and isinstance(self.rows, GoesOn)
         self.free = list(range(num_rows))[::-1]
         self.waiting = deque[Text]()
@@ -256,7 +259,10 @@ class Writing:
         most = len(self.waiting) if self.most_begun is None else self.most_begun
         while self.waiting and self.free and len(begun) < most:
             text, row = self.waiting.popleft(), self.free.pop()
-            begun.append(text.take(self.model.begin(self.rows, row, text.request)))
+            told = self.model.begin(self.rows, row, text.request)
+            if text.request.held is not None:
+                text.request.held.came = text.came  # as it grows
+            begun.append(text.take(told))
             (self.plain if self.can_draw and text.is_plain else self.others)[row] = text
         return begun
 

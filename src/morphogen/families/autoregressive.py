@@ -50,6 +50,7 @@ from morphogen.families import _writing
 from morphogen.families._by_length import by_length
 from morphogen.families._drawing import draw, draws
 from morphogen.families._explaining import ShowsStates
+from morphogen.families._held import begun
 from morphogen.families._stepped_rows import SteppedRows
 
 MOST_LEVELS = 256
@@ -275,7 +276,7 @@ class Autoregressive(ShowsStates, Family):
             prompt = F.pad(prompt, (1, 0), value=self.start)
         elif isinstance(rows, SteppedRows):
             raise RefusedPair("this network begins at its start", expected="token_transformer")
-        told = rows.begin(row, prompt, *self.embedded(one, 1))
+        told = begun(rows, row, prompt, request, *self.embedded(one, 1))
         return self.next_logits(told[None], n)[0]
 
     @torch.no_grad()

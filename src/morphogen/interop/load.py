@@ -151,8 +151,9 @@ def build(
             "recipe": recipe.to_json(),
             "codec": describe_codec(codec),
         }
-        parts = rebuild(description, codec_tensors(codec), weights, where)
-        parts[0].load_state_dict(weights, strict=False)  # no word of theirs: how long texts were
+        parts = rebuild(description, codec_tensors(codec), weights, where, empty=True)
+        # No copy: as large as a model is, it is there once. No word of theirs: how long texts were.
+        parts[0].load_state_dict(weights, strict=False, assign=True)
     parts[0].eval()
     return Bundle(*parts)
 

@@ -33,11 +33,11 @@ from torch import Tensor
 
 from morphogen.core.adapter import merged
 from morphogen.core.batch import Batch
+from morphogen.core.draws import Prompts, draws
 from morphogen.core.errors import RecipeError
 from morphogen.core.family import Family, HealthyRange, Update
 from morphogen.core.objective import Drawn, Judge, Reference
 from morphogen.core.random import mix_seed
-from morphogen.objectives._draws import Prompts, draws
 from morphogen.objectives._likelihoods import check_likelihood, log_probs
 
 EPS = 1e-4  # added to the deviation of rewards

@@ -19,7 +19,7 @@ from torch import Tensor
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import RefusedPair
 from morphogen.core.schema import check_options, with_options
-from morphogen.core.writing import Finish, Limits, Request
+from morphogen.core.writing import Finish, HeldText, Limits, Request
 from morphogen.core.written import WrittenText
 from morphogen.interop.importing import opened_or_imported
 from morphogen.modalities.text.chat import Conversation, Message
@@ -59,6 +59,7 @@ class Chat:
         self.messages = [Message("system", system)] if system else []
         self.num_left_out = 0  # messages that the model did not read, the last time
         self.finish: Finish | None = None  # why the last answer ended; None: it was interrupted
+        self.held = HeldText()  # what was read up to here: a turn reads what is new
 
     def say(self, text: str) -> Iterator[str]:
         """The answer, piece by piece. Who stops asking for pieces interrupts it: it stays as far as
@@ -68,7 +69,8 @@ class Chat:
         self.messages, self.finish = messages, None
         answer = WrittenText(self.codec, self.reader.stops)
         seed = self.seed + len(messages)
-        request = Request(prompt, room, self.limits, seed, begins=self.reader.begins)
+        begins, held = self.reader.begins, self.held
+        request = Request(prompt, room, self.limits, seed, begins=begins, held=held)
         try:
             for written in (each for step in self.model.write([request]) for each in step):
                 self.finish = "end" if written.token in self.reader.ends else written.finish

@@ -94,15 +94,17 @@ def codec_on(base: Bundle, source: Data | Path | str, recipe: Recipe) -> Codec:
         options = check_options(kind, asked, "modality")
         onto = getattr(kind, "onto", None)  # most kinds encode to nothing that others have learned
         if onto is not None and (found := onto(own, network, **options)) is not None:
-            codec: Codec = found
+            codec: Any = found
             theirs = base.origin.get("chat_template")
-            if theirs and "template" not in options and hasattr(codec, "written_by"):
+            writes = hasattr(codec, "written_by") and not hasattr(own, "template")
+            if theirs and writes and "template" not in options:
                 codec.written_by(theirs, base.origin.get("marks"))
             if hasattr(codec, "start"):
                 codec.start = getattr(base.family, "start", None)
             if hasattr(codec, "shorten") and not isinstance(source, Data):
                 codec.shorten(codec.read(source, Report(str(source))))
-            return codec
+            read: Codec = codec
+            return read
     if asked:
         raise RecipeError(
             "what starts from a bundle reads data as its codec was fitted",

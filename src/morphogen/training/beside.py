@@ -23,6 +23,7 @@ from morphogen.core.start import checked_base
 from morphogen.data.dataset import load
 from morphogen.data.places import load_options, place_of
 from morphogen.data.store import Store
+from morphogen.evaluation import harm
 
 MOST = 256  # items
 AT_ONCE = 16
@@ -88,7 +89,9 @@ def beside(
     assert bundle.path is not None
     base = Bundle.open(checked_base(bundle.recipe.start, bundle.path))
     base.family.to(bundle.family.device)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
+    if harm.why_not(bundle) is None and harm.why_not(base) is None:
+        found["harm"] = harm.beside(*(harm.say(each) for each in (base, bundle)))
     if len(test) > 1 and _alike(test.spec, base.family.spec):
         found["held_out"] = compared(scored(base.family, test), scored(bundle.family, test))
     try:
@@ -112,11 +115,13 @@ def _alike(spec: Spec, other: Spec) -> bool:
 def told(found: dict[str, dict[str, Any]], what: str) -> list[str]:
     """The same in sentences; `what` held-out items are scored by."""
     names = {"held_out": f"held-out items, {what}", "before": "the base's own held-out items, loss"}
-    return [
+    lines = [
         f"{names[name]}: base {_shown(each['base'])}, adapted {_shown(each['tuned'])}, "
         f"change {_shown(each['change'])}, n = {each['n']:,}"
         for name, each in found.items()
+        if name in names
     ]
+    return lines + ([harm.told_beside(found["harm"])] if "harm" in found else [])
 
 
 def _base_data(base: Bundle, forgetting: str) -> Store | None:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import morphogen
 from morphogen.core.border import COUNT, REAL, SHA256, Number, check_shape, read_json
-from morphogen.core.config import DATA, DESCRIPTION, RUN
+from morphogen.core.config import DATA, DESCRIPTION, ORIGIN, RUN
 from morphogen.core.errors import BundleError
 from morphogen.core.storage import (
     clear_partial,
@@ -45,6 +45,7 @@ CODEC = "codec/"  # prefix of the codec's tensors
 ABOUT = DESCRIPTION | {
     "data": DATA | {"source": str, "digest": str, "num_train": COUNT},
     "run?": RUN,
+    "origin?": ORIGIN,
     "state": dict,
     "sha256": (SHA256, {str: SHA256}),  # of the weights, or of each part of them
 }

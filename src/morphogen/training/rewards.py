@@ -73,22 +73,31 @@ class Rewarding:
 
     def _items(self, drawn: Drawn) -> tuple[list[Any], list[Any]]:
         """What is rewarded, and what was asked: whole items, or answers and their questions."""
-        x, own = drawn.batch.x, drawn.own
-        if own is None or not hasattr(self.codec, "tokenizer"):
-            return self.codec.decode_many(x.cpu()), [None] * len(x)
-        items, prompts = [], []
-        for row, mine in zip(x.cpu(), own.cpu(), strict=True):
-            first = int(mine.nonzero()[0]) if bool(mine.any()) else len(row)
-            asked, said = self._text(row[:first]), self._text(row[mine])
-            items.append(asked + said if drawn.begun else said)
-            prompts.append(asked)
-        return items, prompts
+        said, prompts = parted(drawn, self.codec)
+        if drawn.begun and prompts and prompts[0] is not None:
+            return [asked + each for asked, each in zip(prompts, said, strict=True)], prompts
+        return said, prompts
 
-    def _text(self, tokens: Tensor) -> str:
-        tokenizer: Any = self.codec.tokenizer  # type: ignore[attr-defined]
-        own = tokens[tokens != tokenizer.end]
-        text: str = tokenizer.decode(own.numpy()).decode("utf-8", "replace")
-        return text
+
+def parted(drawn: Drawn, codec: Codec) -> tuple[list[Any], list[Any]]:
+    """What was drawn, as people see it, and what it goes on with; None for each where that is
+    nothing."""
+    x, own = drawn.batch.x, drawn.own
+    if own is None or not hasattr(codec, "tokenizer"):
+        return codec.decode_many(x.cpu()), [None] * len(x)
+    said, prompts = [], []
+    for row, mine in zip(x.cpu(), own.cpu(), strict=True):
+        first = int(mine.nonzero()[0]) if bool(mine.any()) else len(row)
+        prompts.append(text_of(row[:first], codec))
+        said.append(text_of(row[mine], codec))
+    return said, prompts
+
+
+def text_of(tokens: Tensor, codec: Any) -> str:
+    """The text of tokens, without ends."""
+    own = tokens[tokens != codec.tokenizer.end]
+    text: str = codec.tokenizer.decode(own.numpy()).decode("utf-8", "replace")
+    return text
 
 
 def by_function(path: str) -> Rewards:

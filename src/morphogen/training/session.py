@@ -90,6 +90,7 @@ class Session:
         self.watch, self.probe = Watch.over(family, options, objective), Probe(self.run, data.test)
         self.unlogged: dict[str, float] = {}  # measured between two logs
         self.environments: list[dict[str, Any]] = []  # where it has run, and from which step on
+        self.origin: dict[str, Any] = {}  # of weights that others made, where it began with such
 
     @classmethod
     def started(cls, data: Data, recipe: Recipe, out: Path, base: Bundle | None = None) -> Session:
@@ -116,7 +117,9 @@ class Session:
             family = adapting.adapted(base, resolved, data)
         else:
             family = build_family(resolved, data.spec, data.conditions)
-        return cls(family, data.having(family.required), resolved, options, out)
+        session = cls(family, data.having(family.required), resolved, options, out)
+        session.origin = {} if base is None else dict(base.origin)
+        return session
 
     @classmethod
     def resumed(
@@ -144,6 +147,7 @@ class Session:
         with reading("the checkpoint", out):
             session.run.restore(snapshot)
         session.environments = about.get("run", {}).get("environments", [])
+        session.origin = about.get("origin", {})
         return session
 
     # -- training --------------------------------------------------------------------------------
@@ -252,6 +256,7 @@ class Session:
             **describe(self.run.family, self.data.codec, self.recipe),
             "data": self.data.about(),
             "run": self._record(),
+            **({"origin": self.origin} if self.origin else {}),
         }
 
     def bundle(self) -> Bundle:
@@ -259,7 +264,7 @@ class Session:
         return Bundle(
             self._whole_family() if self.shared else self.run.family,
             self.data.codec, self.recipe, self.data.about(), self.data.priors,
-            run=self._record(), increments=self.run.schedule.record(),
+            run=self._record(), increments=self.run.schedule.record(), origin=self.origin,
         )  # fmt: skip
 
     def _whole_family(self) -> Family:

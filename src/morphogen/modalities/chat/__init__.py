@@ -100,6 +100,8 @@ class Chat(Text):
         )  # fmt: skip
         shape = fitted.spec.shape if codec.length is None else (codec.length,)
         codec.spec = replace(fitted.spec, shape=shape)
+        if isinstance(fitted, Chat) and "template" not in options:
+            codec.template, codec.start = fitted.template, fitted.start
         ngrams = getattr(network, "ngrams", None)
         codec.alone = bool(getattr(network, "across_documents", False))
         parted = codec.spec.end is None and not codec.alone

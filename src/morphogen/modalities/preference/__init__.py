@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from morphogen import sources
-from morphogen.core.codec import Codec, Item, Recognition, Report
+from morphogen.core.codec import Item, Recognition, Report
 from morphogen.core.errors import DataError
 from morphogen.modalities.chat import Chat
 from morphogen.modalities.text.chat import Conversation
@@ -55,17 +55,6 @@ class Preference(Chat):
         if form[-1].strip().lower() == LABEL and not all(map(is_label, labels)):
             return None
         return Recognition(SURE, f"preferences, in the columns {', '.join(form)}")
-
-    @classmethod
-    def onto(cls, fitted: Codec, network: Any, **options: Any) -> Preference | None:
-        """Preferences for a model of texts or of conversations, in its tokens and its template."""
-        codec = super().onto(fitted, network, **options)
-        if codec is None:
-            return None
-        assert isinstance(codec, Preference)
-        if isinstance(fitted, Chat) and "template" not in options:
-            codec.template = fitted.template
-        return codec
 
     def value_of(self, row: Mapping[str, Any]) -> Any:
         return preference_of(row)
