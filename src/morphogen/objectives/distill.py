@@ -93,7 +93,7 @@ class Distill:
                 hint=f"morphogen teach PROMPTS --by {teacher.path} --out taught.jsonl, and train on"
                 " these",
             )  # fmt: skip
-        self.other = other.requires_grad_(False).eval().to(own.device)
+        self.other: Any = other.requires_grad_(False).eval().to(own.device)
 
     def step(
         self, batch: Batch, updates: Mapping[str, Update], generator: torch.Generator
@@ -127,7 +127,7 @@ class Distill:
             x, counts = x[:, :last], counts[:, :last]
         own = family.states(x, cond or None)[counts]  # (M, C)
         with torch.no_grad():
-            other = self.other.states(x, cond or None)[counts]  # type: ignore[operator]
+            other = self.other.states(x, cond or None)[counts]
         found = own.new_zeros(counts.shape).masked_scatter(counts, self._apart(family, own, other))
         return found.sum(1) / counts.sum(1).clamp(min=1)
 
@@ -137,7 +137,7 @@ class Distill:
 
         def apart(own: Tensor, other: Tensor) -> Tensor:
             said = (family.told(own) / self.temperature).log_softmax(-1)
-            wanted = (self.other.told(other) / self.temperature).log_softmax(-1)  # type: ignore[operator]
+            wanted = (self.other.told(other) / self.temperature).log_softmax(-1)
             each = F.kl_div(said, wanted, reduction="none", log_target=True)
             return self.temperature**2 * each.sum(-1)
 
@@ -153,7 +153,7 @@ class Distill:
         noise = torch.randn(x.shape, generator=generator, device=x.device)
         x_t = family.path.noised(x, noise, t)
         with torch.no_grad():
-            wanted = self.other.denoise(x_t, t, cond)  # type: ignore[operator]
+            wanted = self.other.denoise(x_t, t, cond)
         return (family.denoise(x_t, t, cond) - wanted).square().flatten(1).mean(1)
 
 
