@@ -310,14 +310,8 @@ class Autoregressive(ShowsStates, Family):
         first = torch.zeros(known, dtype=torch.int64) if self.offsets is None else self.offsets
         tokens = F.pad(prefix + first[:known].to(prefix), (0, self.num_tokens - known))
         held = (torch.arange(self.num_tokens, device=tokens.device) < known).expand(num, -1)
-        settled = draws(
-            self,
-            tokens.to(self.device),
-            held,
-            cond=cond,
-            generator=generator,
-            limits=Limits(**limits),
-        )
+        tokens, bounds = tokens.to(self.device), Limits(**limits)
+        settled = draws(self, tokens, held, cond=cond, generator=generator, limits=bounds)
         for i, tokens in settled:
             yield tokens[:, i] - (0 if self.offsets is None else self.offsets[i])
 
