@@ -1,9 +1,10 @@
-"""What weights of eight bits cost and give: tokens a second, and perplexity on a text held out.
+"""What weights of eight and of four bits cost and give: tokens a second, perplexity on a text.
 
     python benchmarks/quantised.py models/base --text wiki.valid.txt
 
 The bundle (`morphogen import models/published/smollm2 --out models/base`) against the same in int8,
 in turns in the same run: the best of several steps, by the clock and by the time of the process.
+Weights of four bits, which are read as float32, are scored alone (no `--threads`: no steps).
 The perplexity is of the first bytes of the text, in windows that each begin anew. See RESULTS.md.
 """
 
@@ -19,6 +20,8 @@ from typing import Any
 import torch
 
 from morphogen.core.bundle import Bundle
+from morphogen.core.family import own_state
+from morphogen.wrappers.int4 import in_int4
 from morphogen.wrappers.int8 import in_int8
 
 WINDOW = 512  # tokens that are scored together
@@ -78,12 +81,17 @@ def main() -> None:
     if asked.text is not None:
         text = asked.text.read_bytes()[: asked.bytes]
         tokens = torch.as_tensor(bundle.codec.tokenizer.encode(text))
-        scored = {name: log_probs(model, tokens) for name, model in models.items()}
-        exact, rounded = (math.exp(-float(each.mean())) for each in scored.values())
-        change = scored["int8"] - scored["float32"]
-        error = float(change.std()) / math.sqrt(len(change))
-        print(f"perplexity of {len(change):,} tokens: {exact:.4f} in float32, {rounded:.4f} in "
-              f"int8, {rounded / exact - 1:+.3%} (standard error {error:.3%})")  # fmt: skip
+        plain = log_probs(models.pop("float32"), tokens)
+        exact = math.exp(-float(plain.mean()))
+        for name in (*models, "int4"):
+            model = models[name] if name in models else in_int4(bundle).family
+            change = log_probs(model, tokens) - plain
+            rounded = exact * math.exp(-float(change.mean()))
+            error = float(change.std()) / math.sqrt(len(change))
+            size = sum(each.nbytes for each in own_state(model).values())
+            print(f"perplexity of {len(change):,} tokens: {exact:.4f} in float32, {rounded:.4f} in "
+                  f"{name}, {rounded / exact - 1:+.3%} (standard error {error:.3%}), "
+                  f"{size / 1e6:.1f} MB", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

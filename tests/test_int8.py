@@ -1,4 +1,4 @@
-"""Weights of eight bits: what they stand for, what is written with them, and where they are not."""
+"""Weights of eight bits, and of four: what they stand for, and what is written with them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.config import read_config
 from morphogen.core.errors import BundleError, RecipeError, RefusedPair
 from morphogen.core.folder import CODEC, MODEL
-from morphogen.core.rounded import MOST, Rounded, rounded
+from morphogen.core.rounded import MOST, Packed, Rounded, rounded
 from morphogen.core.storage import read_tensors
 from morphogen.core.writing import Limits, Request
 from morphogen.interop.export import export
 from morphogen.training.run import prepare
-from morphogen.wrappers.int8 import Int8, in_int8, rounded_layers
+from morphogen.wrappers._rounding import rounded_layers
+from morphogen.wrappers.int4 import Int4, in_int4
+from morphogen.wrappers.int8 import Int8, in_int8
 from morphogen.wrappers.lora import LoRA
 from small_models import language_model, trained
 from test_adapt import family_of, loss
@@ -63,7 +65,7 @@ def test_any_family_does_what_its_rounded_weights_say(backbone: str) -> None:
     near = loss(family, batch)
     assert torch.allclose(near, exact, rtol=0.05)
     assert not torch.equal(near, exact)
-    for layer in rounded_layers(family):  # the same by whole numbers, which others may read
+    for _, layer in rounded_layers(family):  # the same by whole numbers, which others may read
         assert torch.equal(layer.weight, layer.int8.whole * _wide(layer))
     assert torch.equal(loss(family, batch), near)
 
@@ -167,3 +169,65 @@ def test_a_file_without_a_part_is_no_model(small: Path, lost: str) -> None:
     del tensors[lost]
     with pytest.raises(BundleError, match="do not fit the wrapper"):
         Bundle.rebuilt(config, read_tensors(small / CODEC), tensors, small)
+
+
+# -- of four bits ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (3, 4, 2, 2), (1, 1), (2, 64)])
+def test_four_bits_are_off_by_half_a_step_or_were_cut(shape: tuple[int, ...]) -> None:
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    own = Packed(weight, 8)
+    found = own.weight()
+    assert found.shape == weight.shape
+    assert own.halves.dtype == torch.uint8
+    flat, told = weight.flatten(1), found.flatten(1)
+    plain = torch.zeros_like(flat)
+    for i in range(0, flat.shape[1], 8):  # by the largest weight alone, without a search
+        part = flat[:, i : i + 8]
+        step = part.abs().amax(1, keepdim=True) / 7
+        plain[:, i : i + 8] = (part / step).round() * step
+    assert (told - flat).square().sum() <= (plain - flat).square().sum() + 1e-6
+    for row in told:
+        for part in row.split(8):
+            assert len(part.unique()) <= 16
+    again = Packed(found, 8).weight()
+    torch.testing.assert_close(again, found, atol=0.05, rtol=0.05)
+
+
+def test_groups_without_weights_stay_so() -> None:
+    weight = torch.zeros(2, 16)
+    weight[1, 3] = -5
+    torch.testing.assert_close(Packed(weight, 8).weight(), weight)
+
+
+@pytest.mark.parametrize("backbone", ["unet", "mlp", "rnn"])
+def test_any_family_works_with_four_bits(backbone: str) -> None:
+    family, batch = family_of(backbone)
+    exact = loss(family, batch)
+    Int4(group=8).put_on(family)
+    near = loss(family, batch)
+    assert torch.allclose(near, exact, rtol=0.35)
+    assert not torch.equal(near, exact)
+
+
+def test_a_bundle_of_four_bits_comes_back_and_is_smaller(plain: Bundle, tmp_path: Path) -> None:
+    said = export(plain, tmp_path / "int4", format="int4")
+    assert "smaller and no faster" in said.text()
+    opened, again = Bundle.open(tmp_path / "int4"), in_int4(plain)
+    assert opened.recipe.wrapper == {"name": "int4", "group": 32}
+    for (name, a), (_, b) in zip(
+        opened.family.state_dict().items(), again.family.state_dict().items(), strict=True
+    ):
+        assert torch.equal(a, b), name
+    stored = read_tensors(tmp_path / "int4" / MODEL)
+    assert stored["network.layers.0.mlp.up_proj.int8.halves"].dtype == torch.uint8
+    assert stored["network.embed_tokens.int8.whole"].dtype == torch.int8
+    request = Request(torch.arange(4), 6, Limits(temperature=0))
+    written = [[each.token for step in b.family.write([request]) for each in step]  # type: ignore[operator]
+               for b in (opened, again.whole())]  # fmt: skip
+    assert written[0] == written[1]
+    with pytest.raises(BundleError, match=r"quantised already(.|\n)*four|4 bits"):
+        export(tmp_path / "int4", tmp_path / "out", format="int8")
+    with pytest.raises(RecipeError, match="two weights share a byte"):
+        Int4(group=7)

@@ -17,7 +17,7 @@ def export(
     to: Annotated[str, typer.Option("--to", help="folder to write, or NAME.gguf; not there yet")],
     format: Annotated[
         str | None,
-        typer.Option("--format", help="transformers, gguf, peft, bundle, int8, onnx"),
+        typer.Option("--format", help="transformers, gguf, peft, bundle, int8, int4, onnx"),
     ] = None,
     type: Annotated[str, typer.Option("--type", help="of numbers in gguf: f32, f16, q8_0")] = "f32",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,

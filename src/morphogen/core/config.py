@@ -307,8 +307,9 @@ def _without_memory() -> Iterator[None]:
 def _no_larger_than(weights: Mapping[str, Tensor], times: int = 1) -> Iterator[None]:
     """Raise `BundleError` as soon as a network that is being built here outgrows its weights, each
     of which is made so many times at most."""
-    room = {"parameters": len(weights), "values": sum(t.numel() for t in weights.values())}
-    room = {kind: times * num for kind, num in room.items()}
+    # A byte may hold two weights of four bits.
+    values = sum(t.numel() * (2 if t.dtype == torch.uint8 else 1) for t in weights.values())
+    room = {"parameters": times * len(weights), "values": times * values}
     room["tables"] = room["values"] + MOST_TABLES
     here = threading.get_ident()
 

@@ -223,7 +223,7 @@ def _adapter_class(name: str) -> Any:
         raise RecipeError(
             f"{name} is nothing that a trained model is adapted by",
             found=name,
-            expected="lora, prompt, partial, or int8",
+            expected="lora, prompt, partial, int8 or int4",
             where="[wrapper]",
         )
     return found

@@ -24,7 +24,7 @@ from morphogen.core.storage import below, expanded, partial_of, write_tensors, w
 from morphogen.families.autoregressive import Autoregressive
 from morphogen.families.masked import Masked
 from morphogen.interop.export_gguf import export_gguf
-from morphogen.interop.export_int8 import export_int8
+from morphogen.interop.export_int8 import export_int4, export_int8
 from morphogen.interop.export_onnx import export_onnx
 from morphogen.interop.exported import (
     NETWORK,
@@ -41,7 +41,7 @@ from morphogen.interop.vocabulary import END, START, to_library
 from morphogen.modalities.text import Text
 from morphogen.modalities.text.tokenizers import Tokenizer
 
-FORMATS = ("transformers", "gguf", "bundle", "peft", "int8", "onnx")
+FORMATS = ("transformers", "gguf", "bundle", "peft", "int8", "int4", "onnx")
 
 
 def export(
@@ -67,6 +67,8 @@ def export(
         return export_peft(bundle, expanded(to))
     if format == "int8":
         return export_int8(bundle, expanded(to))
+    if format == "int4":
+        return export_int4(bundle, expanded(to))
     bundle = bundle.whole()  # an adapter in the weights of its base
     if format == "bundle":
         return _plain_bundle(bundle, expanded(to))

@@ -1,4 +1,5 @@
-"""A bundle with weights of eight bits (`wrappers.int8`), tried before it is written.
+"""A bundle with weights of eight bits (`wrappers.int8`), tried before it is written; or of four
+(`wrappers.int4`), which is for size alone.
 
 A model that writes texts token by token is timed at that, in both forms in turns: where the whole
 numbers are not faster on this machine, the bundle says that they are not to be read, and is told to
@@ -19,7 +20,9 @@ from morphogen.core.backbone import KeepsRows
 from morphogen.core.bundle import Bundle
 from morphogen.core.family import own_state
 from morphogen.interop.exported import Exported, check_empty
-from morphogen.wrappers.int8 import in_int8, rounded_layers
+from morphogen.wrappers._rounding import rounded_layers
+from morphogen.wrappers.int4 import in_int4
+from morphogen.wrappers.int8 import in_int8
 
 TURNS = 5  # steps of each form, of which the fastest counts
 FASTER = 0.95  # of the time of float32: what is not below is no gain
@@ -33,10 +36,8 @@ def export_int8(bundle: Bundle, folder: Path) -> Exported:
     """
     small = in_int8(bundle)
     check_empty(folder)
-    before, now = (sum(t.nbytes for t in own_state(b.family).values()) for b in (bundle, small))
     notes = [
-        f"{len(list(rounded_layers(small.family)))} layers have weights of eight bits, "
-        f"{now / before:.0%} of the size",
+        _size_told(bundle, small, "eight bits"),
         "what was measured of the model is left out: morphogen evaluate measures it anew",
     ]
     took = token_times(bundle, small)
@@ -52,6 +53,27 @@ def export_int8(bundle: Bundle, folder: Path) -> Exported:
     small.save(folder)
     files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
     return Exported(str(folder), "a bundle with weights of eight bits", files, notes)
+
+
+def export_int4(bundle: Bundle, folder: Path) -> Exported:
+    """Write the bundle with weights of four bits into `folder`, which must be empty or not there.
+    Raises as `export_int8` does."""
+    small = in_int4(bundle)
+    check_empty(folder)
+    notes = [
+        _size_told(bundle, small, "four bits, embeddings eight"),
+        "it is smaller and no faster: it computes in float32 with what the weights stand for",
+        "what was measured of the model is left out: morphogen evaluate measures it anew",
+    ]
+    small.save(folder)
+    files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+    return Exported(str(folder), "a bundle with weights of four bits", files, notes)
+
+
+def _size_told(bundle: Bundle, small: Bundle, bits: str) -> str:
+    before, now = (sum(t.nbytes for t in own_state(b.family).values()) for b in (bundle, small))
+    num = len(list(rounded_layers(small.family)))
+    return f"{num} layers have weights of {bits}, {now / before:.0%} of the size"
 
 
 def token_times(*bundles: Bundle) -> dict[str, float] | None:
