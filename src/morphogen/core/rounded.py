@@ -53,17 +53,19 @@ class Packed(nn.Module):
         super().__init__()
         self.shape = tuple(weight.shape)
         flat = weight.detach().flatten(1).float()
-        grouped = F.pad(flat, (0, -flat.shape[1] % group)).unflatten(1, (-1, group))  # (O, G, g)
+        grouped = F.pad(flat, (0, -flat.shape[1] % group)).reshape(
+            len(flat), -1, group
+        )  # (O, G, g)
         scale = _least_error(grouped).half()
         whole = (grouped / scale.float()[..., None]).nan_to_num(0).round().clamp(-8, 7)
-        pairs = (whole + 8).to(torch.uint8).flatten(1).unflatten(1, (-1, 2))
+        pairs = (whole + 8).to(torch.uint8).reshape(len(flat), -1, 2)
         self.register_buffer("halves", pairs[..., 0] | pairs[..., 1] << 4)
         self.register_buffer("scale", scale)
 
     def weight(self) -> Tensor:
         """What they stand for, in float32."""
         pairs = torch.stack([self.halves & 15, self.halves >> 4], -1).flatten(1)
-        grouped = (pairs.float() - 8).unflatten(1, (self.scale.shape[1], -1))
+        grouped = (pairs.float() - 8).reshape(*self.scale.shape, -1)
         flat = (grouped * self.scale.float()[..., None]).flatten(1)
         num = math.prod(self.shape[1:])
         return flat[:, :num].reshape(self.shape)
