@@ -74,7 +74,9 @@ def fitting(facts: Mapping[str, Any], layouts: Sequence[Layout] = LAYOUTS) -> La
             found=", ".join(f"backbone.{name} = {facts[name]}" for name in misfits),
             expected=", ".join(f"{name} = {value}" for name, value in misfits.items())
             + f", as {near.model_type} has it, the nearest",
-            hint=" ".join(f"--set backbone.{name}={value}" for name, value in misfits.items()),
+            hint="--format peft, for who has the base"
+            if set(misfits) == {"prompt"}
+            else " ".join(f"--set backbone.{name}={value}" for name, value in misfits.items()),
         )
     return near
 
