@@ -26,7 +26,9 @@ import numpy as np
 import openai
 import psutil
 import pytest
+import schemathesis
 import torch
+from hypothesis import HealthCheck, given, settings
 from sklearn.datasets import load_digits
 
 from morphogen.core.bundle import Bundle
@@ -243,7 +245,7 @@ def test_8_the_same_alone_and_among_63_others(client: openai.OpenAI) -> None:
     """200 times, others coming and going as they please; and log probabilities to the bit."""
     draw = random.Random(0)
     prompts = ["the harbour", "a", "", "12 boats with it and the harbour, still " * 2]
-    asked = [(draw.choice(prompts), seed, draw.randrange(1, 25)) for seed in range(200)]
+    asked = [(draw.choice(prompts), seed, draw.randrange(1, 17)) for seed in range(200)]
     together = dict.fromkeys(asked, "")
 
     def ask(each: tuple[str, int, int]) -> None:
@@ -381,6 +383,60 @@ def test_reranked_texts_come_nearest_first(running: Running) -> None:
     assert found[0]["relevance_score"] == pytest.approx(1)
 
 
+def test_a_model_of_another_server(client: openai.OpenAI, running: Running, models: Path) -> None:
+    """That of this one, asked over its own API."""
+    file = models / "far.toml"
+    try:
+        file.write_text(f'url = "{running.url}/v1"\nmodel = "writer"\n')
+        asked: dict[str, Any] = {"messages": ASKED, "seed": 5, "max_tokens": 40}
+        near, far = (
+            client.chat.completions.create(model=name, logprobs=True, **asked)
+            for name in ("writer", "far")
+        )
+        assert near.choices == far.choices
+        assert near.usage == far.usage
+        chunks = client.chat.completions.create(model="far", stream=True, **asked)
+        said = "".join(each.choices[0].delta.content or "" for each in chunks)
+        assert said == near.choices[0].message.content
+        must: dict[str, Any] = {"messages": ASKED, "tools": [WEATHER], "tool_choice": "required"}
+        called = client.chat.completions.create(model="far", **must).choices[0]
+        assert called.finish_reason == "tool_calls"
+        assert called.message.tool_calls is not None
+        vectors = [client.embeddings.create(model=n, input="a").data for n in ("writer", "far")]
+        assert vectors[0] == vectors[1]
+        with pytest.raises(openai.BadRequestError, match="sees 512 tokens at once"):
+            client.completions.create(model="far", prompt="a", max_tokens=600)
+        file.write_text('url = "http://127.0.0.1:9/v1"\nmodel = "writer"\n')
+        with pytest.raises(openai.APIStatusError, match="the server of far failed") as failed:
+            client.chat.completions.create(model="far", messages=ASKED)
+        assert failed.value.status_code == 502
+    finally:
+        file.unlink()
+
+
+def test_whatever_the_document_allows_gets_an_answer_or_an_error_in_the_envelope(
+    running: Running,
+) -> None:
+    schema = schemathesis.openapi.from_url(f"{running.url}/openapi.json")
+    for found in schema.get_all_operations():
+        operation = found.ok()
+
+        @settings(max_examples=3, deadline=None, derandomize=True, database=None,
+                  suppress_health_check=list(HealthCheck))  # fmt: skip
+        @given(case=operation.as_strategy())
+        def ask(case: schemathesis.Case) -> None:
+            slow = case.operation.path.startswith(("/v1/tasks", "/v1/generate"))
+            if isinstance(case.body, dict) and "model" in case.body and not slow:
+                lengths = dict.fromkeys(("max_tokens", "max_completion_tokens"), 3)
+                case.body |= {"model": "writer", **lengths, "max_output_tokens": 3}
+            answer = case.call(timeout=120)
+            assert answer.status_code < 500, answer.text
+            if answer.status_code >= 400:
+                assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+        ask()
+
+
 # -- operation -------------------------------------------------------------------------------------
 
 
@@ -442,8 +498,8 @@ def test_too_many_are_told_when_to_come_again(running: Running) -> None:
 
 def test_the_least_used_leave_where_memory_is_short(running: Running) -> None:
     pool = running.serving.pool
-    assert set(pool.open) == {"digits", "talker", "texts/writer"}
-    children = {name: process.child for name, process in pool.open.items()}
+    assert set(pool.open) >= {"digits", "talker", "texts/writer"}
+    child = pool.open["digits"].child
     pool.open["digits"].last_used = 0
     pool.settings = replace(pool.settings, memory_gb=(pool.open["talker"].memory * 2.5) / (1 << 30))
     entry = running.serving.entry("talker")
@@ -451,8 +507,8 @@ def test_the_least_used_leave_where_memory_is_short(running: Running) -> None:
     asyncio.run_coroutine_threadsafe(pool._make_room(replace(entry, name="new")), loop).result()
     pool.settings = running.serving.settings
     assert "digits" not in pool.open
-    assert children["digits"] is not None
-    assert not psutil.pid_exists(children["digits"].pid)
+    assert child is not None
+    assert not psutil.pid_exists(child.pid)
 
 
 def test_who_may_ask(running: Running, records: Records) -> None:

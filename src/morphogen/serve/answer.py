@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from morphogen.serve.catalogue import Entry
-from morphogen.serve.engine.process import Asked, ModelProcess
+from morphogen.serve.engine.pool import Running
+from morphogen.serve.engine.process import Asked
 from morphogen.serve.errors import APIError
 from morphogen.serve.recorded import recorded
 from morphogen.serve.serving import Serving
@@ -28,7 +29,7 @@ T = TypeVar("T")
 class Answer:
     """One generation: who made it, by which number it is found, and its events."""
 
-    def __init__(self, serving: Serving, entry: Entry, process: ModelProcess, uid: str) -> None:
+    def __init__(self, serving: Serving, entry: Entry, process: Running, uid: str) -> None:
         self.serving, self.entry, self.process, self.id = serving, entry, process, uid
         self.asked: Asked | None = None
         self.is_over = False
@@ -132,7 +133,7 @@ class Answer:
         about = self.about()
         return {
             "x-generation-id": self.id,
-            "x-model-hash": str(about["model_hash"]),
+            "x-model-hash": str(about["model_hash"] or "unknown"),
             "x-model-verdict": about["verdict"],
         }
 

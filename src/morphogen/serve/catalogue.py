@@ -32,7 +32,7 @@ class Entry:
     name: str
     path: Path
     kind: Literal["bundle", "published", "remote"]
-    created: int  # seconds since 1970
+    changed: int  # nanoseconds since 1970
     size: int  # bytes of its weights
     hash: str | None = None  # of its weights; None: known once it was opened
     verdict: str = NOT_EVALUATED  # of its last evaluation
@@ -41,8 +41,8 @@ class Entry:
         """As `/v1/models` lists it."""
         about = {"model_hash": self.hash, "verdict": self.verdict, "kind": self.kind}
         return {
-            "id": self.name, "object": "model", "created": self.created, "owned_by": "morphogen",
-            "morphogen": about,
+            "id": self.name, "object": "model", "created": self.changed // 10**9,
+            "owned_by": "morphogen", "morphogen": about,
         }  # fmt: skip
 
 
@@ -71,7 +71,7 @@ class Catalogue:
 
 
 def _found(root: Path) -> Iterator[Entry]:
-    for place, folders, files in os.walk(root):
+    for place, folders, files in os.walk(root, followlinks=True):
         folder = Path(place)
         depth = len(folder.relative_to(root).parts)
         folders[:] = [] if depth >= DEEPEST else sorted(f for f in folders if f[0] != ".")
@@ -91,27 +91,30 @@ def _entry(root: Path, folder: Path, files: list[str]) -> Entry | None:
             evaluation = _json(folder / "metrics.json").get("evaluation") or {}
             verdict = (evaluation.get("copying") or {}).get("verdict", "not judged")
             return Entry(
-                name, folder, "bundle", int((folder / "config.json").stat().st_mtime),
+                name, folder, "bundle", (folder / "config.json").stat().st_mtime_ns,
                 _size(folder), (config.get("files") or {}).get(MODEL),
                 verdict if evaluation else NOT_EVALUATED,
             )  # fmt: skip
-        if any(file.endswith(".safetensors") for file in files):
-            return _published(name, folder)
-    return _published(name, folder) if any(file.endswith(".gguf") for file in files) else None
+    kinds = {Path(file).suffix for file in files}
+    is_heard = "model.bin" in files and any(file.startswith("vocabulary.") for file in files)
+    is_known = "config.json" in files and (".safetensors" in kinds or is_heard)
+    if is_known or ".gguf" in kinds or "model_index.json" in files:
+        return _published(name, folder)
+    return None
 
 
 def _published(name: str, folder: Path) -> Entry:
-    return Entry(name, folder, "published", int(folder.stat().st_mtime), _size(folder))
+    return Entry(name, folder, "published", folder.stat().st_mtime_ns, _size(folder))
 
 
 def _remote(root: Path, file: Path) -> Entry:
     name = file.relative_to(root).with_suffix("").as_posix()
-    return Entry(name, file, "remote", int(file.stat().st_mtime), 0)
+    return Entry(name, file, "remote", file.stat().st_mtime_ns, 0)
 
 
 def _size(folder: Path) -> int:
-    weights = (*folder.glob("*.safetensors"), *folder.glob("*.gguf"))
-    return sum(file.stat().st_size for file in weights)
+    weights = (".safetensors", ".gguf", ".bin")
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.suffix in weights)
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -16,12 +16,13 @@ from starlette.exceptions import HTTPException
 
 from morphogen.core.errors import MorphogenError
 
+STATUS = {"Crashed": 500, "Failed": 500, "Remote": 502}  # of what a model's process tells
 log = structlog.get_logger("morphogen.serve")
 
 KINDS = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error",
     404: "not_found_error", 405: "invalid_request_error", 413: "invalid_request_error",
-    415: "invalid_request_error", 429: "rate_limit_error", 500: "server_error",
+    502: "server_error", 415: "invalid_request_error", 429: "rate_limit_error", 500: "server_error",
     503: "server_error",
 }  # fmt: skip
 
@@ -62,7 +63,7 @@ def of_failure(told: Mapping[str, Any]) -> APIError:
     """The error of a model's process (`worker.channel.failure`)."""
     facts = [f"{name}: {told[name]}" for name in ("found", "expected") if told.get(name)]
     message = f"{told['message']} ({'; '.join(facts)})" if facts else told["message"]
-    status = {"Crashed": 500, "Failed": 500}.get(told["kind"], 400)
+    status = told.get("status", STATUS.get(told["kind"], 400))
     return APIError(status, message, param=told.get("param"), code=told.get("code"))
 
 

@@ -8,12 +8,14 @@ import structlog
 
 from morphogen.serve.catalogue import Entry
 from morphogen.serve.engine.process import ModelProcess
+from morphogen.serve.engine.remote import RemoteModel
 from morphogen.serve.errors import APIError
 from morphogen.serve.settings import Settings
 
 PROCESS = 400 << 20  # bytes that a process takes, whatever the model
 GROWN = 3  # times its file that a model takes, until it is seen what it does
 
+Running = ModelProcess | RemoteModel
 log = structlog.get_logger("morphogen.serve")
 
 
@@ -22,11 +24,11 @@ class Pool:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.open: dict[str, ModelProcess] = {}
+        self.open: dict[str, Running] = {}
         self.opening: dict[str, asyncio.Lock] = {}
         self.making_room = asyncio.Lock()
 
-    async def get(self, entry: Entry) -> ModelProcess:
+    async def get(self, entry: Entry) -> Running:
         """The process of a model, started where it is not there or has crashed."""
         async with self.opening.setdefault(entry.name, asyncio.Lock()):
             process = self.open.get(entry.name)
@@ -43,8 +45,9 @@ class Pool:
         await asyncio.gather(*(process.stop() for process in self.open.values()))
         self.open.clear()
 
-    async def _started(self, entry: Entry) -> ModelProcess:
-        process = ModelProcess(entry, self.settings)
+    async def _started(self, entry: Entry) -> Running:
+        kind = RemoteModel if entry.kind == "remote" else ModelProcess
+        process = kind(entry, self.settings)
         async with self.making_room:
             await self._make_room(entry)
             self.open[entry.name] = process
@@ -58,6 +61,8 @@ class Pool:
 
     async def _make_room(self, entry: Entry) -> None:
         """End the models that were not used for longest, until another one has room."""
+        if entry.kind == "remote":
+            return
         wanted = PROCESS + GROWN * entry.size
         if wanted > self.settings.memory:
             raise APIError(
@@ -77,7 +82,7 @@ class Pool:
             del others[leaves.entry.name]
             await self._close(leaves, "memory is short")
 
-    async def _close(self, process: ModelProcess, why: str) -> None:
+    async def _close(self, process: Running, why: str) -> None:
         self.open.pop(process.entry.name, None)
         await process.stop()
         log.info("model closed", model=process.entry.name, why=why)

@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -140,10 +140,22 @@ class ModelProcess:
             asked.came.put_nowait({"error": crashed})
 
 
+class Model(Protocol):
+    """What a request is asked of."""
+
+    def forget(self, asked: Asked) -> None:
+        """Nobody waits for what comes of a request any longer."""
+        ...
+
+    def cancel(self, asked: Asked) -> None:
+        """End a request that is not over."""
+        ...
+
+
 class Asked:
     """What comes of one request, event by event, up to the one that says "done"."""
 
-    def __init__(self, process: ModelProcess, number: int) -> None:
+    def __init__(self, process: Model, number: int) -> None:
         self.process, self.number, self.began = process, number, time.monotonic()
         self.came: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
         self.is_over = False

@@ -138,6 +138,7 @@ class ChatRequest(Drawn):
         if tools := self.offered():
             work["tools"] = [tool.model_dump(exclude_none=True) for tool in tools]
             if self.must_call:
+                work["tool_choice"] = "required"
                 work["constraint"] = ("schema", json.dumps(schema_of(work["tools"])))
         return work
 
@@ -183,10 +184,13 @@ def plain(messages: Sequence[Said]) -> list[dict[str, Any]]:
             "role": {"developer": "system", "function": "tool"}.get(each.role, each.role),
             "content": each.text(f"{place}.content"),
         }
+        if each.role == "tool":
+            said["tool_call_id"] = each.tool_call_id
         if each.tool_calls:
             waiting |= {call.id for call in each.tool_calls}
             said["tool_calls"] = [
-                {"function": call.function.model_dump()} for call in each.tool_calls
+                {"id": call.id, "type": "function", "function": call.function.model_dump()}
+                for call in each.tool_calls
             ]
         told.append(said)
     if waiting:

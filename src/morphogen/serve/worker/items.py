@@ -113,5 +113,9 @@ class Items:
     def _over(self, each: Drawn) -> Iterator[Event]:
         result = Result(joined(each.items), route="sample", codec=self.bundle.codec)
         result.made_by = f"{self.bundle.path.name if self.bundle.path else ''}, seed {each.seed}"
-        yield {"id": each.number, "result": told(result)}
-        yield {"id": each.number, "done": {}}
+        try:
+            yield {"id": each.number, "result": told(result)}
+        except Exception as error:
+            yield {"id": each.number, "error": unexpected(error)}
+        else:
+            yield {"id": each.number, "done": {}}

@@ -17,6 +17,7 @@ from morphogen.core.codec import Item
 from morphogen.core.errors import DataError
 from morphogen.core.result import Result
 
+NO_CHARACTER = re.compile("[\ud800-\udfff]")  # how bytes that are none are kept
 SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 PLAIN = (str, int, float, bool, dict, list, tuple, type(None))
 
@@ -27,6 +28,7 @@ def told(result: Result) -> dict[str, Any]:
         "values": plain(result.values),
         "route": result.route,
         "items": _items(result),
+        **({"forms": plain(result.forms)} if result.forms else {}),
         **({"positions": result.positions.tolist()} if result.positions is not None else {}),
     }
 
@@ -86,5 +88,5 @@ def plain(value: Any) -> Any:
 
 
 def shown(text: str) -> str:
-    """A text with bytes that are no character shown as such: JSON has no word for them."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """A text with what is no character shown as such: JSON has no word for it."""
+    return NO_CHARACTER.sub("\ufffd", text)

@@ -17,7 +17,7 @@ from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.serve.worker.channel import Event
 from morphogen.serve.worker.results import given, told
 
-TEXTS = {"regex", "choice", "stop", "schema", "grammar"}  # options that may say anything
+TEXTS = {"regex", "choice", "stop", "schema", "grammar", "prompt"}  # options that may say anything
 FILES = (".json", ".lark")  # what those of them may name on a command line
 
 
