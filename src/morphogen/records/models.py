@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from morphogen.core.errors import RecordsError, did_you_mean
+from morphogen.core.folder import MODEL
 from morphogen.core.storage import expanded
 from morphogen.data.snapshot import Store
 from morphogen.records.database import Database
@@ -59,7 +60,7 @@ class Evaluation:
 
 def hash_of(bundle: Path | str) -> str:
     """What a bundle is known by: the SHA-256 of its weights, read from its config.json."""
-    from morphogen.core.config import MODEL, read_config
+    from morphogen.core.config import read_config
 
     return str(read_config(expanded(bundle))["files"][MODEL])
 
@@ -73,7 +74,7 @@ class Models:
     def add(self, bundle: Path | str, *, run: int | None = None, keep: bool = False) -> Model:
         """Record the bundle in a folder; one that is known gets its new place. With `keep`, a copy
         of its files is kept (see `data.snapshot`), which `restore` brings back."""
-        from morphogen.core.config import MODEL, read_config
+        from morphogen.core.config import read_config
 
         path = expanded(bundle)
         config = read_config(path)
