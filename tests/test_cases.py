@@ -3,6 +3,7 @@ how to convert."""
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -215,5 +216,17 @@ def test_many_classes_of_one_item_are_told_once(tmp_path: Path) -> None:
     cases.numbered(tmp_path / "id0", 30, 500)
     found = inspect(tmp_path)
     rare = [each for each in found.problems if "one training item" in each.reason]
-    assert len(rare) == 1
+    assert [each.fix for each in rare] == [
+        "add items to each, join it to another class, or remove it"
+    ]
     assert len(found.text().splitlines()) < 60
+
+
+def test_a_source_that_is_all_for_testing_says_so(tmp_path: Path) -> None:
+    header = struct.pack(">4I", 0x803, 6, 8, 8)  # as MNIST's test part alone
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8), np.uint8)
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(header + images.tobytes())
+    told = inspect(tmp_path).error
+    assert told is not None
+    assert "own test split" in told
+    assert "6 test items" in told

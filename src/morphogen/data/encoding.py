@@ -113,6 +113,7 @@ def encode(
         return (item for item, own in pairs if split in (None, own))
 
     if not fitted:
+        _check_trainable(scan, report)
         said: Any = Repeated() if conditions is None else []
         train = told(items("train"), "measuring", scan.splits.count("train"))
         codec.fit(noting(train, said, conditions))
@@ -258,6 +259,18 @@ def _check_enough(usable: int, report: Report) -> None:
     )
 
 
+def _check_trainable(scan: Scan, report: Report) -> None:
+    """Raise where the source says of all its items that they are for testing."""
+    if not scan.splits.count("train"):
+        raise DataError(
+            "there is nothing to train on: all items are of the source's own test split",
+            found=f"{scan.splits.count('test'):,} test items, no training items",
+            where=report.source,
+            hint="name a source that holds the training part too; or rename files and folders that "
+            "are called test, t10k or val, and a tenth is held out",
+        )
+
+
 def _note_split(scan: Scan, stores: Mapping[str, Store], report: Report) -> None:
     """Say where the test split comes from, and whether there is enough to learn from."""
     num_train, num_test = (
@@ -284,7 +297,8 @@ def _note_rare_classes(names: list[str], counts: list[int], report: Report) -> N
     fix = "add items to it, join it to another class, or remove it"
     if len(rare) > MANY_RARE:
         reason = f"{len(rare):,} classes have one training item: {', '.join(rare[:3])}, ..."
-        report.problems.append(Problem(report.source, reason, fix.replace("it", "each", 1)))
+        each = "add items to each, join it to another class, or remove it"
+        report.problems.append(Problem(report.source, reason, each))
         return
     for name in rare:
         report.problems.append(Problem(name, "the class has one training item", fix))

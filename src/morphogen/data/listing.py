@@ -13,8 +13,10 @@ import gzip
 import hashlib
 import itertools
 import json
+import operator
 import re
 from pathlib import Path
+from typing import Any
 
 from morphogen.core.border import Text, parse_json, read_bytes, unzipped
 from morphogen.core.storage import write_atomic
@@ -29,12 +31,16 @@ def listing(scan: Scan, source: str) -> dict[str, str]:
     """Every file of a source that items were read from, with the hash of what was read."""
     holder = Path(source).name if Path(source).is_file() else ""  # an archive, a file of arrays
     hashes: dict[str, str] = {}
+    told: tuple[Any, ...]
+    told, told_as = (None, None, None), b"[null, null, null]"
     items = zip(scan.names, scan.digests, scan.splits, scan.labels, scan.captions, strict=True)
     for name, own in itertools.groupby(items, lambda item: ROW.sub("", item[0])):
         file = name if name.startswith(holder) else f"{holder}/{name}"
         found = hashlib.blake2b(bytes.fromhex(hashes.get(file, "")), digest_size=8)
         for _, digest, *said in own:
-            found.update(digest + json.dumps(said, default=str).encode())
+            if not all(map(operator.is_, said, told)):  # items of one class follow one another
+                told, told_as = tuple(said), json.dumps(said, default=str).encode()
+            found.update(digest + told_as)
         hashes[file] = found.hexdigest()
     return hashes
 

@@ -63,15 +63,16 @@ class Category(Codec):
         self.index = {name: number for number, name in enumerate(classes)}
         self.takes_index = not any(NUMBER.fullmatch(name) for name in classes)
         self.spec = TensorSpec.label(len(classes))
+        self.numbers = torch.arange(len(classes))
         return self
 
     def encode(self, item: Item) -> Tensor:
         """A name, or its index where no name is a number -> its index, int64."""
         text = str(item.value)
         if text in self.index:
-            return torch.tensor(self.index[text])
+            return self.numbers[self.index[text]]
         if self.takes_index and text.isdecimal() and int(text) < len(self.classes):
-            return torch.tensor(int(text))
+            return self.numbers[int(text)]
         more = len(self.classes) - 12
         listed = ", ".join(self.classes[:12]) + (f" and {more} more" if more > 0 else "")
         raise DataError(

@@ -34,7 +34,7 @@ class Record:
     cond: dict[str, Any] = field(default_factory=dict)  # raw conditions: a class name, a caption
     split: str | None = None  # "train", "test" or "validation" when the source says so
     tags: dict[str, str] = field(default_factory=dict)  # licence, consent, other cells of the row
-    path: Path | None = None  # a file on disk, for what is too long to be read whole
+    path: str | Path | None = None  # a file on disk, for what is too long to be read whole
     num_bytes: int = 0  # where it is known without reading
     stack: Any = None  # the array (N, ...) that an item is a row of
 

@@ -80,9 +80,12 @@ def read_regular(path: str | Path, most: int = MAX_FILE_BYTES) -> bytes:
             raise too_large(state.st_size, most)
         blocks = []
         left = most + 1
-        while left > 0 and (block := os.read(file, min(left, state.st_size + 1, BLOCK))):
-            blocks.append(block)
-            left -= len(block)
+        while left > 0:
+            asked = min(left, state.st_size + 1, BLOCK)
+            blocks.append(os.read(file, asked))
+            left -= len(blocks[-1])
+            if len(blocks[-1]) < asked:  # of a regular file, less comes only at its end
+                break
     except OSError as error:
         raise _unreadable(path, error) from error
     finally:

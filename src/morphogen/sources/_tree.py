@@ -187,9 +187,9 @@ def tree_records(root: Path, wants: Wants, report: Report) -> Iterator[Record]:
                 cond |= sidecar.conditions(row)
                 split = sidecar.columns.split_in(row) or split
                 tags |= sidecar.columns.tags(row)
-        disk = Path(file.disk) if file.disk else None
         suffix = suffix_of(file.path)
         size = max(file.num_bytes, 0)
+        disk = file.disk or None
         yield Record(file.path, "file", file.read, suffix, cond, split, tags, disk, size)
 
 

@@ -31,7 +31,7 @@ def find_defects(source: Any) -> Iterator[Problem]:
     try:
         for record in records(source, WANTS, Report(str(source))):
             if record.path is not None and record.kind == "file":
-                yield from _in_picture(record.path, record.name, sizes)
+                yield from _in_picture(Path(record.path), record.name, sizes)
     except DataError:
         return  # reading reports it
     yield from _of_sizes(sizes)

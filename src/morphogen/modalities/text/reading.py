@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -207,7 +208,7 @@ def _divide_by_names(few: list[Record]) -> None:
 
 
 def _num_bytes(record: Record) -> int:
-    return record.num_bytes or (record.path.stat().st_size if record.path else 0)
+    return record.num_bytes or (os.stat(record.path).st_size if record.path else 0)
 
 
 def _of_file(
