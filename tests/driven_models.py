@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-SIDE, STEP = 16, 10  # pixels of CLIP's pictures; letters are tokens from here on
+SIDE = 16  # pixels
+SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1,
+         "num_attention_heads": 2}  # fmt: skip
 TIMES = [f"<|{number / 50:.2f}|>" for number in range(1501)]
 MARKS = [
     "<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|translate|>",
@@ -31,15 +33,13 @@ def clip_tokenizer(folder: Path, most: int) -> dict[str, int]:
 
 
 def write_clip(folder: Path) -> Any:
-    """CLIP of two layers, for pictures of 16x16."""
+    """CLIP of one layer, for pictures of 16x16."""
     import transformers
 
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
-             "num_attention_heads": 2}  # fmt: skip
     marks = clip_tokenizer(folder, 24)
     config = transformers.CLIPConfig(
-        text_config={**sizes, **marks, "max_position_embeddings": 24},
-        vision_config={**sizes, "image_size": SIDE, "patch_size": 8},
+        text_config={**SIZES, **marks, "max_position_embeddings": 24},
+        vision_config={**SIZES, "image_size": SIDE, "patch_size": 8},
         projection_dim=12,
     )
     model = transformers.CLIPModel(config).eval()
@@ -92,23 +92,82 @@ def write_whisper(folder: Path) -> Any:
     return model
 
 
-def write_stable_diffusion(folder: Path, *, inpaints: bool = False) -> Any:
-    """A pipeline for pictures of 16x16: the smallest modules of each kind."""
-    import diffusers
+def write_stable_diffusion(folder: Path) -> Any:
+    """A pipeline for pictures of 16x16, the smallest modules of each kind, with a checker."""
+    import transformers
+    from diffusers import StableDiffusionPipeline
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+
+    seen = {**SIZES, "image_size": SIDE, "patch_size": 8, "projection_dim": 8}
+    config = transformers.CLIPConfig(vision_config=seen, projection_dim=8)
+    side = {"height": SIDE, "width": SIDE}
+    return _written(
+        StableDiffusionPipeline, folder, text_encoder=_text_encoder(folder / "tokenizer"),
+        tokenizer=transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        unet=_unet(), safety_checker=StableDiffusionSafetyChecker(config).eval(),
+        feature_extractor=transformers.CLIPImageProcessor(
+            size={"shortest_edge": SIDE}, crop_size=side
+        ),
+    )  # fmt: skip
+
+
+def write_inpainting(folder: Path) -> Any:
+    """The same, of a network that is told of a picture and of what is hidden in it."""
+    import transformers
+    from diffusers import StableDiffusionInpaintPipeline
+
+    return _written(
+        StableDiffusionInpaintPipeline, folder, unet=_unet(in_channels=9), safety_checker=None,
+        text_encoder=_text_encoder(folder / "tokenizer"), feature_extractor=None,
+        tokenizer=transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def write_xl(folder: Path) -> Any:
+    """The larger kind, with two readers of the prompt."""
+    import transformers
+    from diffusers import StableDiffusionXLPipeline
+
+    told = {"addition_embed_type": "text_time", "addition_time_embed_dim": 4}
+    told |= {"projection_class_embeddings_input_dim": 6 * 4 + 8, "cross_attention_dim": 32}
+    names = ("tokenizer", "tokenizer_2")
+    first, second = (transformers.CLIPTokenizer, transformers.CLIPTextModelWithProjection)
+    return _written(
+        StableDiffusionXLPipeline, folder, unet=_unet(**told),
+        text_encoder=_text_encoder(folder / "tokenizer"),
+        text_encoder_2=_text_encoder(folder / "tokenizer_2", second),
+        **{name: first.from_pretrained(folder / name) for name in names},
+    )  # fmt: skip
+
+
+def _unet(**options: Any) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    given = {"in_channels": 4, "cross_attention_dim": 16, **options}
+    return UNet2DConditionModel(
+        sample_size=8, out_channels=4, layers_per_block=1, block_out_channels=(8, 16),
+        norm_num_groups=4, attention_head_dim=4, **given,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    ).eval()  # fmt: skip
+
+
+def _text_encoder(folder: Path, kind: Any = None) -> Any:
+    """A reader of prompts, whose tokenizer goes into a folder."""
     import transformers
 
-    marks = clip_tokenizer(folder / "tokenizer", 24)
-    read = transformers.CLIPTextConfig(
-        **marks, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
-        num_attention_heads=2, max_position_embeddings=24,
-    )  # fmt: skip
-    text = transformers.CLIPTextModel(read)
-    unet = diffusers.UNet2DConditionModel(
-        sample_size=8, in_channels=9 if inpaints else 4, out_channels=4, layers_per_block=1,
-        block_out_channels=(8, 16), norm_num_groups=4, cross_attention_dim=16,
-        attention_head_dim=4, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-    )  # fmt: skip
+    marks = clip_tokenizer(folder, 24)
+    config = transformers.CLIPTextConfig(
+        **SIZES, **marks, max_position_embeddings=24, projection_dim=8
+    )
+    return (kind or transformers.CLIPTextModel)(config).eval()
+
+
+def _written(kind: Any, folder: Path, **parts: Any) -> Any:
+    """A pipeline of these parts, written into a folder."""
+    import diffusers
+
     vae = diffusers.AutoencoderKL(
         block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4,
@@ -118,14 +177,7 @@ def write_stable_diffusion(folder: Path, *, inpaints: bool = False) -> Any:
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
         set_alpha_to_one=False, steps_offset=1,
     )  # fmt: skip
-    made_of = (
-        diffusers.StableDiffusionInpaintPipeline if inpaints else diffusers.StableDiffusionPipeline
-    )
-    pipe = made_of(
-        vae=vae.eval(), text_encoder=text.eval(), unet=unet.eval(), scheduler=scheduler,
-        tokenizer=transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+    pipe = kind(vae=vae.eval(), scheduler=scheduler, **parts)
     pipe.set_progress_bar_config(disable=True)
     pipe.save_pretrained(folder)
     return pipe

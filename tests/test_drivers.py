@@ -49,9 +49,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple
             folder = tmp_path_factory.mktemp("published") / name
             with torch.random.fork_rng():
                 torch.manual_seed(7)
-                options = {"inpaints": True} if name == "inpainting" else {}
-                kind = "stable_diffusion" if options else name
-                known[name] = folder, getattr(driven_models, f"write_{kind}")(folder, **options)
+                known[name] = folder, getattr(driven_models, f"write_{name}")(folder)
         return known[name]
 
     return made
@@ -214,11 +212,12 @@ def test_the_real_whisper_hears_what_faster_whisper_hears(tmp_path: Path) -> Non
 # -- text to picture -------------------------------------------------------------------------------
 
 
-def test_pictures_are_those_of_the_pipeline(published: Any, bundles: Any) -> None:
-    _, pipe = published("stable_diffusion")
+@pytest.mark.parametrize("name", ["stable_diffusion", "xl"])
+def test_pictures_are_those_of_the_pipeline(published: Any, bundles: Any, name: str) -> None:
+    _, pipe = published(name)
     asked = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "output_type": "pt"}
     expected = pipe("a red boat", negative_prompt="fog", generator=generator(5), **asked).images
-    ours, cond = bundles("stable_diffusion"), {"prompt": "a red boat", "negative_prompt": "fog"}
+    ours, cond = bundles(name), {"prompt": "a red boat", "negative_prompt": "fog"}
     given = {"num_steps": STEPS, "guidance": GUIDANCE}
     found = ours.sample(1, seed=5, cond=cond, **given).x
     assert torch.equal(found, expected * 2 - 1)
@@ -228,12 +227,19 @@ def test_pictures_are_those_of_the_pipeline(published: Any, bundles: Any) -> Non
     assert ours.sample(1, num_steps=1).x.isfinite().all()  # of no prompt
 
 
+def test_what_the_checker_of_a_pipeline_blackens_is_told(published: Any) -> None:
+    ours = import_model(published("stable_diffusion")[0])
+    ours.family.networks["safety_checker"].concept_embeds_weights.fill_(-2)  # finds it everywhere
+    with pytest.warns(UserWarning, match="blackened 1 of 1"):
+        found = ours.sample(1, num_steps=1)
+    assert (found.x == -1).all()
+
+
 def test_pictures_are_changed_as_the_pipelines_change_them(published: Any, bundles: Any) -> None:
     _, pipe = published("stable_diffusion")
     ours, (picture, *_) = bundles("stable_diffusion"), pictures(1)
-    parts = {**pipe.components, "requires_safety_checker": False}
     asked = {"num_inference_steps": STEPS, "output_type": "pt", "generator": generator(5)}
-    changes = diffusers.StableDiffusionImg2ImgPipeline(**parts)
+    changes = diffusers.StableDiffusionImg2ImgPipeline(**pipe.components)
     expected = changes("a boat", image=picture, strength=0.5, **asked).images
     cond = {"prompt": "a boat"}
     found = ours.task(
@@ -251,8 +257,7 @@ def test_a_hidden_part_is_filled_as_the_pipeline_fills_it(
 ) -> None:
     _, pipe = published(name)
     ours, (picture, *_) = bundles(name), pictures(1)
-    parts = {**pipe.components, "requires_safety_checker": False}
-    fills = diffusers.StableDiffusionInpaintPipeline(**parts)
+    fills = diffusers.StableDiffusionInpaintPipeline(**pipe.components)
     hidden = torch.zeros(1, 1, 16, 16)
     hidden[..., 8:] = 1
     expected = fills(

@@ -66,6 +66,7 @@ READERS = {
     "CLIPTokenizer": "CLIPTokenizer",
     "CLIPTokenizerFast": "CLIPTokenizer",
     "CLIPImageProcessor": "CLIPImageProcessor",
+    "CLIPImageProcessorPil": "CLIPImageProcessor",
     "CLIPFeatureExtractor": "CLIPImageProcessor",
 }
 PIXELS = ("preprocessor_config.json",)
