@@ -416,8 +416,14 @@ def test_a_config_of_a_stranger_chooses_no_code(published: Any, tmp_path: Path) 
     config |= {"auto_map": {"AutoModel": "evil--code"}, "_attn_implementation": "evil/kernel"}
     config["text_config"]["attn_implementation"] = "evil/kernel"
     (folder / "config.json").write_text(json.dumps(config))
-    told = json.dumps(import_model(folder).recipe.to_json())
-    assert "evil" not in told
+    bundle = import_model(folder)
+    assert "evil" not in json.dumps(bundle.recipe.to_json())
+    out = bundle.save(tmp_path / "bundle")
+    told = json.loads((out / "config.json").read_text())
+    told["recipe"]["driver"]["config"] |= {"attn_implementation": "evil/kernel"}
+    (out / "config.json").write_text(json.dumps(told))
+    opened = Bundle.open(out).family.model.config
+    assert "evil" not in str(opened._attn_implementation)
 
 
 def test_files_in_a_bundle_lie_nowhere_else(bundles: Any, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from morphogen.core.errors import DataError
 from morphogen.core.spec import TensorSpec
 from morphogen.drivers._library import (
     built,
+    cleaned,
     config_of,
     from_files,
     loaded,
@@ -58,7 +59,7 @@ class Clip(Driver):
         super().__init__(spec, conditions)
         self.config, self.files, self.mean, self.std = config, files, mean, std
         library = transformers()
-        self.model: Any = built(library.CLIPModel, library.CLIPConfig(**config))
+        self.model: Any = built(library.CLIPModel, library.CLIPConfig(**cleaned(config)))
         self.held = Files(files)
         self._tokens: tuple[str, Any] | None = None  # of which files, and the tokenizer of them
 
@@ -102,7 +103,7 @@ class Clip(Driver):
         mean, std = (x.new_tensor(each)[:, None, None] for each in (self.mean, self.std))
         pixels = ((x + 1) / 2 - mean) / std
         found = self.model.get_image_features(pixel_values=pixels)
-        return F.normalize(found.pooler_output, dim=-1)
+        return _unit(found)
 
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """M texts -> (M, D), of length 1. Raises `DataError` for one that is too long."""
@@ -116,7 +117,12 @@ class Clip(Driver):
                 )  # fmt: skip
         given = {name: value.to(self.device) for name, value in tokens.items()}
         found = self.model.get_text_features(**given)
-        return F.normalize(found.pooler_output, dim=-1)
+        return _unit(found)
+
+
+def _unit(found: Any) -> Tensor:
+    """What an encoder found, of length 1."""
+    return F.normalize(getattr(found, "pooler_output", found), dim=-1)
 
 
 def pictures_of(size: int) -> Codec:

@@ -37,6 +37,7 @@ from morphogen.core.errors import BundleError, RecipeError, did_you_mean
 from morphogen.core.spec import TensorSpec
 from morphogen.drivers._library import (
     built,
+    cleaned,
     config_of,
     diffusers,
     from_files,
@@ -276,7 +277,7 @@ class StableDiffusion(Driver):
                 f"there is no such scheduler.{did_you_mean(self.scheduler['class'], known)}",
                 found=self.scheduler["class"], expected="one of diffusers",
             )  # fmt: skip
-        return made_of.from_config(self.scheduler["config"])
+        return made_of.from_config(cleaned(self.scheduler["config"]))
 
 
 def _config(network: Any) -> Any:
@@ -346,8 +347,8 @@ def _network(told: Mapping[str, Any]) -> nn.Module:
     if told["class"] not in MODULES:
         raise ValueError(f"{told['class']} is none of {', '.join(MODULES)}")
     made_of, _ = _class_of(told["class"])
-    reads = getattr(made_of, "config_class", None)
-    return built(made_of, told["config"] if reads is None else reads(**told["config"]))
+    reads, config = getattr(made_of, "config_class", None), cleaned(told["config"])
+    return built(made_of, config if reads is None else reads(**config))
 
 
 def _loaded(name: str, place: Path, config: Mapping[str, Any]) -> nn.Module:

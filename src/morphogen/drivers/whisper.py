@@ -25,6 +25,7 @@ from morphogen.core.transcript import Transcript
 from morphogen.drivers._hearing import RATE, check_asked, segment, window
 from morphogen.drivers._library import (
     built,
+    cleaned,
     config_of,
     from_files,
     loaded,
@@ -54,7 +55,7 @@ class Whisper(Driver):
         self.config, self.files = config, files
         library = transformers()
         self.model: Any = built(
-            library.WhisperForConditionalGeneration, library.WhisperConfig(**config)
+            library.WhisperForConditionalGeneration, library.WhisperConfig(**cleaned(config))
         )
         self.held = Files(files)
         self._reading: tuple[str, Any] | None = None  # of which files, and the processor of them

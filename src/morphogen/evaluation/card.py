@@ -51,10 +51,15 @@ def _text(config: Mapping[str, Any], metrics: Mapping[str, Any], path: Path) -> 
         "## Data\n\n" + _data(config),
         "## Training\n\n" + _training(config, path),
         "## Evaluation\n\n" + _evaluation(metrics),
-        "## Use\n\n```sh\nmorphogen sample . -n 16 --seed 0\nmorphogen tasks .\n"
-        "morphogen cite .\n```",
+        "## Use\n\n```sh\n" + "\n".join(_commands(axis)) + "\n```",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _commands(axis: str) -> list[str]:
+    """What to begin with. Not all that other libraries run draws something."""
+    draws = ["morphogen sample . -n 16 --seed 0"] if axis == "family" else []
+    return [*draws, "morphogen tasks .", "morphogen cite ."]
 
 
 def _front_matter(config: Mapping[str, Any], name: str) -> str:
@@ -101,6 +106,8 @@ def _data(config: Mapping[str, Any]) -> str:
 
 
 def _training(config: Mapping[str, Any], path: Path) -> str:
+    if config["recipe"].get("driver"):
+        return "It was trained elsewhere, by those who published it, and is run by their library."
     rows = [
         (f"{table}.{option}", as_code(value))
         for table in ("family", "backbone", "train")

@@ -17,6 +17,7 @@ from morphogen.core.bundle import SAMPLE_BATCH
 from morphogen.core.capability import why_not
 from morphogen.core.encoded import each, joined, num_items, rows, together
 from morphogen.core.errors import RecipeError, RefusedPair, did_you_mean
+from morphogen.core.schema import options
 from morphogen.core.spec import Spec, TensorSpec
 
 Conditions = Mapping[str, Tensor]
@@ -49,6 +50,27 @@ def choose(
         found=type(model).__name__,
         expected=f"a route that fits: {', '.join(fitting)}" if fitting else None,
     )
+
+
+def asked(method: Any, **wanted: Any) -> dict[str, Any]:
+    """What is asked of a model's own method, of that which is not None.
+
+    Raises `RecipeError` for an option that it does not take, naming those it does.
+    """
+    known = [name for name in options(method) if name != "cond"]
+    given = {name: value for name, value in wanted.items() if value is not None}
+    for name, value in given.items():
+        if name not in known:
+            raise RecipeError(
+                f"{_owner(method)} does not {method.__name__} with {name!r}",
+                found=f"{name}={value}",
+                expected=", ".join(known) or "no options",
+            )
+    return given
+
+
+def _owner(method: Any) -> str:
+    return type(getattr(method, "__self__", method)).__name__
 
 
 def chunks(

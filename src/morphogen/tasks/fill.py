@@ -25,7 +25,9 @@ from morphogen.core.schema import options
 from morphogen.core.spec import ProductSpec, Spec
 from morphogen.tasks._path import in_range
 from morphogen.tasks._regions import check_known, known_region
-from morphogen.tasks._routes import Conditions, choose, chunks, copied, in_rows, repeat
+from morphogen.tasks._routes import Conditions, asked, choose, chunks, copied, in_rows, repeat
+
+STEPS = 50  # of the routes denoise and reconstruct, where none are told
 
 
 def fill(
@@ -37,7 +39,8 @@ def fill(
     mask: str = "auto",  # hidden: center, left, right, top, bottom, random:0.5; parts by name
     known: Encoded | None = None,  # a ready mask in place of `mask`: True where x is kept
     num: int = 3,  # fillings of each item
-    num_steps: int = 50,  # where filling goes in steps
+    num_steps: int | None = None,  # where filling goes in steps; none: 50, or the model's own
+    guidance: float | None = None,  # towards the conditions, where the model's own way has it
     num_repeats: int = 4,  # denoise: how often each step is gone back and repeated
     route: Literal["fill", "denoise", "reconstruct"] | None = None,  # force a way
 ) -> Result:
@@ -50,19 +53,20 @@ def fill(
 
     def by_filling(m: CanFill, part: slice, share: Conditions | None) -> Any:
         fill: Any = m.fill
-        steps = {"num_steps": num_steps} if "num_steps" in options(fill) else {}
+        steps = num_steps if "num_steps" in options(fill) else None  # most fill in one
+        own = asked(fill, num_steps=steps, guidance=guidance)
         given = rows(x_all, part), rows(known_all, part)
-        return fill(*given, cond=share, generator=generator, **steps)
+        return fill(*given, cond=share, generator=generator, **own)
 
     def by_repainting(m: CanDenoise, part: slice, share: Conditions | None) -> Tensor:
-        repaint = _RePaint(m, generator, num_steps, num_repeats)
+        repaint = _RePaint(m, generator, num_steps or STEPS, num_repeats)
         return repaint(x_all[part], known_all[part], share)
 
     def by_gibbs(m: CanReconstruct, part: slice, share: Conditions | None) -> Any:
         truth, keep = rows(x_all, part), rows(known_all, part)
         # Started at random: where the rest leaves a choice, the start decides.
         guess = kept(keep, truth, at_random(truth, spec, generator))
-        for _ in range(num_steps):
+        for _ in range(num_steps or STEPS):
             guess = kept(keep, truth, m.decode(m.encode(guess)))
         return guess
 

@@ -12,12 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from morphogen.core import schema
 from morphogen.core.capability import CanTranscribe
-from morphogen.core.errors import RecipeError
 from morphogen.core.result import Result
 from morphogen.core.transcript import Transcript, srt, vtt
-from morphogen.tasks._routes import Conditions
+from morphogen.tasks._routes import Conditions, asked
 
 
 def transcribe(
@@ -34,18 +32,10 @@ def transcribe(
     skip_silence: bool | None = None,  # leave out what is no voice before it is heard
 ) -> Result:
     """Write down what is said in each sound, with the times of its segments."""
-    wanted = {
-        "language": language, "translate": translate, "num_beams": num_beams, "prompt": prompt,
-        "skip_silence": skip_silence,
-    }  # fmt: skip
-    options = {name: value for name, value in wanted.items() if value is not None}
-    known = schema.options(model.transcribe)
-    for name, value in options.items():
-        if name not in known:
-            raise RecipeError(
-                f"{type(model).__name__} does not transcribe with {name!r}",
-                found=f"{name}={value}", expected=", ".join(known) or "no options",
-            )  # fmt: skip
+    options = asked(
+        model.transcribe, language=language, translate=translate, num_beams=num_beams,
+        prompt=prompt, skip_silence=skip_silence,
+    )  # fmt: skip
     sounds: list[Tensor] = [codec.waveform(value).mean(0) for value in values]
     found = model.transcribe(sounds, generator=generator, **options)
     told = {

@@ -22,6 +22,7 @@ from morphogen.tasks._latents import disturb
 from morphogen.tasks._path import integrate
 from morphogen.tasks._routes import (
     Conditions,
+    asked,
     check_share,
     choose,
     copied,
@@ -40,6 +41,7 @@ def vary(
     strength: float = 0.5,  # in (0, 1]: near 0 returns the item, 1 forgets it
     num: int = 5,  # variations of each item
     num_steps: int | None = None,  # of a whole path, where there is one; none takes the model's
+    guidance: float | None = None,  # towards the conditions, where the model's own way has it
     route: Literal["vary", "denoise", "reconstruct"] | None = None,  # force a way; none: any
 ) -> Result:
     """Make variations of each item: rows of the item and its variations."""
@@ -47,8 +49,8 @@ def vary(
     copies, spec = copied(x, num), getattr(model, "spec")  # noqa: B009
 
     def by_itself(m: CanVary, part: Tensor, share: Conditions | None) -> Tensor:
-        steps = {} if num_steps is None else {"num_steps": num_steps}
-        return m.vary(part, strength, cond=share, generator=generator, **steps)
+        given = asked(m.vary, num_steps=num_steps, guidance=guidance)
+        return m.vary(part, strength, cond=share, generator=generator, **given)
 
     def by_denoising(m: CanDenoise, part: Tensor, share: Conditions | None) -> Tensor:
         eps = randn(part.shape, generator).to(part)
