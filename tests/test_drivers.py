@@ -227,6 +227,12 @@ def test_pictures_are_those_of_the_pipeline(published: Any, bundles: Any, name: 
     assert ours.sample(1, num_steps=1).x.isfinite().all()  # of no prompt
 
 
+def test_a_prompt_that_is_too_long_says_what_is_left_out(bundles: Any) -> None:
+    long = "a boat that lies in the harbour"
+    with pytest.warns(UserWarning, match="the model reads 24, and leaves the rest out: a boat"):
+        bundles("stable_diffusion").sample(1, cond={"prompt": long}, num_steps=1)
+
+
 def test_what_the_checker_of_a_pipeline_blackens_is_told(published: Any) -> None:
     ours = import_model(published("stable_diffusion")[0])
     ours.family.networks["safety_checker"].concept_embeds_weights.fill_(-2)  # finds it everywhere

@@ -6,7 +6,6 @@ out before a library sees them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -142,15 +141,6 @@ def built(model_class: Any, config: Any) -> nn.Module:
     return made
 
 
-def plain(config: Any) -> dict[str, Any]:
-    """A config as it is written, cleaned: JSON and nothing else."""
-    return cleaned(json.loads(config.to_json_string()))
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
 def from_files(reader_class: Any, folder: Path, where: object = None) -> Any:
     """A tokenizer or processor of `transformers` from its files in a folder. Raises `BundleError`
     where they are not there or are none."""
@@ -164,3 +154,7 @@ def from_files(reader_class: Any, folder: Path, where: object = None) -> Any:
             expected="the vocabulary and the settings that the model was published with",
             where=where,
         ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

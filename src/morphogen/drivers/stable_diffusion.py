@@ -17,7 +17,6 @@ Items are drawn one after the other, so that many take no more memory than one.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import warnings
 from collections.abc import Mapping, Sequence
@@ -27,54 +26,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from morphogen.core import discover
 from morphogen.core.border import read_json
 from morphogen.core.capability import Conditions
 from morphogen.core.codec import Codec
 from morphogen.core.conditioning import present
-from morphogen.core.driver import Driver, Files, contents_of
+from morphogen.core.driver import Driver, Files
 from morphogen.core.errors import BundleError, RecipeError, did_you_mean
 from morphogen.core.spec import TensorSpec
 from morphogen.drivers._library import (
-    built,
     cleaned,
-    config_of,
     diffusers,
     from_files,
-    loaded,
     transformers,
-    vocabulary_in,
 )
-
-INDEX = "model_index.json"
-PIPELINES = {
-    f"StableDiffusion{kind}": {
-        work: f"StableDiffusion{kind}{name}Pipeline"
-        for work, name in (("sample", ""), ("vary", "Img2Img"), ("fill", "Inpaint"))
-    }
-    for kind in ("", "XL")
-}
-KNOWN = {name: kind for kind, names in PIPELINES.items() for name in names.values()}
-# Modules by their class: the library that has it, and what its file of weights is called.
-MODULES = {
-    "UNet2DConditionModel": ("diffusers", "diffusion_pytorch_model"),
-    "AutoencoderKL": ("diffusers", "diffusion_pytorch_model"),
-    "CLIPTextModel": ("transformers", "model"),
-    "CLIPTextModelWithProjection": ("transformers", "model"),
-    "StableDiffusionSafetyChecker": ("stable_diffusion", "model"),
-}
-READERS = {
-    "CLIPTokenizer": "CLIPTokenizer",
-    "CLIPTokenizerFast": "CLIPTokenizer",
-    "CLIPImageProcessor": "CLIPImageProcessor",
-    "CLIPImageProcessorPil": "CLIPImageProcessor",
-    "CLIPFeatureExtractor": "CLIPImageProcessor",
-}
-PIXELS = ("preprocessor_config.json",)
-PROMPT, NEGATIVE = "prompt", "negative_prompt"
-LONGEST = 1024  # bytes of a prompt
-END = 256  # after the bytes of a prompt
-MAY_BE_ABSENT = {"safety_checker", "feature_extractor", "image_encoder"}
+from morphogen.drivers._parts import (
+    END,
+    INDEX,
+    MAY_BE_ABSENT,
+    NEGATIVE,
+    PIPELINES,
+    PROMPT,
+    READERS,
+    Parts,
+    config_in,
+    items_of,
+    kind_of,
+    network_of,
+)
 
 
 class StableDiffusion(Driver):
@@ -97,11 +75,11 @@ class StableDiffusion(Driver):
         self.scheduler, self.settings, self.files = scheduler, settings, files
         if kind not in PIPELINES:
             raise ValueError(f"{kind} is none of {', '.join(PIPELINES)}")
-        self.networks = nn.ModuleDict({name: _network(told) for name, told in parts.items()})
+        self.networks = nn.ModuleDict({name: network_of(told) for name, told in parts.items()})
         self.held = Files(files)
         self._pipelines: dict[str, Any] = {}
         self._pipelines_of = ""  # the digest of the files that they were made with
-        unet, vae = _config(self.networks["unet"]), _config(self.networks["vae"])
+        unet, vae = config_in(self.networks["unet"]), config_in(self.networks["vae"])
         factor = 2 ** (len(vae.block_out_channels) - 1)
         codes = (vae.latent_channels, *(size // factor for size in spec.space))
         self.latent_spec = TensorSpec("real", codes)
@@ -118,9 +96,9 @@ class StableDiffusion(Driver):
     @classmethod
     def opened(cls, folder: Path) -> tuple[Driver, Codec]:
         index = read_json(folder / INDEX, {"_class_name": str})
-        kind, parts = _kind(index["_class_name"], folder), _Parts(folder, index)
+        kind, parts = kind_of(index["_class_name"], folder), Parts(folder, index)
         settings = {name: value for name, value in index.items() if isinstance(value, bool)}
-        codec, conditions = _items(parts.loaded)
+        codec, conditions = items_of(parts.loaded)
         held = Files.of(parts.contents)
         model = cls(
             codec.spec, conditions, kind=kind, parts=parts.networks, readers=parts.readers,
@@ -238,6 +216,7 @@ class StableDiffusion(Driver):
     ) -> Tensor:
         """One picture for each mapping of arguments, from the one generator, in order."""
         pipe, found, hidden = self.pipeline(work), [], 0
+        _tell_what_is_cut(pipe, {told[PROMPT] for told in given})
         for told in given:
             out = pipe(**told, **asked, generator=generator, output_type="pt")
             hidden += sum(getattr(out, "nsfw_content_detected", None) or ())
@@ -280,97 +259,17 @@ class StableDiffusion(Driver):
         return made_of.from_config(cleaned(self.scheduler["config"]))
 
 
-def _config(network: Any) -> Any:
-    return network.config
-
-
-class _Parts:
-    """What model_index.json names, opened. Raises `BundleError` for a part that is not known, is
-    damaged, or is missing."""
-
-    def __init__(self, folder: Path, index: Mapping[str, Any]) -> None:
-        self.networks: dict[str, Any] = {}
-        self.readers: dict[str, str] = {}
-        self.scheduler: dict[str, Any] = {}
-        self.contents: dict[str, bytes] = {}
-        self.loaded: dict[str, nn.Module] = {}
-        for name, told in index.items():
-            if isinstance(told, list) and len(told) == 2 and isinstance(told[1], str):
-                self._open(name, told[1], folder / name)
-        gone = [name for name in ("unet", "vae") if name not in self.networks]
-        if gone := gone + ["scheduler"] * (not self.scheduler):
-            raise BundleError(
-                "parts of the pipeline are missing", found=", ".join(gone), where=folder
+def _tell_what_is_cut(pipe: Any, prompts: set[str]) -> None:
+    """Warn of prompts whose end a pipeline leaves out, for there is no room for it."""
+    tokenizer = pipe.tokenizer or pipe.tokenizer_2
+    most = tokenizer.model_max_length
+    for prompt in sorted(prompts):
+        if (num := len(tokenizer(prompt).input_ids)) > most:
+            warnings.warn(
+                f"the prompt has {num} tokens, its start and end among them; the model reads "
+                f"{most}, and leaves the rest out: {prompt[:60]}",
+                stacklevel=5,
             )
-
-    def _open(self, name: str, made_of: str, place: Path) -> None:
-        if made_of in MODULES:
-            config = config_of(place)
-            self.networks[name] = {"class": made_of, "config": config}
-            self.loaded[name] = _loaded(made_of, place, config)
-        elif made_of in READERS:
-            self.readers[name] = READERS[made_of]
-            is_pixels = READERS[made_of] == "CLIPImageProcessor"
-            there = contents_of(place, PIXELS) if is_pixels else vocabulary_in(place)
-            self.contents |= {f"{name}/{file}": content for file, content in there.items()}
-        elif made_of.endswith("Scheduler"):
-            config = config_of(place, "scheduler_config.json")
-            self.scheduler = {"class": made_of, "config": config}
-        else:
-            raise BundleError(
-                f"a part of the pipeline is not driven yet.{did_you_mean(made_of, MODULES)}",
-                found=f"{name}: {made_of}", where=place.parent,
-                expected=", ".join((*MODULES, *sorted({*READERS.values()}), "a scheduler")),
-            )  # fmt: skip
-
-
-def _kind(pipeline: str, folder: Path) -> str:
-    if pipeline not in KNOWN:
-        raise BundleError(
-            f"this pipeline is not driven yet.{did_you_mean(pipeline, KNOWN)}",
-            found=pipeline, expected=", ".join(KNOWN), where=folder / INDEX,
-        )  # fmt: skip
-    return KNOWN[pipeline]
-
-
-def _class_of(name: str) -> tuple[Any, str]:
-    """A network's class, and what its file of weights is called."""
-    library, stem = MODULES[name]
-    if library == "stable_diffusion":
-        checker = importlib.import_module("diffusers.pipelines.stable_diffusion.safety_checker")
-        return getattr(checker, name), stem
-    return getattr(diffusers() if library == "diffusers" else transformers(), name), stem
-
-
-def _network(told: Mapping[str, Any]) -> nn.Module:
-    """A network without weights. `ValueError` where there is none of that class."""
-    if told["class"] not in MODULES:
-        raise ValueError(f"{told['class']} is none of {', '.join(MODULES)}")
-    made_of, _ = _class_of(told["class"])
-    reads, config = getattr(made_of, "config_class", None), cleaned(told["config"])
-    return built(made_of, config if reads is None else reads(**config))
-
-
-def _loaded(name: str, place: Path, config: Mapping[str, Any]) -> nn.Module:
-    made_of, stem = _class_of(name)
-    reads = getattr(made_of, "config_class", None)
-    return loaded(made_of, place, stem, None if reads is None else reads(**config))
-
-
-def _items(networks: Mapping[str, nn.Module]) -> tuple[Codec, dict[str, TensorSpec]]:
-    """The codec of the pictures, which reads their prompts too."""
-    unet, vae = _config(networks["unet"]), _config(networks["vae"])
-    factor = 2 ** (len(vae.block_out_channels) - 1)
-    told = unet.sample_size
-    height, width = (told, told) if isinstance(told, int) else tuple(told)
-    height, width = height * factor, width * factor
-    codec: Codec = discover.find("modality", "image")(size=min(height, width), mode="RGB")
-    codec.spec = TensorSpec("real", (3, height, width), levels=256)
-    for name in (PROMPT, NEGATIVE):
-        text: Codec = discover.find("modality", "text")(length=LONGEST, tokenizer="byte")
-        text.spec = TensorSpec.tokens(LONGEST, END + 1, end=END)
-        codec.condition_codecs[name] = text
-    return codec, codec.conditions
 
 
 def _text(tokens: Tensor) -> str:
