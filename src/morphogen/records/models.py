@@ -75,6 +75,7 @@ class Models:
         """Record the bundle in a folder; one that is known gets its new place. With `keep`, a copy
         of its files is kept (see `data.snapshot`), which `restore` brings back."""
         from morphogen.core.config import read_config
+        from morphogen.core.recipe import component_of
 
         path = expanded(bundle)
         config = read_config(path)
@@ -85,7 +86,7 @@ class Models:
         with self.database.write() as session:
             digest = config["files"][MODEL]
             row = session.scalars(select(Row).where(Row.hash == digest)).first() or Row(
-                hash=digest, family=recipe["family"]["name"],
+                hash=digest, family=component_of(recipe)[1],
                 modality=str(codec.get("name", "")), created=time.time(),
             )  # fmt: skip
             row.name, row.run_id = path.resolve().name, run or row.run_id
