@@ -220,3 +220,21 @@ def test_every_table_is_cleared_of_its_people_or_says_why():
         "sign_ins", "templates",
     }  # fmt: skip
     assert User.__tablename__ == "users"
+
+
+def test_many_are_written_together_or_not_at_all(new_records):
+    own = new_records()
+
+    def interrupted():
+        with own.database.together():
+            uid = own.generations.start("boots", model="bard", task="complete")
+            assert own.generations.get(uid).state == "started"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert own.search.count() == 0
+    with own.database.together():
+        for _ in range(3):
+            own.generations.finish(own.generations.start("x", model="bard", task="complete"), "y")
+    assert new_records().search.count(filters=Filters(state="finished")) == 3

@@ -61,7 +61,7 @@ class Annotations:
                 add_words(session, self.database, self.seals, row.id, [explanation])
             session.add(said)
             session.flush()
-            return self.reader._annotation(session, said, row.uid)
+            return next(a for a in self.reader.annotations(session, row) if a.id == said.id)
 
     def of(self, generation: str) -> tuple[Annotation, ...]:
         """All that is thought of a generation, oldest first."""

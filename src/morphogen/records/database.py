@@ -9,6 +9,7 @@ and its last moment may be missing. Whatever goes wrong below is told as one `Re
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from sqlalchemy.orm import Session
 
 from morphogen.core.errors import RecordsError
 from morphogen.core.storage import expanded
+from morphogen.records.tables import Base
 
 PATIENCE = 15.0  # seconds that a writer waits for its turn
 PRAGMAS = (
@@ -44,6 +46,7 @@ class Database:
         self.path = None if "://" in str(place) else expanded(place)
         url = str(place) if self.path is None else f"sqlite:///{self.path.absolute()}"
         self.engine = _engine(url, self.path)
+        self._open = _Open()
         self._writer = self.engine.execution_options(begin="IMMEDIATE")
 
     @property
@@ -64,27 +67,47 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """What was true at one moment."""
+        if self._open.session is not None:
+            yield self._open.session
+            return
         with self.explaining(), Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction: all of it is kept, or none."""
+        if self._open.session is not None:
+            yield self._open.session
+            return
         session = Session(self._writer, expire_on_commit=False)
         with self.explaining(), session, session.begin():
             yield session
 
-    def insert_new(self, session: Session, table: type, **values: Any) -> None:
-        """Insert a row, unless one with the same unique value is there already."""
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """All that this thread reads and writes meanwhile is one transaction: for many at once."""
+        with self.write() as session:
+            outer, self._open.session = self._open.session, session
+            try:
+                yield
+            finally:
+                self._open.session = outer
+
+    def insert_new(self, session: Session, table: type[Base], **values: Any) -> int | None:
+        """Insert a row; returns its number, or None where one with its unique values is there."""
         dialect = sqlite if self.is_sqlite else postgresql
-        session.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
+        statement = dialect.insert(table.__table__).values(**values).on_conflict_do_nothing()
+        if "id" not in table.__table__.columns:
+            session.execute(statement)
+            return None
+        return session.execute(statement.returning(table.__table__.c.id)).scalar()
 
     def insert_all_new(
-        self, session: Session, table: type, rows: Sequence[Mapping[str, Any]]
+        self, session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]]
     ) -> None:
         """Insert rows, those left out that are there already."""
         dialect = sqlite if self.is_sqlite else postgresql
-        session.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
+        session.execute(dialect.insert(table.__table__).on_conflict_do_nothing(), list(rows))
 
     def take_turns(self, session: Session, what: int) -> None:
         """Let one writer at a time do `what`, until its transaction ends. SQLite always does."""
@@ -124,6 +147,12 @@ class Database:
         lines = [line.split(" ", 1) for line in self._list.read_text().splitlines()]
         there = [(when, path) for when, path in lines if Path(path).is_file()]
         return f"{there[-1][1]} of {there[-1][0]}" if there else None
+
+
+class _Open(threading.local):
+    """The transaction that a thread is in, where it is in one."""
+
+    session: Session | None = None
 
 
 def _engine(url: str, path: Path | None) -> Engine:

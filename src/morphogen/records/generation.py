@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from morphogen.records.sealing import Seals
 from morphogen.records.tables import Annotation as AnnotationRow
 from morphogen.records.tables import Artefact
 from morphogen.records.tables import Generation as Row
-from morphogen.records.tables import Prompt as PromptRow
 from morphogen.records.tables import User as UserRow
 
 
@@ -76,53 +75,69 @@ class Reader:
 
     def whole(self, session: Session, row: Row) -> Generation:
         """With everything that is recorded of it."""
+        (found,) = self.many(session, [row])
         path = self.prompts.read_path(session, row.prompt_id) if row.prompt_id else []
         parameters = self.seals.open_json(session, row.parameters, f"parameters {row.uid}")
         files = session.scalars(
             select(Artefact).where(Artefact.generation_id == row.id).order_by(Artefact.id)
         )
         places = [self.seals.open(session, f.place, f"artefact {row.uid}") for f in files]
-        return self._generation(
-            session, row, tuple(path), parameters=parameters or {},
+        return replace(
+            found, prompt=tuple(path), parameters=parameters or {},
             files=tuple(Path(p.decode(errors="surrogateescape")) for p in places if p),
         )  # fmt: skip
 
-    def short(self, session: Session, row: Row) -> Generation:
-        """For a list: the last message of the prompt, the answer, the annotations."""
-        return self._generation(session, row, self._message(session, row.prompt_id))
-
-    def _generation(
-        self, session: Session, row: Row, prompt: tuple[Message, ...], **more: Any
-    ) -> Generation:
-        owner = None if row.user_id is None else session.get(UserRow, row.user_id)
-        answer = self._message(session, row.answer_id)
-        return Generation(
-            id=row.uid, number=row.id, task=row.task, model=row.model_name,
-            model_hash=row.model_hash, model_id=row.model_id, verdict=row.verdict,
-            user=self.users.name_of(session, owner) if owner else None, user_id=row.user_id,
-            state=row.state, reason=row.reason, seed=row.seed, started=row.started,
-            finished=row.finished, usage=row.usage or {}, prompt=prompt,
-            answer=answer[0] if answer else None, prompt_id=row.prompt_id, answer_id=row.answer_id,
-            annotations=self.annotations(session, row), **more,
-        )  # fmt: skip
+    def many(self, session: Session, rows: Sequence[Row]) -> list[Generation]:
+        """For a list: the last message of each prompt, the answers, the annotations; a query for
+        each kind, however many rows there are."""
+        nodes = {node for row in rows for node in (row.prompt_id, row.answer_id) if node}
+        said = self.prompts.read(session, nodes)
+        thought = self._annotations(session, {row.id: row.uid for row in rows})
+        names = self._names(session, {row.user_id for row in rows})
+        return [
+            Generation(
+                id=row.uid, number=row.id, task=row.task, model=row.model_name,
+                model_hash=row.model_hash, model_id=row.model_id, verdict=row.verdict,
+                user=names.get(row.user_id), user_id=row.user_id, state=row.state,
+                reason=row.reason, seed=row.seed, started=row.started, finished=row.finished,
+                usage=row.usage or {}, prompt_id=row.prompt_id, answer_id=row.answer_id,
+                prompt=(said[row.prompt_id],) if row.prompt_id else (),
+                answer=said[row.answer_id] if row.answer_id else None,
+                annotations=tuple(thought[row.id]),
+            )
+            for row in rows
+        ]  # fmt: skip
 
     def annotations(self, session: Session, row: Row) -> tuple[Annotation, ...]:
         """What is thought of it, oldest first."""
-        rows = session.scalars(
-            select(AnnotationRow)
-            .where(AnnotationRow.generation_id == row.id)
-            .order_by(AnnotationRow.id)
+        return tuple(self._annotations(session, {row.id: row.uid})[row.id])
+
+    def _annotations(
+        self, session: Session, uids: Mapping[int, str]
+    ) -> dict[int, list[Annotation]]:
+        """Of generations, by their numbers."""
+        rows = list(
+            session.scalars(
+                select(AnnotationRow)
+                .where(AnnotationRow.generation_id.in_(uids))
+                .order_by(AnnotationRow.id)
+            )
         )
-        return tuple(self._annotation(session, each, row.uid) for each in rows)
+        names = self._names(session, {row.user_id for row in rows})
+        found: dict[int, list[Annotation]] = {number: [] for number in uids}
+        for row in rows:
+            purpose = f"annotation {uids[row.generation_id]}"
+            told = self.seals.open(session, row.explanation, purpose)
+            said = Annotation(
+                row.id, row.name, row.value, row.label, told.decode() if told else "", row.kind,
+                names.get(row.user_id), row.created,
+            )  # fmt: skip
+            found[row.generation_id].append(said)
+        return found
 
-    def _annotation(self, session: Session, row: AnnotationRow, uid: str) -> Annotation:
-        owner = None if row.user_id is None else session.get(UserRow, row.user_id)
-        told = self.seals.open(session, row.explanation, f"annotation {uid}")
-        return Annotation(
-            row.id, row.name, row.value, row.label, told.decode() if told else "", row.kind,
-            self.users.name_of(session, owner) if owner else None, row.created,
-        )  # fmt: skip
-
-    def _message(self, session: Session, node: int | None) -> tuple[Message, ...]:
-        row = None if node is None else session.get(PromptRow, node)
-        return () if row is None else (self.prompts.read(session, row),)
+    def _names(self, session: Session, numbers: Iterable[int | None]) -> dict[int | None, str]:
+        wanted = {number for number in numbers if number is not None}
+        if not wanted:
+            return {}
+        rows = session.scalars(select(UserRow).where(UserRow.id.in_(wanted)))
+        return {row.id: self.users.name_of(session, row) for row in rows}

@@ -132,7 +132,7 @@ class Generations:
         session.execute(delete(Word).where(Word.generation_id == number))
         row = session.get(Row, number)
         if row is not None:
-            found = self.reader.short(session, row)
+            (found,) = self.reader.many(session, [row])
             said = [found.text, *(each.explanation for each in found.annotations)]
             add_words(session, self.database, self.seals, number, said)
 

@@ -11,8 +11,10 @@ asked about. Answers are nodes as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -25,6 +27,7 @@ from morphogen.records.tables import Prompt as Row
 from morphogen.records.tables import PromptPart
 
 TEXT = "text"
+NODES, PARTS, PIECES = Row.__table__, PromptPart.__table__, FragmentRow.__table__
 
 
 @dataclass(frozen=True)
@@ -95,25 +98,13 @@ class Prompts:
             raise RecordsError("a prompt has a message at least", found="none")
         above = b"" if parent is None else self._node(session, parent).address
         for message in messages:
-            numbers, addresses = [], []
-            for fragment in message.fragments:
-                address = self._put_fragment(session, fragment, user)
-                addresses.append(address)
-                numbers.append(
-                    session.scalars(
-                        select(FragmentRow.id).where(FragmentRow.address == address)
-                    ).one()
-                )
-            address = self.seals.address(user, above, message.role.encode(), *addresses)
-            found = self._at(session, address)
+            pieces = [self._address(each, user) for each in message.fragments]
+            address = self.seals.address(user, above, message.role.encode(), *pieces)
+            found = self._number(session, Row, address)
             if found is None:
-                values = {"address": address, "parent_id": parent, "user_id": user}
-                self.database.insert_new(session, Row, role=message.role, **values)
-                found = self._at(session, address)
-                assert found is not None
-                for position, number in enumerate(numbers):
-                    key = {"prompt_id": found, "position": position}
-                    self.database.insert_new(session, PromptPart, **key, fragment_id=number)
+                found = self._add_node(
+                    session, message, pieces, address=address, parent_id=parent, user_id=user
+                )
             parent, above = found, address
         assert parent is not None
         return parent
@@ -126,50 +117,80 @@ class Prompts:
     def children(self, node: int) -> list[Message]:
         """What was said after it: its branches, oldest first."""
         with self.database.read() as session:
-            rows = session.scalars(select(Row).where(Row.parent_id == node).order_by(Row.id))
-            return [self.read(session, row) for row in rows]
+            below = list(session.scalars(select(Row.id).where(Row.parent_id == node)))
+            said = self.read(session, below)
+            return [said[number] for number in sorted(said)]
 
     # -- in a transaction that is under way --------------------------------------------------------
 
     def read_path(self, session: Session, node: int) -> list[Message]:
         """See `path`."""
-        found: list[Message] = []
-        at: int | None = node
-        while at is not None:
-            row = self._node(session, at)
-            found.append(self.read(session, row))
-            at = row.parent_id
-        return found[::-1]
+        path = select(Row.id, Row.parent_id).where(Row.id == node).cte(recursive=True)
+        above = select(Row.id, Row.parent_id).join(path, Row.id == path.c.parent_id)
+        numbers = list(session.scalars(select(path.union_all(above).c.id)))
+        said = self.read(session, numbers)
+        if node not in said:
+            raise RecordsError("there is no such prompt", found=node)
+        return [said[number] for number in reversed(numbers)]
 
-    def read(self, session: Session, row: Row) -> Message:
-        """One message; what was erased of it is left out."""
-        rows = session.scalars(
-            select(FragmentRow)
-            .join(PromptPart, PromptPart.fragment_id == FragmentRow.id)
-            .where(PromptPart.prompt_id == row.id)
-            .order_by(PromptPart.position)
+    def read(self, session: Session, nodes: Iterable[int]) -> dict[int, Message]:
+        """Messages by their nodes; what was erased of them is left out."""
+        rows = session.execute(
+            select(NODES.c.id, NODES.c.role, PIECES.c.kind, PIECES.c.content, PIECES.c.address)
+            .outerjoin(PARTS, PARTS.c.prompt_id == NODES.c.id)
+            .outerjoin(PIECES, PIECES.c.id == PARTS.c.fragment_id)
+            .where(NODES.c.id.in_(set(nodes)))
+            .order_by(NODES.c.id, PARTS.c.position)
         )
-        contents = [
-            (each.kind, self.seals.open(session, each.content, f"fragment {each.address.hex()}"))
-            for each in rows
+        said: dict[int, tuple[str, list[Fragment]]] = {}
+        for node, role, kind, sealed, address in rows:
+            _, kept = said.setdefault(node, (role, []))
+            if sealed is not None:
+                content = self.seals.open(session, sealed, f"fragment {address.hex()}")
+                kept += [] if content is None else [Fragment(content, kind)]
+        return {node: Message(role, tuple(kept), node) for node, (role, kept) in said.items()}
+
+    def _add_node(
+        self, session: Session, message: Message, pieces: Sequence[bytes], **values: Any
+    ) -> int:
+        """Insert a message, unless another process did so just now; returns its node."""
+        owner = values["user_id"]
+        numbers = [
+            self._put_fragment(session, fragment, piece, owner)
+            for fragment, piece in zip(message.fragments, pieces, strict=True)
         ]
-        kept = (Fragment(content, kind) for kind, content in contents if content is not None)
-        return Message(row.role, tuple(kept), row.id)
+        values |= {"role": message.role, "created": time.time()}
+        found = self.database.insert_new(session, Row, **values)
+        if found is None:
+            return self._known(session, Row, values["address"])
+        for position, number in enumerate(numbers):
+            part = {"prompt_id": found, "position": position, "fragment_id": number}
+            self.database.insert_new(session, PromptPart, **part)
+        return found
 
-    def _put_fragment(self, session: Session, fragment: Fragment, user: int | None) -> bytes:
-        address = self.seals.address(user, fragment.kind.encode(), fragment.content)
-        known = session.scalars(
-            select(FragmentRow.id).where(FragmentRow.address == address)
-        ).first()
-        if known is None:
+    def _put_fragment(
+        self, session: Session, fragment: Fragment, address: bytes, owner: int | None
+    ) -> int:
+        found = self._number(session, FragmentRow, address)
+        if found is None:
             purpose = f"fragment {address.hex()}"
-            content = self.seals.seal(session, user, fragment.content, purpose)
-            values = {"address": address, "user_id": user, "kind": fragment.kind}
-            self.database.insert_new(session, FragmentRow, content=content, **values)
-        return address
+            content = self.seals.seal(session, owner, fragment.content, purpose)
+            values = {"address": address, "user_id": owner, "kind": fragment.kind}
+            found = self.database.insert_new(session, FragmentRow, content=content, **values)
+        return self._known(session, FragmentRow, address) if found is None else found
 
-    def _at(self, session: Session, address: bytes) -> int | None:
-        return session.scalars(select(Row.id).where(Row.address == address)).first()
+    def _address(self, fragment: Fragment, owner: int | None) -> bytes:
+        return self.seals.address(owner, fragment.kind.encode(), fragment.content)
+
+    @staticmethod
+    def _number(session: Session, table: Any, address: bytes) -> int | None:
+        rows = table.__table__
+        return session.execute(select(rows.c.id).where(rows.c.address == address)).scalar()
+
+    def _known(self, session: Session, table: Any, address: bytes) -> int:
+        found = self._number(session, table, address)
+        assert found is not None
+        return found
 
     def _node(self, session: Session, number: int) -> Row:
         row = session.get(Row, number)

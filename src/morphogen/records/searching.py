@@ -85,7 +85,7 @@ class Search:
             for _ in range(LOOKED_THROUGH):
                 query = self._query(text, filters or Filters(), before)
                 rows = list(session.scalars(query.limit(limit - len(found))))
-                read = [self.reader.short(session, row) for row in rows]
+                read = self.reader.many(session, rows)
                 found += [each for each in read if not text or self._holds(each, text)]
                 if len(found) >= limit or not rows:
                     break
