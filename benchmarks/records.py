@@ -9,6 +9,7 @@ do: 20,000 words, 12 to a prompt and 30 to an answer, 200 of the people and 8 mo
 
 from __future__ import annotations
 
+import functools
 import json
 import statistics
 import sys
@@ -19,13 +20,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy.orm import Session
 
 from morphogen import records
 from morphogen.records.backup import back_up
+from morphogen.records.generations import word_hash
 from morphogen.records.records import Records
 from morphogen.records.searching import Filters
+from morphogen.records.tables import (
+    Annotation,
+    Base,
+    Fragment,
+    Generation,
+    Prompt,
+    PromptPart,
+    Word,
+)
+from morphogen.records.words import terms
 
-NUM, BATCH, WORDS, PEOPLE, MODELS = 100_000, 500, 20_000, 200, 8
+NUM, BATCH, WORDS, PEOPLE, MODELS = 100_000, 1000, 20_000, 200, 8
+TABLES = (Fragment, Prompt, PromptPart, Generation, Word, Annotation)
 REPEATS = 15
 START = 1_700_000_000.0  # seconds since 1970, of the first
 
@@ -46,31 +60,68 @@ def main() -> None:
 
 
 def fill(own: Records) -> None:
-    """Many generations as `start`, `finish` and `add` write them, several to a transaction."""
+    """Generations as `start`, `finish` and `add` leave them, by the same seals, in whole pages: one
+    by one they would take half an hour."""
     draw = np.random.default_rng(0)
     share = 1 / np.arange(1, WORDS + 1)
     share /= share.sum()
     people = [own.users.add(f"person {number}", "maker").id for number in range(PEOPLE)]
+    found_by = functools.cache(functools.partial(word_hash, own.seals))
     for first in range(0, NUM, BATCH):
-        drawn = draw.choice(WORDS, (BATCH, 42), p=share)
-        with own.database.together():
-            for number, row in enumerate(drawn, first):
+        rows: dict[type[Base], list[dict[str, Any]]] = {table: [] for table in TABLES}
+        with own.database.write() as session:
+            for number, row in enumerate(draw.choice(WORDS, (BATCH, 42), p=share), first):
+                person = people[number % PEOPLE]
                 said = [f"w{word:05d}" for word in row]
-                uid = own.generations.start(
-                    " ".join(said[:12]),
-                    model=f"model {number % MODELS}",
-                    task="complete",
-                    user=people[number % PEOPLE],
-                )
-                own.generations.finish(uid, " ".join(said[12:]))
+                texts = (" ".join(said[:12]), " ".join(said[12:]))
+                for node, text in enumerate(texts, 2 * number + 1):
+                    for table, values in a_message(own, session, node, text, person).items():
+                        rows[table].append(values)
+                rows[Generation].append(a_generation(number, person))
+                asked = {found_by(term) for text in texts for term in terms(text)}
+                rows[Word] += [{"word": each, "generation_id": number + 1} for each in asked]
                 if number % 10 == 0:
-                    own.annotations.add(uid, value=float(number // 10 % 5 + 1))
+                    rows[Annotation].append(a_rating(number, person))
+            for table, each in rows.items():
+                if each:
+                    own.database.insert_all_new(session, table, each)
+
+
+def a_message(
+    own: Records, session: Session, node: int, text: str, who: int
+) -> dict[type[Base], dict[str, Any]]:
+    """The rows of one message of one fragment; an answer stands below its prompt."""
+    address = own.seals.address(who, b"text", text.encode())
+    sealed = own.seals.seal(session, who, text.encode(), f"fragment {address.hex()}")
+    about = {"id": node, "user_id": who}
+    place = own.seals.address(who, str(node).encode())
+    above = {"parent_id": node - 1 if node % 2 == 0 else None, "created": START}
+    return {
+        Fragment: {**about, "address": address, "kind": "text", "content": sealed},
+        Prompt: {**about, **above, "address": place, "role": "user"},
+        PromptPart: {"prompt_id": node, "position": 0, "fragment_id": node},
+    }
+
+
+def a_generation(number: int, who: int) -> dict[str, Any]:
+    """A finished one, a minute after the one before."""
+    return {
+        "id": number + 1, "uid": f"{number:020x}", "user_id": who, "task": "complete",
+        "model_name": f"model {number % MODELS}", "state": "finished", "usage": {"tokens": 30},
+        "started": START + 60 * number, "prompt_id": 2 * number + 1, "answer_id": 2 * number + 2,
+    }  # fmt: skip
+
+
+def a_rating(number: int, who: int) -> dict[str, Any]:
+    """From 1 to 5 in turn."""
+    said = {"name": "rating", "value": float(number // 10 % 5 + 1), "kind": "human"}
+    return {"generation_id": number + 1, "user_id": who, "created": START, **said}
 
 
 def questions(own: Records) -> dict[str, Callable[[], Any]]:
     """What is asked, by its name."""
     newest = own.search(limit=1)[0]
-    middle = own.users.get("person 7").id
+    one = own.users.get("person 7").id
 
     def ask(text: str = "", before: int | None = None, **filters: Any) -> Callable[[], Any]:
         return lambda: own.search(text, Filters(**filters), limit=50, before=before)
@@ -88,14 +139,14 @@ def questions(own: Records) -> dict[str, Callable[[], Any]]:
         "a rare and a common word": ask("w09000 w00000"),
         "a beginning": ask("w0900*"),
         "no such word": ask("nowhere"),
-        "one person": ask(user=middle),
-        "one person, one word": ask("w00010", user=middle),
+        "one person": ask(user=one),
+        "one person, one word": ask("w00010", user=one),
         "rated 5": ask(at_least=5),
         "rated 5, a common word": ask("w00001", at_least=5),
         "rated 5, of one model": ask(at_least=5, model="model 0"),
         "a task that is not": ask(task="embed"),
         "a model that is not": ask(model="nobody"),
-        "the last hour": ask(since=time.time() - 3600),
+        "the last hour": ask(since=START + 60 * (NUM - 60)),
         "before all": ask(until=START),
         "start and finish": write,
     }

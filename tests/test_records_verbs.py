@@ -91,6 +91,8 @@ def test_a_file_leads_to_its_data_and_an_item_to_what_learned_it(place, capsys):
     assert f"train second anew without it, or delete it: it lies in {place}/second" in told
     assert "answers: 1" in said(capsys, "whence", "first")
     assert json.loads(said(capsys, "whence", "photos/03.png", "--json"))["removal"]
+    (told,) = json.loads(said(capsys, "whence", "made.png", "--json"))["made"]
+    assert told["generation"]["files"] == [str(place / "made.png")]
 
 
 def test_a_file_that_was_changed_is_known_by_its_words_and_its_looks(place, capsys):

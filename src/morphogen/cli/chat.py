@@ -25,19 +25,24 @@ def chat(
 
     from morphogen.cli._parts import parse_pairs
     from morphogen.core.errors import MorphogenError
+    from morphogen.interop.importing import opened_or_imported
+    from morphogen.records.recording import recording
     from morphogen.systems.chat import chat as begin
 
     options: dict[str, Any] = parse_pairs(settings or [], "--set")
-    talk = begin(model, system=system, seed=seed, **options)
-    if prompt is not None:
-        _answer(talk, prompt)
-        return
-    while (text := _asked()) is not None:
-        try:
-            if text.strip():
-                _answer(talk, text)
-        except MorphogenError as error:  # of a message that is too long: the next may fit
-            print(f"error: {error}", file=sys.stderr)
+    opened = opened_or_imported(model)
+    talk = begin(opened, system=system, seed=seed, **options)
+    with recording() as records:
+        noting = (records, (opened, model), options)
+        if prompt is not None:
+            _answer(talk, prompt, noting)
+            return
+        while (text := _asked()) is not None:
+            try:
+                if text.strip():
+                    _answer(talk, text, noting)
+            except MorphogenError as error:  # of a message that is too long: the next may fit
+                print(f"error: {error}", file=sys.stderr)
 
 
 def _asked() -> str | None:
@@ -58,17 +63,23 @@ def _asked() -> str | None:
         return None if text.strip() in ("/quit", "/exit") else text
 
 
-def _answer(talk: Any, text: str) -> None:
-    """Print an answer as it comes. Ctrl-C ends it."""
+def _answer(talk: Any, text: str, noting: tuple[Any, Any, Any]) -> None:
+    """Print an answer as it comes, and note it. Ctrl-C ends it."""
     import sys
     from contextlib import closing
 
-    try:
-        with closing(talk.say(text)) as pieces:
-            for piece in pieces:
-                print(piece, end="", flush=True)
-    except KeyboardInterrupt:
-        print(" ..", end="")
+    from morphogen.records.recording import generating
+
+    records, model, asked = noting
+    said = [*((each.role, each.content) for each in talk.messages), ("user", text)]
+    with generating(records, model, "chat", said, seed=talk.seed, asked=asked) as noted:
+        try:
+            with closing(talk.say(text)) as pieces:
+                for piece in pieces:
+                    print(piece, end="", flush=True)
+        except KeyboardInterrupt:
+            print(" ..", end="")
+        noted.answer, noted.reason = talk.messages[-1].content, talk.finish or "interrupted"
     print(flush=True)
     if talk.finish == "length":
         print("(cut: --set most=N allows more)", file=sys.stderr)

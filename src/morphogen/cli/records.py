@@ -41,8 +41,6 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find what was asked and answered, newest first."""
-    from dataclasses import asdict
-
     from morphogen.cli._parts import print_json, print_table
     from morphogen.cli._records import day, opened
 
@@ -50,7 +48,7 @@ def search(
         filters = _filters(kept, since, rated, user, model=model, task=task)
         found = kept.search(text, filters, limit=num)
     if as_json:
-        print_json([asdict(each) for each in found])
+        print_json([each.to_json() for each in found])
         return
     rows = []
     for each in found:
@@ -66,15 +64,11 @@ def search(
 @records.command()
 def show(generation: Annotated[str, typer.Argument(help="its id")]) -> None:
     """All that is recorded of one generation, as JSON."""
-    from dataclasses import asdict
-
     from morphogen.cli._parts import print_json
     from morphogen.cli._records import opened
 
     with opened() as (kept, _):
-        found = kept.generations.get(generation)
-    told = {**asdict(found), "prompt": [{"role": m.role, "text": m.text} for m in found.prompt]}
-    print_json({**told, "answer": found.answer.text if found.answer else None})
+        print_json(kept.generations.get(generation).to_json())
 
 
 @records.command()

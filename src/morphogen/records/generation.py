@@ -66,6 +66,18 @@ class Generation:
         parts = [message.text for message in self.prompt[-1:]]
         return "\n".join([*parts, *([self.answer.text] if self.answer else [])])
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, with what was said as text."""
+        said = [{"role": m.role, "text": m.text, "node": m.id} for m in self.prompt]
+        facts = {name: value for name, value in vars(self).items() if name != "prompt"}
+        return {
+            **facts,
+            "prompt": said,
+            "answer": self.answer.text if self.answer else None,
+            "files": [str(file) for file in self.files],
+            "annotations": [vars(each) for each in self.annotations],
+        }
+
 
 class Reader:
     """Reads rows of generations."""

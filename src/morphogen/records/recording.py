@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,20 +131,25 @@ def generating(
     records: Records | None,
     model: tuple[Bundle, str],
     task: str,
-    prompt: str,
+    prompt: str | Sequence[tuple[str, str]],
     *,
     seed: int,
     asked: Mapping[str, Any],
 ) -> Iterator[Noted]:
-    """Record what a model (a bundle, and where it was opened from) is asked meanwhile, and what of
-    it is noted."""
+    """Record what a model (a bundle, and where it was opened from) is asked meanwhile, by a text or
+    a conversation of (role, text), and what of it is noted."""
     noted, uid = Noted(), None
     if records is not None:
         with _told("the request"):
+            from morphogen.records.prompts import Message
+
             bundle, place = model
+            said: str | list[Message] = (
+                prompt if isinstance(prompt, str) else [Message.of(*each) for each in prompt]
+            )
             known = records.models.add(bundle.path) if bundle.path else None
             uid = records.generations.start(
-                prompt, model=known.name if known else Path(place).name, task=task, seed=seed,
+                said, model=known.name if known else Path(place).name, task=task, seed=seed,
                 model_hash=known.hash if known else None, parameters=asked,
                 user=records.users.local().id,
             )  # fmt: skip

@@ -53,10 +53,10 @@ class Filters:
         if self.until is not None:
             query = query.where(Row.started <= self.until)
         if self.at_least is not None or self.at_most is not None:
-            said = [Annotation.generation_id == Row.id, Annotation.name == self.annotation]
+            said = [Annotation.name == self.annotation]
             said += [] if self.at_least is None else [Annotation.value >= self.at_least]
             said += [] if self.at_most is None else [Annotation.value <= self.at_most]
-            query = query.where(exists().where(*said))
+            query = query.where(Row.id.in_(select(Annotation.generation_id).where(*said)))
         if self.label is not None:
             query = query.where(
                 exists().where(Annotation.generation_id == Row.id, Annotation.label == self.label)

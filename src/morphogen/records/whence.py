@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,16 @@ class Whence:
 
     def to_json(self) -> dict[str, Any]:
         """The facts, with the steps of a removal."""
-        return {**asdict(self), "removal": self.removal()}
+        made = [
+            {
+                "generation": each.generation.to_json(),
+                "how": each.how,
+                "lineage": asdict(each.lineage) if each.lineage else None,
+            }
+            for each in self.made
+        ]
+        told = asdict(replace(self, made=[]))
+        return {**told, "made": made, "removal": self.removal()}
 
     def removal(self) -> list[str]:
         """What to do so that nothing of an item of the data is left."""
