@@ -230,3 +230,11 @@ def test_a_source_that_is_all_for_testing_says_so(tmp_path: Path) -> None:
     assert told is not None
     assert "own test split" in told
     assert "6 test items" in told
+
+
+def test_a_folder_of_sources_is_told_to_be_named_one_by_one(tmp_path: Path) -> None:
+    for name in "ab":
+        np.savez(tmp_path / f"{name}.npz", x=np.zeros((6, 8, 8), np.uint8))
+    with pytest.raises(DataError, match="nothing here") as raised:
+        find_modality(tmp_path)
+    assert str(raised.value.hint) == f"name one of its files: morphogen inspect {tmp_path}/a.npz"

@@ -15,6 +15,7 @@ from morphogen.core.schema import check_options
 from morphogen.sources import Survey, foreign, kept_surveys, survey
 
 CLOSE = 0.1  # two that are this close are both told
+FEW_FILES = 8  # of a folder that nobody recognises, asked about one by one
 
 
 def find_modality(source: Any, report: Report | None = None) -> str:
@@ -72,6 +73,8 @@ def _nothing(source: Any, seen: Survey) -> DataError:
         if any(dtype.kind == "O" for _, dtype in seen.arrays.values()):
             fix += "; Python objects are not read, as they could run code"
         known.append((f"{seen.name} with {shown}", fix))
+    if not known and (alone := _alone(source)):
+        known.append((_contents(source), f"name one of its files: morphogen inspect {alone}"))
     return DataError(
         "nothing here that a codec can read",
         found="; ".join(what for what, _ in known) or _contents(source),
@@ -79,6 +82,14 @@ def _nothing(source: Any, seen: Survey) -> DataError:
         where=_named(source),
         hint="; ".join(dict.fromkeys(fix for _, fix in known)) or "morphogen list modalities",
     )
+
+
+def _alone(source: Any) -> Path | None:
+    """The first file of a folder, of a few, that is a source by itself."""
+    if not isinstance(source, (str, Path)) or not Path(source).is_dir():
+        return None
+    files = (file for file in sorted(Path(source).iterdir())[:FEW_FILES] if file.is_file())
+    return next((file for file in files if recognitions(file)), None)
 
 
 def _named(source: Any) -> str:
