@@ -92,7 +92,8 @@ def test_so_does_every_family_that_draws_means(name: str) -> None:
     data = Batch(black_half(300, 0))
     with torch.no_grad():
         family.prepare(data, generator(0))
-    assert family.finish(data, 10, generator(2)) == {}  # worth too few draws to tell
+    if options:  # each draw takes several passes: worth too few of them to tell
+        assert family.finish(data, 10, generator(2)) == {}
     before = family.sample(200, generator=generator(1))
     assert "exact_share_missing" in family.finish(data, 10_000, generator(2))
     after = family.sample(200, generator=generator(1))

@@ -149,7 +149,8 @@ class Family(nn.Module):
         if self.grain is None:
             return {}
         self.grain.clear()
-        num = min(len(batch), MOST_DRAWN, 3 * worth // self.draw_passes)
+        worth = max(3 * worth, LEAST_DRAWN)  # so few cost less than a step of training
+        num = min(len(batch), MOST_DRAWN, worth // self.draw_passes)
         if num < LEAST_DRAWN:
             return {}
         return self.grain.fit(batch.x, self.drawn_like(batch, num, generator))
