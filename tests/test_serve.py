@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import os
 import random
 import signal
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +33,7 @@ import pytest
 import schemathesis
 import torch
 from hypothesis import HealthCheck, given, settings
+from PIL import Image as Pillow
 from sklearn.datasets import load_digits
 
 from morphogen.core.bundle import Bundle
@@ -40,6 +45,7 @@ from morphogen.modalities.image import Image
 from morphogen.records import Records
 from morphogen.records import open as records_at
 from morphogen.serve import app
+from morphogen.serve.rates import Rates
 from morphogen.serve.settings import Settings
 from small_models import answering, language_model, with_marks
 
@@ -372,6 +378,10 @@ def test_any_task_of_any_model(client: openai.OpenAI, running: Running) -> None:
         refused = run("complete" if "schema" in options else "generate", model="writer",
                       inputs=[{"text": "a"}], options=options)  # fmt: skip
         assert "which requests may not" in refused.json()["error"]["message"]
+    bomb = io.BytesIO()
+    Pillow.new("1", (20_000, 20_000)).save(bomb, "PNG")
+    with pytest.raises(openai.BadRequestError, match="million pixels"):
+        client.images.create_variation(model="digits", image=("a.png", bomb.getvalue()))
     outside = [{"file": "AAAA", "suffix": "/../../x"}]
     assert run("fill", model="digits", inputs=outside).status_code == 400
 
@@ -531,6 +541,16 @@ def test_who_may_ask(running: Running, records: Records) -> None:
     assert status("GET", models, authorization=f"Bearer {word}") == 401
 
 
+def test_a_key_asks_no_oftener_than_it_may(running: Running) -> None:
+    running.serving.rates = Rates("2/minute")
+    try:
+        answers = [httpx.get(f"{running.url}/v1/models") for _ in range(3)]
+    finally:
+        running.serving.rates = Rates(None)
+    assert [each.status_code for each in answers] == [200, 200, 429]
+    assert 0 < int(answers[2].headers["retry-after"]) <= 60
+
+
 def test_another_address_is_refused_without_a_key(tmp_path: Path) -> None:
     with records_at(tmp_path / "records.db", key=bytes(32)) as empty:
         with pytest.raises(RecipeError, match="no key to tell who may ask"):
@@ -545,3 +565,50 @@ def test_its_health_and_its_numbers(running: Running) -> None:
     numbers = httpx.get(f"{running.url}/metrics").text
     assert 'morphogen_requests_total{route="/v1/chat/completions",status="200"}' in numbers
     assert "Is it?" not in numbers
+
+
+def test_killed_it_has_lost_nothing_and_told_to_stop_it_ends_what_it_began(
+    models: Path, tmp_path: Path
+) -> None:
+    """The verb, as a process: kill -9 under a stream, up again, and SIGTERM under another."""
+    places = {"MORPHOGEN_RECORDS": f"{tmp_path / 'records.db'}",
+              "MORPHOGEN_KEY_FILE": f"{tmp_path / 'key'}"}  # fmt: skip
+    whole: dict[str, Any] = {"model": "talker", "messages": ASKED, "temperature": 0}
+    with started(models, places) as (server, client):
+        kept = told(client.chat.completions.create(**whole))["generation_id"]
+        stream = client.completions.create(
+            model="talker", prompt="a", max_tokens=400, n=16, stream=True, stop="\0"
+        )
+        lost = told(next(iter(stream)))["generation_id"]
+        server.kill()
+        server.wait()
+    with started(models, places) as (server, client):
+        with records_at(tmp_path / "records.db", key=tmp_path / "key") as records:
+            assert records.generations.get(kept).state == "finished"
+            assert records.generations.get(lost).state == "cut"
+        chunks = iter(client.chat.completions.create(**whole, stream=True))
+        first = next(chunks)
+        server.terminate()
+        rest = "".join(each.choices[0].delta.content or "" for each in chunks)
+        assert (first.choices[0].delta.content or "") + rest == "yours"
+        assert server.wait(timeout=60) in (0, -signal.SIGTERM)
+
+
+@contextmanager
+def started(
+    models: Path, places: dict[str, str]
+) -> Iterator[tuple[subprocess.Popen[str], openai.OpenAI]]:
+    command = ["-m", "morphogen.cli.app", "serve", "--models", str(models), "--port", "0"]
+    server = subprocess.Popen(
+        [sys.executable, *command], env={**os.environ, **places}, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    assert server.stdout is not None
+    try:
+        url = server.stdout.readline().strip()
+        assert url.startswith("http://127.0.0.1:")
+        yield server, openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
