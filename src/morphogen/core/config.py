@@ -40,6 +40,7 @@ from morphogen.core.folder import CODEC, FORMAT, MODEL, SCHEDULE, VERSION
 from morphogen.core.recipe import Recipe, build_adapter, build_family
 from morphogen.core.spec import Spec, spec_from_json
 from morphogen.core.storage import read_tensors, sha256
+from morphogen.core.undrawn import Undrawn
 
 MOST_VALUES = 2**31  # in one item
 MOST_TABLES = 2**26  # values that a network may hold besides those in the file: tables, masks
@@ -275,7 +276,7 @@ def _spec(state: Mapping[str, Any]) -> Spec:
 
 def _check_fits(build: Callable[[], nn.Module], weights: Mapping[str, Tensor], times: int) -> None:
     """Build it where tensors have shapes and no memory, and compare these with the weights'."""
-    with torch.device("meta"), _no_larger_than(weights, times):
+    with torch.device("meta"), Undrawn(), _no_larger_than(weights, times):
         built = build().state_dict()
     for name, tensor in built.items():
         if name in weights and weights[name].shape != tensor.shape:
@@ -298,7 +299,8 @@ def _without_memory() -> Iterator[None]:
 
     hook = nn.modules.module.register_module_parameter_registration_hook(emptied)
     try:
-        yield
+        with Undrawn():
+            yield
     finally:
         hook.remove()
 

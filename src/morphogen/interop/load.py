@@ -25,6 +25,7 @@ from morphogen.core.errors import BundleError
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import expanded
+from morphogen.core.undrawn import Undrawn
 from morphogen.interop.driven import model_types
 from morphogen.interop.exported import NETWORK
 from morphogen.interop.layout import OPTIONS, Layout, nearest
@@ -140,7 +141,7 @@ def build(
                 "there are more layers than tensors",
                 found=f"{len(their)} tensors", expected=f"{facts['num_layers']} layers",
             )  # fmt: skip
-        with torch.device("meta"):
+        with torch.device("meta"), Undrawn():
             network: Any = build_family(recipe, codec.spec, {}).network
         their = layout.checked(their, network.state_dict(), facts, where)
         own = layout.to_ours(their, facts)
