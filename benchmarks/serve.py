@@ -143,6 +143,7 @@ def main() -> None:
     parser.add_argument("--model", help="a model of models/, in place of a random one")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=0, help="of a model; 0: all cores")
     told = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -155,7 +156,7 @@ def main() -> None:
         environment = {**os.environ, "MORPHOGEN_RECORDS": str(folder / "records.db"),
                        "MORPHOGEN_KEY_FILE": str(key)}  # fmt: skip
         command = ("-m", "morphogen.cli.app", "serve", "--models", str(models), "--port", "0",
-                   "--rate", "none", "--rows", str(told.clients))  # fmt: skip
+                   "--rate", "none", "--rows", str(told.clients), "--threads", str(told.threads))  # fmt: skip
         with (folder / "log").open("w") as log:
             server = subprocess.Popen([sys.executable, *command], env=environment, text=True,
                                       stdout=subprocess.PIPE, stderr=log)  # fmt: skip
