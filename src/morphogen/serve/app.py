@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 import morphogen
 from morphogen.core.errors import RecipeError
-from morphogen.serve import errors, routes
+from morphogen.serve import errors, routes, studio
 from morphogen.serve.guards import BodyLimit, Watch
 from morphogen.serve.serving import Serving
 from morphogen.serve.settings import Settings
@@ -40,6 +40,8 @@ def build_app(settings: Settings, records: Any = None) -> FastAPI:
     for module in pkgutil.iter_modules(routes.__path__):
         if not module.name.startswith("_"):
             app.include_router(importlib.import_module(f"{routes.__name__}.{module.name}").router)
+    if records is not None:
+        studio.install(app)
     app.add_middleware(BodyLimit, most=int(settings.body_mb * (1 << 20)))
     app.add_middleware(Watch, metrics=serving.metrics)
     return app

@@ -36,6 +36,8 @@ class Entry:
     size: int  # bytes of its weights
     hash: str | None = None  # of its weights; None: known once it was opened
     verdict: str = NOT_EVALUATED  # of its last evaluation
+    family: str | None = None  # None: known once it was opened
+    modality: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As `/v1/models` lists it."""
@@ -86,14 +88,14 @@ def _found(root: Path) -> Iterator[Entry]:
 def _entry(root: Path, folder: Path, files: list[str]) -> Entry | None:
     name = folder.relative_to(root).as_posix()
     if "config.json" in files:
-        config = _json(folder / "config.json")
+        config = read_json(folder / "config.json")
         if config.get("format") == FORMAT:
-            evaluation = _json(folder / "metrics.json").get("evaluation") or {}
+            evaluation = read_json(folder / "metrics.json").get("evaluation") or {}
             verdict = (evaluation.get("copying") or {}).get("verdict", "not judged")
             return Entry(
                 name, folder, "bundle", (folder / "config.json").stat().st_mtime_ns,
                 _size(folder), (config.get("files") or {}).get(MODEL),
-                verdict if evaluation else NOT_EVALUATED,
+                verdict if evaluation else NOT_EVALUATED, *_kinds(config),
             )  # fmt: skip
     kinds = {Path(file).suffix for file in files}
     is_heard = "model.bin" in files and any(file.startswith("vocabulary.") for file in files)
@@ -101,6 +103,12 @@ def _entry(root: Path, folder: Path, files: list[str]) -> Entry | None:
     if is_known or ".gguf" in kinds or "model_index.json" in files:
         return _published(name, folder)
     return None
+
+
+def _kinds(config: dict[str, Any]) -> tuple[str | None, str | None]:
+    """The family and the modality that a config tells of."""
+    family = (config.get("recipe") or {}).get("family") or {}
+    return family.get("name"), (config.get("codec") or {}).get("name")
 
 
 def _published(name: str, folder: Path) -> Entry:
@@ -117,7 +125,7 @@ def _size(folder: Path) -> int:
     return sum(f.stat().st_size for f in folder.rglob("*") if f.suffix in weights)
 
 
-def _json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
     """What a file says; nothing where it cannot be read: opening the model will tell why."""
     try:
         if file.stat().st_size > MOST_JSON:

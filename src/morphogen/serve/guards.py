@@ -81,7 +81,9 @@ class Watch:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), *HEADERS]
+                told = message.get("headers", [])
+                names = {name.lower() for name, _ in told}
+                message["headers"] = [*told, *(each for each in HEADERS if each[0] not in names)]
             await send(message)
 
         try:
