@@ -442,6 +442,42 @@ def test_files_in_a_bundle_lie_nowhere_else(bundles: Any, tmp_path: Path) -> Non
         Bundle.open(folder)
 
 
+def used(folder: Path) -> None:
+    """Open a bundle, and let it work."""
+    opened = Bundle.open(folder)
+    if opened.tasks()["generate"] is None:
+        opened.sample(1, num_steps=1)
+    else:
+        opened.task("embed", Item(pictures(1)[0]), vectors=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value"),
+    [
+        ("clip", ("config", "vision_config", "num_hidden_layers"), {}),
+        ("clip", ("config", "text_config", "hidden_size"), 1.5),
+        ("clip", ("mean",), ["dark"]),
+        ("stable_diffusion", ("parts", "unet", "config", "block_out_channels"), "many"),
+        ("stable_diffusion", ("parts", "unet", "class"), "os.system"),
+        ("stable_diffusion", ("scheduler", "config", "num_train_timesteps"), "x"),
+        ("stable_diffusion", ("scheduler", "config", "timestep_spacing"), None),
+        ("stable_diffusion", ("readers",), {}),
+    ],
+)
+def test_a_damaged_record_of_a_driver_is_an_error_for_people(
+    bundles: Any, tmp_path: Path, name: str, place: tuple[str, ...], value: object
+) -> None:
+    folder = changed(bundles(name).path, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    told = config["recipe"]["driver"]
+    for key in place[:-1]:
+        told = told[key]
+    told[place[-1]] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(MorphogenError):
+        used(folder)
+
+
 def test_a_folder_that_is_no_model_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no bundle here"):
         opened_or_imported(tmp_path)

@@ -131,6 +131,16 @@ def loaded(model_class: Any, folder: Path, stem: str, config: Any = None) -> nn.
     return model
 
 
+def configured(config_class: Any, config: Mapping[str, Any]) -> Any:
+    """A config as the library has it, without what `cleaned` leaves out. Raises `BundleError` for
+    what it does not take."""
+    try:
+        return config_class(**cleaned(config))
+    except Exception as error:  # of its own kinds, from its checks of every field
+        said = " ".join(str(error).split())
+        raise BundleError(f"{config_class.__name__} does not take its config: {said}") from error
+
+
 def built(model_class: Any, config: Any) -> nn.Module:
     """The same without weights. `ValueError` for a config that the library does not take."""
     try:

@@ -23,6 +23,7 @@ from morphogen.drivers._library import (
     built,
     cleaned,
     config_of,
+    configured,
     diffusers,
     loaded,
     transformers,
@@ -134,14 +135,14 @@ def network_of(told: Mapping[str, Any]) -> nn.Module:
     if told["class"] not in MODULES:
         raise ValueError(f"{told['class']} is none of {', '.join(MODULES)}")
     made_of, _ = _class_of(told["class"])
-    reads, config = getattr(made_of, "config_class", None), cleaned(told["config"])
-    return built(made_of, config if reads is None else reads(**config))
+    reads, config = getattr(made_of, "config_class", None), told["config"]
+    return built(made_of, cleaned(config) if reads is None else configured(reads, config))
 
 
 def _loaded(name: str, place: Path, config: Mapping[str, Any]) -> nn.Module:
     made_of, stem = _class_of(name)
     reads = getattr(made_of, "config_class", None)
-    return loaded(made_of, place, stem, None if reads is None else reads(**config))
+    return loaded(made_of, place, stem, None if reads is None else configured(reads, config))
 
 
 def items_of(networks: Mapping[str, nn.Module]) -> tuple[Codec, dict[str, TensorSpec]]:

@@ -27,8 +27,8 @@ from morphogen.core.errors import DataError
 from morphogen.core.spec import TensorSpec
 from morphogen.drivers._library import (
     built,
-    cleaned,
     config_of,
+    configured,
     from_files,
     loaded,
     transformers,
@@ -59,7 +59,7 @@ class Clip(Driver):
         super().__init__(spec, conditions)
         self.config, self.files, self.mean, self.std = config, files, mean, std
         library = transformers()
-        self.model: Any = built(library.CLIPModel, library.CLIPConfig(**cleaned(config)))
+        self.model: Any = built(library.CLIPModel, configured(library.CLIPConfig, config))
         self.held = Files(files)
         self._tokens: tuple[str, Any] | None = None  # of which files, and the tokenizer of them
 
@@ -71,7 +71,7 @@ class Clip(Driver):
     @classmethod
     def opened(cls, folder: Path) -> tuple[Driver, Codec]:
         config, library = config_of(folder), transformers()
-        made = library.CLIPConfig(**config)
+        made = configured(library.CLIPConfig, config)
         found = loaded(library.CLIPModel, folder, "model", made)
         codec = pictures_of(made.vision_config.image_size)
         told = read_json(folder / PIXELS, SCALES) if (folder / PIXELS).is_file() else {}

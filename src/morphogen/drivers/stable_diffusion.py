@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -199,10 +200,8 @@ class StableDiffusion(Driver):
             given |= {n: value for n, value in self.settings.items() if n in asks}
             if "add_watermarker" in asks:
                 given["add_watermarker"] = False  # what is saved is marked by the codec
-            try:
+            with _as_told(f"the parts make no {made_of.__name__}"):
                 made = made_of(**given)
-            except (TypeError, ValueError) as error:
-                raise BundleError(f"the parts make no {made_of.__name__}: {error}") from error
             made.set_progress_bar_config(disable=True)
             self._pipelines[work] = made
         return self._pipelines[work]
@@ -218,7 +217,8 @@ class StableDiffusion(Driver):
         pipe, found, hidden = self.pipeline(work), [], 0
         _tell_what_is_cut(pipe, {told[PROMPT] for told in given})
         for told in given:
-            out = pipe(**told, **asked, generator=generator, output_type="pt")
+            with _as_told("the pipeline does not run with its parts"):
+                out = pipe(**told, **asked, generator=generator, output_type="pt")
             hidden += sum(getattr(out, "nsfw_content_detected", None) or ())
             found.append(out.images.float() * 2 - 1)
         if hidden:
@@ -256,7 +256,18 @@ class StableDiffusion(Driver):
                 f"there is no such scheduler.{did_you_mean(self.scheduler['class'], known)}",
                 found=self.scheduler["class"], expected="one of diffusers",
             )  # fmt: skip
-        return made_of.from_config(cleaned(self.scheduler["config"]))
+        with _as_told("the scheduler is damaged"):
+            return made_of.from_config(cleaned(self.scheduler["config"]))
+
+
+@contextmanager
+def _as_told(what: str) -> Iterator[None]:
+    """What a library has to say against what a file told it, as a `BundleError`."""
+    try:
+        yield
+    except (AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise BundleError(f"{what}: {said}", found=type(error).__name__) from error
 
 
 def _tell_what_is_cut(pipe: Any, prompts: set[str]) -> None:

@@ -25,8 +25,8 @@ from morphogen.core.transcript import Transcript
 from morphogen.drivers._hearing import RATE, check_asked, segment, window
 from morphogen.drivers._library import (
     built,
-    cleaned,
     config_of,
+    configured,
     from_files,
     loaded,
     transformers,
@@ -55,7 +55,7 @@ class Whisper(Driver):
         self.config, self.files = config, files
         library = transformers()
         self.model: Any = built(
-            library.WhisperForConditionalGeneration, library.WhisperConfig(**cleaned(config))
+            library.WhisperForConditionalGeneration, configured(library.WhisperConfig, config)
         )
         self.held = Files(files)
         self._reading: tuple[str, Any] | None = None  # of which files, and the processor of them
@@ -69,7 +69,7 @@ class Whisper(Driver):
     def opened(cls, folder: Path) -> tuple[Driver, Codec]:
         config, codec, library = config_of(folder), window(), transformers()
         held = Files.of(vocabulary_in(folder) | contents_of(folder, BESIDE))
-        made = library.WhisperConfig(**config)
+        made = configured(library.WhisperConfig, config)
         found = loaded(library.WhisperForConditionalGeneration, folder, "model", made)
         model = cls(codec.spec, {}, config=config, files=held.sizes)
         model.model.load_state_dict(found.state_dict())
