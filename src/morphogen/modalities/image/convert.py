@@ -64,7 +64,7 @@ def to_array(value: Any, height: int, width: int, mode: str, resize: str) -> np.
     fits = (form.height, form.width) == (height, width)
     if form.depth == "uint8" and not (fits and form.mode == mode):
         picture = value if isinstance(value, Pillow.Image) else Pillow.fromarray(squeezed(value))
-        array = np.asarray(_resized(in_mode(picture, mode), height, width, resize))
+        array = pixels(_resized(in_mode(picture, mode), height, width, resize))
     else:
         array = np.asarray(value)
         if not fits:
@@ -185,6 +185,15 @@ def beyond(low: float, high: float) -> DataError:
         f"values {low:g} to {high:g}, whose scale is not known",
         hint="divide by what is white and save values in [0, 1], or save 16-bit whole numbers",
     )
+
+
+def pixels(picture: Any) -> np.ndarray:
+    """A plain picture, or an array, as an array. NumPy would ask Pillow for the bytes twice."""
+    mode = getattr(picture, "mode", "")
+    if mode not in CHANNELS:
+        return np.asarray(picture)
+    shape = (picture.height, picture.width, *((CHANNELS[mode],) if mode != "L" else ()))
+    return np.frombuffer(picture.tobytes(), np.uint8).reshape(shape)
 
 
 def plain_mode(picture: Pillow.Image) -> Any:

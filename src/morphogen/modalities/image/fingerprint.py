@@ -26,7 +26,14 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from morphogen.core.codec import Fingerprint
-from morphogen.modalities.image.convert import TOP, deep_in_mode, in_mode, raw, squeezed
+from morphogen.modalities.image.convert import (
+    TOP,
+    deep_in_mode,
+    in_mode,
+    pixels,
+    raw,
+    squeezed,
+)
 from morphogen.modalities.image.details import (
     SIDE,
     details,
@@ -50,7 +57,7 @@ CHUNK = 128  # pairs at once, which stay in the processor's cache
 def fingerprint(value: Any) -> Fingerprint | None:
     """The hashes of a picture's views, then of their mirror images, and its thumbnail."""
     small = _grey(raw(value)).resize((SIDE, SIDE), Pillow.Resampling.BILINEAR)
-    plane = np.asarray(small, np.float32)
+    plane = pixels(small).astype(np.float32)
     if plane.std() < FLAT:
         return None
     down, across, rows, columns = _transforms()

@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from morphogen.core.codec import Item, Problem, Report
 from morphogen.core.errors import DataError
-from morphogen.modalities.image.convert import beyond, plain_mode
+from morphogen.modalities.image.convert import beyond, pixels, plain_mode
 from morphogen.modalities.image.marks import read_mark
 from morphogen.modalities.image.scale import Scale, channels_last, is_image_shape
 from morphogen.sources import Record, Wants, begins, opened
@@ -97,7 +97,7 @@ class _Opening:
         if isinstance(value, bytes):
             return open_picture(value, record.name, notes, self.limit)
         if isinstance(value, Pillow.Image):
-            plain = np.asarray(plain_mode(value))
+            plain = pixels(plain_mode(value))
             note_size(notes, *plain.shape[:2])
             return plain
         if not isinstance(value, np.ndarray):
@@ -160,7 +160,7 @@ def _decoded(data: bytes, name: str, report: Report, limit: int) -> np.ndarray:
         picture = ImageOps.exif_transpose(picture)
     if turned >= 5:  # EXIF orientations 5 to 8 swap the axes
         width, height = height, width
-    plain = np.asarray(_reduced(plain_mode(picture), 4 * limit))
+    plain = pixels(_reduced(plain_mode(picture), 4 * limit))
     note_size(report, height, width)
     return plain
 
