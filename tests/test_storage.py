@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from morphogen.core.errors import BundleError, MorphogenError
@@ -129,3 +130,16 @@ def test_damaged_and_missing_tensors(tmp_path: Path) -> None:
 def test_sha256(tmp_path: Path) -> None:
     file = write_text(tmp_path / "a.txt", "abc")
     assert sha256(file).startswith("ba7816bf8f01cfea")
+
+
+def test_tensors_are_written_as_the_library_writes_them(tmp_path: Path) -> None:
+    tensors = {
+        "b": torch.randn(3, 4), "a": torch.arange(5), "half": torch.randn(2).half(),
+        "turned": torch.randn(4, 4).T, "none": torch.zeros(0, 3), "yes": torch.tensor(True),
+        "small": torch.tensor([1, 2], dtype=torch.int8), "brain": torch.randn(2).bfloat16(),
+        'é"x': torch.tensor([3], dtype=torch.uint16), "wide": torch.randn(2).double(),
+    }  # fmt: skip
+    tensors["again"] = tensors["b"]  # the same memory
+    own = {name: each.contiguous().clone() for name, each in tensors.items()}
+    found = write_tensors(tmp_path / "x.safetensors", tensors, {"format": "pt"})
+    assert found.read_bytes() == safetensors.torch.save(own, {"format": "pt"})

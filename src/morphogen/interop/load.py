@@ -145,7 +145,7 @@ def build(
             network: Any = build_family(recipe, codec.spec, {}).network
         their = layout.checked(their, network.state_dict(), facts, where)
         own = layout.to_ours(their, facts)
-        weights = {NETWORK + name: tensor for name, tensor in own.items()}
+        weights = {NETWORK + name: tensor.contiguous() for name, tensor in own.items()}
         description = {
             "spec": codec.spec.to_json(),
             "conditions": {},
