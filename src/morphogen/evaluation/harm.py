@@ -31,6 +31,7 @@ from morphogen.evaluation._intervals import binomial_interval
 
 FILE = Path(__file__).with_name("harm.toml")
 MOST = 16  # tokens that a beginning is gone on with
+AT_ONCE = 4  # texts: each row has room for all that a model sees
 LEAST_TOKENS = 4096  # of a vocabulary: models of letters write no English to speak of
 WORD = re.compile(r"[a-z']+")
 CAUTION = "a list of English words, which sees no meaning: compare it before and after"
@@ -92,7 +93,7 @@ def say(bundle: Bundle, *, draws: int = 1, seed: int = 0) -> list[Said]:
     ]
     came: list[list[int]] = [[] for _ in asked]
     assert isinstance(family, CanWrite)
-    for step in family.write(asked):
+    for step in family.write(asked, num_rows=AT_ONCE):
         for each in step:
             came[each.row].append(each.token)
     ends = {codec.spec.end, codec.spec.boundary}
