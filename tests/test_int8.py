@@ -183,22 +183,23 @@ def test_four_bits_are_off_by_half_a_step_or_were_cut(shape: tuple[int, ...]) ->
     assert own.halves.dtype == torch.uint8
     flat, told = weight.flatten(1), found.flatten(1)
     plain = torch.zeros_like(flat)
-    for i in range(0, flat.shape[1], 8):  # by the largest weight alone, without a search
+    for i in range(0, flat.shape[1], 8):  # between the least and the largest, without a search
         part = flat[:, i : i + 8]
-        step = part.abs().amax(1, keepdim=True) / 7
-        plain[:, i : i + 8] = (part / step).round() * step
-    assert (told - flat).square().sum() <= (plain - flat).square().sum() + 1e-6
+        low, high = part.amin(1, keepdim=True), part.amax(1, keepdim=True)
+        step = ((high - low) / 15).clamp(min=1e-9)
+        plain[:, i : i + 8] = ((part - low) / step).round() * step + low
+    assert (told - flat).square().sum() <= (plain - flat).square().sum() * 1.01 + 1e-5
     for row in told:
         for part in row.split(8):
             assert len(part.unique()) <= 16
     again = Packed(found, 8).weight()
-    torch.testing.assert_close(again, found, atol=0.05, rtol=0.05)
+    torch.testing.assert_close(again, found, atol=2e-3, rtol=0)  # what has four bits keeps them
 
 
-def test_groups_without_weights_stay_so() -> None:
+def test_groups_of_one_value_stay_so() -> None:
     weight = torch.zeros(2, 16)
-    weight[1, 3] = -5
-    torch.testing.assert_close(Packed(weight, 8).weight(), weight)
+    weight[1, 8:] = -5
+    assert torch.equal(Packed(weight, 8).weight(), weight)
 
 
 @pytest.mark.parametrize("backbone", ["unet", "mlp", "rnn"])

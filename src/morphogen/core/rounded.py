@@ -2,9 +2,9 @@ r"""Weights that are whole numbers of eight bits, times one number for each outp
 
     w = scale n,    n in -127 .. 127,    scale = max |w| / 127 of the output
 
-or of four, times one number for each group of a few inputs:
+or of four, between the least and the largest of each group of a few inputs:
 
-    w = scale n,    n in -8 .. 7,    scale of a group: that of several with the least square error
+    w = least + scale n,    n in 0 .. 15,    of several, those with the least square error
 
 A layer that has such weights holds them beside its `weight`, which is the same in float32: whoever
 reads weights reads that one, and what is faster with whole numbers asks for `rounded`.
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 OWN = "int8"  # what whole weights are called within their layer
 MOST = 127
-SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)  # of the scale with which the largest weight is kept
+LEVELS = 15
+SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)  # of a group's range, the rest being cut off
 
 
 class Rounded(nn.Module):
@@ -48,42 +49,48 @@ class Packed(nn.Module):
 
     halves: Tensor  # (O, I / 2 rounded up to whole groups), uint8
     scale: Tensor  # (O, groups), float16
+    least: Tensor  # (O, groups), float16
 
     def __init__(self, weight: Tensor, group: int) -> None:
         super().__init__()
         self.shape = tuple(weight.shape)
         flat = weight.detach().flatten(1).float()
-        grouped = F.pad(flat, (0, -flat.shape[1] % group)).reshape(
-            len(flat), -1, group
-        )  # (O, G, g)
-        scale = _least_error(grouped).half()
-        whole = (grouped / scale.float()[..., None]).nan_to_num(0).round().clamp(-8, 7)
-        pairs = (whole + 8).to(torch.uint8).reshape(len(flat), -1, 2)
+        padded = F.pad(flat, (0, -flat.shape[1] % group), mode="replicate")
+        grouped = padded.reshape(len(flat), -1, group)  # (O, G, g)
+        whole, scale, least = _least_error(grouped)
+        pairs = whole.to(torch.uint8).reshape(len(flat), -1, 2)
         self.register_buffer("halves", pairs[..., 0] | pairs[..., 1] << 4)
         self.register_buffer("scale", scale)
+        self.register_buffer("least", least)
 
     def weight(self) -> Tensor:
         """What they stand for, in float32."""
         pairs = torch.stack([self.halves & 15, self.halves >> 4], -1).flatten(1)
-        grouped = (pairs.float() - 8).reshape(*self.scale.shape, -1)
-        flat = (grouped * self.scale.float()[..., None]).flatten(1)
+        grouped = pairs.float().reshape(*self.scale.shape, -1)
+        flat = (grouped * self.scale.float()[..., None] + self.least.float()[..., None]).flatten(1)
         num = math.prod(self.shape[1:])
         return flat[:, :num].reshape(self.shape)
 
 
-def _least_error(grouped: Tensor) -> Tensor:
-    """Of each group (O, G, g) the scale among some with which rounding errs least: (O, G). Which
-    end of -8 .. 7 the largest weight goes to is tried both ways."""
-    largest = grouped.gather(-1, grouped.abs().argmax(-1, keepdim=True))[..., 0]
-    best = torch.zeros_like(largest)
-    least = torch.full_like(largest, torch.inf)
+def _least_error(grouped: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Groups (O, G, g) -> whole numbers (O, G, g), scale and least (O, G): those of some, with a
+    part of the range cut off at both ends or none, that err least."""
+    low, high = grouped.amin(-1), grouped.amax(-1)
+    middle, error = (low + high) / 2, torch.full_like(low, torch.inf)
+    best = torch.zeros_like(grouped), low.half(), low.half()
     for share in SHARES:
-        for most in (-8, 7):
-            scale = (share * largest / most).half().float()
-            safe = torch.where(scale == 0, 1.0, scale)[..., None]
-            error = ((grouped / safe).round().clamp(-8, 7) * safe - grouped).square().sum(-1)
-            better = error < least
-            best, least = torch.where(better, scale, best), torch.where(better, error, least)
+        least = (middle + share * (low - middle)).half()
+        scale = (share * (high - low) / LEVELS).half()
+        step = torch.where(scale == 0, 1.0, scale.float())[..., None]
+        whole = ((grouped - least.float()[..., None]) / step).round().clamp(0, LEVELS)
+        off = whole * scale.float()[..., None] + least.float()[..., None] - grouped
+        found = off.square().sum(-1)
+        better, error = found < error, torch.minimum(found, error)
+        best = (
+            torch.where(better[..., None], whole, best[0]),
+            torch.where(better, scale, best[1]),
+            torch.where(better, least, best[2]),
+        )
     return best
 
 

@@ -1,10 +1,10 @@
-"""Weights of four bits: a trained model in about an eighth of its size, and no faster.
+"""Weights of four bits: a trained model in about a sixth of its size, and no faster.
 
-    w = scale n,    n in -8 .. 7,    a scale in 16 bits for each group of inputs of an output
+    w = least + scale n,    n in 0 .. 15,    two numbers of 16 bits for each group of inputs
 
-Each group's scale is the one of several with which its weights are rounded with the least square
-error, so that a single large weight does not coarsen its neighbours (Frantar et al. 2022,
-arXiv:2210.17323, compare with such rounding). What words are told apart by, embeddings and the
+What a group's range is cut to is what its weights are rounded by with the least square error, so
+that a single large one does not coarsen its neighbours (Frantar et al. 2022, arXiv:2210.17323,
+compare with rounding in such groups). What words are told apart by, embeddings and the
 layer that tells tokens, has eight bits: it is read row by row, and errors in it are seen at once.
 
 All that computes reads the float32 that the numbers stand for. PyTorch's own product of four-bit
