@@ -4,7 +4,7 @@
     python benchmarks/serve.py --model published/smollm2        one of `models/`
 
 Texts: streams of one client, then of 64, for the same time: tokens a second, errors, records.
-Overhead: the median of a call of one token by HTTP, less the same in this process.
+Overhead: the median of calls of one token of a tiny model by HTTP, less that in this process.
 Pictures: a random U-Net, one client after the other, then 16 at once.
 
 Each part is a ratio of two measurements that follow one another on the same machine; beside it
@@ -42,18 +42,23 @@ PROMPT = "The harbour lay still, and the boats that had come in the night were a
 KEY = bytes(32)
 
 
-def text_model(folder: Path) -> Path:
-    """Ten million random weights: as costly as trained ones."""
+def text_model(place: Path, model_dim: int, num_layers: int) -> Path:
+    """Random weights: as costly as trained ones."""
     codec = Text()
     codec.tokenizer, codec.windows = BPE.train([PROMPT] * 3, 300), 256
     codec.spec = TensorSpec.tokens(256, codec.tokenizer.vocab_size, boundary=codec.tokenizer.end)
     recipe = Recipe(
         family={"name": "autoregressive"},
-        backbone={"name": "token_transformer", "model_dim": 384, "num_layers": 6, "num_heads": 6},
+        backbone={
+            "name": "token_transformer",
+            "model_dim": model_dim,
+            "num_layers": num_layers,
+            "num_heads": model_dim // 64,
+        },
     )
     torch.manual_seed(0)
     family = build_family(recipe, codec.spec, {}).eval()
-    return Bundle(family, codec, resolve(recipe, codec.spec)).save(folder / "texts")
+    return Bundle(family, codec, resolve(recipe, codec.spec)).save(place)
 
 
 def picture_model(folder: Path) -> Path:
@@ -121,12 +126,12 @@ async def pictures(url: str, clients: int, seconds: float) -> float:
 
 def overhead(url: str, folder: Path, repeats: int) -> tuple[float, float]:
     """Medians in ms of one token by HTTP, and in this process."""
-    bundle = Bundle.open(folder / "texts")
+    bundle = Bundle.open(folder / "tiny")
     (prompt,) = bundle.codec.encode_sequences([Item(PROMPT)])
     model: object = bundle.family
     there, here = [], []
-    with httpx.Client(base_url=url) as client:
-        body = {"model": "texts", "prompt": PROMPT, "max_tokens": 1}
+    with httpx.Client(base_url=url, timeout=300) as client:
+        body = {"model": "tiny", "prompt": PROMPT, "max_tokens": 1}
         for seed in range(repeats + 3):
             began = time.perf_counter()
             client.post("/v1/completions", json={**body, "seed": seed}).raise_for_status()
@@ -147,7 +152,8 @@ def main() -> None:
     told = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        text_model(folder)
+        text_model(folder / "texts", 384, 6)
+        text_model(folder / "tiny", 64, 2)
         picture_model(folder)
         models = folder
         if told.model:
@@ -156,7 +162,8 @@ def main() -> None:
         environment = {**os.environ, "MORPHOGEN_RECORDS": str(folder / "records.db"),
                        "MORPHOGEN_KEY_FILE": str(key)}  # fmt: skip
         command = ("-m", "morphogen.cli.app", "serve", "--models", str(models), "--port", "0",
-                   "--rate", "none", "--rows", str(told.clients), "--threads", str(told.threads))  # fmt: skip
+                   "--rate", "none", "--rows", str(told.clients),
+                   "--threads", str(told.threads))  # fmt: skip
         with (folder / "log").open("w") as log:
             server = subprocess.Popen([sys.executable, *command], env=environment, text=True,
                                       stdout=subprocess.PIPE, stderr=log)  # fmt: skip
@@ -181,7 +188,7 @@ def measure(url: str, folder: Path, told: argparse.Namespace) -> None:
     many, errors, ended = asyncio.run(streams(url, model, told.clients, told.seconds))
     print(f"texts: 1 client {one:.1f} tokens/s, {told.clients} clients {many:.1f}: "
           f"{many / one:.1f} times; {ended} streams, {errors} errors")  # fmt: skip
-    there, here = overhead(url, folder, 50)
+    there, here = overhead(url, folder, 200)
     print(f"one token: {there:.1f} ms by HTTP, {here:.1f} in the process: "
           f"{there - here:.1f} ms of overhead at the median")  # fmt: skip
     one = asyncio.run(pictures(url, 1, told.seconds))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import itertools
 import json
 import os
 import random
@@ -44,6 +45,7 @@ from morphogen.modalities.category import Category
 from morphogen.modalities.image import Image
 from morphogen.records import Records
 from morphogen.records import open as records_at
+from morphogen.records.roles import ACTIONS, ROLES, actions_of
 from morphogen.serve import app
 from morphogen.serve.rates import Rates
 from morphogen.serve.settings import Settings
@@ -541,6 +543,22 @@ def test_who_may_ask(running: Running, records: Records) -> None:
     assert status("GET", models, authorization=f"Bearer {word}") == 401
 
 
+def test_every_route_lets_in_who_may_and_nobody_else(running: Running, records: Records) -> None:
+    """All routes of the document with a key of each role."""
+    words = {role: records.keys.new(f"as {role}", role)[1] for role in (*ROLES, *ACTIONS)}
+    routes = httpx.get(f"{running.url}/openapi.json").json()["paths"]
+    assert len(routes) > 25
+    cases = itertools.product(((r, m) for r, methods in routes.items() for m in methods), words)
+    with httpx.Client() as client:
+        for (route, method), role in cases:
+            url = running.url + route.replace("{name}", "none")
+            headers = {"authorization": f"Bearer {words[role]}"}
+            status = client.request(method, url, headers=headers).status_code
+            action = "generate" if method == "post" else "read"
+            may = route in ("/healthz", "/readyz") or action in actions_of(role)
+            assert (status != 403) is may, (route, role, status)
+
+
 def test_a_key_asks_no_oftener_than_it_may(running: Running) -> None:
     running.serving.rates = Rates("2/minute")
     try:
@@ -562,8 +580,9 @@ def test_another_address_is_refused_without_a_key(tmp_path: Path) -> None:
 def test_its_health_and_its_numbers(running: Running) -> None:
     assert httpx.get(f"{running.url}/healthz").json() == {"status": "ok"}
     assert httpx.get(f"{running.url}/readyz").status_code == 200
+    assert httpx.get(f"{running.url}/v1/models").status_code == 200
     numbers = httpx.get(f"{running.url}/metrics").text
-    assert 'morphogen_requests_total{route="/v1/chat/completions",status="200"}' in numbers
+    assert 'morphogen_requests_total{route="/v1/models",status="200"}' in numbers
     assert "Is it?" not in numbers
 
 

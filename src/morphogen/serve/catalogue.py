@@ -49,18 +49,23 @@ class Entry:
 
 
 class Catalogue:
-    """The models of a folder, looked for anew whenever it is asked."""
+    """The models of a folder, looked for anew where one that is asked for is not as it was."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.known: dict[str, Entry] = {}
 
     def entries(self) -> dict[str, Entry]:
         """By name, sorted."""
         found = {entry.name: entry for entry in _found(self.folder)}
-        return dict(sorted(found.items()))
+        self.known = dict(sorted(found.items()))
+        return self.known
 
     def find(self, name: str) -> Entry:
         """The model of a name, or of its last part where that is enough. Raises `APIError`."""
+        entry = self.known.get(name)
+        if entry is not None and _changed(entry.path) == entry.changed:
+            return entry
         known = self.entries()
         short = [entry for own, entry in known.items() if own.rpartition("/")[2] == name]
         if name in known or len(short) == 1:
@@ -93,7 +98,7 @@ def _entry(root: Path, folder: Path, files: list[str]) -> Entry | None:
             evaluation = read_json(folder / "metrics.json").get("evaluation") or {}
             verdict = (evaluation.get("copying") or {}).get("verdict", "not judged")
             return Entry(
-                name, folder, "bundle", (folder / "config.json").stat().st_mtime_ns,
+                name, folder, "bundle", _changed(folder),
                 _size(folder), (config.get("files") or {}).get(MODEL),
                 verdict if evaluation else NOT_EVALUATED, *_kinds(config),
             )  # fmt: skip
@@ -112,12 +117,18 @@ def _kinds(config: dict[str, Any]) -> tuple[str | None, str | None]:
 
 
 def _published(name: str, folder: Path) -> Entry:
-    return Entry(name, folder, "published", folder.stat().st_mtime_ns, _size(folder))
+    return Entry(name, folder, "published", _changed(folder), _size(folder))
 
 
 def _remote(root: Path, file: Path) -> Entry:
     name = file.relative_to(root).with_suffix("").as_posix()
-    return Entry(name, file, "remote", file.stat().st_mtime_ns, 0)
+    return Entry(name, file, "remote", _changed(file), 0)
+
+
+def _changed(path: Path) -> int:
+    """When what tells of a model was last changed, in nanoseconds; 0 where it is gone."""
+    told = (path / "config.json", path / "metrics.json", path)
+    return max((each.stat().st_mtime_ns for each in told if each.exists()), default=0)
 
 
 def _size(folder: Path) -> int:
