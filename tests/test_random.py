@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from morphogen.core.random import (
+    JoinedGenerator,
     ShardedGenerator,
     bernoulli,
     categorical,
@@ -76,3 +77,14 @@ def test_seeds_do_not_clash() -> None:
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert mix_seed(1, 2) != mix_seed(2, 1)
     assert mix_seed(-1) == mix_seed(-1)
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_joined_generators_give_each_row_what_it_gets_alone(
+    draw: Callable[[int, torch.Generator], Tensor],
+) -> None:
+    joined = JoinedGenerator().of([generator(seed) for seed in (3, 1, 3)])
+    alone = [draw(1, generator(seed)) for seed in (3, 1, 3)]
+    assert torch.equal(draw(3, joined), torch.cat(alone))
+    with pytest.raises(ValueError, match="for 3 items"):
+        draw(2, joined)

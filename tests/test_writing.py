@@ -95,6 +95,29 @@ def test_alone_or_among_others_a_request_gets_the_same_to_the_bit() -> None:
             ]
 
 
+def test_requests_come_and_leave_while_others_are_written() -> None:
+    """Who stays gets what it would get alone; who leaves frees a row, of which there are two."""
+    model, draw = shaken(), random.Random(1)
+    requests = [asked(draw) for _ in range(30)]
+    alone = [told(model.write([request], num_rows=1), 1)[0] for request in requests]
+    writing, rows = model.writing(2), [list[Written]() for _ in requests]
+    waiting, gone = list(requests), set[int]()
+    while waiting or writing.num_going:
+        for _ in range(min(draw.randrange(4), len(waiting))):
+            writing.add(waiting.pop(0))
+        for step in writing.steps():
+            for written in step:
+                assert written.row not in gone
+                rows[written.row].append(written)
+                if draw.random() < 0.05 and written.finish is None:
+                    writing.leave(written.row)
+                    gone.add(written.row)
+    assert 0 < len(gone) < 30
+    for number, (row, known) in enumerate(zip(rows, alone, strict=True)):
+        expected = known[: len(row)] if number in gone else known
+        assert [(w.token, w.log_prob) for w in row] == [(w.token, w.log_prob) for w in expected]
+
+
 @pytest.mark.parametrize("options", [
     {},
     {"position": "learned", "norm": "layer", "mlp": "gelu"},
