@@ -14,15 +14,18 @@ pytest.importorskip("alembic")
 pytest.importorskip("cryptography")
 
 from PIL import Image as Pillow
+from sqlalchemy import select
 
 from morphogen import records
 from morphogen.cli.app import main
 from morphogen.core.errors import RecordsError
 from morphogen.core.result import Result
 from morphogen.data.dataset import Data
+from morphogen.records.models import hash_of
 from morphogen.records.pairs import make_dataset
 from morphogen.records.prompts import Message
 from morphogen.records.searching import Filters
+from morphogen.records.tables import Evaluation
 from morphogen.records.whence import whence
 
 QUICK = (
@@ -109,6 +112,25 @@ def test_a_file_that_was_changed_is_known_by_its_words_and_its_looks(place, caps
     told = said(capsys, "whence", "bare.jpg")
     assert "it looks like what was generated here: toy, generate" in told
     assert "nothing is known of it here" in said(capsys, "whence", "key_file")
+
+
+def test_the_verdict_of_a_model_goes_with_what_it_makes(place):
+    with records.open() as own:
+        own.models.evaluated("first", {"copying": {"verdict": "suspicious"}}, passed=False)
+        own.models.evaluated("first", {"copying": {"verdict": "no sign of copying"}}, passed=True)
+        first, second = own.models.evaluations(own.models.get("first").id)
+        assert (first.passed, second.verdict) == (True, "suspicious")
+        uid = own.generations.start(model="first", task="embed", model_hash=hash_of("first"))
+        own.generations.finish(uid)
+        assert own.generations.get(uid).verdict == "no sign of copying"
+        with own.database.write() as session:  # one judgement cannot be put in another's place
+            rows = list(session.scalars(select(Evaluation).order_by(Evaluation.id)))
+            kept = rows[0].record
+            rows[0].record = rows[1].record
+        with pytest.raises(RecordsError, match="was changed"):
+            own.models.evaluations(rows[0].model_id)
+        with own.database.write() as session:
+            session.get(Evaluation, rows[0].id).record = kept
 
 
 def test_verbs_about_records(place, capsys):

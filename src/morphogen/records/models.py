@@ -157,9 +157,10 @@ class Models:
                 model_id=model.id, dataset_id=dataset, verdict=verdict, passed=passed,
                 created=time.time(), record=b"",
             )  # fmt: skip
-            row.record = self.seals.seal_json(session, HOUSE, dict(record), "evaluation")
             session.add(row)
             session.flush()
+            told, purpose = dict(record), f"evaluation {row.id}"
+            row.record = self.seals.seal_json(session, HOUSE, told, purpose)
             return self._evaluation(session, row)
 
     def evaluations(self, model: int) -> list[Evaluation]:
@@ -180,7 +181,7 @@ class Models:
         )  # fmt: skip
 
     def _evaluation(self, session: Session, row: EvaluationRow) -> Evaluation:
-        record = self.seals.open_json(session, row.record, "evaluation") or {}
+        record = self.seals.open_json(session, row.record, f"evaluation {row.id}") or {}
         return Evaluation(
             row.id, row.model_id, row.dataset_id, row.verdict, row.passed, record, row.created
         )

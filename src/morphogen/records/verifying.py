@@ -42,7 +42,7 @@ SEALED: dict[type[Base], tuple[Sealed, ...]] = {
     ),
     Run: ((Run.about, lambda row: f"run {row.id}"),),
     Model: ((Model.about, lambda row: f"model {row.hash}"),),
-    Evaluation: ((Evaluation.record, lambda row: "evaluation"),),
+    Evaluation: ((Evaluation.record, lambda row: f"evaluation {row.id}"),),
 }
 
 
