@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Select, exists, func, select
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import Session, aliased
 
 from morphogen.records.database import Database
 from morphogen.records.generation import Generation, Reader
@@ -21,6 +21,7 @@ from morphogen.records.tables import Annotation, Word
 from morphogen.records.tables import Generation as Row
 from morphogen.records.words import asked, holds
 
+COMMON = 1000  # generations that hold a word: more are not counted
 LOOKED_THROUGH = 4  # pages that are opened for one, at most, where beginnings are asked for
 
 
@@ -83,7 +84,7 @@ class Search:
         found: list[Generation] = []
         with self.database.read() as session:
             for _ in range(LOOKED_THROUGH):
-                query = self._query(text, filters or Filters(), before)
+                query = self._query(session, text, filters or Filters(), before)
                 rows = list(session.scalars(query.limit(limit - len(found))))
                 read = self.reader.many(session, rows)
                 found += [each for each in read if not text or self._holds(each, text)]
@@ -102,19 +103,36 @@ class Search:
     def count(self, text: str = "", filters: Filters | None = None) -> int:
         """How many there are; where beginnings are asked for, at most so many."""
         with self.database.read() as session:
-            inner = self._query(text, filters or Filters(), None).with_only_columns(Row.id)
+            inner = self._query(session, text, filters or Filters(), None).with_only_columns(Row.id)
             counted = select(func.count()).select_from(inner.order_by(None).subquery())
             return session.scalars(counted).one()
 
-    def _query(self, text: str, filters: Filters, before: int | None) -> Select[Any]:
-        query = filters.apply(select(Row))
-        for term in asked(text):
-            of = aliased(Word)
-            query = query.join(of, of.generation_id == Row.id)
-            query = query.where(of.word == word_hash(self.seals, term))
+    def _query(
+        self, session: Session, text: str, filters: Filters, before: int | None
+    ) -> Select[Any]:
+        """The generations with these words, newest first: those with the rarest of the words are
+        gone through in the order of the index, and looked up under the others."""
+        found = [word_hash(self.seals, term) for term in asked(text)]
+        if not found:
+            query = filters.apply(select(Row)).order_by(Row.id.desc())
+            return query if before is None else query.where(Row.id < before)
+        rarest, *others = sorted(found, key=lambda word: self._at_most(session, word))
+        first = aliased(Word)
+        query = select(Row).join_from(first, Row, Row.id == first.generation_id)
+        query = filters.apply(query.where(first.word == rarest))
+        for word in others:
+            other = aliased(Word)
+            same = other.generation_id == first.generation_id
+            query = query.where(exists().where(other.word == word, same))
         if before is not None:
-            query = query.where(Row.id < before)
-        return query.order_by(Row.id.desc())
+            query = query.where(first.generation_id < before)
+        return query.order_by(first.generation_id.desc())
+
+    @staticmethod
+    def _at_most(session: Session, word: int) -> int:
+        """How many generations hold a word; of common ones, that they are common."""
+        some = select(Word.generation_id).where(Word.word == word).limit(COMMON)
+        return session.scalars(select(func.count()).select_from(some.subquery())).one()
 
     @staticmethod
     def _holds(found: Generation, text: str) -> bool:
