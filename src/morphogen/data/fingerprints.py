@@ -15,6 +15,7 @@ from morphogen.data.neighbours import ROWS, Links, Search, Sieve, near, pack_key
 from morphogen.data.parallel import in_order
 
 CHUNK = 4096  # pairs compared at once
+FEW = 256  # pairs that are compared as they are
 SAMPLE = 200  # items by which the number of pairs is estimated
 Pair = tuple[int, int, float]  # two item numbers, and their likeness
 
@@ -130,11 +131,12 @@ class Fingerprints:
             yield from found
 
     def _search(self, others: Fingerprints, own_keys: np.ndarray, other_keys: np.ndarray) -> Search:
-        """The search for pairs whose keys are near, through the sieve of a codec that has one."""
+        """The search for pairs whose keys are near, through the sieve of a codec that has one, but
+        for a few pairs, which are compared in less time than a sieve takes to make."""
         codec = self.codec or others.codec
         assert codec is not None
         sieve = None
-        if isinstance(codec, CanLookFirst):
+        if isinstance(codec, CanLookFirst) and len(self) * len(others) > FEW:
             first, second = codec.coarse_views(self.details()), codec.coarse(others.details())
             sieve = Sieve(first, second, codec.coarse_from)
         return Search(own_keys, other_keys, codec.key_radius, sieve)
