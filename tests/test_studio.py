@@ -168,3 +168,144 @@ def test_from_elsewhere_nobody_sees_a_page_before_they_sign_in(
         assert answer.headers["location"] == "/sign-in?next=%2Fmodels%2Fdigits"
         sign_in(client, "ann reader")
         assert client.get("/models/digits").status_code == 200
+
+
+def said(client: TestClient, token: str, **turn: object) -> tuple[str, str]:
+    """What a model says to a turn, and the id of the generation."""
+    answer = client.post("/talk/talker", json=turn, headers={"x-page-token": token})
+    assert answer.status_code == 200, answer.text
+    lines = [json.loads(line[6:]) for line in answer.text.splitlines() if line]
+    return "".join(line.get("text", "") for line in lines), lines[-1]["over"]
+
+
+def test_an_edited_turn_is_a_branch_beside_the_one_that_it_was(
+    client: TestClient, records: Records
+) -> None:
+    token = token_of(client)
+    settings = {"temperature": "0", "seed": "1", "most": "20"}
+    text, first = said(client, token, text="Is it?", settings=settings)
+    assert text == "yours"
+    kept = records.generations.get(first)
+    _, second = said(client, token, text="Really?", after=kept.answer_id, settings=settings)
+    _, edited = said(client, token, text=HOSTILE, after=kept.answer_id, settings=settings)
+    path = records.prompts.path(records.generations.get(edited).answer_id)
+    assert [each.text for each in path] == ["Is it?", "yours", HOSTILE, "yours"]
+    shown = client.get("/play/talker", params={"of": edited, "open": "1"}).text
+    assert "2 of 2" in shown
+    assert "&lt;b onmouseover" in shown
+    assert "<b onmouseover" not in shown
+    other = re.search(r'href="[^"]*at=(\d+)&amp;branch=1[^"]*" data-branch', shown)
+    assert other
+    before = client.get("/play/talker", params={"at": other[1], "branch": "1"}).text
+    assert "Really?" in before
+    assert f"/records/{second}" in before
+    assert client.get("/play/talker", params={"at": "x"}).status_code == 400
+    assert client.get("/play/talker", params={"of": "none"}).status_code == 400
+
+
+def test_what_is_said_is_checked(client: TestClient) -> None:
+    assert client.post("/talk/talker", json={"text": "Is it?"}).status_code == 403
+    token = {"x-page-token": token_of(client)}
+    hot = {"text": "Is it?", "settings": {"temperature": "1000"}}
+    answer = client.post("/talk/talker", json=hot, headers=token)
+    assert answer.status_code == 400
+    assert "temperature" in answer.json()["error"]["message"]
+    gone = client.post("/talk/talker", json={"text": "?", "after": 10**6}, headers=token)
+    assert gone.status_code == 400
+
+
+def test_items_are_drawn_by_a_form_from_the_signature_and_shown_by_their_codec(
+    client: TestClient,
+) -> None:
+    form = client.get("/play/digits", params={"open": "1", "seed": "7", "cond.label": "three"}).text
+    assert "items to draw" in form
+    assert 'value="7"' in form
+    assert "<option selected>three" in form
+    told = {"task": "generate", "num": "2", "seed": "7", "num_steps": "2", "cond.label": "three"}
+    told["token"] = token_of(client)
+    made = client.post("/play/digits", data=told).text
+    place = re.search(r'src="(/views/\w+)"', made)
+    assert place
+    seen = client.get(place[1])
+    assert 'alt="2 pictures"' in seen.text
+    assert "sandbox" in seen.headers["content-security-policy"]
+    again = re.search(r'src="(/views/\w+)"', client.post("/play/digits", data=told).text)
+    assert again
+    assert again[1] != place[1]
+    assert client.get(again[1]).text == seen.text, "the same seed draws the same"
+    wrong = client.post("/play/digits", data={**told, "num": "many"})
+    assert wrong.status_code == 400
+    assert "items to draw" in wrong.text
+    assert client.get("/play/digits?task=transcribe").status_code == 404
+
+
+def test_records_are_found_rated_and_left_for_the_next(
+    client: TestClient, records: Records
+) -> None:
+    asked = ("brass boots", "brass buttons", "<i>brass</i> bells")
+    uids = [records.generations.start(text, model="talker", task="complete") for text in asked]
+    for uid in uids:
+        records.generations.finish(uid, "Here they are")
+    listed = client.get("/records", params={"text": "brass"}).text
+    assert listed.count("<article") == 3
+    assert "<i>brass" not in listed
+    newest = client.get(f"/records/{uids[2]}", params={"text": "brass"}).text
+    assert f'name="after" value="{uids[1]}"' in newest
+    token = token_of(client)
+    form = {"value": "4", "after": uids[1], "explanation": "shiny", "token": token}
+    moved = client.post(f"/records/{uids[2]}?text=brass", data=form, follow_redirects=False)
+    assert moved.headers["location"] == f"/records/{uids[1]}?text=brass"
+    (rating,) = records.annotations.of(uids[2])
+    assert (rating.value, rating.explanation) == (4, "shiny")
+    best = client.get("/records", params={"text": "brass", "rated": "4"}).text
+    assert best.count("<article") == 1
+    assert client.post(f"/records/{uids[2]}", data={**form, "value": "9"}).status_code == 400
+    assert client.get("/records", params={"rated": "lots"}).status_code == 400
+    assert client.get("/records/none").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("role", "may"),
+    [
+        ("reader", {"/", "/records"}),
+        ("maker", {"/", "/records", "/play/digits"}),
+        ("administrator", {"/", "/records", "/play/digits", "/people", "/audit"}),
+    ],
+)
+def test_each_role_sees_what_it_may(client: TestClient, role: str, may: set[str]) -> None:
+    sign_in(client, f"ann {role}")
+    pages = ("/", "/records", "/play/digits", "/people", "/audit")
+    assert {path for path in pages if client.get(path).status_code == 200} == may
+    assert all(client.get(path).status_code in (200, 403) for path in pages)
+
+
+def test_people_and_keys_come_and_go_and_nobody_locks_themselves_out(
+    client: TestClient, records: Records
+) -> None:
+    token = sign_in(client, "ann administrator")
+    me = records.users.get("ann administrator")
+
+    def do(deed: str, **form: object) -> object:
+        told = {"deed": deed, "token": token, **{name: str(each) for name, each in form.items()}}
+        return client.post("/people", data=told).text
+
+    do("add", name=HOSTILE[:30], role="reader", password=PASSWORD)
+    new = records.users.all()[-1]
+    assert "<b onmouseover" not in client.get("/people").text
+    do("change", who=new.id, role="annotator", state="disabled")
+    new = records.users.get(new.id)
+    assert (new.role, new.state) == ("annotator", "disabled")
+    assert "own rights" in str(do("change", who=me.id, role="reader"))
+    assert "too short" in str(do("change", who=new.id, password="short"))
+    assert "no number" in str(do("change", who="all"))
+    assert "already" in str(do("add", name="ann maker", role="reader"))
+    shown = re.search(r"<pre>(mg-[\w-]+)</pre>", str(do("key", name="ci", role="generate", days=3)))
+    assert shown
+    assert shown[1] not in client.get("/people").text
+    assert records.keys.authenticate(shown[1]).actions == {"generate"}
+    (key,) = (each for each in records.keys.all() if each.name == "ci")
+    do("revoke", key=key.id)
+    assert records.keys.all()[-1].state == "revoked"
+    audit = client.get("/audit").text
+    assert "keys.revoke" in audit
+    assert "nothing changed, moved or taken out" in audit

@@ -118,6 +118,12 @@ class Generations:
         with self.database.read() as session:
             return self.reader.whole(session, self.row(session, uid))
 
+    def of_answers(self, nodes: Sequence[int]) -> dict[int, str]:
+        """The generations that made answers, by their nodes: the last of each."""
+        with self.database.read() as session:
+            query = select(Row.answer_id, Row.uid).where(Row.answer_id.in_(nodes)).order_by(Row.id)
+            return {int(node): uid for node, uid in session.execute(query) if node is not None}
+
     def row(self, session: Session, uid: str) -> Row:
         """The row of an id."""
         row = session.scalars(select(Row).where(Row.uid == uid)).first()

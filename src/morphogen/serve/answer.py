@@ -145,7 +145,7 @@ class Answer:
             self.asked.leave()
 
 
-UNTOLD = {"do", "messages", "prompt", "seed", "inputs"}  # recorded elsewhere, or not at all
+UNTOLD = {"do", "messages", "prompt", "seed", "inputs", "view"}  # recorded elsewhere, or not at all
 
 
 def _reason(error: BaseException | None) -> str:

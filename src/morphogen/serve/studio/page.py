@@ -45,6 +45,8 @@ def page(
     response = HTMLResponse(text, status)
     response.headers["content-security-policy"] = POLICY
     response.headers["cache-control"] = "no-store"
+    # With "no-referrer" a browser would send forms as of origin "null", which the door refuses.
+    response.headers["referrer-policy"] = "same-origin"
     if visitor is not None:
         visitor.remember(request, response)
     return response
@@ -56,7 +58,8 @@ def view(body: str, title: str) -> HTMLResponse:
         body = (
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{Markup.escape(title)}'
             "</title><style>:root{color-scheme:light dark}body{margin:0;font:15px system-ui}"
-            f"img{{max-width:100%}}</style><body>{body}</body></html>"
+            "img.items{width:100%;max-width:32rem;image-rendering:pixelated}</style>"
+            f"<body>{body}</body></html>"
         )
     return HTMLResponse(
         body,

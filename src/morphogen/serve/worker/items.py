@@ -37,6 +37,7 @@ class Drawn:
     seed: int
     cond: Mapping[str, Any]
     options: dict[str, Any]
+    view: bool = False  # as people see them, too
     begun: int = 0
     items: list[Any] = field(default_factory=list)  # encoded, each (1, *)
 
@@ -64,7 +65,8 @@ class Items:
                               expected=f"1 to {MOST_ITEMS}")  # fmt: skip
         cond = dict(work.get("cond") or {})
         self.bundle.conditions(1, cond, generator(0), drawn=True)  # misspelt ones are told now
-        self.waiting.append(Drawn(number, num, work["seed"], cond, options))
+        view = bool(work.get("view"))
+        self.waiting.append(Drawn(number, num, work["seed"], cond, options, view))
         yield {"id": number, "begun": {}}
 
     def cancel(self, number: int) -> None:
@@ -114,7 +116,7 @@ class Items:
         result = Result(joined(each.items), route="sample", codec=self.bundle.codec)
         result.made_by = f"{self.bundle.path.name if self.bundle.path else ''}, seed {each.seed}"
         try:
-            yield {"id": each.number, "result": told(result)}
+            yield {"id": each.number, "result": told(result, view=each.view)}
         except Exception as error:
             yield {"id": each.number, "error": unexpected(error)}
         else:

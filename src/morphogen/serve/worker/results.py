@@ -22,9 +22,14 @@ SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 PLAIN = (str, int, float, bool, dict, list, tuple, type(None))
 
 
-def told(result: Result) -> dict[str, Any]:
-    """A result as JSON: its numbers, its route, its items."""
+def told(result: Result, *, view: bool = False) -> dict[str, Any]:
+    """A result as JSON: its numbers, its route, its items; with `view`, as their codec shows them
+    to people as well."""
+    shown = {}
+    if view and result.codec is not None and len(result):
+        shown["html"] = result.codec.html(result.items, result.columns)
     return {
+        **shown,
         "values": plain(result.values),
         "route": result.route,
         "items": _items(result),

@@ -30,7 +30,7 @@ def run_task(bundle: Bundle, number: int, work: Mapping[str, Any]) -> Iterator[E
     with tempfile.TemporaryDirectory() as place:
         inputs = given(work.get("inputs", ()), Path(place))
         result = bundle.task(name, *inputs, seed=work["seed"], cond=work.get("cond"), **options)
-        yield {"id": number, "result": told(result)}
+        yield {"id": number, "result": told(result, view=work.get("view", False))}
     yield {"id": number, "done": {}}
 
 

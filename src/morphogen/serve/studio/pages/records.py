@@ -1,0 +1,95 @@
+"""What was asked and answered: found by words and filters, looked at, rated one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from morphogen.records.generation import Generation
+from morphogen.records.searching import Filters
+from morphogen.serve.errors import APIError
+from morphogen.serve.studio.page import Page, moved, page
+from morphogen.serve.studio.visitor import Annotates, Reads, Visitor
+
+SHOWN = 30  # of a page
+DAY = 86400.0
+SINCE = {"1": "a day", "7": "a week", "30": "a month"}
+NAMES = ("text", "model", "task", "state", "rated", "since")
+RATED = ("none", *map(str, range(1, 6)))
+STATES = ("finished", "cut", "started")
+
+router = APIRouter(route_class=Page, include_in_schema=False)
+
+
+@router.get("/records")
+async def found(request: Request, visitor: Reads, before: int | None = None) -> Response:
+    """A page of them, newest first."""
+    told = _told(request)
+    kept = await asyncio.to_thread(_find, visitor, told, before, SHOWN)
+    last = kept[-1].number if len(kept) == SHOWN else None
+    return page(
+        request, visitor, "records", kept=kept, told=told, last=last, since=SINCE, states=STATES,
+        entries=list(visitor.here.catalogue.entries()),
+    )  # fmt: skip
+
+
+@router.get("/records/{uid}")
+async def one(uid: str, request: Request, visitor: Reads) -> Response:
+    """A generation: what was asked, what came, where it is from, what is thought of it."""
+    records = visitor.here.records
+    told = _told(request)
+
+    def read() -> tuple[Generation, Generation | None, list[Any]]:
+        kept = records.generations.get(uid)
+        rest = _find(visitor, told, kept.number, 1)
+        judged = records.models.evaluations(kept.model_id) if kept.model_id else []
+        return kept, (rest[0] if rest else None), judged
+
+    kept, after, judged = await asyncio.to_thread(read)
+    own = None if visitor.access is None else visitor.access.user.name
+    mine = [a for a in kept.annotations if a.name == "rating" and a.user == own]
+    return page(
+        request, visitor, "generation", kept=kept, after=after, told=told, judged=judged,
+        mine=mine[-1] if mine else None,
+    )  # fmt: skip
+
+
+@router.post("/records/{uid}")
+async def rated(uid: str, request: Request, visitor: Annotates) -> Response:
+    """Say what is thought of it, and go to the next, or stay."""
+    form = await request.form()
+    word, said = str(form.get("value", "")), str(form.get("explanation", ""))
+    if word not in RATED[1:]:
+        raise APIError(400, f"a rating is 1 to 5, not {word[:40]!r}")
+    access = visitor.check("annotate")
+    await visitor.here.record(
+        visitor.here.records.annotations.add, uid, value=float(word), explanation=said,
+        user=access.user.id,
+    )  # fmt: skip
+    after = str(form.get("after", ""))
+    return moved(f"/records/{after if after.isalnum() else uid}", **_told(request))
+
+
+def _told(request: Request) -> dict[str, str]:
+    """What was filtered by."""
+    query = request.query_params
+    return {name: query[name] for name in NAMES if query.get(name)}
+
+
+def _find(
+    visitor: Visitor, told: dict[str, str], before: int | None, limit: int
+) -> list[Generation]:
+    rated = told.get("rated", "")
+    if (rated and rated not in RATED[1:]) or told.get("since", "1") not in SINCE:
+        raise APIError(400, "there is no such filter")
+    filters = Filters(
+        model=told.get("model"), task=told.get("task"), state=told.get("state"),
+        since=time.time() - DAY * int(told["since"]) if "since" in told else None,
+        at_least=float(rated) if rated else None,
+    )  # fmt: skip
+    search = visitor.here.records.search
+    kept: list[Generation] = search(told.get("text", ""), filters, limit=limit, before=before)
+    return kept
