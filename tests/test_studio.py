@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -309,3 +311,11 @@ def test_people_and_keys_come_and_go_and_nobody_locks_themselves_out(
     audit = client.get("/audit").text
     assert "keys.revoke" in audit
     assert "nothing changed, moved or taken out" in audit
+
+
+def test_pages_need_no_torch() -> None:
+    """The server stays small and is there at once: models have processes of their own."""
+    names = "play, talk, model, records, people, sign_in, start"
+    told = f"import sys; from morphogen.serve.studio.pages import {names}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert "torch" not in done.stdout.split()

@@ -12,7 +12,9 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.config import read_config
 from morphogen.core.errors import MorphogenError, RecipeError
 from morphogen.core.folder import MODEL
+from morphogen.core.writing import Limits
 from morphogen.interop.importing import opened_or_imported
+from morphogen.serve.forms import form_of
 from morphogen.serve.worker.channel import Channel, Event, failure, unexpected
 from morphogen.serve.worker.items import Items
 from morphogen.serve.worker.texts import TOO_LONG, Texts, TooLong, num_rows, writes
@@ -47,12 +49,15 @@ class Model:
     def about(self) -> dict[str, Any]:
         """What a server has to know of it."""
         family, codec = self.bundle.family, self.bundle.codec
+        tasks = self.bundle.tasks()
+        able = {name: discover.find("task", name) for name, why in tasks.items() if why is None}
         found: dict[str, Any] = {
             "family": discover.name_of(type(family)),
             "modality": discover.name_of(type(codec.innermost)),
             "hash": _hash_of(self.bundle),
             "conditions": _conditions(self.bundle),
-            "tasks": self.bundle.tasks(),
+            "tasks": tasks,
+            "forms": {name: form_of(task) for name, task in able.items()},
         }
         if self.texts is not None:
             found |= {
@@ -60,6 +65,7 @@ class Model:
                 "rows": self.texts.num_rows,
                 "chats": self.texts.reader is not None,
             }
+            found["forms"] |= {"talk": form_of(Limits)}
         return found
 
     def run(self, channel: Channel) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from morphogen.evaluation.page import number
 from morphogen.serve.catalogue import Entry, read_json
 from morphogen.serve.errors import APIError
 from morphogen.serve.studio.page import Page, page, view
@@ -69,6 +68,11 @@ def _score(name: str, told: Mapping[str, Any]) -> dict[str, str]:
         "better": better.get(told.get("higher_is_better"), ""),
         "note": "; ".join(filter(None, [counted, told.get("note", "")])),
     }
+
+
+def number(value: float) -> str:
+    """Four significant digits, as on the evaluation page."""
+    return f"{value:.4g}"
 
 
 def _read(file: Path) -> str | None:

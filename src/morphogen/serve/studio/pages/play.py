@@ -13,15 +13,12 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
-from morphogen.core import discover
-from morphogen.core.schema import check_options
-from morphogen.core.writing import Limits
 from morphogen.serve.catalogue import Entry
 from morphogen.serve.errors import APIError
+from morphogen.serve.forms import filled, written
 from morphogen.serve.routes._asked import Drawn
 from morphogen.serve.routes._works import seeded, worked
 from morphogen.serve.studio import conversation
-from morphogen.serve.studio.forms import Field, fields_of, takes_inputs, written
 from morphogen.serve.studio.page import Page, page, view
 from morphogen.serve.studio.visitor import Generates, Reads, Visitor
 
@@ -83,9 +80,7 @@ async def make(name: str, request: Request, visitor: Generates) -> Response:
         "do": "generate" if shown.task == DRAW else "task", "seed": seeded(seed), "view": True,
         "cond": {name: told[f"cond.{name}"] for name in facts["conditions"]
                  if told.get(f"cond.{name}")},
-        "options": check_options(
-            discover.find("task", shown.task), written(facts["fields"]), shown.task
-        ),
+        "options": written(facts["fields"]),
     }  # fmt: skip
     if shown.task != DRAW:
         work |= {"task": shown.task, "inputs": await _inputs(form)}
@@ -123,7 +118,8 @@ async def _talk(request: Request, visitor: Visitor, shown: Shown) -> Response:
         return ([] if node is None else conversation.turns(records, node, others)), others
 
     turns, others = await asyncio.to_thread(read)
-    settings = fields_of(Limits, values, Drawn.model_fields)
+    fields = shown.about["forms"][TALK]["fields"]
+    settings = filled([each for each in fields if each["name"] in Drawn.model_fields], values)
     return page(
         request, visitor, "talk", **shown.facts(), turns=turns, others=others, settings=settings,
     )  # fmt: skip
@@ -135,12 +131,11 @@ def _form(shown: Shown) -> dict[str, Any]:
     if tasks.get(shown.task, "there is no such task") is not None:
         why = tasks.get(shown.task, "there is no such task")
         raise APIError(404, f"{shown.entry.name} does not {shown.task}: {why}")
-    task = discover.find("task", shown.task)
-    fields: list[Field] = fields_of(task, shown.values)
+    form = shown.about["forms"][shown.task]
     return {
-        "fields": fields,
+        "fields": filled(form["fields"], shown.values),
         "conditions": shown.about.get("conditions", {}),
-        "takes_inputs": takes_inputs(task),
+        "takes_inputs": form["takes_inputs"],
     }
 
 
