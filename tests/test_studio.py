@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
 from fastapi.testclient import TestClient
@@ -18,11 +19,10 @@ from morphogen.records import open as records_at
 from morphogen.serve import app
 from morphogen.serve.settings import Settings
 from small_models import answering
-from test_serve import pictures
+from test_serve import Running, pictures
 
 torch.set_num_threads(1)
 
-HERE = "http://127.0.0.1"
 HOSTILE = "<b onmouseover=alert(1)>\u202ename"
 PASSWORD = "correct horse battery"
 
@@ -44,24 +44,29 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Records]:
 
 
 @pytest.fixture(scope="module")
-def client(models: Path, records: Records) -> Iterator[TestClient]:
-    settings = Settings(models=models, threads=1, rate=None)
-    with TestClient(app.build_app(settings, records), base_url=HERE) as client:
+def running(models: Path, records: Records) -> Iterator[Running]:
+    with Running(Settings(models=models, port=0, threads=1, rate=None), records) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(running: Running) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=running.url, follow_redirects=True, timeout=60) as client:
         yield client
 
 
 @pytest.fixture(autouse=True)
-def nobody_signed_in(client: TestClient) -> None:
+def nobody_signed_in(client: httpx.Client) -> None:
     client.cookies.clear()
 
 
-def token_of(client: TestClient, path: str = "/sign-in") -> str:
+def token_of(client: httpx.Client, path: str = "/sign-in") -> str:
     found = re.search(r'name="page-token" content="(\w{64})"', client.get(path).text)
     assert found
     return found[1]
 
 
-def sign_in(client: TestClient, name: str) -> str:
+def sign_in(client: httpx.Client, name: str) -> str:
     """The token of whoever is signed in then."""
     form = {"name": name, "password": PASSWORD, "token": token_of(client)}
     answer = client.post("/sign-in", data=form, follow_redirects=False)
@@ -69,7 +74,7 @@ def sign_in(client: TestClient, name: str) -> str:
     return token_of(client)
 
 
-def test_pages_run_and_fetch_nothing_that_is_not_ours(client: TestClient) -> None:
+def test_pages_run_and_fetch_nothing_that_is_not_ours(client: httpx.Client) -> None:
     for path in ("/", "/sign-in", "/models/digits", "/nowhere/at/all"):
         answer = client.get(path)
         if answer.headers["content-type"].startswith("text/html"):
@@ -85,7 +90,7 @@ def test_pages_run_and_fetch_nothing_that_is_not_ours(client: TestClient) -> Non
     assert client.get("/", headers={"host": "evil.example"}).status_code == 403
 
 
-def test_models_are_listed_found_and_told_of(client: TestClient, models: Path) -> None:
+def test_models_are_listed_found_and_told_of(client: httpx.Client, models: Path) -> None:
     start = client.get("/").text
     assert 'href="/models/digits"' in start
     assert "flow_matching" in start
@@ -99,7 +104,7 @@ def test_models_are_listed_found_and_told_of(client: TestClient, models: Path) -
 
 
 def test_scores_have_intervals_and_names_hide_nothing(
-    client: TestClient, models: Path, tmp_path: Path
+    client: httpx.Client, models: Path, tmp_path: Path
 ) -> None:
     score = {"value": 1.25, "low": 1.0, "high": 1.5, "n": 400, "floor": 1, "note": HOSTILE}
     told = {
@@ -127,7 +132,7 @@ def test_scores_have_intervals_and_names_hide_nothing(
         (models / "digits" / "evaluation.html").unlink()
 
 
-def test_forms_are_of_a_page_of_this_visit(client: TestClient) -> None:
+def test_forms_are_of_a_page_of_this_visit(client: httpx.Client) -> None:
     form = {"name": "ann maker", "password": PASSWORD}
     assert client.post("/sign-in", data=form).status_code == 403
     assert client.post("/sign-in", data={**form, "token": "0" * 64}).status_code == 403
@@ -141,7 +146,7 @@ def test_forms_are_of_a_page_of_this_visit(client: TestClient) -> None:
     assert sent.status_code == 403
 
 
-def test_sessions_begin_and_end(client: TestClient) -> None:
+def test_sessions_begin_and_end(client: httpx.Client) -> None:
     wrong = {"name": "ann maker", "password": "not the one", "token": token_of(client)}
     assert "name or password is wrong" in client.post("/sign-in", data=wrong).text
     token = sign_in(client, "ann maker")
@@ -172,7 +177,7 @@ def test_from_elsewhere_nobody_sees_a_page_before_they_sign_in(
         assert client.get("/models/digits").status_code == 200
 
 
-def said(client: TestClient, token: str, **turn: object) -> tuple[str, str]:
+def said(client: httpx.Client, token: str, **turn: object) -> tuple[str, str]:
     """What a model says to a turn, and the id of the generation."""
     answer = client.post("/talk/talker", json=turn, headers={"x-page-token": token})
     assert answer.status_code == 200, answer.text
@@ -181,7 +186,7 @@ def said(client: TestClient, token: str, **turn: object) -> tuple[str, str]:
 
 
 def test_an_edited_turn_is_a_branch_beside_the_one_that_it_was(
-    client: TestClient, records: Records
+    client: httpx.Client, records: Records
 ) -> None:
     token = token_of(client)
     settings = {"temperature": "0", "seed": "1", "most": "20"}
@@ -205,7 +210,7 @@ def test_an_edited_turn_is_a_branch_beside_the_one_that_it_was(
     assert client.get("/play/talker", params={"of": "none"}).status_code == 400
 
 
-def test_what_is_said_is_checked(client: TestClient) -> None:
+def test_what_is_said_is_checked(client: httpx.Client) -> None:
     assert client.post("/talk/talker", json={"text": "Is it?"}).status_code == 403
     token = {"x-page-token": token_of(client)}
     hot = {"text": "Is it?", "settings": {"temperature": "1000"}}
@@ -217,7 +222,7 @@ def test_what_is_said_is_checked(client: TestClient) -> None:
 
 
 def test_items_are_drawn_by_a_form_from_the_signature_and_shown_by_their_codec(
-    client: TestClient,
+    client: httpx.Client,
 ) -> None:
     form = client.get("/play/digits", params={"open": "1", "seed": "7", "cond.label": "three"}).text
     assert "items to draw" in form
@@ -242,7 +247,7 @@ def test_items_are_drawn_by_a_form_from_the_signature_and_shown_by_their_codec(
 
 
 def test_records_are_found_rated_and_left_for_the_next(
-    client: TestClient, records: Records
+    client: httpx.Client, records: Records
 ) -> None:
     asked = ("brass boots", "brass buttons", "<i>brass</i> bells")
     uids = [records.generations.start(text, model="talker", task="complete") for text in asked]
@@ -274,7 +279,7 @@ def test_records_are_found_rated_and_left_for_the_next(
         ("administrator", {"/", "/records", "/play/digits", "/people", "/audit"}),
     ],
 )
-def test_each_role_sees_what_it_may(client: TestClient, role: str, may: set[str]) -> None:
+def test_each_role_sees_what_it_may(client: httpx.Client, role: str, may: set[str]) -> None:
     sign_in(client, f"ann {role}")
     pages = ("/", "/records", "/play/digits", "/people", "/audit")
     assert {path for path in pages if client.get(path).status_code == 200} == may
@@ -282,7 +287,7 @@ def test_each_role_sees_what_it_may(client: TestClient, role: str, may: set[str]
 
 
 def test_people_and_keys_come_and_go_and_nobody_locks_themselves_out(
-    client: TestClient, records: Records
+    client: httpx.Client, records: Records
 ) -> None:
     token = sign_in(client, "ann administrator")
     me = records.users.get("ann administrator")
