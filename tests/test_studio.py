@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -101,6 +103,23 @@ def test_models_are_listed_found_and_told_of(client: httpx.Client, models: Path)
     missing = client.get("/models/digts")
     assert missing.status_code == 404
     assert "Did you mean" in missing.text
+
+
+def test_names_of_folders_may_be_anything(models: Path, client: httpx.Client) -> None:
+    names = ["<b onmouseover=alert(1)>", "\u202eb & c?#%", "\udcff"]
+    for name in names:
+        shutil.copytree(models / "digits", models / name)
+    try:
+        start = client.get("/").text
+        assert "<b onmouseover" not in start
+        assert "\u202e" not in start
+        addresses = re.findall(r'href="(/models/[^"]+)"', start)
+        assert len(addresses) == 5
+        answers = [client.get(html.unescape(each)) for each in addresses]
+        assert sorted(each.status_code for each in answers) in ([200] * 5, [200] * 4 + [404])
+    finally:
+        for name in names:
+            shutil.rmtree(models / name)
 
 
 def test_scores_have_intervals_and_names_hide_nothing(

@@ -127,7 +127,7 @@ def when(seconds: float | None) -> str:
 
 def at(name: str) -> str:
     """The name of a model as a part of an address."""
-    return quote(name, safe="/")
+    return quote(name, safe="/", errors="surrogateescape")
 
 
 def _shown(value: Any) -> Any:

@@ -26,7 +26,6 @@ TALK, DRAW = "talk", "generate"
 VIEWS = 64  # results that are kept to be looked at; each can be made again by its seed
 
 router = APIRouter(route_class=Page, include_in_schema=False)
-views: OrderedDict[str, str] = OrderedDict()  # HTML of items, by generation
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,7 @@ async def make(name: str, request: Request, visitor: Generates) -> Response:
     )
     result = next(event["result"] for event in events if "result" in event)
     if body := result.pop("html", None):
+        views = _views(request)
         views[answer.id] = body
         while len(views) > VIEWS:
             views.popitem(last=False)
@@ -98,11 +98,21 @@ async def make(name: str, request: Request, visitor: Generates) -> Response:
 
 
 @router.get("/views/{uid}")
-async def viewed(uid: str, visitor: Reads) -> Response:
+async def viewed(uid: str, request: Request, visitor: Reads) -> Response:
     """Items as their codec shows them."""
+    views = _views(request)
     if uid not in views:
         raise APIError(404, "it is not kept any longer: the same seed makes it again")
     return view(views[uid], "Items")
+
+
+def _views(request: Request) -> OrderedDict[str, str]:
+    """HTML of items by generation, oldest first."""
+    state = request.app.state
+    if not hasattr(state, "views"):
+        state.views = OrderedDict()
+    found: OrderedDict[str, str] = state.views
+    return found
 
 
 async def _talk(request: Request, visitor: Visitor, shown: Shown) -> Response:

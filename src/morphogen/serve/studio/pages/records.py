@@ -52,7 +52,7 @@ async def one(uid: str, request: Request, visitor: Reads) -> Response:
     own = None if visitor.access is None else visitor.access.user.name
     mine = [a for a in kept.annotations if a.name == "rating" and a.user == own]
     return page(
-        request, visitor, "generation", kept=kept, after=after, told=told, judged=judged,
+        request, visitor, "generation", kept=kept, after=after, again=_again(kept), told=told, judged=judged,
         mine=mine[-1] if mine else None,
     )  # fmt: skip
 
@@ -71,6 +71,14 @@ async def rated(uid: str, request: Request, visitor: Annotates) -> Response:
     )  # fmt: skip
     after = str(form.get("after", ""))
     return moved(f"/records/{after if after.isalnum() else uid}", **_told(request))
+
+
+def _again(kept: Generation) -> dict[str, Any]:
+    """The form that makes it again."""
+    told, cond = (kept.parameters.get(name) or {} for name in ("options", "cond"))
+    task = "generate" if kept.task == "generate" else kept.parameters.get("task", kept.task)
+    conds = {f"cond.{name}": value for name, value in cond.items()}
+    return {"task": task, "seed": kept.seed, **told, **conds}
 
 
 def _told(request: Request) -> dict[str, str]:
