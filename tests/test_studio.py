@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
+from PIL import Image as Pillow
+from sklearn.datasets import load_digits
 
 from morphogen.records import Records
 from morphogen.records import open as records_at
@@ -46,8 +49,18 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Records]:
 
 
 @pytest.fixture(scope="module")
-def running(models: Path, records: Records) -> Iterator[Running]:
-    with Running(Settings(models=models, port=0, threads=1, rate=None), records) as running:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for number, picture in enumerate(load_digits().images[:30].astype(np.uint8) * 15):
+        Pillow.fromarray(picture).save(folder / f"{number:02}.png")
+    (folder / "<i>broken.png").write_text("no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(models: Path, records: Records, data: Path) -> Iterator[Running]:
+    settings = Settings(models=models, data=(data,), port=0, threads=1, rate=None)
+    with Running(settings, records) as running:
         yield running
 
 
@@ -265,6 +278,25 @@ def test_items_are_drawn_by_a_form_from_the_signature_and_shown_by_their_codec(
     assert client.get("/play/digits?task=transcribe").status_code == 404
 
 
+def test_data_is_shown_by_its_codec_with_what_is_wrong_with_it(
+    client: httpx.Client, data: Path
+) -> None:
+    assert str(data) in client.get("/data").text
+    waiting = client.get("/data/0", params={"first": 24}).text
+    assert "being read" in waiting
+    last = client.get("/data/0", params={"first": 24, "look": "1"}).text
+    assert "items 25 to 30" in last
+    assert "Next" not in last
+    place = re.search(r'src="(/views/[\w-]+)"', last)
+    assert place
+    assert 'alt="6 pictures"' in client.get(place[1]).text
+    problems = client.get("/data/0/check", params={"look": "1"}).text
+    assert "&lt;i&gt;broken.png" in problems
+    assert "<i>broken" not in problems
+    assert client.get("/data/1").status_code == 404
+    assert client.get("/data/0", params={"first": -1}).status_code == 400
+
+
 def test_records_are_found_rated_and_left_for_the_next(
     client: httpx.Client, records: Records
 ) -> None:
@@ -339,7 +371,7 @@ def test_people_and_keys_come_and_go_and_nobody_locks_themselves_out(
 
 def test_pages_need_no_torch() -> None:
     """The server stays small and is there at once: models have processes of their own."""
-    names = "play, talk, model, records, people, sign_in, start"
+    names = "data, play, talk, model, records, people, sign_in, start"
     told = f"import sys; from morphogen.serve.studio.pages import {names}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     assert "torch" not in done.stdout.split()

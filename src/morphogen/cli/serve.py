@@ -11,6 +11,9 @@ import typer
 def serve(
     *,
     models: Annotated[Path, typer.Option(help="folder in which the models lie")] = Path("models"),
+    data: Annotated[
+        list[Path] | None, typer.Option(help="data that the studio shows; may be told repeatedly")
+    ] = None,
     host: Annotated[
         str, typer.Option(help="address to listen at; another than this machine's needs a key")
     ] = "127.0.0.1",
@@ -37,12 +40,15 @@ def serve(
     from morphogen.serve.settings import Settings
 
     settings = Settings(
-        models=models, host=host, port=port, records=records, memory_gb=memory_gb, rows=rows,
-        batch=batch, queue=queue, rate=None if rate == "none" else rate, body_mb=body_mb,
-        threads=threads, patience=patience,
+        models=models, data=tuple(data or ()), host=host, port=port, records=records,
+        memory_gb=memory_gb, rows=rows, batch=batch, queue=queue,
+        rate=None if rate == "none" else rate, body_mb=body_mb, threads=threads, patience=patience,
     ).check()  # fmt: skip
     if not models.is_dir():
         raise missing_path(models)
+    for each in settings.data:
+        if not each.exists():
+            raise missing_path(each)
     logs.configure()
     from morphogen.records import records as kept
 

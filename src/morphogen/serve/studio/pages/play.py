@@ -89,10 +89,7 @@ async def make(name: str, request: Request, visitor: Generates) -> Response:
     )
     result = next(event["result"] for event in events if "result" in event)
     if body := result.pop("html", None):
-        views = _views(request)
-        views[answer.id] = body
-        while len(views) > VIEWS:
-            views.popitem(last=False)
+        keep_view(request, answer.id, body)
     made = {"id": answer.id, "seed": work["seed"], "viewed": body is not None, "result": result}
     return page(request, visitor, "draw", **shown.facts(), **facts, made=made)
 
@@ -104,6 +101,15 @@ async def viewed(uid: str, request: Request, visitor: Reads) -> Response:
     if uid not in views:
         raise APIError(404, "it is not kept any longer: the same seed makes it again")
     return view(views[uid], "Items")
+
+
+def keep_view(request: Request, name: str, body: str) -> None:
+    """Have HTML of items at `/views/NAME` for a while."""
+    views = _views(request)
+    views.pop(name, None)
+    views[name] = body
+    while len(views) > VIEWS:
+        views.popitem(last=False)
 
 
 def _views(request: Request) -> OrderedDict[str, str]:

@@ -52,8 +52,8 @@ async def one(uid: str, request: Request, visitor: Reads) -> Response:
     own = None if visitor.access is None else visitor.access.user.name
     mine = [a for a in kept.annotations if a.name == "rating" and a.user == own]
     return page(
-        request, visitor, "generation", kept=kept, after=after, again=_again(kept), told=told, judged=judged,
-        mine=mine[-1] if mine else None,
+        request, visitor, "generation", kept=kept, after=after, again=_again(kept), told=told,
+        judged=judged, mine=mine[-1] if mine else None,
     )  # fmt: skip
 
 
