@@ -224,3 +224,14 @@ def test_what_cannot_be_drawn_value_by_value_is_refused():
 def test_what_is_learned_ends_at_the_last_token_that_counts() -> None:
     weight = torch.tensor([[0, 1.0, 0, 0], [0, 0, 0, 0], [0.5, 0, 2, 1]])
     assert learned_length(weight).tolist() == [2, 0, 4]
+
+
+def test_what_has_weight_is_as_probable_as_among_all() -> None:
+    small = BuildBackbone(TokenTransformer, model_dim=8, num_layers=1)
+    family = Autoregressive(TensorSpec.tokens(200, 7, boundary=6), {}, small).eval()
+    x, weight = randint(7, (9, 200), generator(1)), torch.zeros(9, 200)
+    for row in range(9):  # of many lengths, so that there are several groups
+        weight[row, 10 : 20 * (row + 1)] = 2.0
+    weight[3] = 0
+    found = family.token_log_prob(x, weight=weight)
+    torch.testing.assert_close(found, family.token_log_prob(x) * (weight > 0))

@@ -18,9 +18,11 @@ TOGETHER = 16  # items of a group
 ENOUGH = 256  # tokens of one: products of as many rows are as fast as those of more
 
 
-def by_length(model: Any, tokens: Tensor, batch: Batch, generator: torch.Generator) -> Tensor:
-    """log p(x_i | x_<i, cond) of an autoregressive model in training: (B, L) -> (B, L), 0 in place
-    of what is beyond an item's end.
+def by_length(
+    model: Any, tokens: Tensor, batch: Batch, generator: torch.Generator | None, **given: Any
+) -> Tensor:
+    """log p(x_i | x_<i, cond) of an autoregressive model: (B, L) -> (B, L), 0 in place of what is
+    beyond an item's end. A generator drops conditions, as in training; `given` is for `log_probs`.
 
     On CPUs; elsewhere all are computed as they stand, since shapes that change from step to step
     cost more there than they save.
@@ -28,7 +30,7 @@ def by_length(model: Any, tokens: Tensor, batch: Batch, generator: torch.Generat
 
     def told(tokens: Tensor, cond: dict[str, Tensor], **only: Tensor) -> Tensor:
         context = model.embedded(cond, len(tokens), generator)
-        found: Tensor = model.log_probs(tokens, context, **only)
+        found: Tensor = model.log_probs(tokens, context, **given, **only)
         return found
 
     on_cpu = model.shortens and tokens.device.type == "cpu"

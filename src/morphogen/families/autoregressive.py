@@ -53,10 +53,9 @@ from morphogen.families._explaining import ShowsStates
 from morphogen.families._held import begun
 from morphogen.families._stepped_rows import SteppedRows
 
-MOST_LEVELS = 256
+MOST_LEVELS, ORDERED_FROM = 256, 32  # at most; from which an ordered output beats a free one
 TEXT_POSITIONS = 4_096  # per step, of windows of text
 MOST_READ = 256  # positions of a condition that are read one by one
-ORDERED_FROM = 32  # levels from which an ordered output is worth more than a free one
 
 
 class Autoregressive(ShowsStates, Family):
@@ -195,10 +194,16 @@ class Autoregressive(ShowsStates, Family):
         """log p(x | cond) in nats, exactly. (B,)."""
         return self.token_log_prob(x, cond).sum(1)
 
-    def token_log_prob(self, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
-        """log p(x_i | x_<i, cond) in nats, of values in raster order: (B, *shape) -> (B, L)."""
-        context = self.embedded(cond, len(x))
-        return self._real(self.log_probs(self.to_tokens(x), context, among=self.vocab_size), x)
+    def token_log_prob(
+        self, x: Tensor, cond: Mapping[str, Tensor] | None = None, weight: Tensor | None = None
+    ) -> Tensor:
+        """log p(x_i | x_<i, cond) in nats, of values in raster order: (B, *shape) -> (B, L). What
+        has no weight (B, *shape) may be 0, which saves computing it."""
+        tokens, among = self.to_tokens(x), self.vocab_size
+        if weight is None:
+            return self._real(self.log_probs(tokens, self.embedded(cond, len(x)), among=among), x)
+        batch = Batch(x, cond=dict(cond or {}), weight=weight)
+        return self._real(by_length(self, tokens, batch, None, among=among), x)
 
     def _real(self, log_p: Tensor, x: Tensor) -> Tensor:
         """(B, L), with 0 for what is no part of an item."""

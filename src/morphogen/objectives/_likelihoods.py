@@ -44,10 +44,12 @@ def log_probs(family: Any, batch: Batch, seed: int) -> Tensor:
         draw = torch.Generator(device=family.device).manual_seed(seed)
         found: Tensor = family.log_prob(x, cond=own or None, generator=draw)[:, None]
     else:
+        some: dict[str, Tensor] = {}
         if weight is not None and getattr(family, "shortens", False):  # reads items cut short
             last = max(int(learned_length(weight).max()), 1)
             x, weight = x[:, :last], weight[:, :last]
-        found = family.token_log_prob(x, own or None)
+            some = {"weight": weight}
+        found = family.token_log_prob(x, own or None, **some)
         found = found if weight is None else found * (weight.flatten(1) > 0)
     if torch.is_grad_enabled() and not found.requires_grad:
         raise RefusedPair(
