@@ -1,4 +1,5 @@
-# make install   a virtual environment in .venv with everything pinned (skipped when up to date)
+# make install   a virtual environment in .venv with everything that tests need, pinned (skipped
+#                when up to date); make demo installs what pictures need alone
 # make demo      from raw pictures to a trained model and its page of results
 # make test      what has to pass: lint, types, tests
 # make docs      the pages of docs/reference, written from the code
@@ -10,23 +11,28 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-STAMP = $(VENV)/.installed
+BASE = $(VENV)/.installed
+ALL = $(VENV)/.installed-all
 TORCH_INDEX ?=
 # Two test processes on two cores: one thread each. What a file of tests trains, one of them trains.
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .PHONY: install demo test lint docs models clean
 
-install: $(STAMP)
+install: $(ALL)
 
-$(STAMP): pyproject.toml constraints.txt
+$(BASE): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 \
 		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,data,diffusers,faster-whisper,hf,llamacpp,lm,onnx,postgres,privacy,published,ray,records,serve,sound,text]'
-	touch $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $(BASE)
 
-demo: install
+$(ALL): $(BASE)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,data,diffusers,faster-whisper,hf,llamacpp,lm,onnx,postgres,privacy,published,ray,records,serve,sound,text]'
+	touch $(ALL)
+
+demo: $(BASE)
 	PATH="$(abspath $(BIN)):$$PATH" sh scripts/demo.sh
 
 test: lint
