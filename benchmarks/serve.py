@@ -168,7 +168,7 @@ def main() -> None:
             server = subprocess.Popen([sys.executable, *command], env=environment, text=True,
                                       stdout=subprocess.PIPE, stderr=log)  # fmt: skip
             assert server.stdout is not None
-            url = server.stdout.readline().strip().removesuffix("/v1")
+            url = server.stdout.readline().split()[-1]
             try:
                 measure(url, folder, told)
             finally:

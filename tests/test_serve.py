@@ -624,8 +624,9 @@ def started(
     )  # fmt: skip
     assert server.stdout is not None
     try:
-        url = server.stdout.readline().strip()
-        assert url.startswith("http://127.0.0.1:")
+        studio, url = (server.stdout.readline().split()[-1] for _ in range(2))
+        assert studio.startswith("http://127.0.0.1:")
+        assert url == f"{studio}/v1"
         yield server, openai.OpenAI(base_url=url, api_key="none", max_retries=0)
     finally:
         server.kill()

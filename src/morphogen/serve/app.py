@@ -55,7 +55,8 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
-            print(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1", flush=True)
+            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            print(f"studio: {address}\nAPI: {address}/v1", flush=True)
 
 
 def check_address(settings: Settings, records: Any) -> None:
