@@ -25,13 +25,14 @@ from morphogen.data.places import load_options, place_of
 from morphogen.data.store import Store
 from morphogen.evaluation import harm
 
-MOST = 256  # items
+MOST, LEAST = 256, 64  # items
+SHARE = 0.15  # of the items trained on, or LEAST: each is met once here, and by both models
 AT_ONCE = 16
 RESAMPLED = 1000
 AUTO, NONE = "auto", "none"
 
 
-def losses(family: Family, split: Store) -> Tensor:
+def losses(family: Family, split: Store, most: int = MOST) -> Tensor:
     """The loss of each of some items that lie evenly in a split: (n,)."""
 
     def loss_of(batch: Batch, draw: torch.Generator) -> Tensor:
@@ -40,7 +41,7 @@ def losses(family: Family, split: Store) -> Tensor:
         return told.float().expand(len(batch))
 
     was_training = family.training
-    found = evenly(family, split, loss_of, MOST, 0)
+    found = evenly(family, split, loss_of, most, 0)
     family.train(was_training)
     return found
 
@@ -82,24 +83,29 @@ def beside(
     bundle: Bundle,
     test: Store,
     forgetting: str = AUTO,
-    scored: Callable[[Family, Store], Tensor] = losses,
+    scored: Callable[[Family, Store, int], Tensor] = losses,
+    trained_on: int | None = None,
 ) -> dict[str, dict[str, Any]]:
     """What the adapted model and its base make of `held_out` items of the new data, as they are
-    `scored`, and of the base's own, `before`; without what there is not."""
+    `scored`, and of the base's own, `before`; without what there is not. Fewer are looked at where
+    fewer were `trained_on`, so that it takes its share of a run's time and no more."""
     assert bundle.path is not None
+    most = MOST if trained_on is None else min(MOST, max(LEAST, int(SHARE * trained_on)))
     base = Bundle.open(checked_base(bundle.recipe.start, bundle.path))
     base.family.to(bundle.family.device)
     found: dict[str, dict[str, Any]] = {}
     if harm.why_not(bundle) is None and harm.why_not(base) is None:
         found["harm"] = harm.beside(*(harm.say(each) for each in (base, bundle)))
     if len(test) > 1 and _alike(test.spec, base.family.spec):
-        found["held_out"] = compared(scored(base.family, test), scored(bundle.family, test))
+        found["held_out"] = compared(
+            scored(base.family, test, most), scored(bundle.family, test, most)
+        )
     try:
         own = _base_data(base, forgetting)
     except MorphogenError:
         return found
     if own is not None and len(own) > 1 and _alike(own.spec, bundle.family.spec):
-        found["before"] = compared(losses(base.family, own), losses(bundle.family, own))
+        found["before"] = compared(losses(base.family, own, most), losses(bundle.family, own, most))
     return found
 
 

@@ -46,17 +46,28 @@ class Probe:
     """
 
     def __init__(self, run: Run, held_out: Store, share: float = SHARE) -> None:
-        self.run, self.share = run, share
+        self.run, self.share, self._all_held_out = run, share, held_out
+        self.has_loss = run.family.objective is not None and run.objective is None
+        self.costs: list[float] = []  # seconds that losses took, each time but the first
+        self.next_at = 0.0  # progress
+        self.stage = run.family.stage
+        self.weights: Tensor | None = None
+        self.expect(run.schedule.num_steps, least=0.25)
+
+    def expect(self, num_steps: int | None, least: float = 0.0) -> None:
+        """Choose the items, before the first look: so many that the run has time for them, if it
+        takes so many steps (None: very many); `least` of the share there may be at most."""
         # An item costs about a third of its training; in a short run that allows for fewer items.
-        trained_on = (run.schedule.num_steps or 10**9) * run.options.batch_size
+        trained_on = (10**9 if num_steps is None else num_steps) * self.run.options.batch_size
+        fitting = 3 * self.share * trained_on / (MOST_PROBES / 2) / (SEEN_ITEMS + HELD_OUT_ITEMS)
         fitting = min(
-            1.0, 3 * share * trained_on / (MOST_PROBES / 2) / (SEEN_ITEMS + HELD_OUT_ITEMS)
-        )
-        fitting = min(
-            max(0.25, fitting), MOST_VALUES / (HELD_OUT_ITEMS * run.split.spec.num_values)
+            1.0,
+            max(least, fitting),
+            MOST_VALUES / (HELD_OUT_ITEMS * self.run.split.spec.num_values),
         )
         num_seen, num_held_out = (max(4, int(fitting * n)) for n in (SEEN_ITEMS, HELD_OUT_ITEMS))
-        self.seen = run.split.take(_spaced(len(run.split), num_seen))
+        split, held_out = self.run.split, self._all_held_out
+        self.seen = split.take(_spaced(len(split), num_seen))
         self.held_out = held_out.take(_spaced(len(held_out), num_held_out))
         both = (self._batch(self.seen), self._batch(self.held_out))
         cond = {name: torch.cat([part.cond[name] for part in both]) for name in both[0].cond}
@@ -64,11 +75,6 @@ class Probe:
         weight = joined(weights) if weights else None
         # In one go: cheaper.
         self.items = Batch(joined([part.x for part in both]), cond=cond, weight=weight)
-        self.has_loss = run.family.objective is not None and run.objective is None
-        self.costs: list[float] = []  # seconds that losses took, each time but the first
-        self.next_at = 0.0  # progress
-        self.stage = run.family.stage
-        self.weights: Tensor | None = None
 
     def is_due(self, log: Log) -> bool:
         """Whether it is time to measure."""

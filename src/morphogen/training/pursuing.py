@@ -76,6 +76,6 @@ def check_start(recipe: Recipe) -> None:
         )
 
 
-def scores(objective: Objective, family: Family, split: Store) -> Tensor:
+def scores(objective: Objective, family: Family, split: Store, most: int = MOST) -> Tensor:
     """How good a model is by an objective, on items that lie evenly in a split: (n,)."""
-    return evenly(family, split, partial(objective.scores, family), MOST, 1)
+    return evenly(family, split, partial(objective.scores, family), min(most, MOST), 1)

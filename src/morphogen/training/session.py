@@ -198,7 +198,10 @@ class Session:
             for shown in [*examples(self.data), prove(self.run.family, self.data)]:
                 if shown is not None:
                     tell(self._event(shown))
-            tell(self._event(self.forecast().text()))
+            needs = self.forecast()
+            tell(self._event(needs.text()))
+            if self.run.schedule.num_steps is None:
+                self.probe.expect(needs.num_steps)
             if self.first:
                 write_hashes(self.out, self.data.files)
         else:
@@ -336,13 +339,11 @@ class Session:
     def _beside(self, bundle: Bundle, tell: OnLog) -> dict[str, Any]:
         """The adapted model and its base on held-out items."""
         objective, forgetting = self.run.objective, self.run.options.forgetting
-        if objective is not None:
-            what = objective.scored
-        else:
-            packed = isinstance(self.data.train, Packed)
-            what = "bits per learned token" if packed else "loss"
+        loss = "bits per learned token" if isinstance(self.data.train, Packed) else "loss"
+        what = loss if objective is None else objective.scored
         scored = losses if objective is None else partial(pursuing.scores, objective)
-        found = beside(bundle, self.data.test, forgetting, scored)
+        trained_on = self.run.state.step * self.run.options.batch_size
+        found = beside(bundle, self.data.test, forgetting, scored, trained_on)
         for line in told(found, what):
             tell(self._event(line))
         return found
