@@ -1,24 +1,37 @@
-"""Server-sent events."""
+"""An answer handed over: whole, or as server-sent events."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
-from fastapi.responses import StreamingResponse
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
 
-from morphogen.serve.answer import Answer
+from morphogen.serve.answer import Answer, while_connected
 from morphogen.serve.errors import APIError
 
 
-def stream(
-    answer: Answer, chunks: AsyncIterator[Mapping[str, Any]], *, named: bool = False
-) -> StreamingResponse:
-    """Chunks as they come, then `[DONE]`; an error among them, as clients look for it. `named` ones
+async def handed_over(
+    request: Request,
+    answer: Answer,
+    whole: Callable[[], Coroutine[Any, Any, Mapping[str, Any]]],
+    chunks: Callable[[], AsyncIterator[Mapping[str, Any]]] | None,
+    *,
+    named: bool = False,
+) -> Response:
+    """The `whole` for as long as the client waits for it; or, where they are asked for, its
+    `chunks` as they come, then `[DONE]`; an error among them, as clients look for it. `named` ones
     say of which type they are in a line of their own, and the last is the end."""
+    async with answer:
+        await answer.first()
+        if chunks is None:
+            told = await while_connected(request, whole())
+            return JSONResponse(told, headers=answer.headers())
+        answer.is_handed_on = True
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no", **answer.headers()}
-    return StreamingResponse(_lines(answer, chunks, named), media_type="text/event-stream",
+    return StreamingResponse(_lines(answer, chunks(), named), media_type="text/event-stream",
                              headers=headers)  # fmt: skip
 
 

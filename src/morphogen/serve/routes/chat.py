@@ -8,15 +8,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from morphogen.serve.answer import Answer, while_connected
+from morphogen.serve.answer import Answer
 from morphogen.serve.calls import Call, CallReader, schema_of
 from morphogen.serve.door import Generates
 from morphogen.serve.errors import APIError
 from morphogen.serve.routes._asked import Drawn, ResponseFormat, usage_of
-from morphogen.serve.routes._streams import stream
+from morphogen.serve.routes._streams import handed_over
 from morphogen.serve.serving import Here
 
 MOST_MESSAGES = 4096
@@ -207,13 +206,8 @@ async def chat(asked: ChatRequest, request: Request, here: Here, access: Generat
     entry, work = here.entry(asked.model), asked.work()
     answer = await Answer.begin(here, entry, work, prompt=work["messages"], access=access)
     told = ChatAnswer(answer, asked)
-    async with answer:
-        await answer.first()
-        if not asked.stream:
-            whole = await while_connected(request, told.whole())
-            return JSONResponse(whole, headers=answer.headers())
-        answer.is_handed_on = True
-    return stream(answer, told.chunks())
+    chunks = told.chunks if asked.stream else None
+    return await handed_over(request, answer, told.whole, chunks)
 
 
 class ChatAnswer:

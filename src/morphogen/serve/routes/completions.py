@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from morphogen.serve.answer import Answer, while_connected
+from morphogen.serve.answer import Answer
 from morphogen.serve.door import Generates
 from morphogen.serve.errors import APIError
 from morphogen.serve.routes._asked import Drawn, ResponseFormat, usage_of
-from morphogen.serve.routes._streams import stream
+from morphogen.serve.routes._streams import handed_over
 from morphogen.serve.serving import Here
 
 USUAL = 16  # tokens, as OpenAI has it
@@ -66,13 +65,8 @@ async def completions(
     prompt = work["prompt"] if isinstance(work["prompt"], str) else str(work["prompt"])
     answer = await Answer.begin(here, entry, work, prompt=prompt, access=access)
     told = Completion(answer, asked, prompt if asked.echo else "")
-    async with answer:
-        await answer.first()
-        if not asked.stream:
-            whole = await while_connected(request, told.whole())
-            return JSONResponse(whole, headers=answer.headers())
-        answer.is_handed_on = True
-    return stream(answer, told.chunks())
+    chunks = told.chunks if asked.stream else None
+    return await handed_over(request, answer, told.whole, chunks)
 
 
 class Completion:

@@ -11,16 +11,15 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import Field, ValidationError
 
 from morphogen.core.errors import MorphogenError
-from morphogen.serve.answer import Answer, while_connected
+from morphogen.serve.answer import Answer
 from morphogen.serve.calls import Call
 from morphogen.serve.door import Generates
 from morphogen.serve.errors import APIError
 from morphogen.serve.routes._asked import Asked
-from morphogen.serve.routes._streams import stream
+from morphogen.serve.routes._streams import handed_over
 from morphogen.serve.routes.chat import ChatAnswer, ChatRequest
 from morphogen.serve.serving import Here, Serving
 
@@ -110,13 +109,8 @@ async def responses(
     entry, work = here.entry(asked.model), chat.work()
     answer = await Answer.begin(here, entry, work, prompt=work["messages"], access=access)
     told = Responding(answer, chat, asked)
-    async with answer:
-        await answer.first()
-        if not asked.stream:
-            whole = await while_connected(request, told.response())
-            return JSONResponse(whole, headers=answer.headers())
-        answer.is_handed_on = True
-    return stream(answer, told.happenings(), named=True)
+    chunks = told.happenings if asked.stream else None
+    return await handed_over(request, answer, told.response, chunks, named=True)
 
 
 async def _before(here: Serving, name: str | None, access: Any) -> list[dict[str, Any]]:
