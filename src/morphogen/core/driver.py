@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from morphogen.core.border import read_json
 from morphogen.core.codec import Codec
 from morphogen.core.errors import BundleError
 from morphogen.core.family import Family
@@ -46,9 +47,11 @@ class Driver(Family):
         super().__init__(spec, conditions, None)  # type: ignore[arg-type]
 
     @classmethod
-    @abstractmethod
     def recognises(cls, folder: Path) -> bool:
-        """Whether this driver opens the folder. Nothing heavy is imported for it."""
+        """Whether this driver opens the folder: here, whether its config.json names one of the
+        `model_types`. Nothing heavy is imported for it."""
+        file = folder / "config.json"
+        return file.is_file() and read_json(file).get("model_type") in cls.model_types
 
     @classmethod
     @abstractmethod

@@ -64,11 +64,6 @@ class Clip(Driver):
         self._tokens: tuple[str, Any] | None = None  # of which files, and the tokenizer of them
 
     @classmethod
-    def recognises(cls, folder: Path) -> bool:
-        file = folder / "config.json"
-        return file.is_file() and read_json(file).get("model_type") in cls.model_types
-
-    @classmethod
     def opened(cls, folder: Path) -> tuple[Driver, Codec]:
         config, library = config_of(folder), transformers()
         made = configured(library.CLIPConfig, config)

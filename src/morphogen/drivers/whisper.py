@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from morphogen.core.border import read_json
 from morphogen.core.codec import Codec
 from morphogen.core.driver import Driver, Files, contents_of
 from morphogen.core.errors import RefusedPair
@@ -59,11 +58,6 @@ class Whisper(Driver):
         )
         self.held = Files(files)
         self._reading: tuple[str, Any] | None = None  # of which files, and the processor of them
-
-    @classmethod
-    def recognises(cls, folder: Path) -> bool:
-        file = folder / "config.json"
-        return file.is_file() and read_json(file).get("model_type") in cls.model_types
 
     @classmethod
     def opened(cls, folder: Path) -> tuple[Driver, Codec]:
