@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from statistics import median
 
 import torch
@@ -46,35 +47,35 @@ class Probe:
     """
 
     def __init__(self, run: Run, held_out: Store, share: float = SHARE) -> None:
-        self.run, self.share, self._all_held_out = run, share, held_out
+        self.run, self.share, self.held_out = run, share, held_out
         self.has_loss = run.family.objective is not None and run.objective is None
         self.costs: list[float] = []  # seconds that losses took, each time but the first
         self.next_at = 0.0  # progress
         self.stage = run.family.stage
         self.weights: Tensor | None = None
-        self.expect(run.schedule.num_steps, least=0.25)
+        self.num_steps, self.least = run.schedule.num_steps, 0.25
 
-    def expect(self, num_steps: int | None, least: float = 0.0) -> None:
-        """Choose the items, before the first look: so many that the run has time for them, if it
-        takes so many steps (None: very many); `least` of the share there may be at most."""
+    def expect(self, num_steps: int) -> None:
+        """Before the first look, where the budget does not say it: the run takes so many steps."""
+        self.num_steps, self.least = num_steps, 0.0
+
+    @cached_property
+    def chosen(self) -> tuple[Batch, int]:
+        """The items, as many as the run has time for, and how many of them it trains on."""
         # An item costs about a third of its training; in a short run that allows for fewer items.
-        trained_on = (10**9 if num_steps is None else num_steps) * self.run.options.batch_size
+        steps = 10**9 if self.num_steps is None else self.num_steps
+        trained_on = steps * self.run.options.batch_size
         fitting = 3 * self.share * trained_on / (MOST_PROBES / 2) / (SEEN_ITEMS + HELD_OUT_ITEMS)
-        fitting = min(
-            1.0,
-            max(least, fitting),
-            MOST_VALUES / (HELD_OUT_ITEMS * self.run.split.spec.num_values),
-        )
+        room = MOST_VALUES / (HELD_OUT_ITEMS * self.run.split.spec.num_values)
+        fitting = min(1.0, max(self.least, fitting), room)
         num_seen, num_held_out = (max(4, int(fitting * n)) for n in (SEEN_ITEMS, HELD_OUT_ITEMS))
-        split, held_out = self.run.split, self._all_held_out
-        self.seen = split.take(_spaced(len(split), num_seen))
-        self.held_out = held_out.take(_spaced(len(held_out), num_held_out))
-        both = (self._batch(self.seen), self._batch(self.held_out))
+        sides = (self.run.split, num_seen), (self.held_out, num_held_out)
+        both = [self._batch(split.take(_spaced(len(split), num))) for split, num in sides]
         cond = {name: torch.cat([part.cond[name] for part in both]) for name in both[0].cond}
         weights = [part.weight for part in both if part.weight is not None]
         weight = joined(weights) if weights else None
         # In one go: cheaper.
-        self.items = Batch(joined([part.x for part in both]), cond=cond, weight=weight)
+        return Batch(joined([part.x for part in both]), cond=cond, weight=weight), len(both[0])
 
     def is_due(self, log: Log) -> bool:
         """Whether it is time to measure."""
@@ -108,7 +109,8 @@ class Probe:
         with torch.no_grad(), untouched(self.run):
             values = self._weight_change()
             if first:
-                seen = rows(self.items.x, slice(len(self.seen)))
+                items, num_seen = self.chosen
+                seen = rows(items.x, slice(num_seen))
                 values["data_diversity"] = differences(seen)
             if self.has_loss and affordable:
                 # A part that stands in for the loss need not see the labels.
@@ -139,12 +141,13 @@ class Probe:
     # -- parts -------------------------------------------------------------------------------------
 
     def _losses(self, with_labels: bool) -> dict[str, float]:
+        items, num_seen = self.chosen
         try:
-            losses = self._item_losses(self.items)
+            losses = self._item_losses(items)
         except NotImplementedError:  # learns by `step` alone
             self.has_loss = False
             return {}
-        seen, held_out = losses[: len(self.seen)], losses[len(self.seen) :]
+        seen, held_out = losses[:num_seen], losses[num_seen:]
         values = {"seen_loss": float(seen.mean()), "loss_spread": float(seen.std(correction=0))}
         if len(held_out):
             values["held_out_loss"] = float(held_out.mean())
@@ -173,7 +176,7 @@ class Probe:
 
     def _shuffled(self) -> Batch | None:
         """The items with each other's conditions; None when that changes nothing."""
-        batch = self.items
+        batch, _ = self.chosen
         own = {name: batch.cond[name] for name in self.run.family.conditions}
         order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(0))
         other = {name: value[order] for name, value in own.items()}
