@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from _adapters import export, told_by
 from morphogen.training.run import sessions
 from morphogen.training.session import Session
 
@@ -54,12 +54,12 @@ def main() -> None:
         common += ["--minutes", str(given.minutes)] if given.minutes else []
         here = [sys.executable, __file__, str(given.base), str(given.records), "--ours"]
         found = {
-            "ours": run([*here, "--steps", str(given.steps), *common]),
-            "PEFT": run([sys.executable, str(PEER), *common]),
+            "ours": told_by([*here, "--steps", str(given.steps), *common]),
+            "PEFT": told_by([sys.executable, str(PEER), *common]),
         }
         if given.minutes:
             judged = ["--judge", *(str(Path(folder) / name) for name in found)]
-            found["nats"] = run([sys.executable, str(PEER), *common[:4], *judged])
+            found["nats"] = told_by([sys.executable, str(PEER), *common[:4], *judged])
     for name, facts in found.items():
         print(json.dumps({"what": name, **facts}))
     ratios = {key: round(found["ours"][key] / found["PEFT"][key], 3) for key in found["ours"]}
@@ -86,9 +86,7 @@ def write_batches(session: Session, folder: Path, given: argparse.Namespace) -> 
     save(folder / "trained.npz", session.data.train, trained.tolist())
     assert session.data.test is not None
     save(folder / "held_out.npz", session.data.test, range(min(len(session.data.test), MOST_HELD)))
-    command = [sys.executable, "-m", "morphogen.cli.app", "export", str(given.base)]
-    command += ["--format", "transformers", "--to", str(folder / "base")]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    export(given.base, "transformers", folder / "base")
 
 
 def save(path: Path, split: Any, windows: Any) -> None:
@@ -103,9 +101,7 @@ def ours(given: argparse.Namespace) -> dict[str, float]:
     session = session_of(given, given.folder / "out")
     if given.minutes:
         session.train(lambda log: None)
-        command = [sys.executable, "-m", "morphogen.cli.app", "export", str(given.folder / "out")]
-        command += ["--format", "peft", "--to", str(given.folder / "ours")]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        export(given.folder / "out", "peft", given.folder / "ours")
         return {"steps": session.run.state.step}
     run, split = session.run, session.data.train
     run.step()
@@ -126,13 +122,6 @@ def facts(tokens: int, seconds: float, cpu: float) -> dict[str, float]:
         "tokens/processor s": round(tokens / cpu, 1),
         "peak GiB": round(peak, 2),
     }
-
-
-def run(command: list[str]) -> dict[str, float]:
-    """What a program writes last."""
-    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    found: dict[str, float] = json.loads(told.strip().splitlines()[-1])
-    return found
 
 
 if __name__ == "__main__":

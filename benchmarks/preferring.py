@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import torch
 
+from _adapters import export, told_by
 from morphogen.training.run import sessions
 from morphogen.training.session import Session
 
@@ -55,8 +55,7 @@ def main() -> None:
             ("TRL", [*peer, *common]),
             ("held out", [*peer, *common, "--judge", "ours", "TRL"]),
         ):
-            told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            print(json.dumps({"what": what, **json.loads(told.strip().splitlines()[-1])}))
+            print(json.dumps({"what": what, **told_by(command)}))
 
 
 def session_of(given: argparse.Namespace, out: Path) -> Session:
@@ -102,12 +101,6 @@ def ours(given: argparse.Namespace) -> dict[str, float]:
     session.train(lambda log: None)
     export(given.ours / "out", "peft", given.ours / "ours")
     return {"steps": session.run.state.step}
-
-
-def export(bundle: Path, form: str, to: Path) -> None:
-    """Another form of a bundle."""
-    command = [sys.executable, "-m", "morphogen.cli.app", "export", str(bundle), "--format", form]
-    subprocess.run([*command, "--to", str(to)], check=True, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":
