@@ -23,7 +23,6 @@ from morphogen.core.metric import Features
 from morphogen.core.random import categorical, generator, randn
 from morphogen.core.recipe import Recipe
 from morphogen.data.dataset import Data
-from morphogen.evaluation._intervals import mean_interval
 from morphogen.evaluation._judge import Samples
 from morphogen.evaluation._shares import (
     Array,
@@ -41,6 +40,7 @@ from morphogen.evaluation.evaluate import evaluate
 from morphogen.evaluation.features import feature_extractor
 from morphogen.evaluation.gate import failures, read_gate
 from morphogen.evaluation.groups import ItemScores, labels_of, measure_groups
+from morphogen.evaluation.intervals import mean_interval
 from morphogen.modalities.category import Category
 from morphogen.training.run import train
 

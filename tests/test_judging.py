@@ -13,7 +13,7 @@ from morphogen.comparison.judges import Pair, by_votes, judge_of
 from morphogen.comparison.judging import compare_models
 from morphogen.core import discover
 from morphogen.core.errors import DataError, RecipeError
-from morphogen.evaluation._intervals import binomial_interval
+from morphogen.evaluation.intervals import binomial_interval
 from small_models import answering
 
 PAIRS = [Pair("ab", "abc", "?", "abc"), Pair("same", "same", "?", "same"), Pair("no", "", "?", "n")]

@@ -29,7 +29,7 @@ from morphogen.core.storage import expanded, write_text
 from morphogen.data.dataset import Data, load
 from morphogen.data.packing import Packed
 from morphogen.data.store import Store
-from morphogen.evaluation._intervals import binomial_interval
+from morphogen.evaluation.intervals import binomial_interval
 from morphogen.training.adapting import codec_on
 from morphogen.training.rewards import parted, text_of
 

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from morphogen.evaluation._intervals import binomial_interval
+from morphogen.evaluation.intervals import binomial_interval
 
 PARTS = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)  # the most suspicious parts that labels are counted in
 RARE = 0.02  # the part of the held-out items that sets what is rare

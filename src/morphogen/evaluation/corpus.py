@@ -37,8 +37,8 @@ from morphogen.core.codec import Codec
 from morphogen.core.random import generator, randint
 from morphogen.core.spec import TensorSpec
 from morphogen.data.windows import Stream
-from morphogen.evaluation._intervals import LEVEL
 from morphogen.evaluation.features import parts
+from morphogen.evaluation.intervals import LEVEL
 from morphogen.modalities.text.page import END
 
 STRIDE = 4  # windows move on by a quarter of their length

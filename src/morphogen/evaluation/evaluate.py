@@ -49,7 +49,6 @@ from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
 from morphogen.data.places import load_options, place_of
 from morphogen.evaluation import harm
-from morphogen.evaluation._intervals import LEVEL, mean_interval
 from morphogen.evaluation._items import prediction, reconstruction
 from morphogen.evaluation._references import references_of
 from morphogen.evaluation._samples import (
@@ -65,6 +64,7 @@ from morphogen.evaluation.copying import copying
 from morphogen.evaluation.exposure import exposure
 from morphogen.evaluation.features import FeatureExtractor, feature_extractor, parts
 from morphogen.evaluation.groups import ItemScores, class_names, labels_of, measure_groups
+from morphogen.evaluation.intervals import LEVEL, mean_interval
 from morphogen.evaluation.likelihood import Likelihood, measure_likelihood
 from morphogen.evaluation.page import write_page
 from morphogen.evaluation.scores import as_record

@@ -42,8 +42,8 @@ from morphogen.core.random import mix_seed
 from morphogen.data.dataset import Data
 from morphogen.evaluation import _shares
 from morphogen.evaluation._group_report import findings
-from morphogen.evaluation._intervals import binomial_interval, mean_interval
 from morphogen.evaluation._judge import Groups, Judge, Quantity, Samples
+from morphogen.evaluation.intervals import binomial_interval, mean_interval
 from morphogen.evaluation.scores import REPEATS, STUDENT_T, as_record, measure
 
 MOST_GROUPS = 50

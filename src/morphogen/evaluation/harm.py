@@ -27,7 +27,7 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.measurement import Measurement
 from morphogen.core.random import mix_seed
 from morphogen.core.writing import CanWrite, Request, TextCodec
-from morphogen.evaluation._intervals import binomial_interval
+from morphogen.evaluation.intervals import binomial_interval
 
 FILE = Path(__file__).with_name("harm.toml")
 MOST = 16  # tokens that a beginning is gone on with

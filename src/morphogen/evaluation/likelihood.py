@@ -37,7 +37,6 @@ from morphogen.core.random import generator, mix_seed
 from morphogen.data.dataset import Data
 from morphogen.data.store import Store
 from morphogen.data.windows import Stream
-from morphogen.evaluation._intervals import LEVEL, mean_interval
 from morphogen.evaluation.corpus import (
     MOST_UNITS,
     ONE_BYTE_EACH,
@@ -51,6 +50,7 @@ from morphogen.evaluation.corpus import (
 )
 from morphogen.evaluation.features import parts
 from morphogen.evaluation.groups import ItemScores
+from morphogen.evaluation.intervals import LEVEL, mean_interval
 
 MOST_SCORED = 2_000  # held-out items
 USUAL_VALUES = 784  # of an item: the likelihood of fewer is measured where they have more

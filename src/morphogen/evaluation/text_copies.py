@@ -33,7 +33,7 @@ from morphogen.data.dataset import Data
 from morphogen.data.personal import INSTALL, KINDS, Finder, worth_a_look
 from morphogen.data.store import CHUNK, Store
 from morphogen.data.windows import Stream
-from morphogen.evaluation._intervals import LEVEL, binomial_interval, mean_interval
+from morphogen.evaluation.intervals import LEVEL, binomial_interval, mean_interval
 from morphogen.evaluation.spans import END, SHORTEST, Shared, Symbols, shared
 
 MOST_TEXTS = 1_000  # samples, and held-out texts
