@@ -39,7 +39,7 @@ from morphogen.records.tables import (
 from morphogen.records.words import terms
 
 NUM, BATCH, WORDS, PEOPLE, MODELS = 100_000, 1000, 20_000, 200, 8
-TABLES = (Fragment, Prompt, PromptPart, Generation, Word, Annotation)
+TABLES = (Fragment, Prompt, PromptPart, Generation, Annotation)
 REPEATS = 15
 START = 1_700_000_000.0  # seconds since 1970, of the first
 
@@ -59,15 +59,16 @@ def main() -> None:
             print(json.dumps({n: round(v, 2) for n, v in told.items()}, indent=2))
 
 
-def fill(own: Records) -> None:
+def fill(own: Records, num: int = NUM) -> None:
     """Generations as `start`, `finish` and `add` leave them, by the same seals, in whole pages: one
-    by one they would take half an hour."""
+    by one they would take half an hour. The index of words is written last, in its own order."""
     draw = np.random.default_rng(0)
     share = 1 / np.arange(1, WORDS + 1)
     share /= share.sum()
     people = [own.users.add(f"person {number}", "maker").id for number in range(PEOPLE)]
     found_by = functools.cache(functools.partial(word_hash, own.seals))
-    for first in range(0, NUM, BATCH):
+    index: list[np.ndarray[Any, Any]] = []
+    for first in range(0, num, BATCH):
         rows: dict[type[Base], list[dict[str, Any]]] = {table: [] for table in TABLES}
         with own.database.write() as session:
             for number, row in enumerate(draw.choice(WORDS, (BATCH, 42), p=share), first):
@@ -79,12 +80,28 @@ def fill(own: Records) -> None:
                         rows[table].append(values)
                 rows[Generation].append(a_generation(number, person))
                 asked = {found_by(term) for text in texts for term in terms(text)}
-                rows[Word] += [{"word": each, "generation_id": number + 1} for each in asked]
+                index.append(np.array([(word, number + 1) for word in asked]))
                 if number % 10 == 0:
                     rows[Annotation].append(a_rating(number, person))
             for table, each in rows.items():
                 if each:
                     own.database.insert_all_new(session, table, each)
+    fill_index(own, np.concatenate(index))
+
+
+def fill_index(own: Records, pairs: np.ndarray[Any, Any]) -> None:
+    """Words and the generations that hold them (n, 2)."""
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    beside = list(Word.__table__.indexes)
+    with own.database.write() as session:
+        for each in beside:
+            each.drop(session.connection())
+        for first in range(0, len(pairs), 100 * BATCH):
+            page = pairs[first : first + 100 * BATCH].tolist()
+            rows = [{"word": word, "generation_id": number} for word, number in page]
+            session.execute(Word.__table__.insert(), rows)
+        for each in beside:
+            each.create(session.connection())
 
 
 def a_message(

@@ -41,6 +41,7 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Item
 from morphogen.core.errors import RecipeError
 from morphogen.core.recipe import Recipe, build_family, resolve
+from morphogen.core.writing import Limits, Request
 from morphogen.modalities.category import Category
 from morphogen.modalities.image import Image
 from morphogen.records import Records
@@ -211,8 +212,8 @@ def test_5_new_and_unknown_fields_are_let_pass(client: openai.OpenAI) -> None:
     )
     assert answer.usage is not None
     assert answer.usage.completion_tokens == 3
-    with pytest.raises(openai.BadRequestError, match="logit_bias"):
-        client.chat.completions.create(model="writer", messages=ASKED, logit_bias={"5": 10})
+    with pytest.raises(openai.BadRequestError, match="suffix"):
+        client.completions.create(model="writer", prompt="a", suffix="z")
 
 
 def test_6_responses(client: openai.OpenAI) -> None:
@@ -338,6 +339,64 @@ def test_choices_log_probabilities_and_stops(client: openai.OpenAI) -> None:
         model="writer", prompt="a", seed=9, max_tokens=8, stream=True
     )
     assert "".join(each.choices[0].text for each in chunks) == texts[0]
+
+
+def test_penalties_and_biases(client: openai.OpenAI, models: Path) -> None:
+    """As the model itself is asked with them; a bias of 100 decides, one of -100 excludes."""
+    bundle: Any = Bundle.open(models / "texts" / "writer")
+    (prompt,) = bundle.codec.encode_sequences([Item("a")])
+    limits = Limits(temperature=0.9, frequency_penalty=1.5, presence_penalty=-0.5)
+    request = Request(torch.as_tensor(prompt), 16, limits, seed=3, bias={7: 2.0})
+    tokens = [w.token for (w,) in bundle.family.write([request], num_rows=1)]
+    asked: dict[str, Any] = {"model": "writer", "prompt": "a", "seed": 3, "max_tokens": 16}
+    answer = client.completions.create(
+        **asked, temperature=0.9, frequency_penalty=1.5, presence_penalty=-0.5,
+        logit_bias={"7": 2}, logprobs=0,
+    ).choices[0]  # fmt: skip
+    assert answer.logprobs is not None
+    known = [bundle.codec.token_text(token) for token in tokens]
+    assert answer.logprobs.tokens == known[: len(answer.logprobs.tokens or ())]
+    first = tokens[0]
+    always = client.completions.create(**asked, logit_bias={str(first): 100}, logprobs=0)
+    assert set((always.choices[0].logprobs or answer.logprobs).tokens or ()) == {known[0]}
+    never = client.completions.create(**asked, logit_bias={str(first): -100}, logprobs=0)
+    assert known[0] not in ((never.choices[0].logprobs or answer.logprobs).tokens or ())
+    with pytest.raises(openai.BadRequestError, match="none of the model's"):
+        client.completions.create(**asked, logit_bias={"99999": 1})
+
+
+def test_the_best_of_several_and_prompts_that_are_repeated(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"model": "writer", "prompt": "the harbour", "seed": 4}
+    every = client.completions.create(**asked, n=5, max_tokens=9, logprobs=0).choices
+    means = [np.mean(each.logprobs.token_logprobs) for each in every if each.logprobs]
+    best = client.completions.create(**asked, n=2, best_of=5, max_tokens=9)
+    order = sorted(range(5), key=lambda i: -means[i])
+    assert [each.text for each in best.choices] == [every[i].text for i in order[:2]]
+    assert best.usage is not None
+    assert best.usage.completion_tokens > len(every)
+    with pytest.raises(openai.BadRequestError, match="cannot be streamed"):
+        client.completions.create(**asked, best_of=2, stream=True)
+    whole = client.completions.create(**asked, echo=True, max_tokens=9, logprobs=1).choices[0]
+    assert whole.text == "the harbour" + every[0].text
+    alone = client.completions.create(**asked, echo=True, max_tokens=0, logprobs=1)
+    (prompt,) = alone.choices
+    assert (prompt.text, prompt.finish_reason) == ("the harbour", "length")
+    assert alone.usage is not None
+    assert alone.usage.completion_tokens == 0
+    assert prompt.logprobs is not None
+    assert whole.logprobs is not None
+    num = alone.usage.prompt_tokens
+    assert len(prompt.logprobs.token_logprobs or ()) == num
+    assert (whole.logprobs.token_logprobs or ())[:num] == prompt.logprobs.token_logprobs
+    assert every[0].logprobs is not None
+    assert (whole.logprobs.token_logprobs or ())[num:] == every[0].logprobs.token_logprobs
+    chunks = client.completions.create(**asked, echo=True, max_tokens=9, stream=True)
+    assert "".join(each.choices[0].text for each in chunks) == whole.text
+    several = client.completions.create(
+        **{**asked, "prompt": ["a", "the harbour"]}, n=2, max_tokens=9
+    )
+    texts = [each.text for each in several.choices]
+    assert texts == [write(client, p, 4 + i, 9) for p in ("a", "the harbour") for i in range(2)]
 
 
 def test_pictures_are_the_same_alone_and_drawn_with_others(client: openai.OpenAI) -> None:

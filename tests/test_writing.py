@@ -23,7 +23,8 @@ from morphogen.core.spec import TensorSpec
 from morphogen.core.writing import CanWrite, Limits, Request, Written
 from morphogen.families import _writing
 from morphogen.families._beam import beam
-from morphogen.families._writing import Guess, Text
+from morphogen.families._reading import PIECE
+from morphogen.families._text import Guess, Text
 from morphogen.families.autoregressive import Autoregressive
 
 torch.set_num_threads(1)
@@ -152,6 +153,8 @@ def test_rows_give_what_the_network_gives(options: dict[str, Any]) -> None:
     rows.cut(1, 12)
     rows.reorder([2, 1, 0])
     assert torch.equal(rows.advance([int(x[1, 12])], [1])[0], alone[3])
+    rows.begin(3, x[0, :3])
+    torch.testing.assert_close(rows.extend(3, x[0, 3:]), whole[0, -1], rtol=1e-4, atol=5e-4)
 
 
 def test_rows_look_at_contexts_of_their_own() -> None:
@@ -259,6 +262,83 @@ class Even:
     @property
     def ended(self) -> bool:
         return len(self.came) == 3
+
+
+def test_a_long_prompt_is_read_piece_by_piece_while_others_go_on() -> None:
+    """At most a piece between two of their tokens; in pieces, whole or among others it is the same
+    to the bit, and what the network says of it."""
+    model, num = shaken(TensorSpec.tokens(400, V)), 2 * PIECE + 40
+    long = Request(torch.arange(num) * 7 % V, 5, Limits(temperature=0))
+    short = Request(torch.tensor([3, 1]), 60, seed=5, num_alternatives=1)
+    alone = [told(model.write([each]), 1)[0] for each in (long, short)]
+    log_p = model.predict_next(long.prompt[None])[0].log_softmax(-1).detach()
+    assert alone[0][0].log_prob == pytest.approx(float(log_p.max()), abs=1e-3)
+    writing, rows = model.writing(3), [list[Written]() for _ in range(2)]
+    writing.add(short)
+    come = list[int]()  # tokens of the short one that were there when the long one went on
+    while writing.num_going:
+        for written in itertools.chain.from_iterable(writing.steps()):
+            rows[written.row].append(written)
+        if len(rows[0]) == 3:
+            writing.add(long)
+        come += [len(rows[0])] if rows[1] and len(come) < 1 else []
+    assert come[0] >= 3 + 2  # one at least between two of its three pieces
+    assert rows == [alone[1], [dataclasses.replace(each, row=1) for each in alone[0]]]
+
+
+def test_a_prompt_that_begins_as_another_reads_the_rest() -> None:
+    """A turn of a conversation: the same to the bit, in one step where it took three."""
+    model = shaken(TensorSpec.tokens(400, V))
+    first = torch.arange(2 * PIECE + 9) * 7 % V
+    turns = [Request(first, 9, seed=1)]
+    turns.append(Request(torch.cat([first, torch.tensor([3, 1, 2])]), 9, seed=2))
+    turns.append(Request(torch.cat([first[:PIECE], first]), 9, seed=3))
+    alone = [told(model.write([each]), 1)[0] for each in turns]
+    writing, steps = model.writing(2), list[int]()
+    for number, turn in enumerate(turns):
+        writing.add(turn)
+        written, num = list[Written](), 0
+        while writing.num_going:
+            num += not written
+            written += itertools.chain.from_iterable(writing.steps())
+        steps.append(num)
+        assert written == [dataclasses.replace(each, row=number) for each in alone[number]]
+    assert steps == [3, 1, 3]  # pieces of 3, 3 and 4, of which 0, 2 and 1 were there
+
+
+def test_the_tokens_of_a_prompt_are_told_with_their_probabilities() -> None:
+    model = shaken()
+    prompt = torch.arange(19) * 3 % V
+    asked = Request(prompt, 2, seed=1, num_alternatives=1, tells_prompt=True)
+    row = told(model.write([asked]), 1)[0]
+    given = [each for each in row if each.is_given]
+    assert [each.token for each in given] == prompt.tolist()
+    for i, each in enumerate(given):
+        log_p = model.predict_next(prompt[None, :i]).log_softmax(-1)[0].detach()
+        assert each.log_prob == pytest.approx(float(log_p[each.token]), abs=1e-3)
+        assert each.alternatives[0][1] == pytest.approx(float(log_p.max()), abs=1e-3)
+    plain = told(model.write([dataclasses.replace(asked, tells_prompt=False)]), 1)[0]
+    assert [each.token for each in row[len(given) :]] == [each.token for each in plain]
+
+
+def test_penalties_count_what_was_drawn_and_biases_are_added() -> None:
+    """The most probable token by hand, step by step."""
+    model, prompt = shaken(), torch.tensor([4, 4, 2])
+    limits = Limits(temperature=0, frequency_penalty=0.7, presence_penalty=-0.4)
+    bias = {5: 3.0, 1: -100.0}
+    row = told(model.write([Request(prompt, 12, limits, bias=bias)]), 1)[0]
+    counts, come = torch.zeros(V), prompt[None]
+    for written in row:
+        logits = model.predict_next(come)[0].detach()
+        for token, added in bias.items():
+            logits[token] += added
+        logits -= 0.7 * counts - 0.4 * (counts > 0)
+        assert written.token == int(logits.argmax())
+        counts[written.token] += 1
+        come = torch.cat([come, torch.tensor([[written.token]])], 1)
+    assert len(row) > 4
+    with pytest.raises(RefusedPair, match="none of the model's"):
+        model.write([Request(prompt, 2, bias={V + 9: 1.0})])
 
 
 def test_a_text_is_over_for_one_reason() -> None:

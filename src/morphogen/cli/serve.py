@@ -33,10 +33,14 @@ def serve(
     patience: Annotated[
         float, typer.Option(help="seconds that running requests get at the end")
     ] = 10.0,
+    replicas: Annotated[
+        str | None, typer.Option(help="servers behind one address, by Ray: 2, or 1-4 as needed")
+    ] = None,
 ) -> None:
     """Serve the models of a folder: an API as OpenAI's, on this machine."""
     from morphogen.core.errors import missing_path
     from morphogen.serve import app, logs
+    from morphogen.serve import replicas as on_ray
     from morphogen.serve.settings import Settings
 
     settings = Settings(
@@ -44,6 +48,7 @@ def serve(
         memory_gb=memory_gb, rows=rows, batch=batch, queue=queue,
         rate=None if rate == "none" else rate, body_mb=body_mb, threads=threads, patience=patience,
     ).check()  # fmt: skip
+    several = None if replicas is None else on_ray.bounds(replicas)
     if not models.is_dir():
         raise missing_path(models)
     for each in settings.data:
@@ -54,4 +59,7 @@ def serve(
 
     with kept.open(settings.records) as opened:
         app.check_address(settings, opened)
-        app.run(settings, opened)
+        if several is None:
+            app.run(settings, opened)
+    if several is not None:
+        on_ray.run(settings, *several)

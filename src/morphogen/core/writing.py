@@ -44,12 +44,15 @@ class Limits:
     top_p: float | None = None  # only the fewest tokens whose probabilities reach p
     min_p: float | None = None  # only tokens at least so probable, as a share of the most probable
     repetition_penalty: float = 1.0  # divides the odds of tokens that have come; 1: none
+    frequency_penalty: float = 0.0  # taken off a token's logit for each time that it was drawn
+    presence_penalty: float = 0.0  # taken off the logit of every token that was drawn
     no_repeat: int = 0  # no run of so many tokens comes twice; 0: any may
 
     @property
     def looks_back(self) -> bool:
         """Whether what has come changes what may come."""
-        return self.repetition_penalty != 1 or self.no_repeat > 0
+        penalties = self.frequency_penalty, self.presence_penalty
+        return self.repetition_penalty != 1 or any(penalties) or self.no_repeat > 0
 
 
 @dataclass
@@ -78,6 +81,8 @@ class Request:
     # a template says how a text begins. Such a prompt has a token at least.
     begins: bool = True
     held: HeldText | None = None  # kept from one request, which is alone, to the next
+    bias: Mapping[int, float] | None = None  # added to the logits of tokens before all else
+    tells_prompt: bool = False  # gives the prompt's own tokens too, as they are read
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,7 @@ class Written:
     log_prob: float  # log p(token | all before it) by the model itself, whatever the limits
     alternatives: tuple[tuple[int, float], ...] = ()  # the most probable, with theirs
     finish: Finish | None = None  # why it is the last; None: there are more
+    is_given: bool = False  # it stands in the prompt
 
 
 @runtime_checkable

@@ -28,7 +28,8 @@ def beam(model: Any, request: Request, *, width: int = 4, power: float = 1.0) ->
     spec, known = model.spec, len(request.prompt)
     ends = {spec.end, spec.boundary}
     rows = model.rows(width)
-    logits = model.begin(rows, 0, request)[None]  # (W, V)
+    *_, (_, told) = model.read(rows, 0, request)
+    logits = model.next_logits(told[-1:], known)  # (W, V)
     going: list[Found] = [([], 0.0)]
     over: list[Found] = []
     for n in range(1, min(request.most, model.num_tokens - known) + 1):

@@ -63,7 +63,8 @@ def draws(
         logits = model.logits(params_at(i), i)
         if end is not None:
             logits[:, end] = logits[:, end].masked_fill(goes_on[:, i], NEVER)
-        logits = limited(logits, limits, tokens[:, :i].tolist() if limits.looks_back else ())
+        came = tokens[:, :i].tolist() if limits.looks_back else ()
+        logits = limited(logits, limits, came, first)
         drawn = categorical(logits.to(generator.device), generator).to(tokens.device)
         if end is not None:
             drawn = drawn.masked_fill(ended, end)

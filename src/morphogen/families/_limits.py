@@ -14,8 +14,11 @@ from torch import Tensor
 from morphogen.core.writing import Limits
 
 
-def limited(logits: Tensor, limits: Limits, came: Sequence[Sequence[int]] = ()) -> Tensor:
-    """Logits (B, V) within `limits`, given the tokens that have come in each row: (B, V).
+def limited(
+    logits: Tensor, limits: Limits, came: Sequence[Sequence[int]] = (), num_given: int = 0
+) -> Tensor:
+    """Logits (B, V) within `limits`, given the tokens that have come in each row, of which so many
+    were not drawn: (B, V).
 
     Penalised are those that have come, and excluded those that would repeat a run of `no_repeat`;
     then logits are divided by the temperature (0: only the most probable is left); then all but the
@@ -23,7 +26,7 @@ def limited(logits: Tensor, limits: Limits, came: Sequence[Sequence[int]] = ()) 
     probability of the most probable are cut off.
     """
     if limits.looks_back:
-        rows = [unrepeated(*row, limits) for row in zip(logits, came, strict=True)]
+        rows = [unrepeated(*row, limits, num_given) for row in zip(logits, came, strict=True)]
         logits = torch.stack(rows) if rows else logits
     if limits.temperature <= 0:
         return _only(logits, logits.argmax(-1, keepdim=True))
@@ -47,14 +50,19 @@ def _only(logits: Tensor, indices: Tensor) -> Tensor:
     return torch.full_like(logits, -torch.inf).scatter_(-1, indices, logits.gather(-1, indices))
 
 
-def unrepeated(logits: Tensor, came: Sequence[int], limits: Limits) -> Tensor:
-    """Logits (V,) with what has come made less likely, and repeated runs excluded."""
+def unrepeated(logits: Tensor, came: Sequence[int], limits: Limits, num_given: int = 0) -> Tensor:
+    """Logits (V,) with what has come, or what of it was drawn, made less likely, and repeated runs
+    excluded."""
     if not limits.looks_back:
         return logits
     logits = logits.clone()
     if limits.repetition_penalty != 1 and came:
         already = torch.tensor(came, device=logits.device)
         logits[already] = logits[already] - math.log(limits.repetition_penalty)
+    if (limits.frequency_penalty or limits.presence_penalty) and came[num_given:]:
+        drawn = torch.tensor(came[num_given:], device=logits.device)
+        tokens, times = torch.unique(drawn, return_counts=True)
+        logits[tokens] -= limits.frequency_penalty * times + limits.presence_penalty
     if (before := limits.no_repeat - 1) >= 0 and len(came) >= before:
         last = list(came[len(came) - before :])
         repeats = {

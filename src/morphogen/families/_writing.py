@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,13 +25,11 @@ from torch import Tensor
 
 from morphogen.core.backbone import GoesOn, Rows
 from morphogen.core.errors import RefusedPair
-from morphogen.core.writing import Finish, Request, Written
-from morphogen.families._held import held_rows
-from morphogen.families._limits import limited, unrepeated
+from morphogen.core.writing import Request, Written
+from morphogen.families._reading import PIECE, FreeRows, held_rows
+from morphogen.families._text import Guess, Text
 
 TOGETHER = 16  # tokens at most that a row draws in one call
-DRAWN_AHEAD = 64  # numbers to draw by that are made at a time
-LONGEST_LOOKED_UP = 4  # tokens by whose last occurrence the next are guessed
 
 
 class Model(Protocol):
@@ -47,8 +44,12 @@ class Model(Protocol):
         """So many rows of the network."""
         ...
 
-    def begin(self, rows: Rows, row: int, request: Request) -> Tensor:
-        """Read a prompt into a row -> logits of the next token (V,)."""
+    def read(
+        self, rows: Rows, row: int, request: Request, known: int = 0
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Read a prompt into a row that has its first tokens, piece by piece: how many
+        tokens are left, and what the network tells after the last that was read, or after each
+        where that is asked for (1 or m, C)."""
         ...
 
     def next_logits(self, params: Tensor, position: int) -> Tensor:
@@ -60,121 +61,7 @@ class Model(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Guess:
-    """A token that may come next, drawn from `probs` (V,), or the only one thought of (None)."""
-
-    token: int
-    probs: Tensor | None = None
-
-
-Guesses = Callable[["Text", int], list[Guess]]  # of a text, so many tokens at most
-
-
-class Text:
-    """One text that goes on: what has come, what may, and by which numbers it is drawn."""
-
-    def __init__(self, place: int, request: Request, most: int, ends: set[int | None]) -> None:
-        self.place, self.request, self.left, self.ends = place, request, most, ends
-        self.came: list[int] = request.prompt.tolist()
-        self.is_over = False
-        self.generator = torch.Generator().manual_seed(request.seed)
-        self.uniform = np.zeros(0)  # what is drawn by, so far as it is there and not used
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether its limits alone decide which token comes, and no other is to be told."""
-        request = self.request
-        return not (
-            request.limits.looks_back or request.constraint is not None or request.num_alternatives
-        )
-
-    def probs(self, logits: Tensor) -> Tensor:
-        """Logits (V,) -> the probabilities that a token is drawn by (V,)."""
-        return limited(self._allowed(logits)[None], self.request.limits, [self.came])[0].softmax(-1)
-
-    def _allowed(self, logits: Tensor) -> Tensor:
-        """Logits (V,) of what the constraint lets come."""
-        constraint = self.request.constraint
-        allowed = None if constraint is None else constraint.allowed()
-        if allowed is None:
-            return logits
-        if not bool(allowed.any()):
-            raise RefusedPair("the constraint lets nothing come next", found=str(self.came[-8:]))
-        return logits.masked_fill(~allowed, -torch.inf)
-
-    def draw(self, probs: Tensor) -> int:
-        """A token by unnormalised probabilities (V,)."""
-        if self.request.limits.temperature <= 0:
-            return int(probs.argmax())
-        sums = probs.double().cumsum(0)
-        below = self._drawn() * sums[-1]
-        return min(int(torch.searchsorted(sums, below, right=True)), len(sums) - 1)
-
-    def next_uniform(self, num: int) -> np.ndarray[Any, Any]:
-        """The next numbers in [0, 1), which are used once tokens are settled: (num,)."""
-        if len(self.uniform) < num:
-            more = torch.rand(DRAWN_AHEAD, dtype=torch.float64, generator=self.generator).numpy()
-            self.uniform = np.concatenate([self.uniform, more])
-        return self.uniform[:num]
-
-    def _drawn(self) -> float:
-        drawn = float(self.next_uniform(1)[0])
-        self.uniform = self.uniform[1:]
-        return drawn
-
-    def settle(self, token: int, log_prob: float) -> Written:
-        """Note a token that was drawn by the next uniform number."""
-        if self.request.limits.temperature > 0:
-            self.uniform = self.uniform[1:]
-        return self._noted(token, log_prob)
-
-    def _noted(
-        self, token: int, log_prob: float, beside: tuple[tuple[int, float], ...] = ()
-    ) -> Written:
-        self.came.append(token)
-        self.left -= 1
-        finish = self._finish(token)
-        self.is_over = finish is not None
-        return Written(self.place, token, log_prob, beside, finish)
-
-    def take(self, logits: Tensor, guess: Guess | None = None) -> Written:
-        """Settle the next token, given the logits (V,) of it."""
-        if guess is not None:
-            token = self._checked(self.probs(logits), guess)
-        elif self.request.limits.temperature <= 0:
-            token = int(unrepeated(self._allowed(logits), self.came, self.request.limits).argmax())
-        else:
-            token = self.draw(self.probs(logits))
-        log_probs = logits.log_softmax(-1)
-        beside: tuple[tuple[int, float], ...] = ()
-        if num := min(self.request.num_alternatives, len(log_probs)):
-            most = log_probs.topk(num)
-            beside = tuple(zip(most.indices.tolist(), most.values.tolist(), strict=True))
-        return self._noted(token, float(log_probs[token]), beside)
-
-    def _checked(self, probs: Tensor, guess: Guess) -> int:
-        """The guess, or another token where it is not accepted."""
-        others = probs.clone()
-        if guess.probs is None:
-            share = float(probs[guess.token])
-            others[guess.token] = 0
-        else:
-            share = float(probs[guess.token] / guess.probs[guess.token])
-            others = (probs - guess.probs).clamp_(min=0)
-        if share >= 1 or not bool(others.any()):
-            return guess.token
-        return guess.token if self._drawn() < share else self.draw(others)
-
-    def _finish(self, token: int) -> Finish | None:
-        constraint, stop = self.request.constraint, self.request.stop
-        if constraint is not None:
-            constraint.take(token)
-        if token in self.ends or (constraint is not None and constraint.ended):
-            return "end"
-        if stop is not None and stop(token):
-            return "stop"
-        return None if self.left else "length"
+Guesses = Callable[[Text, int], list[Guess]]  # of a text, so many tokens at most
 
 
 def write(
@@ -188,6 +75,24 @@ def write(
     return writing.all_steps()
 
 
+class Reading:
+    """A prompt that is being read into a row."""
+
+    def __init__(self, text: Text, row: int, pieces: Iterator[tuple[int, Tensor]]) -> None:
+        self.text, self.row, self.pieces = text, row, pieces
+        self.left = text.num_given + text.request.begins  # tokens, but for those that are held
+
+    @property
+    def next_piece(self) -> int:
+        """How many tokens it has."""
+        return min(self.left, PIECE)
+
+    def read(self) -> Tensor:
+        """Read it: see `Model.read`."""
+        self.left, told = next(self.pieces)
+        return told
+
+
 class Writing:
     """Texts in the rows of a network, to which others come, and which leave: `core.writing`."""
 
@@ -198,16 +103,18 @@ class Writing:
         *,
         guesses: Guesses | None = None,
         ahead: int = 0,
-        most_begun: int | None = None,  # prompts that are read before the others go on; none: all
+        most_read: int | None = None,  # tokens of prompts before the others go on; none: all
         rows: Rows | None = None,  # that have read something; none: new ones
     ) -> None:
-        self.model, self.most_begun = model, most_begun
+        self.model, self.most_read = model, most_read
         self.guesses, self.ahead = guesses, ahead
         self.ends = {model.spec.end, model.spec.boundary}
         self.rows = model.rows(num_rows) if rows is None else rows
-        self.can_draw = guesses is None and model.offsets is None and isinstance(self.rows, GoesOn)
-        self.free = list(range(num_rows))[::-1]
+        self.can_cut = isinstance(self.rows, GoesOn)
+        self.can_draw = guesses is None and model.offsets is None and self.can_cut
+        self.free = FreeRows(num_rows)
         self.waiting = deque[Text]()
+        self.reading = deque[Reading]()
         self.plain, self.others = self.going = dict[int, Text](), dict[int, Text]()
         self.num_added = 0
 
@@ -220,6 +127,10 @@ class Writing:
                 found=f"a prompt of {len(request.prompt)} tokens, {request.most} to come",
                 expected=f"fewer than {self.model.num_tokens} tokens, and 1 to come at least",
             )
+        for token in request.bias or ():
+            if not 0 <= token < self.model.vocab_size:
+                raise RefusedPair("a token is none of the model's", found=token,
+                                  expected=f"0 to {self.model.vocab_size - 1:,}")  # fmt: skip
         if not request.begins and not len(request.prompt):
             raise RefusedPair("there is nothing to begin with", found="no start, and no prompt")
         place, self.num_added = self.num_added, self.num_added + 1
@@ -228,14 +139,15 @@ class Writing:
 
     def leave(self, place: int) -> None:
         """See `core.writing.Writing`."""
-        for text in [*self.waiting, *self.plain.values(), *self.others.values()]:
+        begun = [each.text for each in self.reading]
+        for text in [*self.waiting, *begun, *self.plain.values(), *self.others.values()]:
             text.is_over |= text.place == place
         self._let_go()
 
     @property
     def num_going(self) -> int:
         """See `core.writing.Writing`."""
-        return len(self.waiting) + len(self.plain) + len(self.others)
+        return len(self.waiting) + len(self.reading) + len(self.plain) + len(self.others)
 
     def steps(self) -> Iterator[list[Written]]:
         """See `core.writing.Writing`."""
@@ -254,26 +166,55 @@ class Writing:
 
     @torch.no_grad()
     def _begun(self) -> list[Written]:
-        """The first tokens of those for which there is a row."""
+        """The first tokens of those whose prompts are read. A piece of each is, in turn, for as
+        long as the others can wait."""
         begun: list[Written] = []
-        most = len(self.waiting) if self.most_begun is None else self.most_begun
-        while self.waiting and self.free and len(begun) < most:
-            text, row = self.waiting.popleft(), self.free.pop()
-            told = self.model.begin(self.rows, row, text.request)
+        left = float("inf") if self.most_read is None else self.most_read
+        while (reading := self._next_reading()) is not None and reading.next_piece <= left:
+            text, before = reading.text, reading.left
+            told = reading.read()
+            left -= before - reading.left
+            if text.request.tells_prompt:
+                begun += self._given(text, told)
+            if reading.left:
+                self.reading.rotate(-1)
+                continue
+            self.reading.popleft()
+            self.free.note(reading.row, text.request)
             if text.request.held is not None:
                 text.request.held.came = text.came  # as it grows
-            begun.append(text.take(told))
-            (self.plain if self.can_draw and text.is_plain else self.others)[row] = text
+            begun.append(text.take(self.model.next_logits(told[-1:], text.num_given)[0]))
+            kind = self.plain if self.can_draw and text.is_plain else self.others
+            kind[reading.row] = text
         return begun
+
+    def _given(self, text: Text, told: Tensor) -> list[Written]:
+        """The tokens of a prompt that are next after each of those that were read."""
+        first, last = text.num_told, text.num_given
+        places = range(first, min(first + len(told), last))
+        logits = [self.model.next_logits(told[i - first : i - first + 1], i)[0] for i in places]
+        return [text.given(each) for each in logits]
+
+    def _next_reading(self) -> Reading | None:
+        """Whose turn it is to be read; first those get a row that wait for one."""
+        while self.waiting and self.free:
+            text = self.waiting.popleft()
+            row, known = self.free.take(text.request if self.can_cut else None)
+            pieces = self.model.read(self.rows, row, text.request, known)
+            self.reading.append(Reading(text, row, pieces))
+        return self.reading[0] if self.reading else None
 
     def _let_go(self) -> None:
         """Free the rows of what is over."""
         if any(text.is_over for text in self.waiting):
             self.waiting = deque(text for text in self.waiting if not text.is_over)
+        for reading in [each for each in self.reading if each.text.is_over]:
+            self.reading.remove(reading)
+            self.free.give(reading.row)
         for texts in self.going:
             for row in [row for row, text in texts.items() if text.is_over]:
                 del texts[row]
-                self.free.append(row)
+                self.free.give(row)
 
 
 def _advanced(
@@ -338,31 +279,3 @@ def _stepped(
         if guessed[row]:
             rows.cut(row, len(text.came) - 1 + text.request.begins)  # all but the last
     return step
-
-
-def look_up(text: Text, num: int) -> list[Guess]:
-    """Guesses from what stands already: what followed the last tokens when they came before."""
-    came = text.came
-    for length in range(min(LONGEST_LOOKED_UP, len(came) - 1), 0, -1):
-        last = came[-length:]
-        for i in range(len(came) - length - 1, -1, -1):
-            if came[i : i + length] == last:
-                return [Guess(token) for token in came[i + length : i + length + num]]
-    return []
-
-
-def drafted(draft: Any) -> Guesses:
-    """Guesses by another model of the same vocabulary, within the limits of the text."""
-
-    def guesses(text: Text, num: int) -> list[Guess]:
-        found: list[Guess] = []
-        cond = text.request.cond
-        one = None if cond is None else {name: value[None] for name, value in cond.items()}
-        for _ in range(num):
-            came = [*text.came, *(guess.token for guess in found)]
-            logits = draft.predict_next(torch.tensor(came, dtype=torch.int64)[None], one)
-            probs = limited(logits, text.request.limits, [came])[0].softmax(-1)
-            found.append(Guess(text.draw(probs), probs))
-        return found
-
-    return guesses

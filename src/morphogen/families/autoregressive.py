@@ -45,12 +45,11 @@ from morphogen.core.likelihood import NEVER, build_likelihood
 from morphogen.core.schema import with_options
 from morphogen.core.spec import Spec, TensorSpec
 from morphogen.core.writing import Limits, Request, Written
+from morphogen.families import _guessing, _reading, _writing
 from morphogen.families import _raster as raster
-from morphogen.families import _writing
 from morphogen.families._by_length import by_length
 from morphogen.families._drawing import draw, draws
 from morphogen.families._explaining import ShowsStates
-from morphogen.families._held import begun
 from morphogen.families._stepped_rows import SteppedRows
 
 MOST_LEVELS, ORDERED_FROM = 256, 32  # at most; from which an ordered output beats a free one
@@ -256,12 +255,12 @@ class Autoregressive(ShowsStates, Family):
         Guesses of a `draft`, or from what stands already, change how fast it goes, not what is
         drawn: the distribution is the same, and at temperature 0 the tokens are.
         """
-        guesses = _writing.look_up if draft == "lookup" else draft and _writing.drafted(draft)
+        guesses = _guessing.look_up if draft == "lookup" else draft and _guessing.drafted(draft)
         return _writing.write(self, requests, num_rows, guesses=guesses or None, ahead=ahead)
 
     def writing(self, num_rows: int) -> _writing.Writing:
-        """See `core.writing.CanWriteOn`. Prompts are read one by one, so that none waits long."""
-        return _writing.Writing(self, num_rows, most_begun=1)
+        """See `core.writing.CanWriteOn`. Between two tokens a piece of a prompt is read at most."""
+        return _writing.Writing(self, num_rows, most_read=_reading.PIECE)
 
     def rows(self, num: int) -> Rows:
         """So many rows of the network, each as if it were alone."""
@@ -271,8 +270,10 @@ class Autoregressive(ShowsStates, Family):
             return network.rows(num)
         return SteppedRows(self, num)
 
-    def begin(self, rows: Rows, row: int, request: Request) -> Tensor:
-        """Read a prompt into a row -> logits of the next token (V,)."""
+    def read(
+        self, rows: Rows, row: int, request: Request, known: int = 0
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Read a prompt into a row, piece by piece: see `_reading.read`."""
         n, cond = len(request.prompt), request.cond
         one = None if cond is None else {name: value[None] for name, value in cond.items()}
         prompt = request.prompt.to(self.device)
@@ -281,8 +282,7 @@ class Autoregressive(ShowsStates, Family):
             prompt = F.pad(prompt, (1, 0), value=self.start)
         elif isinstance(rows, SteppedRows):
             raise RefusedPair("this network begins at its start", expected="token_transformer")
-        told = begun(rows, row, prompt, request, *self.embedded(one, 1))
-        return self.next_logits(told[None], n)[0]
+        return _reading.read(rows, row, prompt, request, known, *self.embedded(one, 1))
 
     @torch.no_grad()
     @with_options(Limits)

@@ -54,16 +54,18 @@ class Generations:
         template: int | None = None,
         user: int | None = None,
         key: int | None = None,
+        uid: str | None = None,
     ) -> str:
         """Record that a model is asked; returns the id of the generation.
 
         `prompt` is a text or messages, `parent` the node that they follow (see `prompts`), and
-        `verdict` that of the model's last evaluation: by default as recorded for `model_hash`.
+        `verdict` that of the model's last evaluation: by default as recorded for `model_hash`;
+        `uid` is the id, where whoever asks has made one already.
         """
         if isinstance(prompt, str):
             prompt = [Message.of("prompt", prompt)] if prompt else []
         messages = list(prompt)
-        uid = os.urandom(10).hex()
+        uid = uid or os.urandom(10).hex()
         with self.database.write() as session:
             row = Row(
                 uid=uid, user_id=user, key_id=key, template_id=template, model_name=model,

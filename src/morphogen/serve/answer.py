@@ -1,5 +1,8 @@
 """What comes of one request to a model, recorded from its start to its end.
 
+A model begins while it is written down that it was asked. Nothing of an answer is handed over
+before that is kept, and its end not before the answer is.
+
 started -> finished, before the last of it is acknowledged
         -> cut, where who asked has gone, the model has crashed, or the server ends
 """
@@ -16,11 +19,10 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from morphogen.serve.catalogue import Entry
-from morphogen.serve.engine.pool import Running
-from morphogen.serve.engine.process import Asked
+from morphogen.serve.engine.running import Asked, Running
 from morphogen.serve.errors import APIError
 from morphogen.serve.recorded import recorded
-from morphogen.serve.serving import Serving
+from morphogen.serve.serving import Serving, unwritten
 
 GONE = 499  # what others log where a client has gone; nobody reads it
 T = TypeVar("T")
@@ -29,8 +31,10 @@ T = TypeVar("T")
 class Answer:
     """One generation: who made it, by which number it is found, and its events."""
 
-    def __init__(self, serving: Serving, entry: Entry, process: Running, uid: str) -> None:
-        self.serving, self.entry, self.process, self.id = serving, entry, process, uid
+    def __init__(self, serving: Serving, entry: Entry, process: Running) -> None:
+        self.serving, self.entry, self.process = serving, entry, process
+        self.id = os.urandom(10).hex()
+        self.begun: asyncio.Future[Any] | None = None  # what is written of its start
         self.asked: Asked | None = None
         self.is_over = False
         self.is_handed_on = False  # to a stream, which ends it
@@ -47,26 +51,27 @@ class Answer:
         parent: int | None = None,
         access: Any = None,
     ) -> Answer:
-        """Ask a model, opened if need be; it is recorded that it was asked.
+        """Ask a model, opened if need be; that it was asked is recorded meanwhile.
 
         Raises `APIError` where the model cannot be opened, or refuses.
         """
         process = await serving.pool.get(entry)
-        uid = os.urandom(10).hex()
+        answer = cls(serving, entry, process)
+        answer.seed = work.get("seed")
         if serving.records is not None:
             user, key = (access.user.id, access.key_id) if access is not None else (None, None)
             about = {"model": entry.name, "model_hash": process.about.get("hash"),
                      "verdict": entry.verdict, "task": work["do"]}  # fmt: skip
             told = {name: value for name, value in work.items() if name not in UNTOLD}
-            uid = await serving.record(
+            answer.begun = serving.write(
                 serving.records.generations.start, recorded(prompt), **about, parent=parent,
-                parameters=told, seed=work.get("seed"), user=user, key=key,
+                parameters=told, seed=answer.seed, user=user, key=key, uid=answer.id,
             )  # fmt: skip
-        answer = cls(serving, entry, process, uid)
-        answer.seed = work.get("seed")
         try:
             answer.asked = await process.ask(work)
             serving.metrics.running.inc()
+            if answer.begun is not None:
+                answer.begun.add_done_callback(answer._refused)
         except BaseException as error:
             answer.cut(_reason(error))
             raise
@@ -86,10 +91,13 @@ class Answer:
             self.cut(_reason(error))
 
     async def first(self) -> Mapping[str, Any]:
-        """Wait until the model took it: the event that says so. Raises `APIError` where it does
-        not."""
+        """Wait until the model took it, and that is recorded: the event that says so. Raises
+        `APIError` where it does not."""
         assert self.asked is not None
-        return await anext(self.asked)
+        event = await anext(self.asked)
+        if self.begun is not None:
+            await self.serving.written(self.begun)
+        return event
 
     async def events(self) -> AsyncIterator[Mapping[str, Any]]:
         """What comes, up to the event that says "done"."""
@@ -105,18 +113,19 @@ class Answer:
         usage = dict(usage or {})
         for kind in ("prompt_tokens", "completion_tokens"):
             self.serving.metrics.tokens.labels(self.entry.name, kind).inc(usage.get(kind, 0))
-        if self.serving.records is not None:
+        if self.begun is not None:
             finish = self.serving.records.generations.finish
-            await self.serving.record(finish, self.id, answer, reason=reason, usage=usage)
+            kept = self.serving.write(finish, self.id, answer, reason=reason, usage=usage)
+            await self.serving.written(self.begun)
+            await self.serving.written(kept)
 
     def cut(self, reason: str, answer: Any = None) -> None:
         """Record that it ended before its end; the model goes on with others."""
         if self.is_over:
             return
         self._over("cut")
-        if self.serving.records is not None:
-            cut = self.serving.records.generations.cut
-            self.serving.later(self.serving.record(cut, self.id, reason, answer))
+        if self.begun is not None and not (self.begun.done() and self.begun.exception()):
+            self.serving.write(self.serving.records.generations.cut, self.id, reason, answer)
 
     def about(self) -> dict[str, Any]:
         """What every answer carries."""
@@ -137,6 +146,12 @@ class Answer:
             "x-model-verdict": about["verdict"],
         }
 
+    def _refused(self, begun: asyncio.Future[Any]) -> None:
+        """A model does not go on with what could not be recorded, or is not allowed."""
+        error = begun.exception()
+        if error is not None and self.asked is not None:
+            self.asked.fail(unwritten(error))
+
     def _over(self, state: str) -> None:
         self.is_over = True
         self.serving.metrics.generations.labels(self.entry.name, state).inc()
@@ -145,7 +160,14 @@ class Answer:
             self.asked.leave()
 
 
-UNTOLD = {"do", "messages", "prompt", "seed", "inputs", "view"}  # recorded elsewhere, or not at all
+UNTOLD = {
+    "do",
+    "messages",
+    "prompts",
+    "seed",
+    "inputs",
+    "view",
+}  # recorded elsewhere, or not at all
 
 
 def _reason(error: BaseException | None) -> str:

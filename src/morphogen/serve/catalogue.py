@@ -9,6 +9,7 @@ A name is looked up among what was found, so that no name leads out of the folde
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -54,27 +55,34 @@ class Catalogue:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.known: dict[str, Entry] = {}
+        self.short: dict[str, list[Entry]] = {}  # by the last part of their names
 
     def entries(self) -> dict[str, Entry]:
         """By name, sorted."""
         found = {entry.name: entry for entry in _found(self.folder)}
-        self.known = dict(sorted(found.items()))
+        self.known, self.short = dict(sorted(found.items())), {}
+        for name, entry in self.known.items():
+            self.short.setdefault(name.rpartition("/")[2], []).append(entry)
         return self.known
 
     def find(self, name: str) -> Entry:
         """The model of a name, or of its last part where that is enough. Raises `APIError`."""
-        entry = self.known.get(name)
-        if entry is not None and _changed(entry.path) == entry.changed:
+        entry = self._known_as(name)
+        is_new = entry is not None and entry.name != name and (self.folder / name).exists()
+        if entry is not None and not is_new and _changed(entry.path) == entry.changed:
             return entry
         known = self.entries()
-        short = [entry for own, entry in known.items() if own.rpartition("/")[2] == name]
-        if name in known or len(short) == 1:
-            return known.get(name) or short[0]
+        if (entry := self._known_as(name)) is not None:
+            return entry
         there = ", ".join(known) or f"none in {self.folder}"
         raise APIError(
             404, f"there is no model {name!r}.{did_you_mean(name, known)} There are: {there}",
             param="model", code="model_not_found",
         )  # fmt: skip
+
+    def _known_as(self, name: str) -> Entry | None:
+        short = self.short.get(name, [])
+        return self.known.get(name) or (short[0] if len(short) == 1 else None)
 
 
 def _found(root: Path) -> Iterator[Entry]:
@@ -127,8 +135,11 @@ def _remote(root: Path, file: Path) -> Entry:
 
 def _changed(path: Path) -> int:
     """When what tells of a model was last changed, in nanoseconds; 0 where it is gone."""
-    told = (path / "config.json", path / "metrics.json", path)
-    return max((each.stat().st_mtime_ns for each in told if each.exists()), default=0)
+    newest = 0
+    for each in (path / "config.json", path / "metrics.json", path):
+        with contextlib.suppress(OSError):
+            newest = max(newest, each.stat().st_mtime_ns)
+    return newest
 
 
 def _size(folder: Path) -> int:

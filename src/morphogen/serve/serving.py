@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
@@ -17,6 +16,7 @@ from morphogen.serve.engine.pool import Pool
 from morphogen.serve.errors import APIError
 from morphogen.serve.metrics import Metrics
 from morphogen.serve.rates import Rates
+from morphogen.serve.recorder import Recorder
 from morphogen.serve.settings import Settings
 
 T = TypeVar("T")
@@ -34,29 +34,29 @@ class Serving:
         self.rates = Rates(settings.rate)
         self.local: Any = None  # whoever works at this machine
         self.is_ready = False
-        self.tasks: set[asyncio.Task[Any]] = set()
-        # One thread writes to the records: many would wait for each other's transactions.
-        self.writer = ThreadPoolExecutor(1, "records")
+        self.recorder = None if records is None else Recorder(records.database)
 
     def entry(self, name: str) -> Entry:
         """The model of a name. Raises `APIError`."""
         return self.catalogue.find(name)
 
-    async def record(self, write: Callable[..., T], *given: Any, **named: Any) -> T:
-        """Write to the records, in turn. Raises `APIError` where they cannot be written."""
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self.writer, partial(write, *given, **named))
-        except RecordsError as error:
-            log.error("records", why=error.message)
-            raise APIError(503, f"the records cannot be written: {error.message}",
-                           code="records_unavailable", retry_after=5) from error  # fmt: skip
+    def write(self, write: Callable[..., T], *given: Any, **named: Any) -> asyncio.Future[T]:
+        """Have something written to the records, in turn; see `written`."""
+        assert self.recorder is not None
+        done = asyncio.wrap_future(self.recorder.write(partial(write, *given, **named)))
+        done.add_done_callback(_logged)
+        return done
 
-    def later(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Do what whoever asks need not, or cannot, wait for; it is done before the server ends."""
-        task = asyncio.ensure_future(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+    async def written(self, write: asyncio.Future[T]) -> T:
+        """Wait until it is kept. Raises `APIError` where the records cannot be written."""
+        try:
+            return await asyncio.shield(write)
+        except RecordsError as error:
+            raise unwritten(error) from error
+
+    async def record(self, write: Callable[..., T], *given: Any, **named: Any) -> T:
+        """Both at once. Raises `APIError`."""
+        return await self.written(self.write(write, *given, **named))
 
     async def begin(self) -> None:
         """Be ready: what an earlier server was making when it was killed is recorded as cut."""
@@ -71,9 +71,24 @@ class Serving:
     async def close(self) -> None:
         """Let what runs end, then the models."""
         self.is_ready = False
-        await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.pool.close()
-        self.writer.shutdown()
+        if self.recorder is not None:
+            self.recorder.close()
+
+
+def unwritten(error: BaseException) -> APIError:
+    """The answer where something could not be recorded."""
+    why = error.message if isinstance(error, RecordsError) else type(error).__name__
+    return APIError(503, f"the records cannot be written: {why}", code="records_unavailable",
+                    retry_after=5)  # fmt: skip
+
+
+def _logged(write: asyncio.Future[Any]) -> None:
+    """Tell the log of what could not be written, whether or not somebody waits for it."""
+    error = None if write.cancelled() else write.exception()
+    if error is not None:
+        why = error.message if isinstance(error, RecordsError) else type(error).__name__
+        log.error("records", why=why)
 
 
 def serving_of(request: Request) -> Serving:
@@ -82,4 +97,8 @@ def serving_of(request: Request) -> Serving:
     return found
 
 
-Here = Annotated[Serving, Depends(serving_of)]
+async def _here(request: Request) -> Serving:
+    return serving_of(request)  # what is no coroutine would be called in a thread of its own
+
+
+Here = Annotated[Serving, Depends(_here)]

@@ -8,14 +8,13 @@ import structlog
 
 from morphogen.serve.catalogue import Entry
 from morphogen.serve.engine.process import ModelProcess
-from morphogen.serve.engine.remote import RemoteModel
+from morphogen.serve.engine.running import Running
 from morphogen.serve.errors import APIError
 from morphogen.serve.settings import Settings
 
 PROCESS = 400 << 20  # bytes that a process takes, whatever the model
 GROWN = 3  # times its file that a model takes, until it is seen what it does
 
-Running = ModelProcess | RemoteModel
 log = structlog.get_logger("morphogen.serve")
 
 
@@ -46,8 +45,7 @@ class Pool:
         self.open.clear()
 
     async def _started(self, entry: Entry) -> Running:
-        kind = RemoteModel if entry.kind == "remote" else ModelProcess
-        process = kind(entry, self.settings)
+        process = _running(entry, self.settings)
         async with self.making_room:
             await self._make_room(entry)
             self.open[entry.name] = process
@@ -86,3 +84,11 @@ class Pool:
         self.open.pop(process.entry.name, None)
         await process.stop()
         log.info("model closed", model=process.entry.name, why=why)
+
+
+def _running(entry: Entry, settings: Settings) -> Running:
+    if entry.kind != "remote":
+        return ModelProcess(entry, settings)
+    from morphogen.serve.engine.remote import RemoteModel  # a client of HTTP, which few need
+
+    return RemoteModel(entry, settings)

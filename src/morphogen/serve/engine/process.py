@@ -4,51 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import json
 import sys
-import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 
 from morphogen.serve.catalogue import Entry
-from morphogen.serve.errors import APIError, of_failure
+from morphogen.serve.engine.running import Asked, Running
+from morphogen.serve.errors import of_failure
 from morphogen.serve.settings import Settings
 
 LONGEST_LINE = 1 << 28
 CACHE_SHARE = 4  # one part in so many of the memory is for what texts keep while they are written
 
 
-class ModelProcess:
-    """Requests go in by `ask`; whatever comes of each is handed to whoever asked."""
+class ModelProcess(Running):
+    """A model of this machine, in a process of its own."""
 
     def __init__(self, entry: Entry, settings: Settings) -> None:
-        self.entry, self.settings = entry, settings
-        self.about: dict[str, Any] = {}
-        self.numbers = itertools.count(1)
-        self.asked: dict[int, Asked] = {}
-        self.last_used = time.monotonic()
-        self.seconds = 1.0  # that a request took of late
+        super().__init__(entry, settings)
         self.child: asyncio.subprocess.Process | None = None
         self.reading: asyncio.Task[None] | None = None
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can be asked."""
+        """See `Running`."""
         return self.child is not None and self.child.returncode is None
 
     @property
     def memory(self) -> int:
-        """Bytes that it takes."""
+        """See `Running`."""
         try:
             return int(psutil.Process(self.child.pid).memory_info().rss) if self.child else 0
         except psutil.Error:
             return 0
 
     async def start(self) -> None:
-        """Open the model. Raises `APIError` where it cannot be."""
+        """See `Running`."""
         told = {
             "path": str(self.entry.path),
             "threads": self.settings.threads_each,
@@ -72,7 +66,7 @@ class ModelProcess:
         self.reading = asyncio.create_task(self._read(self.child.stdout))
 
     async def stop(self) -> None:
-        """End the process, and whatever it does."""
+        """See `Running`."""
         if self.child is not None and self.child.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.child.kill()
@@ -80,45 +74,15 @@ class ModelProcess:
         if self.reading is not None:
             await self.reading
 
-    async def ask(self, work: Mapping[str, Any]) -> Asked:
-        """Hand a request in. Raises `APIError` where too many wait."""
-        self._check_room()
-        asked = Asked(self, next(self.numbers))
-        self.asked[asked.number] = asked
-        self.last_used = time.monotonic()
-        try:
-            await self._send({"id": asked.number, **work})
-        except BaseException:
-            asked.leave()
-            raise
-        return asked
-
-    def forget(self, asked: Asked) -> None:
-        """Nobody waits for what comes of a request any longer."""
-        if self.asked.pop(asked.number, None) is not None:
-            self.last_used = time.monotonic()
-            self.seconds = 0.8 * self.seconds + 0.2 * (self.last_used - asked.began)
-
-    def cancel(self, asked: Asked) -> None:
-        """End a request that is not over."""
-        if asked.number in self.asked:
-            self.forget(asked)
-            self._write({"id": asked.number, "do": "cancel"})
-
-    def _check_room(self) -> None:
-        rows = self.about.get("rows", 1)
-        if len(self.asked) >= rows + self.settings.queue:
-            raise APIError(
-                429, f"{len(self.asked)} requests wait for {self.entry.name} already",
-                code="queue_full", retry_after=self.seconds * (1 + self.settings.queue / rows),
-            )  # fmt: skip
-
-    async def _send(self, message: Mapping[str, Any]) -> None:
-        self._write(message)
+    async def _hand_in(self, asked: Asked, work: Mapping[str, Any]) -> None:
+        self._write({"id": asked.number, **work})
         assert self.child is not None
         assert self.child.stdin is not None
         with contextlib.suppress(ConnectionError):
             await self.child.stdin.drain()
+
+    def _give_up(self, asked: Asked) -> None:
+        self._write({"id": asked.number, "do": "cancel"})
 
     def _write(self, message: Mapping[str, Any]) -> None:
         assert self.child is not None
@@ -138,43 +102,3 @@ class ModelProcess:
         crashed = {"kind": "Crashed", "message": message, "code": "model_crashed"}
         for asked in self.asked.values():
             asked.came.put_nowait({"error": crashed})
-
-
-class Model(Protocol):
-    """What a request is asked of."""
-
-    def forget(self, asked: Asked) -> None:
-        """Nobody waits for what comes of a request any longer."""
-        ...
-
-    def cancel(self, asked: Asked) -> None:
-        """End a request that is not over."""
-        ...
-
-
-class Asked:
-    """What comes of one request, event by event, up to the one that says "done"."""
-
-    def __init__(self, process: Model, number: int) -> None:
-        self.process, self.number, self.began = process, number, time.monotonic()
-        self.came: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
-        self.is_over = False
-
-    def __aiter__(self) -> Asked:
-        return self
-
-    async def __anext__(self) -> Mapping[str, Any]:
-        """The next event. Raises `APIError` where the model refuses, and where it crashes."""
-        if self.is_over:
-            raise StopAsyncIteration
-        event = await self.came.get()
-        self.is_over = "done" in event or "error" in event
-        if self.is_over:
-            self.process.forget(self)
-        if "error" in event:
-            raise of_failure(event["error"])
-        return event
-
-    def leave(self) -> None:
-        """Ask for no more: what is not over ends, and gives its place to others."""
-        self.process.cancel(self)

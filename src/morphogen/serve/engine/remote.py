@@ -11,10 +11,8 @@ It is asked as the process of a model is, and gives the same events.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import os
-import time
 import tomllib
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -24,8 +22,7 @@ import httpx
 from morphogen.core.errors import RecipeError
 from morphogen.serve.calls import CLOSE, OPEN
 from morphogen.serve.catalogue import Entry
-from morphogen.serve.engine.process import Asked
-from morphogen.serve.errors import APIError
+from morphogen.serve.engine.running import Asked, Running
 from morphogen.serve.settings import Settings
 
 SECONDS = httpx.Timeout(600, connect=5)
@@ -33,27 +30,26 @@ KNOWN = {"url", "model", "key_env"}
 Event = dict[str, Any]
 
 
-class RemoteModel:
-    """See `process.ModelProcess`; here nothing is opened, and nothing crashes but a connection."""
-
-    memory = 0
+class RemoteModel(Running):
+    """A model that is asked over HTTP: nothing is opened, and nothing crashes but a connection."""
 
     def __init__(self, entry: Entry, settings: Settings) -> None:
-        self.entry, self.settings = entry, settings
-        self.about: dict[str, Any] = {}
-        self.numbers = itertools.count(1)
-        self.asked: dict[int, Asked] = {}
-        self.running: dict[int, asyncio.Task[None]] = {}
-        self.last_used = time.monotonic()
+        super().__init__(entry, settings)
+        self.going: dict[int, asyncio.Task[None]] = {}
         self.client: httpx.AsyncClient | None = None
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can be asked."""
+        """See `Running`."""
         return self.client is not None
 
+    @property
+    def memory(self) -> int:
+        """See `Running`."""
+        return 0
+
     async def start(self) -> None:
-        """Read where it is. Raises `APIError` where that is not told."""
+        """See `Running`: read where it is."""
         told = _read(self.entry)
         key = os.environ.get(told.get("key_env", ""), "")
         headers = {"authorization": f"Bearer {key}"} if key else {}
@@ -63,34 +59,21 @@ class RemoteModel:
         self.client = httpx.AsyncClient(base_url=told["url"], headers=headers, timeout=SECONDS)
 
     async def stop(self) -> None:
-        """Let go of the connections."""
-        for task in self.running.values():
+        """See `Running`: let go of the connections."""
+        for task in self.going.values():
             task.cancel()
         if self.client is not None:
             await self.client.aclose()
         self.client = None
 
-    async def ask(self, work: Mapping[str, Any]) -> Asked:
-        """Hand a request on. Raises `APIError` where too many wait."""
-        if len(self.asked) >= self.settings.rows + self.settings.queue:
-            raise APIError(429, f"{len(self.asked)} requests wait for {self.entry.name} already",
-                           code="queue_full", retry_after=5)  # fmt: skip
-        asked = Asked(self, next(self.numbers))
-        self.asked[asked.number] = asked
+    async def _hand_in(self, asked: Asked, work: Mapping[str, Any]) -> None:
         task = asyncio.ensure_future(self._run(asked, work))
-        self.running[asked.number] = task
-        task.add_done_callback(lambda _: self.running.pop(asked.number, None))
-        return asked
+        self.going[asked.number] = task
+        task.add_done_callback(lambda _: self.going.pop(asked.number, None))
 
-    def forget(self, asked: Asked) -> None:
-        """Nobody waits for what comes of a request any longer."""
-        self.asked.pop(asked.number, None)
-        self.last_used = time.monotonic()
-
-    def cancel(self, asked: Asked) -> None:
-        """End a request that is not over: closing the connection tells the other server."""
-        self.forget(asked)
-        if (task := self.running.get(asked.number)) is not None:
+    def _give_up(self, asked: Asked) -> None:
+        """Closing the connection tells the other server."""
+        if (task := self.going.get(asked.number)) is not None:
             task.cancel()
 
     async def _run(self, asked: Asked, work: Mapping[str, Any]) -> None:
@@ -206,9 +189,13 @@ def _body(work: Mapping[str, Any], name: str) -> dict[str, Any]:
         "model": name, "stream": True, "stream_options": {"include_usage": True},
         "n": work.get("num", 1), "seed": work["seed"], **work.get("limits", {}),
     }  # fmt: skip
-    told |= {"messages": work["messages"]} if talks else {"prompt": work["prompt"]}
+    told |= {"messages": work["messages"]} if talks else {"prompt": _one_or_all(work["prompts"])}
     if "most" in work:
         told["max_tokens"] = work["most"]
+    if "bias" in work:
+        told["logit_bias"] = work["bias"]
+    if "echo" in work:
+        told["echo"] = True
     if work.get("stop"):
         told["stop"] = work["stop"]
     if "alternatives" in work:
@@ -220,6 +207,10 @@ def _body(work: Mapping[str, Any], name: str) -> dict[str, Any]:
         schema = {"name": "answer", "schema": json.loads(work["constraint"][1])}
         told["response_format"] = {"type": "json_schema", "json_schema": schema}
     return told
+
+
+def _one_or_all(prompts: list[Any]) -> Any:
+    return prompts[0] if len(prompts) == 1 else prompts
 
 
 async def _told(answer: httpx.Response) -> Event:

@@ -11,8 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from morphogen.serve.errors import APIError
 
-MOST_CHOICES = 16
+MOST_CHOICES = 128  # as OpenAI has it
 MOST_STOPS = 16
+LIMITS = (
+    "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "frequency_penalty",
+    "presence_penalty",
+)  # fmt: skip
 
 
 class Asked(BaseModel):
@@ -43,21 +47,14 @@ class Drawn(Asked):
     repetition_penalty: float | None = Field(None, gt=0)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
-    logit_bias: dict[str, float] | None = None
+    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = None  # by tokens
     stop: str | Annotated[list[str], Field(max_length=MOST_STOPS)] | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
 
     def drawn(self) -> dict[str, Any]:
         """As the process of a model is asked."""
-        for name in ("frequency_penalty", "presence_penalty", "logit_bias"):
-            if getattr(self, name):
-                raise APIError(
-                    400, f"{name} is not known here; repetition_penalty makes repeats less likely",
-                    param=name, code="unsupported_parameter",
-                )  # fmt: skip
-        limits = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-        given = {name: getattr(self, name) for name in limits}
+        given = {name: getattr(self, name) for name in LIMITS}
         stops = [self.stop] if isinstance(self.stop, str) else list(self.stop or ())
         if "" in stops:
             raise APIError(400, "a stop text says something", param="stop", code="empty_stop")
@@ -66,6 +63,7 @@ class Drawn(Asked):
             "seed": secrets.randbelow(2**31) if self.seed is None else self.seed,
             "limits": {name: value for name, value in given.items() if value is not None},
             "stop": stops,
+            **({"bias": self.logit_bias} if self.logit_bias else {}),
         }
 
     @property

@@ -25,10 +25,10 @@ async def handed_over(
     `chunks` as they come, then `[DONE]`; an error among them, as clients look for it. `named` ones
     say of which type they are in a line of their own, and the last is the end."""
     async with answer:
-        await answer.first()
         if chunks is None:
             told = await while_connected(request, whole())
             return JSONResponse(told, headers=answer.headers())
+        await answer.first()
         answer.is_handed_on = True
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no", **answer.headers()}
     return StreamingResponse(_lines(answer, chunks(), named), media_type="text/event-stream",

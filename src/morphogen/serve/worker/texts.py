@@ -13,7 +13,6 @@ from torch import Tensor
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Item
 from morphogen.core.errors import MorphogenError, RefusedPair
-from morphogen.core.schema import check_options
 from morphogen.core.writing import CanWriteOn, Constraint, Limits, Request, TextCodec, Written
 from morphogen.core.written import WrittenText
 from morphogen.modalities.text.chat import Conversation, Message
@@ -40,6 +39,8 @@ class Row:
     ends: set[int]
     tells_tokens: bool
     constraint: Guarded | None
+    echo: WrittenText | None  # of the prompt, while it is repeated
+    writes: bool  # False: nothing follows the prompt
     waiting: list[Written] = field(default_factory=list)  # tokens whose text is not certain yet
     num_tokens: int = 0
 
@@ -66,15 +67,20 @@ class Texts:
     def begin(self, number: int, work: Mapping[str, Any]) -> Iterator[Event]:
         """Take a request. Raises `MorphogenError` for one that cannot be."""
         talks = work["do"] == "chat"
-        prompt = self._read_chat(work) if talks else self._read_prompt(work["prompt"])
-        most = self._room(prompt, work.get("most"))
-        requests = [self._request(prompt, most, work, talks, i) for i in range(work.get("num", 1))]
+        prompts = [self._read_chat(work)] if talks else list(map(self._read, work["prompts"]))
+        most = [self._room(prompt, work.get("most")) for prompt in prompts]
+        requests = [
+            self._request(prompt, room, work, talks, i)
+            for prompt, room in zip(prompts, most, strict=True)
+            for i in range(work.get("num", 1))
+        ]
+        num_read = sum(map(len, prompts))
         for i, (request, row) in enumerate(requests):
             place = self.writing.add(request)
             row.of, row.number = number, i
             self.rows[place] = row
-        self.left[number] = {"texts": len(requests), "prompt": len(prompt), "tokens": 0}
-        yield {"id": number, "begun": {"prompt_tokens": len(prompt), "most": most}}
+        self.left[number] = {"texts": len(requests), "prompt": num_read, "tokens": 0}
+        yield {"id": number, "begun": {"prompt_tokens": num_read, "most": min(most)}}
 
     def cancel(self, number: int) -> None:
         """End a request."""
@@ -93,6 +99,13 @@ class Texts:
 
     def _told(self, written: Written) -> Iterator[Event]:
         row = self.rows[written.row]
+        if row.echo is not None:
+            yield from self._repeated(row, row.echo, written)
+        if written.is_given:
+            return
+        if not row.writes:
+            yield from self._over(written.row, row, "length")
+            return
         if row.constraint is not None and row.constraint.error is not None:
             number = row.of
             self.cancel(number)
@@ -108,9 +121,23 @@ class Texts:
         if finish is not None:
             row.text.finish()
         if (piece := row.text.fresh()) or finish is not None:
-            yield {"id": row.of, "row": row.number, "text": shown(piece), **self._tokens(row)}
+            yield self._piece(row, piece)
         if finish is not None:
             yield from self._over(written.row, row, finish)
+
+    def _repeated(self, row: Row, echo: WrittenText, written: Written) -> Iterator[Event]:
+        """A token of the prompt, or what was held back of it, before the first that follows."""
+        if written.is_given:
+            row.waiting.append(written)
+            echo.take(written.token)
+        else:
+            row.echo = None
+            echo.finish()
+        if (piece := echo.fresh()) or (row.waiting and row.echo is None):
+            yield {**self._piece(row, piece), "given": True}
+
+    def _piece(self, row: Row, piece: str) -> Event:
+        return {"id": row.of, "row": row.number, "text": shown(piece), **self._tokens(row)}
 
     def _over(self, place: int, row: Row, finish: str) -> Iterator[Event]:
         self._drop(place)
@@ -155,7 +182,7 @@ class Texts:
         self, prompt: Tensor, most: int, work: Mapping[str, Any], talks: bool, number: int
     ) -> tuple[Request, Row]:
         codec = self.codec
-        limits = Limits(**check_options(Limits, work.get("limits", {}), "limits"))
+        limits = Limits(**work.get("limits", {}))
         stops = list(work.get("stop", []))
         ends, begins = set[int](), True
         if talks and self.reader is not None:
@@ -163,12 +190,16 @@ class Texts:
             ends, begins = self.reader.ends, self.reader.begins
         constraint = None
         if asked := work.get("constraint"):
-            constraint = Guarded(codec.constraint(*asked, most))
+            constraint = Guarded(codec.constraint(*asked, max(most, 1)))
+        bias = {int(token): added for token, added in work.get("bias", {}).items()}
         request = Request(
-            prompt, most, limits, work["seed"] + number, constraint=constraint,
-            num_alternatives=work.get("alternatives", 0), begins=begins,
+            prompt, max(most, 1), limits, work["seed"] + number, constraint=constraint,
+            num_alternatives=work.get("alternatives", 0), begins=begins, bias=bias or None,
+            tells_prompt=work.get("echo", False),
         )  # fmt: skip
-        row = Row(-1, number, WrittenText(codec, stops), ends, "alternatives" in work, constraint)
+        echo = WrittenText(codec) if request.tells_prompt else None
+        row = Row(-1, number, WrittenText(codec, stops), ends, "alternatives" in work, constraint,
+                  echo, most > 0)  # fmt: skip
         return request, row
 
     def _read_chat(self, work: Mapping[str, Any]) -> Tensor:
@@ -183,7 +214,7 @@ class Texts:
             messages = told_of(tools, messages)
         return self.reader.read(Conversation(tuple(messages), tools))
 
-    def _read_prompt(self, prompt: str | list[int]) -> Tensor:
+    def _read(self, prompt: str | list[int]) -> Tensor:
         if isinstance(prompt, str):
             (tokens,) = self.codec.encode_sequences([Item(prompt)])
             return torch.as_tensor(tokens)
@@ -196,7 +227,7 @@ class Texts:
 
     def _room(self, prompt: Tensor, most: int | None) -> int:
         room = self.length - len(prompt)
-        if room < (1 if most is None else most):
+        if room < max(most or 0, 1):
             asked = "" if most is None else f", and {most:,} are to come"
             raise TooLong(
                 f"this model sees {self.length:,} tokens at once",

@@ -41,7 +41,7 @@ async def talk(name: str, said: Said, request: Request, visitor: Generates) -> R
     if said.after is not None:
         path = await asyncio.to_thread(here.records.prompts.path, said.after)
     work = _asked(entry.name, said, path, chats=bool(about.get("chats")))
-    prompt = work["messages"] if "messages" in work else work["prompt"]
+    prompt = work["messages"] if "messages" in work else work["prompts"][0]
     answer = await Answer.begin(here, entry, work, prompt=prompt, access=visitor.access)
     async with answer:
         await answer.first()
