@@ -31,6 +31,7 @@ def test_two_replicas_answer_and_keep_one_record(
     settings = Settings(
         models=tmp_path / "models", port=port, records=str(tmp_path / "records.db"), threads=1
     )
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
     try:
         serve.start(http_options={"host": settings.host, "port": port})
         serve.run(replicas.application(settings, 2, 2), name=replicas.NAME)
