@@ -21,6 +21,7 @@ if "MORPHOGEN_CACHE" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["MORPHOGEN_CACHE"], ignore_errors=True)
 # Nor are the user's records read or written.
 os.environ.pop("MORPHOGEN_RECORDS", None)
+os.environ.pop("MORPHOGEN_SIGNING", None)
 os.environ["XDG_DATA_HOME"] = os.environ["XDG_CONFIG_HOME"] = os.environ["MORPHOGEN_CACHE"]
 
 NUMBERS = itertools.count()

@@ -28,7 +28,7 @@ MOST_LINES, MOST_COLUMNS, MOST_STATEMENT_LINES = 400, 100, 60
 LAYERS: dict[str, int] = {
     "core": 0,
     **dict.fromkeys(AXES.values(), 2),
-    "sources": 1,
+    **dict.fromkeys(("provenance", "sources"), 1),
     "data": 3,
     **dict.fromkeys(("training", "evaluation"), 4),
     "comparison": 5,

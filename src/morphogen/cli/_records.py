@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 def opened() -> Iterator[tuple[Records, User]]:
     """The records of this installation, and who works here. Raises `RecordsError` where the
     libraries that they need are not installed."""
+    check_installed()
+    from morphogen.records.records import open
+
+    with open() as records:
+        yield records, records.users.local()
+
+
+def check_installed() -> None:
+    """Raise `RecordsError` where libraries that records need are not installed."""
     from morphogen.core.errors import RecordsError
     from morphogen.records.recording import missing
 
@@ -25,10 +34,6 @@ def opened() -> Iterator[tuple[Records, User]]:
             found=f"no {', no '.join(lacking)}",
             hint="pip install 'morphogen[records]'",
         )
-    from morphogen.records.records import open
-
-    with open() as records:
-        yield records, records.users.local()
 
 
 def day(time_: float | None) -> str:

@@ -15,6 +15,9 @@ def chat(
     ] = None,
     system: Annotated[str | None, typer.Option(help="what the model is told first")] = None,
     seed: Annotated[int, typer.Option(help="same seed and messages, same answers")] = 0,
+    watermark: Annotated[
+        bool, typer.Option("--watermark", help="mark answers, for `morphogen whence` to find")
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="option=value: temperature, top_p, most=200 (tokens), .."),
@@ -33,7 +36,7 @@ def chat(
     opened = opened_or_imported(model)
     talk = begin(opened, system=system, seed=seed, **options)
     with recording() as records:
-        noting = (records, (opened, model), options)
+        noting = (records, (opened, model), options, watermark)
         if prompt is not None:
             _answer(talk, prompt, noting)
             return
@@ -63,16 +66,18 @@ def _asked() -> str | None:
         return None if text.strip() in ("/quit", "/exit") else text
 
 
-def _answer(talk: Any, text: str, noting: tuple[Any, Any, Any]) -> None:
+def _answer(talk: Any, text: str, noting: tuple[Any, Any, Any, bool]) -> None:
     """Print an answer as it comes, and note it. Ctrl-C ends it."""
     import sys
     from contextlib import closing
 
     from morphogen.records.recording import generating
 
-    records, model, asked = noting
+    records, model, asked, watermark = noting
     said = [*((each.role, each.content) for each in talk.messages), ("user", text)]
-    with generating(records, model, "chat", said, seed=talk.seed, asked=asked) as noted:
+    with generating(
+        records, model, "chat", said, seed=talk.seed, asked=asked, watermark=watermark
+    ) as noted:
         try:
             with closing(talk.say(text)) as pieces:
                 for piece in pieces:

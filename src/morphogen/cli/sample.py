@@ -33,6 +33,9 @@ def sample(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="option=value, such as num_steps=10")
     ] = None,
+    watermark: Annotated[
+        bool, typer.Option("--watermark", help="mark what is made, for `morphogen whence` to find")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
     trust: Annotated[bool, typer.Option("--trust", help="import components it names")] = False,
 ) -> None:
@@ -62,7 +65,8 @@ def sample(
     if prompt and draws_by_prompt:
         conditions["prompt"] = prompt
     if stream:
-        _write_here((opened, bundle), prompt, out, seed=seed, cond=conditions, **options)
+        model = (opened, bundle, watermark)
+        _write_here(model, prompt, out, seed=seed, cond=conditions, **options)
         return
     drawing = Drawing(
         opened, num, out or f"samples{opened.codec.suffix}", seed=seed, cond=conditions, **options
@@ -70,7 +74,15 @@ def sample(
     asked = {"num": num, "cond": conditions, **options}
     with (
         recording() as records,
-        generating(records, (opened, bundle), "generate", prompt, seed=seed, asked=asked) as noted,
+        generating(
+            records,
+            (opened, bundle),
+            "generate",
+            prompt,
+            seed=seed,
+            asked=asked,
+            watermark=watermark,
+        ) as noted,
         closing(iter(drawing)) as parts,
     ):
         try:
@@ -84,7 +96,12 @@ def sample(
 
 
 def _write_here(
-    model: tuple[Any, str], prompt: str, out: str | None, *, seed: int, **options: Any
+    model: tuple[Any, str, bool],
+    prompt: str,
+    out: str | None,
+    *,
+    seed: int,
+    **options: Any,
 ) -> None:
     """Write one text on the terminal as it comes. Ctrl-C ends it, and what there is of it stays."""
     import sys
@@ -102,7 +119,9 @@ def _write_here(
     print(prompt, end="", flush=True)
     with (
         recording() as records,
-        generating(records, model, "complete", prompt, seed=seed, asked=options) as noted,
+        generating(
+            records, model[:2], "complete", prompt, seed=seed, asked=options, watermark=model[2]
+        ) as noted,
     ):
         begun = Item(prompt, "--prompt")
         result = model[0].task("complete", begun, tell=tell, seed=seed, **options)

@@ -29,6 +29,9 @@ def serve(
     queue: Annotated[int, typer.Option(help="requests of a model that may wait")] = 128,
     rate: Annotated[str, typer.Option(help="requests of a key; none: any number")] = "600/minute",
     body_mb: Annotated[float, typer.Option(help="of a request at most")] = 32.0,
+    watermark: Annotated[
+        bool, typer.Option("--watermark", help="mark what is made, for `morphogen whence` to find")
+    ] = False,
     threads: Annotated[int, typer.Option(help="of each model; 0: one for each core")] = 0,
     patience: Annotated[
         float, typer.Option(help="seconds that running requests get at the end")
@@ -39,6 +42,7 @@ def serve(
 ) -> None:
     """Serve the models of a folder: an API as OpenAI's, on this machine."""
     from morphogen.core.errors import missing_path
+    from morphogen.provenance.identity import Identity
     from morphogen.serve import app, logs
     from morphogen.serve import replicas as on_ray
     from morphogen.serve.settings import Settings
@@ -47,6 +51,7 @@ def serve(
         models=models, data=tuple(data or ()), host=host, port=port, records=records,
         memory_gb=memory_gb, rows=rows, batch=batch, queue=queue,
         rate=None if rate == "none" else rate, body_mb=body_mb, threads=threads, patience=patience,
+        watermark=watermark,
     ).check()  # fmt: skip
     several = None if replicas is None else on_ray.bounds(replicas)
     if not models.is_dir():
@@ -54,6 +59,8 @@ def serve(
     for each in settings.data:
         if not each.exists():
             raise missing_path(each)
+    if watermark:
+        Identity.needed()
     logs.configure()
     from morphogen.records import records as kept
 

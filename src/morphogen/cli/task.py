@@ -33,6 +33,9 @@ def task(
         str | None, typer.Option(help="a JSON schema that texts obey: short for --set schema=")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    watermark: Annotated[
+        bool, typer.Option("--watermark", help="mark what is made, for `morphogen whence` to find")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
     trust: Annotated[bool, typer.Option("--trust", help="import components it names")] = False,
 ) -> None:
@@ -56,7 +59,9 @@ def task(
     path = None
     with (
         recording() as records,
-        generating(records, (opened, bundle), name, prompt, seed=seed, asked=asked) as noted,
+        generating(
+            records, (opened, bundle), name, prompt, seed=seed, asked=asked, watermark=watermark
+        ) as noted,
     ):
         typed = (Item(each, "--text") for each in text or [])
         result = opened.task(name, *(inputs or []), *typed, seed=seed, cond=conditions, **options)

@@ -46,6 +46,8 @@ from morphogen.core.encoded import moved, num_items, rows
 from morphogen.core.errors import DataError, RecipeError, RefusedPair
 from morphogen.core.family import Family, own_state
 from morphogen.core.folder import CODEC, FORMAT, MODEL, SCHEDULE, VERSION
+from morphogen.core.origin import facts_of
+from morphogen.core.provenance import Provenance
 from morphogen.core.random import generator as new_generator
 from morphogen.core.recipe import Recipe, build_family, is_on_base
 from morphogen.core.result import Result
@@ -53,6 +55,7 @@ from morphogen.core.schema import check_options
 from morphogen.core.spec import TensorSpec
 from morphogen.core.start import checked_base
 from morphogen.core.storage import expanded, sha256, write_tensors, write_text
+from morphogen.core.writing import Marking
 
 LEAST_SHARE = 1e-4  # of items without a class, to be drawn without one
 SAMPLE_BATCH = 250  # items generated at once: a batch that fits small machines and fills large ones
@@ -73,6 +76,7 @@ class Bundle:
     run: dict[str, Any] = field(default_factory=dict)  # how it was trained: steps, environments
     increments: Tensor | None = None  # (steps,) of the progress, where the budget was a time
     origin: dict[str, Any] = field(default_factory=dict)  # of weights that others made
+    provenance: Provenance | None = None  # what is left in and beside what it makes
 
     # -- disk ------------------------------------------------------------------------------------
 
@@ -235,14 +239,25 @@ class Bundle:
         arguments["cond"] = {key: value.to(device) for key, value in arguments["cond"].items()}
         if "codec" in parameters:
             arguments["codec"] = self.codec
+        if "marking" in parameters:
+            arguments["marking"] = self.marking
         with torch.no_grad():
             result: Result = run(self.family, generator=draw, **arguments)
         result.codec, result.inputs = self.codec, given.get("x")
         where = self.path.resolve().name if self.path else "in memory"
         model = f"{discover.name_of(type(self.family))} {where}"
         result.made_by = f"{model}, {name}, seed {draw.initial_seed()}"
+        if self.provenance is not None:
+            result.provenance = self.provenance
+            result.about = facts_of(self, name, draw.initial_seed())
+            result.sources = [Path(each) for each in inputs if isinstance(each, (str, Path))]
         self._name_classes(result)
         return result
+
+    @property
+    def marking(self) -> Marking | None:
+        """What marks texts while they are drawn, where that was asked for."""
+        return None if self.provenance is None else self.provenance.marking
 
     def _given(
         self, name: str, parameters: Mapping[str, Any], inputs: tuple[Any, ...]

@@ -56,7 +56,7 @@ def draws(
         own = {name: value[place] for name, value in cond.items()} or None
         seed = int(seeds[place])
         requests.append(Request(starts[row], min(room, most or room), seed=seed, cond=own))
-    x, came = _written(family, requests)
+    x, came = written(family, requests)
     return Drawn(Batch(x, cond=cond, weight=came.float()), came, begun)
 
 
@@ -79,7 +79,7 @@ def _beginning(batch: Batch, row: int, spec: TensorSpec) -> Tensor:
     return x[: min(size, length - -(-length // LEFT))]
 
 
-def _written(family: Any, requests: Sequence[Request]) -> tuple[Tensor, Tensor]:
+def written(family: Any, requests: Sequence[Request]) -> tuple[Tensor, Tensor]:
     """What was asked with what came (N, L), and where the latter stands (N, L), bool."""
     spec = family.spec
     pad = spec.end if spec.end is not None else spec.boundary

@@ -14,7 +14,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,34 +93,49 @@ class Ledger:
 
 def record(
     codec: Codec,
-    items: Sequence[Any],
-    inputs: Sequence[Any],
+    new: Mapping[int, Fingerprint | None],
     made_by: str,
     path: Path,
     *,
     time: float,
     first: int = 0,
 ) -> None:
-    """Mark what was written at `path` from `time` on, and record the items in their ledger; they
-    are numbered there from `first` on.
+    """Mark what was written at `path` from `time` on, and record the items that a model made, see
+    `new_items`, in their ledger; they are numbered there from `first` on."""
+    try:
+        if isinstance(codec, CanMark):
+            codec.mark(path, {"synthetic": "yes", "generator": made_by}, [first + n for n in new])
+        if isinstance(codec, CanFingerprint):
+            ledger = Ledger.of(discover.name_of(type(codec)))
+            ledger.record(Entry(found, made_by, time) for found in new.values() if found)
+    except (OSError, MorphogenError) as error:
+        message = f"{path} is written, but not recorded as generated: {error}"
+        warnings.warn(message, stacklevel=4)
+
+
+def new_items(
+    codec: Codec, items: Sequence[Any], inputs: Sequence[Any]
+) -> dict[int, Fingerprint | None]:
+    """Which of the items a model made, with their fingerprints where they have one.
 
     Items that show the same as one of the `inputs` of a task are the user's own: they are neither
     marked nor recorded, or the originals would be taken for generated ones later on.
     """
-    codec = codec.innermost
-    if not isinstance(codec, CanFingerprint):
-        return
-    own = [print_ for value in inputs if (print_ := codec.fingerprint(Item(value)))]
-    prints = {number: codec.fingerprint(Item(value)) for number, value in enumerate(items)}
-    new = {n: found for n, found in prints.items() if found and not _is_one_of(found, own, codec)}
-    try:
-        if isinstance(codec, CanMark):
-            codec.mark(path, {"synthetic": "yes", "generator": made_by}, [first + n for n in new])
-        ledger = Ledger.of(discover.name_of(type(codec)))
-        ledger.record(Entry(fingerprint, made_by, time) for fingerprint in new.values())
-    except (OSError, MorphogenError) as error:
-        message = f"{path} is written, but not recorded as generated: {error}"
-        warnings.warn(message, stacklevel=3)
+    printer = codec if isinstance(codec, CanFingerprint) else None
+    found = [None if printer is None else printer.fingerprint(Item(value)) for value in items]
+    own = [each for value in inputs if printer and (each := printer.fingerprint(Item(value)))]
+    same = {_bytes_of(value) for value in inputs}
+    return {
+        number: print_
+        for number, (value, print_) in enumerate(zip(items, found, strict=True))
+        if _bytes_of(value) not in same
+        and not (printer and print_ and _is_one_of(print_, own, printer))
+    }
+
+
+def _bytes_of(value: Any) -> bytes:
+    found = value.tobytes() if hasattr(value, "tobytes") else repr(value).encode(errors="replace")
+    return bytes(found)
 
 
 def _is_one_of(one: Fingerprint, others: Sequence[Fingerprint], codec: CanFingerprint) -> bool:

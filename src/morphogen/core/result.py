@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch import Tensor
 from morphogen.core.codec import Codec
 from morphogen.core.encoded import num_items
 from morphogen.core.errors import MorphogenError
-from morphogen.core.ledger import record
+from morphogen.core.ledger import new_items, record
+from morphogen.core.provenance import FILES_OF_VIEWS, CanWatermark, Provenance, files_of
 from morphogen.core.storage import clear_partial, write_text
 
 
@@ -45,7 +47,9 @@ class Result:
     writes of what is no item of the modality, by the suffix of the file; `route` says which way it
     took; `columns` how many items stand in a row; `positions` (N, 2) lays items out as a map. The
     bundle that ran the task attaches its codec, so that a result can decode itself. What `save`
-    writes is marked and recorded as made by a model, see `core.ledger`.
+    writes is marked and recorded as made by a model, see `core.ledger`; where somebody asked for
+    it, with a watermark and a signature, see
+    `core.provenance`.
     """
 
     x: Any = None  # Encoded | None
@@ -58,6 +62,9 @@ class Result:
     made_by: str = ""  # the model, task and seed
     raw: Sequence[Any] | None = None
     forms: Mapping[str, str] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)  # further facts for credentials
+    sources: Sequence[Path] = ()  # files that the task worked on
+    provenance: Provenance | None = None
 
     def __len__(self) -> int:
         if self.raw is not None:
@@ -66,7 +73,19 @@ class Result:
 
     @property
     def items(self) -> Sequence[Any]:
-        """The items in their own form (pictures, texts)."""
+        """The items in their own form (pictures, texts), marked where that was asked for."""
+        if self.raw is not None:
+            return self.raw
+        items = self._plain_items
+        key = None if self.provenance is None else self.provenance.watermark
+        codec = None if self.codec is None else self.codec.innermost
+        if key is None or not isinstance(codec, CanWatermark):
+            return items
+        new = new_items(codec, items, self._input_items())
+        return [codec.watermarked(each, key) if i in new else each for i, each in enumerate(items)]
+
+    @property
+    def _plain_items(self) -> Sequence[Any]:
         if self.raw is not None:
             return self.raw
         if self.x is None or self.codec is None:
@@ -85,20 +104,52 @@ class Result:
             check_empty(path)
         if not len(self) or self.codec is None or path.suffix == ".json":
             facts = {"route": self.route, **self.values}
-            return write_text(path, json.dumps(facts, indent=2) + "\n")
-        if self.forms:
-            return write_text(path, self._form(path))
+            path = write_text(path, json.dumps(facts, indent=2) + "\n")
+            new: Iterable[int] = range(len(self))
+        elif self.forms:
+            path = write_text(path, self._form(path))
+            new = range(len(self))
+        else:
+            path, new = self._write_items(path, first, len(self) if total is None else total)
+        self._sign(path, [first + number for number in new])
+        return path
+
+    def _write_items(self, path: Path, first: int, total: int) -> tuple[Path, Iterable[int]]:
+        """Where the items are, and which of them the model made."""
+        assert self.codec is not None
         path.parent.mkdir(parents=True, exist_ok=True)
-        items, began = self.items, time.time()
+        key = None if self.provenance is None else self.provenance.watermark
+        codec = self.codec.innermost
+        # A file of many is one picture, or one sound, and is marked as one.
+        as_whole = path.suffix != "" and path.suffix.lower() not in FILES_OF_VIEWS
+        items, began = self._plain_items if as_whole else self.items, time.time()
         if self.positions is not None:
             path = self.codec.write_map(items, self.positions, path)
         else:
-            whole = len(items) if total is None else total
-            path = self.codec.write_part(items, path, first, whole, self.columns)
+            path = self.codec.write_part(items, path, first, total, self.columns)
+        new = new_items(codec, items, self._input_items()) if self.made_by else {}
+        if key is not None and as_whole and new and isinstance(codec, CanWatermark):
+            codec.watermark_file(path, key)
         if self.made_by:
-            inputs = self._input_items()
-            record(self.codec, items, inputs, self.made_by, path, time=began, first=first)
-        return path
+            record(codec, new, self.made_by, path, time=began, first=first)
+        return path, new
+
+    def _sign(self, path: Path, numbers: Sequence[int]) -> None:
+        """Let files that hold what the model made say so, signed."""
+        if self.provenance is None or self.provenance.sign is None or not self.made_by:
+            return
+        says = {"generator": self.made_by, **self.about}
+        if self.provenance.generation:
+            says["generation"] = self.provenance.generation
+        try:
+            self.provenance.sign(files_of(path, numbers), says, self.sources)
+        except (OSError, MorphogenError) as error:
+            warnings.warn(f"{path} is written, but not signed: {error}", stacklevel=3)
+
+    def known_as(self, generation: str | None) -> None:
+        """Say by which id the records know what was made."""
+        if self.provenance is not None and generation:
+            self.provenance = replace(self.provenance, generation=generation)
 
     def _form(self, path: Path) -> str:
         if path.suffix not in self.forms:

@@ -66,11 +66,19 @@ def read_adapter(path: Path | str, base: Path) -> tuple[Codec, Recipe, dict[str,
     if not recipe.wrapper:
         raise BundleError("this is a whole model, and no adapter", where=path)
     check_base(base, recipe.start, path)
+    return _codec(path, config), recipe, read_unchanged(path / MODEL, config["files"][MODEL])
+
+
+def codec_of(path: Path | str) -> Codec:
+    """The codec of a bundle, without its model. Raises `BundleError`."""
+    path = expanded(path)
+    return _codec(path, read_config(path))
+
+
+def _codec(path: Path, config: Mapping[str, Any]) -> Codec:
     files = config["files"]
-    tensors, codec = (
-        read_unchanged(path / name, files[name]) if name in files else {} for name in (MODEL, CODEC)
-    )
-    return rebuild_codec(config["codec"], codec), recipe, tensors
+    tensors = read_unchanged(path / CODEC, files[CODEC]) if CODEC in files else {}
+    return rebuild_codec(config["codec"], tensors)
 
 
 def _base_of(start: Mapping[str, Any], path: Path) -> Path:

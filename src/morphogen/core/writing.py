@@ -9,7 +9,7 @@ Legend: V vocabulary of the items, n tokens of a prompt.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -32,6 +32,19 @@ class Constraint(Protocol):
     def ended(self) -> bool:
         """Whether nothing more can come."""
         ...
+
+
+class Mark(Protocol):
+    """A keyed choice among the probable tokens of one text, by which it is known again."""
+
+    def numbers(self, came: Sequence[int], num: int) -> Tensor | None:
+        """Numbers (num,) in (0, 1), one for each token there is: that with the largest u^(1 / p)
+        comes after those that `came` since the prompt. None: it is drawn as without a mark. Asked
+        once for each token."""
+        ...
+
+
+Marking = Callable[[int], Mark]  # the seed of a text -> its mark
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,12 @@ class Request:
     held: HeldText | None = None  # kept from one request, which is alone, to the next
     bias: Mapping[int, float] | None = None  # added to the logits of tokens before all else
     tells_prompt: bool = False  # gives the prompt's own tokens too, as they are read
+    mark: Mark | None = None  # of what is drawn; there is nothing to draw at temperature 0
+
+
+def marked(request: Request, marking: Marking | None) -> Request:
+    """The request, with a mark of its own where that was asked for."""
+    return request if marking is None else replace(request, mark=marking(request.seed))
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Text:
         request = self.request
         return not (
             request.limits.looks_back or request.bias or request.constraint is not None
-            or request.num_alternatives
+            or request.mark is not None or request.num_alternatives
         )  # fmt: skip
 
     def probs(self, logits: Tensor) -> Tensor:
@@ -111,13 +111,25 @@ class Text:
 
     def take(self, logits: Tensor, guess: Guess | None = None) -> Written:
         """Settle the next token, given the logits (V,) of it."""
-        if guess is not None:
+        if (marked := self._marked(logits)) is not None:
+            token = marked
+        elif guess is not None:
             token = self._checked(self.probs(logits), guess)
         elif self.request.limits.temperature <= 0:
             token = int(self._likely(logits).argmax())
         else:
             token = self.draw(self.probs(logits))
         return self._noted(token, *self._told_of(token, logits))
+
+    def _marked(self, logits: Tensor) -> int | None:
+        """The token that the mark chooses, where it does; a guess is right if it is that one."""
+        mark = self.request.mark
+        if mark is None or self.request.limits.temperature <= 0:
+            return None
+        numbers = mark.numbers(self.came[self.num_given :], len(logits))
+        if numbers is None:
+            return None
+        return int((numbers.log() / self.probs(logits).double().cpu()).argmax())
 
     def given(self, logits: Tensor) -> Written:
         """The next token of the prompt, given the logits (V,) of it."""

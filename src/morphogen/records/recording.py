@@ -16,11 +16,13 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from morphogen.core.errors import MorphogenError
 from morphogen.core.storage import expanded
+from morphogen.provenance.signing import provenance_of
 
 if TYPE_CHECKING:
     from morphogen.core.bundle import Bundle
@@ -135,15 +137,18 @@ def generating(
     *,
     seed: int,
     asked: Mapping[str, Any],
+    watermark: bool = False,
 ) -> Iterator[Noted]:
     """Record what a model (a bundle, and where it was opened from) is asked meanwhile, by a text or
-    a conversation of (role, text), and what of it is noted."""
+    a conversation of (role, text), and what of it is noted. What it makes is signed where there is
+    a key to sign with, and marked where that is asked for, see `provenance.signing`."""
     noted, uid = Noted(), None
+    bundle, place = model
+    provenance = provenance_of(watermark=watermark)
     if records is not None:
         with _told("the request"):
             from morphogen.records.prompts import Message
 
-            bundle, place = model
             said: str | list[Message] = (
                 prompt if isinstance(prompt, str) else [Message.of(*each) for each in prompt]
             )
@@ -153,6 +158,8 @@ def generating(
                 model_hash=known.hash if known else None, parameters=asked,
                 user=records.users.local().id,
             )  # fmt: skip
+    if provenance is not None:
+        bundle.provenance = replace(provenance, generation=uid or "")
     try:
         yield noted
     except BaseException as error:

@@ -5,14 +5,15 @@
     an item of the data         every dataset, model and answer it touched, and how to remove it
     a bundle                    its run, data, base, judgements, answers
 
-Known again are a file by its bytes, by the words inside it, and by how it looks (the ledger of what
-was generated), a text by its words.
+Known again are a file by its bytes, by its credential, by the mark and the words inside it, and by
+how it looks (the ledger of what was generated), a text by its words. Without records there is the
+file itself.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +22,13 @@ from sqlalchemy import select
 
 from morphogen.core.errors import missing_path
 from morphogen.core.storage import expanded
+from morphogen.provenance.credential import Credential
+from morphogen.provenance.identity import Identity
+from morphogen.provenance.signing import read as read_credentials
 from morphogen.records.datasets import Dataset, Held
 from morphogen.records.generation import Generation
 from morphogen.records.models import Evaluation, Model, hash_of
-from morphogen.records.origin import said_inside, seen_before
+from morphogen.records.origin import Watermark, marked_with, said_inside, seen_before
 from morphogen.records.runs import Run
 from morphogen.records.tables import Artefact, DatasetPair
 from morphogen.records.tables import Generation as GenerationRow
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 
 TEXTS = {".txt", ".md", ".json", ".csv", ".py", ""}
 MOST_TEXT, LEAST_WORDS = 1 << 20, 3
+WRITTEN, MOST_WRITERS = ("text", "code", "chat"), 8  # models by whose words a text is looked at
 ASKED_WORDS = 12  # of a text, that an answer which holds it has to hold
 
 
@@ -79,11 +84,15 @@ class Whence:
     model: Lineage | None = None
     said: dict[str, str] = field(default_factory=dict)  # by the file itself
     seen: str = ""  # what the ledger says that looks so
+    credentials: list[Credential] = field(default_factory=list)
+    watermark: Watermark | None = None
 
     @property
     def is_known(self) -> bool:
         """Whether anything is."""
-        return bool(self.made or self.touched or self.model or self.said or self.seen)
+        told = self.made or self.touched or self.model or self.said or self.seen
+        marked = self.watermark is not None and self.watermark.is_found
+        return bool(told or self.credentials or marked)
 
     def to_json(self) -> dict[str, Any]:
         """The facts, with the steps of a removal."""
@@ -96,7 +105,8 @@ class Whence:
             for each in self.made
         ]
         told = asdict(replace(self, made=[]))
-        return {**told, "made": made, "removal": self.removal()}
+        held = [{**asdict(each), "is_valid": each.is_valid} for each in self.credentials]
+        return {**told, "made": made, "credentials": held, "removal": self.removal()}
 
     def removal(self) -> list[str]:
         """What to do so that nothing of an item of the data is left."""
@@ -118,23 +128,38 @@ class Whence:
         return "\n".join(_lines(self))
 
 
-def whence(records: Records, subject: str | Path) -> Whence:
-    """All that is known of a file, a bundle or the name of an item (`told.csv#row 12`).
+def whence(
+    records: Records | None, subject: str | Path, *, models: Sequence[str | Path] = ()
+) -> Whence:
+    """All that is known of a file, a bundle or the name of an item (`told.csv#row 12`). The
+    watermark of a text is looked for by the words of `models`, and of those in the records.
 
     Raises `DataError` for a path that does not exist and that no dataset knows.
     """
     path, found = expanded(subject), Whence(str(subject))
-    if (path / "config.json").is_file():
+    if records is not None and (path / "config.json").is_file():
         found.model = _lineage(records, hash_of(path))
         return found
-    found.touched = [_touched(records, held) for held in records.datasets.holding(path)]
+    if records is not None:
+        found.touched = [_touched(records, held) for held in records.datasets.holding(path)]
     if not path.is_file():
-        if not found.touched:
+        if not found.touched and not path.exists():
             raise missing_path(path)
         return found
-    found.made = [_made(records, each, how) for each, how in _makers(records, path)]
+    if records is not None:
+        found.made = [_made(records, each, how) for each, how in _makers(records, path)]
+    found.credentials = read_credentials(path, Identity.open())
     found.said, found.seen = said_inside(path), seen_before(path)
+    found.watermark = marked_with(path, [*models, *_writers(records)])
     return found
+
+
+def _writers(records: Records | None) -> list[str]:
+    """Where the models of texts in the records lie, the newest first."""
+    if records is None:
+        return []
+    found = sorted(records.models.all(), key=lambda model: -model.created)
+    return [model.place for model in found if model.modality in WRITTEN][:MOST_WRITERS]
 
 
 def _makers(records: Records, path: Path) -> Iterator[tuple[Generation, str]]:
@@ -233,6 +258,8 @@ def _lines(found: Whence) -> Iterator[str]:
     yield found.subject
     if not found.is_known:
         yield "  nothing is known of it here"
+    for credential in found.credentials:
+        yield from (f"  {line}" for line in credential.lines())
     for made in found.made:
         one = made.generation
         yield f"  made by {one.model}: {one.task}, seed {one.seed}, id {one.id} ({made.how})"
@@ -245,6 +272,8 @@ def _lines(found: Whence) -> Iterator[str]:
         yield f"  answers: {found.model.num_answers:,}"
     for name, fact in found.said.items():
         yield f"  the file itself says: {name}: {fact}"
+    if found.watermark is not None:
+        yield f"  {found.watermark.text()}"
     if found.seen:
         yield f"  it looks like what was generated here: {found.seen}"
     for each in found.touched:

@@ -68,7 +68,7 @@ class Answer:
                 parameters=told, seed=answer.seed, user=user, key=key, uid=answer.id,
             )  # fmt: skip
         try:
-            answer.asked = await process.ask(work)
+            answer.asked = await process.ask({**work, "generation": answer.id})
             serving.metrics.running.inc()
             if answer.begun is not None:
                 answer.begun.add_done_callback(answer._refused)

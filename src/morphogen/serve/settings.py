@@ -31,6 +31,7 @@ class Settings:
     body_mb: float = 32.0  # of a request at most
     threads: int = 0  # of each model; 0: as many as there are cores
     patience: float = 10.0  # seconds that running requests get when the server is told to stop
+    watermark: bool = False  # whether what is made is marked, for `whence` to find
 
     def check(self) -> Settings:
         """Itself. Raises `RecipeError` for numbers that cannot be."""

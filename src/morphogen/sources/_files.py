@@ -27,7 +27,15 @@ LITTER = {
     "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "icon\r",
     "system volume information", "lost+found", "picasa.ini", "zbthumbnail.info",
 }  # fmt: skip
-BESIDE = (".md", ".txt", ".json", ".yaml", ".yml", ".lock")  # notes on what a folder holds
+BESIDE = (
+    ".md",
+    ".txt",
+    ".json",
+    ".yaml",
+    ".yml",
+    ".lock",
+    ".credential",
+)  # notes on what a folder holds
 NOTE = re.compile(
     r"(read[-_ ]?me|licen[cs]e|notice|citation|change[-_ ]?log|dataset_infos?)[-_.\w]*"
 )

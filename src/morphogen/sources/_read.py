@@ -11,6 +11,7 @@ from typing import Any
 from morphogen.core import discover
 from morphogen.core.codec import Problem, Recognition, Report, Text
 from morphogen.core.errors import DataError, missing_path
+from morphogen.provenance.beside import side_car, tags_of
 from morphogen.sources._columns import is_file, item_column
 from morphogen.sources._record import Record, Source, Survey, Wants
 from morphogen.sources._stacks import is_lone
@@ -42,7 +43,19 @@ def records(source: Any, wants: Wants, report: Report) -> Iterator[Record]:
     What else there is, or is odd, goes into `report`. Raises `DataError` when the source as a whole
     cannot be read.
     """
-    yield from source_of(source).records(wants, report)
+    tags = _said_beside(source)
+    for record in source_of(source).records(wants, report):
+        if tags:
+            record.tags = {**tags, **record.tags}
+        yield record
+
+
+def _said_beside(source: Any) -> dict[str, str]:
+    """What the credential beside a file says of all that is in it."""
+    if not isinstance(source, (str, Path)) or "://" in str(source):
+        return {}
+    beside = side_car(Path(source))
+    return tags_of(beside.read_bytes()) if beside.is_file() else {}
 
 
 def survey(source: Any) -> Survey:

@@ -11,6 +11,8 @@ from typing import Any
 
 from morphogen.core.codec import SPLITS_FILE, Problem, Report
 from morphogen.core.errors import DataError
+from morphogen.provenance.beside import SUFFIX as CREDENTIAL
+from morphogen.provenance.beside import tags_of
 from morphogen.sources import delimited, lines, parquet
 from morphogen.sources._columns import suffix_of
 from morphogen.sources._files import File, Listing, is_archive, walk
@@ -44,6 +46,7 @@ class Tree:
     items: list[File] = field(default_factory=list)
     tables: list[tuple[str, Table]] = field(default_factory=list)
     attached: dict[str, dict[str, Read]] = field(default_factory=dict)  # path without suffix
+    credentials: dict[str, Read] = field(default_factory=dict)  # path of the item they are of
     others: list[str] = field(default_factory=list)
     seen: Listing = field(default_factory=Listing)
 
@@ -54,7 +57,9 @@ class Tree:
         told = _Told(wants)
         for file in walk(root, tree.seen):
             suffix = suffix_of(file.path)
-            if suffix in wants.suffixes or told.by_start(file, suffix):
+            if suffix == CREDENTIAL:
+                tree.credentials[file.path[: -len(suffix)]] = _kept(file)
+            elif suffix in wants.suffixes or told.by_start(file, suffix):
                 tree.items.append(file)
             elif suffix in ATTACHED and PurePosixPath(file.path).name != STYLEGAN:
                 tree._attach(file, suffix)
@@ -64,12 +69,8 @@ class Tree:
         return tree
 
     def _attach(self, file: File, suffix: str) -> None:
-        """Keep a file that may belong to an item; those in archives are read while they pass."""
-        read: Read = file.read
-        if not file.disk and file.num_bytes <= MAX_ATTACHED:
-            data = file.read()
-            read = partial(bytes, data)
-        self.attached.setdefault(file.path[: -len(suffix)], {})[suffix] = read
+        """Keep a file that may belong to an item."""
+        self.attached.setdefault(file.path[: -len(suffix)], {})[suffix] = _kept(file)
 
     def _detach(self) -> None:
         """Tables and other files that belong to no item; captions that are only numbers."""
@@ -141,6 +142,13 @@ class _Told:
         return told[-1]
 
 
+def _kept(file: File) -> Read:
+    """What reads a small file: of an archive, it is read while it passes."""
+    if file.disk or file.num_bytes > MAX_ATTACHED:
+        return file.read
+    return partial(bytes, file.read())
+
+
 def _start(path: str) -> bytes:
     with open_regular(path) as stream:
         return stream.read(HEAD)
@@ -181,7 +189,8 @@ def tree_records(root: Path, wants: Wants, report: Report) -> Iterator[Record]:
         cond = {} if label is None or by_table else {"label": label}
         if tree.attached and (parts := tree.attached.get(_stem(file.path))):
             cond |= attached_conditions(parts)
-        tags: dict[str, str] = {}
+        credential = tree.credentials.get(file.path)
+        tags = tags_of(credential()) if credential is not None else {}
         for sidecar in sidecars:
             if row := sidecar.by_path.get(file.path):
                 cond |= sidecar.conditions(row)
@@ -288,6 +297,8 @@ def survey_tree(root: Path, kind: str, most: int = 100_000) -> Survey:
             if number >= most:
                 break
             suffix = suffix_of(file.path)
+            if suffix == CREDENTIAL:
+                continue
             if suffix in ATTACHED:
                 attached.append((file.path[: -len(suffix)], suffix))
                 continue

@@ -19,7 +19,7 @@ from torch import Tensor
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import RefusedPair
 from morphogen.core.schema import check_options, with_options
-from morphogen.core.writing import Finish, HeldText, Limits, Request
+from morphogen.core.writing import Finish, HeldText, Limits, Request, marked
 from morphogen.core.written import WrittenText
 from morphogen.interop.importing import opened_or_imported
 from morphogen.modalities.text.chat import Conversation, Message
@@ -54,6 +54,7 @@ class Chat:
         self.reader = Conversing(bundle)
         self.model: Any = bundle.family
         self.codec: Any = bundle.codec
+        self.bundle = bundle
         self.most, self.seed = most, seed
         self.limits = Limits(**{"temperature": TEMPERATURE} | limits)
         self.messages = [Message("system", system)] if system else []
@@ -71,6 +72,7 @@ class Chat:
         seed = self.seed + len(messages)
         begins, held = self.reader.begins, self.held
         request = Request(prompt, room, self.limits, seed, begins=begins, held=held)
+        request = marked(request, self.bundle.marking)
         try:
             for written in (each for step in self.model.write([request]) for each in step):
                 self.finish = "end" if written.token in self.reader.ends else written.finish

@@ -27,10 +27,12 @@ from morphogen.core.schema import with_options
 from morphogen.core.writing import (
     CanWrite,
     Limits,
+    Marking,
     Piece,
     Request,
     TextCodec,
     Written,
+    marked,
 )
 from morphogen.core.written import WrittenText, named
 from morphogen.tasks._routes import Conditions, is_sequence, only
@@ -47,6 +49,7 @@ def complete(
     model: CanWrite,
     sequences: Sequence[Tensor],
     codec: Any = None,
+    marking: Marking | None = None,
     *,
     cond: Conditions | None = None,  # conditions by name, each (N, ...)
     generator: torch.Generator,
@@ -82,7 +85,8 @@ def complete(
         share = {name: value[row // num] for name, value in (cond or {}).items()}
         watch = text.take if text is not None else None
         texts.append(text)
-        requests.append(Request(kept, room, within, seeds[row], share, held, watch, logprobs))
+        request = Request(kept, room, within, seeds[row], share, held, watch, logprobs)
+        requests.append(marked(request, marking))
     written = _written(model, requests, texts, tell)
     values = {
         "finish": [each[-1].finish or "interrupted" if each else "interrupted" for each in written],

@@ -7,23 +7,27 @@ the model's `sample`; one that it does not take is an error that lists those it 
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any
 
 import torch
 
 from morphogen.core import discover, schema
 from morphogen.core.capability import CanDenoise, CanSample, missing
+from morphogen.core.draws import writes, written
 from morphogen.core.encoded import joined
 from morphogen.core.errors import RecipeError, RefusedPair
+from morphogen.core.random import randint
 from morphogen.core.result import Result
 from morphogen.core.schema import with_options
-from morphogen.core.writing import Limits
+from morphogen.core.writing import Limits, Marking, Request, marked
 from morphogen.tasks._routes import Conditions, chunks
 
 
 @with_options(Limits)
 def generate(
     model: CanSample,
+    marking: Marking | None = None,
     *,
     cond: Conditions | None = None,  # conditions by name, each (num, ...); absent ones are free
     generator: torch.Generator,
@@ -42,8 +46,11 @@ def generate(
     if num < 1:
         raise RecipeError("there is nothing to draw", found=f"num={num}", expected="num >= 1")
     source = model if guidance is None or own else _guided(model, guidance)
+    draw = source.sample
+    if marking is not None and writes(model):
+        draw = partial(_marked_texts, model, marking=marking)
     drawn = [
-        source.sample(part.stop - part.start, cond=share, generator=generator, **options)
+        draw(part.stop - part.start, cond=share, generator=generator, **options)
         for part, share in chunks(num, cond)
     ]
     labels = {
@@ -68,6 +75,33 @@ def _check(model: CanSample, options: dict[str, Any]) -> None:
                 found=f"{name}={value}",
                 expected=", ".join(known) or "no options",
             )
+
+
+def _marked_texts(
+    model: Any,
+    num: int,
+    *,
+    cond: Conditions | None,
+    marking: Marking,
+    generator: torch.Generator,
+    **limits: Any,
+) -> torch.Tensor:
+    """Texts (num, L), each drawn as a request that bears a mark."""
+    if model.spec.end is None:
+        raise RefusedPair(
+            "windows of a stream of texts are drawn without a watermark",
+            found=str(model.spec),
+            hint="morphogen task complete BUNDLE --prompt TEXT --watermark",
+        )
+    seeds = randint(2**31, (num,), generator).tolist()
+    nothing = torch.empty(0, dtype=torch.int64)
+    requests = []
+    for row, seed in enumerate(seeds):
+        own = {name: value[row] for name, value in (cond or {}).items()} or None
+        request = Request(nothing, model.spec.shape[0], Limits(**limits), seed, own)
+        requests.append(marked(request, marking))
+    x, _ = written(model, requests)
+    return x
 
 
 def _guided(model: CanSample, scale: float) -> CanSample:

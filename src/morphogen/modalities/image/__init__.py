@@ -24,6 +24,7 @@ from morphogen.core.errors import DataError
 from morphogen.core.spec import TensorSpec
 from morphogen.modalities.image import coarse as rough
 from morphogen.modalities.image import fingerprint as prints
+from morphogen.modalities.image import watermark as waves
 from morphogen.modalities.image.convert import (
     CHANNELS,
     Form,
@@ -294,6 +295,18 @@ class Image(Codec):
     def mark(self, path: Path, facts: Mapping[str, str], numbers: Sequence[int]) -> None:
         """Put `facts` into PNG and JPEG files."""
         mark(Path(path), facts, numbers)
+
+    def watermarked(self, value: Any, key: bytes) -> Any:
+        """The picture with keyed waves in it; see `watermark.py`."""
+        return waves.watermarked(filled(value, self.white), key)
+
+    def watermark_file(self, path: Path, key: bytes) -> None:
+        """The same for a file, such as a sheet of pictures."""
+        waves.mark_file(Path(path), key)
+
+    def watermark_chance(self, value: Any, key: bytes) -> float:
+        """How probable it is without them."""
+        return waves.chance_of(value, key)
 
     # -- state -----------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from PIL import Image as Pillow
 
+from morphogen.core.provenance import files_of
 from morphogen.core.storage import write_atomic
 
 KEY = "morphogen"
@@ -25,12 +26,7 @@ LIMIT = 2000  # characters that are believed
 def mark(path: Path, facts: Mapping[str, str], numbers: Sequence[int]) -> None:
     """Mark one file, or those files of a folder of numbered pictures that hold the items
     `numbers`."""
-    if path.is_dir():
-        chosen = set(numbers)
-        files = [p for p in path.iterdir() if p.stem.isdecimal() and int(p.stem) in chosen]
-    else:
-        files = [path] if numbers else []
-    for file in files:
+    for file in files_of(path, numbers):
         data = file.read_bytes()
         marked = _marked(data, json.dumps(dict(facts)))
         if marked != data:

@@ -20,6 +20,7 @@ from morphogen.core.errors import DataError
 from morphogen.modalities.image.convert import beyond, pixels, plain_mode
 from morphogen.modalities.image.marks import read_mark
 from morphogen.modalities.image.scale import Scale, channels_last, is_image_shape
+from morphogen.provenance.said import said_by
 from morphogen.sources import Record, Wants, begins, opened
 
 PICTURES = frozenset(
@@ -150,7 +151,7 @@ def _decoded(data: bytes, name: str, report: Report, limit: int) -> np.ndarray:
     if width * height > MAX_PIXELS:
         raise Pillow.DecompressionBombError(f"{width}x{height} pixels")
     _note_header(picture, data, name, report)
-    if found := read_mark(picture):
+    if found := {**said_by(data), **read_mark(picture)}:
         report.marks[name] = found
     if limit and min(width, height) > 8 * limit:
         picture.draft(None, (4 * limit, 4 * limit))  # JPEG only: decodes at a fraction

@@ -24,7 +24,9 @@ from torch import Tensor
 from morphogen.core.codec import Codec, Item, Recognition, Report
 from morphogen.core.errors import DataError
 from morphogen.core.spec import TensorSpec
+from morphogen.modalities.sound import watermark as tones
 from morphogen.modalities.sound.files import (
+    SOUNDS,
     WANTS,
     Waveform,
     as_wav,
@@ -33,6 +35,7 @@ from morphogen.modalities.sound.files import (
     resampled,
     write_sounds,
 )
+from morphogen.provenance.said import said_by
 from morphogen.sources import Record, recognise, records
 from morphogen.sources import opened as opened_records
 
@@ -76,6 +79,7 @@ class Sound(Codec):
 
     def read(self, source: Any, report: Report) -> Iterator[Item]:
         for item in opened_records(records(source, WANTS, report), _open, report):
+            item.tags = {**report.marks.pop(item.name, {}), **item.tags}
             report.num_read += 1
             yield item
 
@@ -147,6 +151,20 @@ class Sound(Codec):
             return super().write(values, path, columns)
         return write_sounds(values, path)
 
+    def watermarked(self, value: Any, key: bytes) -> Waveform:
+        """The sound with keyed tones in it; see `watermark.py`."""
+        return tones.watermarked(value, key)
+
+    def watermark_file(self, path: Path, key: bytes) -> None:
+        """The same for a file, such as one of several sounds."""
+        if path.suffix.lower() in SOUNDS:
+            (item,) = self.read_inputs(path)
+            write_sounds([tones.watermarked(item.value, key)], path)
+
+    def watermark_chance(self, value: Any, key: bytes) -> float:
+        """How probable it is without them."""
+        return tones.chance_of(value, key)
+
     # -- state -----------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
@@ -170,4 +188,6 @@ def _open(record: Record, notes: Report) -> Waveform:
     content = record.value()
     if not isinstance(content, bytes):
         raise DataError("it is no file of sound", hint="name the folder of the files")
+    if found := said_by(content):
+        notes.marks[record.name] = found
     return opened(content)

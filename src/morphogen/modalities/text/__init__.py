@@ -46,6 +46,7 @@ from morphogen.modalities.text.reading import (
 )
 from morphogen.modalities.text.tokenizers import Byte, Decoder, Tokenizer, tokenizer_from_json
 from morphogen.modalities.text.tokenizers.choose import Seen, check_tokenizer
+from morphogen.provenance import token_mark
 from morphogen.sources import Wants
 
 LONGEST = 512  # tokens of a whole document, where the user names no length
@@ -261,6 +262,12 @@ class Text(Codec):
             i, j = (2 * int(k) for k in randint(count, (2,), draw))
             parts[i], parts[j] = parts[j], parts[i]
         return "".join(parts)
+
+    def watermark_chance(self, value: Any, key: bytes) -> float:
+        """How probable it is that these words were chosen without the key; see
+        `provenance.token_mark`."""
+        (tokens,) = self.encode_sequences([Item(str(value))])
+        return token_mark.chance(tokens.tolist(), key)
 
     # -- for people ------------------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ class ModelProcess(Running):
             "rows": self.settings.rows,
             "batch": self.settings.batch,
             "cache_bytes": self.settings.memory // CACHE_SHARE,
+            "watermark": self.settings.watermark,
         }
         self.child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "morphogen.serve.worker", json.dumps(told),

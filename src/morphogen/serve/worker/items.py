@@ -18,6 +18,7 @@ import torch
 from morphogen.core.bundle import Bundle
 from morphogen.core.encoded import joined, rows
 from morphogen.core.errors import MorphogenError, RecipeError
+from morphogen.core.origin import facts_of
 from morphogen.core.random import JoinedGenerator, generator, mix_seed
 from morphogen.core.result import Result
 from morphogen.core.schema import check_options
@@ -38,6 +39,7 @@ class Drawn:
     cond: Mapping[str, Any]
     options: dict[str, Any]
     view: bool = False  # as people see them, too
+    generation: str | None = None  # by which the records know it
     begun: int = 0
     items: list[Any] = field(default_factory=list)  # encoded, each (1, *)
 
@@ -66,7 +68,8 @@ class Items:
         cond = dict(work.get("cond") or {})
         self.bundle.conditions(1, cond, generator(0), drawn=True)  # misspelt ones are told now
         view = bool(work.get("view"))
-        self.waiting.append(Drawn(number, num, work["seed"], cond, options, view))
+        uid = work.get("generation")
+        self.waiting.append(Drawn(number, num, work["seed"], cond, options, view, uid))
         yield {"id": number, "begun": {}}
 
     def cancel(self, number: int) -> None:
@@ -115,6 +118,10 @@ class Items:
     def _over(self, each: Drawn) -> Iterator[Event]:
         result = Result(joined(each.items), route="sample", codec=self.bundle.codec)
         result.made_by = f"{self.bundle.path.name if self.bundle.path else ''}, seed {each.seed}"
+        if self.bundle.provenance is not None:
+            result.provenance = self.bundle.provenance
+            result.about = facts_of(self.bundle, "generate", each.seed)
+            result.known_as(each.generation)
         try:
             yield {"id": each.number, "result": told(result, view=each.view)}
         except Exception as error:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from morphogen.core import discover
 from morphogen.core.bundle import Bundle
-from morphogen.core.config import read_config
 from morphogen.core.errors import MorphogenError, RecipeError
-from morphogen.core.folder import MODEL
+from morphogen.core.origin import hash_of
 from morphogen.core.writing import Limits
 from morphogen.interop.importing import opened_or_imported
+from morphogen.provenance.signing import provenance_of
 from morphogen.serve.forms import form_of
 from morphogen.serve.worker.channel import Channel, Event, failure, unexpected
 from morphogen.serve.worker.items import Items
@@ -41,6 +40,7 @@ class Model:
 
     def __init__(self, bundle: Bundle, told: Mapping[str, Any]) -> None:
         self.bundle = bundle
+        bundle.provenance = provenance_of(watermark=told.get("watermark", False))
         rows = num_rows(bundle, told["rows"], told["cache_bytes"]) if writes(bundle) else 0
         self.texts = Texts(bundle, rows) if rows else None
         self.items = Items(bundle, told["batch"])
@@ -54,7 +54,7 @@ class Model:
         found: dict[str, Any] = {
             "family": discover.name_of(type(family)),
             "modality": discover.name_of(type(codec.innermost)),
-            "hash": _hash_of(self.bundle),
+            "hash": hash_of(self.bundle),
             "conditions": _conditions(self.bundle),
             "tasks": tasks,
             "forms": {name: form_of(task) for name, task in able.items()},
@@ -132,12 +132,3 @@ def _conditions(bundle: Bundle) -> dict[str, Any]:
         for name, codec in bundle.codec.condition_codecs.items()
         if name in bundle.family.conditions
     }
-
-
-def _hash_of(bundle: Bundle) -> str:
-    """What tells a model's weights from all others."""
-    if bundle.path is not None:
-        found: str = read_config(bundle.path)["files"][MODEL]
-        return found
-    files = sorted(bundle.origin.get("files", {}).items())
-    return hashlib.sha256(repr(files).encode()).hexdigest()

@@ -16,6 +16,8 @@ import torch
 from morphogen.core.codec import Item
 from morphogen.core.errors import DataError
 from morphogen.core.result import Result
+from morphogen.provenance.beside import SUFFIX as CREDENTIAL
+from morphogen.provenance.beside import side_car
 
 NO_CHARACTER = re.compile("[\ud800-\udfff]")  # how bytes that are none are kept
 SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
@@ -68,13 +70,17 @@ def _items(result: Result) -> list[dict[str, Any]]:
         return [{"value": plain(value)} for value in values]
     with tempfile.TemporaryDirectory() as place:
         result.save(Path(place) / "items")
-        return [_file(file) for file in sorted((Path(place) / "items").rglob("*.*"))]
+        files = sorted((Path(place) / "items").rglob("*.*"))
+        return [_file(file) for file in files if file.suffix != CREDENTIAL]
 
 
 def _file(file: Path) -> dict[str, Any]:
+    """A file that was made, with the credential beside it, if it has one there."""
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     data = base64.b64encode(file.read_bytes()).decode()
-    return {"file": data, "suffix": file.suffix, "media_type": kind}
+    made = {"file": data, "suffix": file.suffix, "media_type": kind}
+    beside = side_car(file)
+    return {**made, "credential": beside.read_text()} if beside.is_file() else made
 
 
 def plain(value: Any) -> Any:

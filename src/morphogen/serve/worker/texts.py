@@ -13,7 +13,15 @@ from torch import Tensor
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Item
 from morphogen.core.errors import MorphogenError, RefusedPair
-from morphogen.core.writing import CanWriteOn, Constraint, Limits, Request, TextCodec, Written
+from morphogen.core.writing import (
+    CanWriteOn,
+    Constraint,
+    Limits,
+    Request,
+    TextCodec,
+    Written,
+    marked,
+)
 from morphogen.core.written import WrittenText
 from morphogen.modalities.text.chat import Conversation, Message
 from morphogen.modalities.text.chat.records import listed
@@ -197,6 +205,7 @@ class Texts:
             num_alternatives=work.get("alternatives", 0), begins=begins, bias=bias or None,
             tells_prompt=work.get("echo", False),
         )  # fmt: skip
+        request = marked(request, self.bundle.marking)
         echo = WrittenText(codec) if request.tells_prompt else None
         row = Row(-1, number, WrittenText(codec, stops), ends, "alternatives" in work, constraint,
                   echo, most > 0)  # fmt: skip

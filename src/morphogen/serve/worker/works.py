@@ -30,6 +30,7 @@ def run_task(bundle: Bundle, number: int, work: Mapping[str, Any]) -> Iterator[E
     with tempfile.TemporaryDirectory() as place:
         inputs = given(work.get("inputs", ()), Path(place))
         result = bundle.task(name, *inputs, seed=work["seed"], cond=work.get("cond"), **options)
+        result.known_as(work.get("generation"))
         yield {"id": number, "result": told(result, view=work.get("view", False))}
     yield {"id": number, "done": {}}
 
