@@ -1,0 +1,196 @@
+"""Is what answers a question found? Cranfield and XQuAD, by words, by meaning, by both.
+
+    python benchmarks/retrieval.py cranfield SHARED/data/cranfield --by models/published/minilm
+    python benchmarks/retrieval.py xquad SHARED/data/xquad-en --by models/published/minilm
+    python benchmarks/retrieval.py speed --rows 1000000 --dim 128
+
+cranfield: nDCG@10 over 225 questions, each judgement counted as in the BEIR layout, with a paired
+bootstrap of questions for the interval, beside rank_bm25's BM25Okapi where that is installed; and
+two floors: judgements that were shuffled (near 0), documents that ask for themselves (1).
+xquad: the share of 1,190 questions whose own paragraph, of 240, comes first.
+speed: the exact search beside hnswlib at a recall of 0.99, building included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from morphogen.systems.knowledge.embedders import embedder_of
+from morphogen.systems.knowledge.index import Index
+from morphogen.systems.knowledge.passage import Block, Document, Passage
+from morphogen.systems.knowledge.vectors import nearest, of_length_one
+
+NUM_DRAWS = 1000
+WAYS: dict[str, dict[str, Any]] = {
+    "words": {"by": "words"},
+    "meaning": {"by": "meaning"},
+    "both, by ranks": {},
+    "both, summed": {"fuse": "sum"},
+}
+
+
+def main() -> None:
+    """A line of JSON for each way."""
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("what", choices=["cranfield", "xquad", "speed"])
+    options.add_argument("folder", type=Path, nargs="?")
+    options.add_argument("--by", default="words", help="who embeds")
+    options.add_argument("--rows", type=int, default=1_000_000)
+    options.add_argument("--dim", type=int, default=128)
+    given = options.parse_args()
+    {"cranfield": cranfield, "xquad": xquad, "speed": speed}[given.what](given)
+
+
+def filled(texts: Mapping[str, tuple[str, str]], by: str, folder: str) -> Index:
+    """An index with a passage for each text: name -> (title, text)."""
+    index = Index.make(Path(folder) / "index", embedder_of(by), most=10**6)
+    started = time.monotonic()
+    for name, (title, text) in texts.items():
+        document = Document(name, title, name, (Block(text),))
+        index.add(document, [Passage(name, title, text, (), None, 0, len(text), 0)])
+    index.store.settle()
+    told = {"passages": len(texts), "seconds": round(time.monotonic() - started, 1)}
+    print(json.dumps({"what": "indexed", "by": by, **told}))
+    return index
+
+
+def cranfield(given: argparse.Namespace) -> None:
+    """nDCG@10."""
+    corpus = [json.loads(line) for line in (given.folder / "corpus.jsonl").open()]
+    texts = {each["_id"]: (each["title"], each["text"]) for each in corpus if each["text"].strip()}
+    asked = {q["_id"]: q["text"] for q in map(json.loads, (given.folder / "queries.jsonl").open())}
+    judged: dict[str, set[str]] = {}
+    with (given.folder / "qrels" / "test.tsv").open() as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            if int(row["score"]) > 0:
+                judged.setdefault(row["query-id"], set()).add(row["corpus-id"])
+    with tempfile.TemporaryDirectory() as folder:
+        index = filled(texts, given.by, folder)
+        for way, how in WAYS.items():
+            if index.embedder.dim or how.get("by") == "words":
+                taken: list[float] = []
+                found = {q: places(index, text, how, taken) for q, text in asked.items()}
+                report(way, [ndcg(found[q], judged.get(q, set())) for q in judged], taken)
+        names = list(judged)
+        shuffled = dict(zip(names, [judged[n] for n in names[100:] + names[:100]], strict=True))
+        told = [ndcg(found[q], shuffled[q]) for q in judged]
+        print(json.dumps({"what": "floor: judgements of another question", "ndcg": mean(told)}))
+        own = [index.search(f"{t} {b}", num=1)[0].passage.place == n
+               for n, (t, b) in list(texts.items())[:200]]  # fmt: skip
+        print(json.dumps({"what": "floor: documents that ask for themselves", "first": mean(own)}))
+    peer(texts, asked, judged)
+
+
+def peer(
+    texts: Mapping[str, tuple[str, str]], asked: Mapping[str, str], judged: Mapping[str, set[str]]
+) -> None:
+    """The usual library's BM25 over lower-cased words."""
+    try:
+        from rank_bm25 import BM25Okapi
+    except ImportError:
+        print(json.dumps({"what": "rank_bm25 is not installed"}))
+        return
+    names = list(texts)
+    library = BM25Okapi([f"{title} {text}".lower().split() for title, text in texts.values()])
+    told, taken = [], []
+    for question in judged:
+        started = time.perf_counter()
+        scores = library.get_scores(asked[question].lower().split())
+        best = np.argsort(-scores, kind="stable")[:10]
+        taken.append(time.perf_counter() - started)
+        told.append(ndcg([names[i] for i in best], judged[question]))
+    report("rank_bm25's BM25Okapi", told, taken)
+
+
+def places(index: Index, question: str, how: Mapping[str, Any], taken: list[float]) -> list[str]:
+    """The ten that come first."""
+    started = time.perf_counter()
+    hits = index.search(question, num=10, **how)
+    taken.append(time.perf_counter() - started)
+    return [hit.passage.place for hit in hits]
+
+
+def ndcg(found: Sequence[str], relevant: set[str], num: int = 10) -> float:
+    """Of judgements that are yes or no."""
+    gained = sum(1 / math.log2(i + 2) for i, name in enumerate(found[:num]) if name in relevant)
+    best = sum(1 / math.log2(i + 2) for i in range(min(len(relevant), num)))
+    return gained / best if best else 0.0
+
+
+def xquad(given: argparse.Namespace) -> None:
+    """Recall@1 and @5 of a question's own paragraph."""
+    articles = json.loads((given.folder / "xquad.en.json").read_text())["data"]
+    contexts = [p for article in articles for p in article["paragraphs"]]
+    texts = {str(i): ("", p["context"]) for i, p in enumerate(contexts)}
+    asked = [(str(i), qa["question"]) for i, p in enumerate(contexts) for qa in p["qas"]]
+    with tempfile.TemporaryDirectory() as folder:
+        index = filled(texts, given.by, folder)
+        for way, how in WAYS.items():
+            if index.embedder.dim or how.get("by") == "words":
+                taken: list[float] = []
+                found = [places(index, question, how, taken) for _, question in asked]
+                for num in (1, 5):
+                    hit = [own in each[:num] for (own, _), each in zip(asked, found, strict=True)]
+                    report(f"{way}, recall@{num}", hit, taken)
+
+
+def report(way: str, values: Sequence[float], taken: Sequence[float]) -> None:
+    """A mean with its interval, and the time of the slowest twentieth."""
+    draw, x = np.random.default_rng(0), np.array(values, float)
+    means = x[draw.integers(0, len(x), (NUM_DRAWS, len(x)))].mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    told = {"value": mean(values), "low": round(float(low), 3), "high": round(float(high), 3)}
+    p95 = round(1000 * float(np.quantile(taken, 0.95)), 1)
+    print(json.dumps({"what": way, **told, "n": len(values), "p95_ms": p95}))
+
+
+def mean(values: Sequence[float]) -> float:
+    """Rounded."""
+    return round(float(np.mean(values)), 4)
+
+
+def speed(given: argparse.Namespace) -> None:
+    """Vectors drawn at random, and as many questions as both answer in a while."""
+    draw = np.random.default_rng(0)
+    x = of_length_one(draw.normal(size=(given.rows, given.dim)).astype(np.float32))
+    asked = of_length_one(draw.normal(size=(1000, given.dim)).astype(np.float32))
+    exact, _ = timed("ours, exact, 1,000 at once", lambda: nearest(x, asked, 10)[0])
+    timed("ours, exact, one by one (100)", lambda: [nearest(x, q[None], 10) for q in asked[:100]])
+    try:
+        import hnswlib
+    except ImportError:
+        print(json.dumps({"what": "hnswlib is not installed"}))
+        return
+    graph = hnswlib.Index("ip", given.dim)
+    graph.init_index(given.rows, ef_construction=200, M=32)
+    timed("hnswlib, building", lambda: graph.add_items(x))
+    for width in (100, 200, 400, 800, 1600, 3200):
+        graph.set_ef(width)
+        found, seconds = timed(f"hnswlib, ef {width}", lambda: graph.knn_query(asked, 10)[0])
+        same = [len(set(a) & set(b)) for a, b in zip(found.tolist(), exact.tolist(), strict=True)]
+        print(json.dumps({"what": f"ef {width}", "recall@10": mean(same) / 10, "seconds": seconds}))
+        if mean(same) >= 9.9:
+            return
+
+
+def timed(what: str, run: Callable[[], Any]) -> tuple[Any, float]:
+    """What it gives, and the seconds that it took."""
+    started = time.monotonic()
+    found = run()
+    seconds = round(time.monotonic() - started, 2)
+    print(json.dumps({"what": what, "seconds": seconds}), flush=True)
+    return found, seconds
+
+
+if __name__ == "__main__":
+    main()

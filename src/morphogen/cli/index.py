@@ -1,0 +1,54 @@
+"""`morphogen index docs/ --out indexes/handbook`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def index(
+    documents: Annotated[str, typer.Argument(help="folder, or a file: PDF, DOCX, HTML, text, ..")],
+    *,
+    out: Annotated[str, typer.Option(help="folder of the index; one that is there is updated")],
+    by: Annotated[
+        str | None,
+        typer.Option(help="who embeds: a bundle, an address, or `words` for none"),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="its name, at an address")] = None,
+    readers: Annotated[
+        list[str] | None, typer.Option(help="group that may read them; everyone, if none is named")
+    ] = None,
+    language: Annotated[
+        str, typer.Option(help="whose words are cut to their stems; `none` for none")
+    ] = "english",
+    most: Annotated[int, typer.Option(min=100, help="characters of a passage")] = 1200,
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+) -> None:
+    """Read documents into an index that is searched by words and by meaning.
+
+    Only what changed is read again; what is gone is forgotten. Example:
+
+    morphogen index handbook/ --out indexes/handbook
+    """
+    from pathlib import Path
+
+    from morphogen.cli._parts import print_json
+    from morphogen.systems.knowledge.embedders import default_embedder, embedder_of
+    from morphogen.systems.knowledge.index import Index
+    from morphogen.systems.knowledge.passage import EVERYONE
+    from morphogen.systems.knowledge.reading import read_into
+
+    named = None if by is None else embedder_of(by, model)
+    if (Path(out) / "index.json").is_file():
+        opened = Index.open(out, named)
+    else:
+        stems = None if language == "none" else language
+        opened = Index.make(out, named or default_embedder(), most=most, language=stems)
+    told = read_into(opened, documents, readers=readers or (EVERYONE,))
+    if as_json:
+        print_json(told.to_json())
+        return
+    print(told.text())
+    print(f"{out}: {len(opened):,} passages, embedded by {opened.embedder.name}")
+    print(f'next: morphogen search {out} "..."')

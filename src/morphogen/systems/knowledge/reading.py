@@ -1,0 +1,153 @@
+"""Files into an index: only what changed is read and embedded again, what is gone is forgotten.
+
+A file is known by its place and by the digest of its bytes. Each is one transaction, so that a
+reading that was killed goes on where it was, with nothing twice; a file that cannot be read is
+named with the reason, and what the index had of it stays. Files with the same text are read once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from morphogen.core.errors import DataError, MorphogenError
+from morphogen.core.visible import visible
+from morphogen.data import progress
+from morphogen.sources import read_regular
+from morphogen.systems.knowledge.cutting import passages
+from morphogen.systems.knowledge.formats import blocks_of, formats, suffix_of
+from morphogen.systems.knowledge.index import Index
+from morphogen.systems.knowledge.passage import EVERYONE, Document
+
+MOST_BYTES = 1 << 28  # of one file
+
+
+@dataclass
+class Read:
+    """What a reading did."""
+
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    same: int = 0
+    removed: list[str] = field(default_factory=list)
+    copies: dict[str, str] = field(default_factory=dict)  # place -> place of the same text
+    problems: dict[str, str] = field(default_factory=dict)  # place -> why it was not read
+    left_out: dict[str, int] = field(default_factory=dict)  # suffix -> files of no known kind
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return dict(vars(self))
+
+    def text(self) -> str:
+        """For a person."""
+        counts = {
+            "added": self.added, "changed": self.changed, "removed": self.removed,
+        }  # fmt: skip
+        said = [f"{len(places):,} {what}" for what, places in counts.items() if places]
+        said += [f"{self.same:,} as they were"] * bool(self.same)
+        lines = [f"documents: {', '.join(said) or 'none'}"]
+        lines += [f"not read: {place}: {why}" for place, why in sorted(self.problems.items())]
+        lines += [f"a copy of {first}: {place}" for place, first in sorted(self.copies.items())]
+        if self.left_out:
+            kinds = ", ".join(f"{n:,} {suffix}" for suffix, n in sorted(self.left_out.items()))
+            lines.append(f"of kinds that are not read: {kinds}")
+        return "\n".join(visible(line) for line in lines)
+
+
+def read_into(
+    index: Index,
+    source: Path | str,
+    *,
+    readers: Sequence[str] = (EVERYONE,),
+) -> Read:
+    """Bring an index up to what a folder, or a file, holds. `readers` are the groups that may read
+    what is added. Raises `DataError` where there is nothing to read."""
+    root = Path(source)
+    found, left_out = _files(root)
+    if not found:
+        raise DataError(
+            "there are no documents here", where=root, found=dict(left_out) or "nothing",
+            expected=f"files such as {', '.join(sorted(formats()))}",
+        )  # fmt: skip
+    told = Read(left_out=left_out)
+    known = {
+        place: digest
+        for place, digest in index.store.digests().items()
+        if place.partition("/")[0] == root.resolve().name
+    }
+    digests = {}
+    for place, file in progress.told(found.items(), "looking for what changed", len(found)):
+        try:
+            digests[place] = hashlib.sha256(read_regular(file, MOST_BYTES)).hexdigest()
+        except MorphogenError as error:
+            told.problems[place] = error.message
+    told.copies = _copies(digests, known)
+    left = [place for place in digests if place not in told.copies]
+    for place in progress.told(left, "reading documents", len(left)):
+        if known.get(place) == digests[place]:
+            told.same += 1
+            continue
+        try:
+            document = document_of(place, read_regular(found[place], MOST_BYTES), readers)
+        except MorphogenError as error:
+            told.problems[place] = error.message
+            continue
+        index.add(document, passages(document, index.store.about["most"]))
+        (told.changed if place in known else told.added).append(place)
+    told.removed = sorted(known.keys() - (found.keys() - told.copies.keys()))
+    if told.removed:
+        index.store.remove(told.removed)
+    index.store.settle()
+    return told
+
+
+def _copies(digests: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
+    """Files that are as another one is, byte by byte -> that one: the one that the index has, else
+    the first."""
+    held = {digest: place for place, digest in digests.items() if known.get(place) == digest}
+    copies = {}
+    for place, digest in digests.items():
+        if (first := held.setdefault(digest, place)) != place:
+            copies[place] = first
+    return copies
+
+
+def document_of(place: str, data: bytes, readers: Sequence[str] = (EVERYONE,)) -> Document:
+    """A file as a document. Raises `DataError` where its format is damaged, locked or empty."""
+    title, blocks, facts = blocks_of(place, data)
+    if not any(block.text.strip() for block in blocks):
+        raise DataError(
+            "there is no text in it", where=place,
+            hint="a scan has pictures of text: read it with an OCR program first",
+        )  # fmt: skip
+    digest = hashlib.sha256(data).hexdigest()
+    return Document(place, title or Path(place).stem, digest, tuple(blocks), tuple(readers), facts)
+
+
+def _files(root: Path) -> tuple[dict[str, Path], dict[str, int]]:
+    """Files of known kinds below a place, by their names there, which begin with the name of the
+    place: several may be read into one index. And the suffixes of the others."""
+    if root.is_file():
+        return {root.name: root}, {}
+    found, left_out = {}, {}
+    for file in _walked(root):
+        if suffix_of(file.name) in formats():
+            found[f"{root.resolve().name}/{file.relative_to(root).as_posix()}"] = file
+        else:
+            suffix = file.suffix.lower() or file.name
+            left_out[suffix] = left_out.get(suffix, 0) + 1
+    return dict(sorted(found.items())), left_out
+
+
+def _walked(root: Path) -> Iterator[Path]:
+    """Regular files, hidden ones and links left out."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            file = Path(folder, name)
+            if not name.startswith(".") and file.is_file() and not file.is_symlink():
+                yield file

@@ -1,0 +1,277 @@
+"""What an index keeps in its folder.
+
+    index.json       the version of the format, who embedded it, how it was cut
+    index.sqlite     documents and passages
+    vectors.f32      a row for each passage: (N, D), float32
+    words.npz        postings; made anew from the passages where it is older than they are
+
+A document is in the index when its transaction is: vectors are on disk before it, postings follow
+from it. A row is never given to another passage. Those of passages that are gone are overwritten
+with zeros, and SQLite overwrites what it deletes, so that nothing of a removed text is left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morphogen.core.errors import BundleError
+from morphogen.core.storage import write_text
+from morphogen.systems.knowledge.passage import EVERYONE, Document, Passage
+from morphogen.systems.knowledge.vectors import Floats
+from morphogen.systems.knowledge.words import Words
+
+VERSION = 1
+SCHEMA = """
+create table documents (
+    id integer primary key, place text not null unique, title text not null, digest text not null,
+    readers text not null, facts text not null, text text not null, version integer not null);
+create table passages (
+    row integer primary key, document integer not null references documents on delete cascade,
+    number integer not null, text text not null, heading text not null, page integer,
+    start integer not null, end integer not null, digest text not null);
+create index passages_of on passages (document);
+create table changes (number integer not null, next_row integer not null);
+insert into changes values (0, 0);
+"""
+COLUMNS = "d.place, d.title, p.text, p.heading, p.page, p.start, p.end, p.number"
+
+Ints = NDArray[np.int64]
+
+
+class Store:
+    """The folder of an index, opened. One process writes, any number read."""
+
+    def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
+        self.folder, self.about = folder, dict(about)
+        self.dim = int(about["dim"])
+        self.base = sqlite3.connect(folder / "index.sqlite", timeout=30, check_same_thread=False)
+        self.base.execute("pragma foreign_keys = on")
+        self.base.execute("pragma secure_delete = on")
+        self._words: tuple[int, Words] | None = None
+
+    @classmethod
+    def make(cls, folder: Path, about: Mapping[str, Any]) -> Store:
+        """A new index in a folder that has none."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(folder / "index.sqlite")) as base:
+            base.execute("pragma journal_mode = wal")
+            base.executescript(SCHEMA)
+        (folder / "vectors.f32").touch()
+        about = {"version": VERSION, **about}
+        write_text(folder / "index.json", json.dumps(about, indent=2) + "\n")  # last: it is whole
+        return cls(folder, about)
+
+    @classmethod
+    def open(cls, folder: Path) -> Store:
+        """Raises `BundleError` for a folder that holds no index, or one of another version."""
+        file = folder / "index.json"
+        if not file.is_file():
+            raise BundleError(
+                "there is no index here",
+                where=folder,
+                hint=f"morphogen index DOCUMENTS --out {folder}",
+            )
+        about = json.loads(file.read_text())
+        if about.get("version") != VERSION:
+            raise BundleError(
+                "this index was written by another version", found=about.get("version"),
+                expected=VERSION, where=file, hint="make it anew from its documents",
+            )  # fmt: skip
+        return cls(folder, about)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self.base.close()
+
+    # -- documents ---------------------------------------------------------------------------
+
+    def digests(self) -> dict[str, str]:
+        """place -> digest of the file that it was read from."""
+        return dict(self.base.execute("select place, digest from documents"))
+
+    def put(self, document: Document, passages: Sequence[Passage], vectors: Floats) -> None:
+        """Take in a document, in place of an older version of it."""
+        with self.base:
+            version = self._forget([document.place]) + 1
+            first = self._next_row(len(passages))
+            self._write_rows(first, vectors)
+            (number,) = self.base.execute(
+                "insert into documents (place, title, digest, readers, facts, text, version)"
+                " values (?, ?, ?, ?, ?, ?, ?) returning id",
+                (document.place, document.title, document.digest, json.dumps(document.readers),
+                 json.dumps(document.facts), document.text, version),
+            ).fetchone()  # fmt: skip
+            self.base.executemany(
+                "insert into passages values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (first + i, number, each.number, each.text, json.dumps(each.heading),
+                     each.page, each.start, each.end, each.digest)
+                    for i, each in enumerate(passages)
+                ],
+            )  # fmt: skip
+            self._changed()
+
+    def remove(self, places: Iterable[str]) -> int:
+        """Forget documents for good. Returns how many there were."""
+        places = list(places)
+        with self.base:
+            there = sum(1 for place in places if self._forget([place]))
+            self._changed()
+        self.settle()
+        return there
+
+    def restrict(self, place: str, readers: Sequence[str]) -> None:
+        """Say who may read a document."""
+        with self.base:
+            self.base.execute(
+                "update documents set readers = ? where place = ?",
+                (json.dumps(list(readers)), place),
+            )
+            self._changed()
+
+    def text(self, place: str) -> str:
+        """The text that offsets of a document's passages point into."""
+        found = self.base.execute("select text from documents where place = ?", (place,)).fetchone()
+        if found is None:
+            raise BundleError("there is no such document in the index", found=place)
+        return str(found[0])
+
+    def documents(self) -> Iterator[tuple[str, str, int, int, list[str]]]:
+        """(place, title, version, number of passages, readers), in the order of their places."""
+        rows = self.base.execute(
+            "select place, title, version, (select count(*) from passages where document = id),"
+            " readers from documents order by place"
+        )
+        for place, title, version, num, readers in rows:
+            yield place, title, version, num, json.loads(readers)
+
+    # -- passages ----------------------------------------------------------------------------
+
+    def allowed(self, groups: Iterable[str]) -> Ints:
+        """The rows that a member of `groups` may read, sorted by where their documents come in the
+        order of their names: the same whatever else there is."""
+        own = {EVERYONE, *groups}
+        found = self.base.execute("select id, readers from documents").fetchall()
+        may = [number for number, readers in found if own & set(json.loads(readers))]
+        if len(may) == len(found):
+            rows = self.base.execute("select row from passages")
+        else:
+            self.base.execute("create temp table if not exists may (id integer primary key)")
+            self.base.execute("delete from temp.may")
+            self.base.executemany("insert into temp.may values (?)", [(each,) for each in may])
+            rows = self.base.execute("select row from passages join temp.may on id = document")
+        return np.sort(np.fromiter((row for (row,) in rows), np.int64))
+
+    def passage(self, row: int) -> Passage:
+        """The passage of a row."""
+        (place, title, text, heading, page, start, end, number) = self.base.execute(
+            f"select {COLUMNS} from passages p join documents d on d.id = p.document where row = ?",
+            (int(row),),
+        ).fetchone()
+        return Passage(place, title, text, tuple(json.loads(heading)), page, start, end, number)
+
+    def vectors(self) -> Floats:
+        """(rows, D), mapped: rows that hold no passage are zeros."""
+        if not self.dim:
+            return np.zeros((self._rows(), 0), np.float32)
+        size = (self.folder / "vectors.f32").stat().st_size // (4 * self.dim)
+        if not size:
+            return np.zeros((0, self.dim), np.float32)
+        shape = (size, self.dim)
+        return np.memmap(self.folder / "vectors.f32", np.float32, "r", shape=shape)
+
+    def words(self) -> Words:
+        """The postings of what is there now."""
+        now = self.change()
+        if self._words is None or self._words[0] != now:
+            self._words = now, self._brought_up(self._words[1] if self._words else None)
+        return self._words[1]
+
+    def change(self) -> int:
+        """Counts what was changed: the same number, the same index."""
+        return int(self.base.execute("select number from changes").fetchone()[0])
+
+    def settle(self) -> None:
+        """Write down what follows from the passages, and leave nothing of those that are gone: at
+        the end of a reading."""
+        self._blank_gone()
+        self._save_words(self.words())
+        self.base.execute("pragma wal_checkpoint(truncate)")  # the log keeps no old pages
+        self.base.execute("vacuum")
+        self.base.execute("pragma wal_checkpoint(truncate)")
+
+    def _brought_up(self, words: Words | None) -> Words:
+        """Postings of the rows that there are, from those of the rows that there were."""
+        file = self.folder / "words.npz"
+        if words is None and file.is_file():
+            words = Words.load(file, self.about["language"])
+        words = words or Words(self.about["language"])
+        there = dict(self.base.execute("select row, digest from passages"))
+        known = words.rows()
+        gone = [row for row in known.tolist() if row not in there]
+        if gone:
+            words.remove(gone)
+        new = sorted(there.keys() - set(known.tolist()))
+        if new:
+            words.add({row: self.passage(row).context for row in new})
+        return words
+
+    def _save_words(self, words: Words) -> None:
+        partial = self.folder / "words.npz.partial"
+        words.save(partial)
+        partial.replace(self.folder / "words.npz")
+
+    def _forget(self, places: Sequence[str]) -> int:
+        """Take documents out; their last version, 0 where there was none."""
+        version = 0
+        for place in places:
+            found = self.base.execute(
+                "select id, version from documents where place = ?", (place,)
+            ).fetchone()
+            if found is None:
+                continue
+            self.base.execute("delete from documents where id = ?", found[:1])
+            version = found[1]
+        return version
+
+    def _next_row(self, num: int) -> int:
+        """The first of as many rows that no passage ever had."""
+        found = self.base.execute("select next_row from changes").fetchone()
+        self.base.execute("update changes set next_row = next_row + ?", (num,))
+        return int(found[0])
+
+    def _rows(self) -> int:
+        """Rows that a passage has, or had."""
+        return int(self.base.execute("select next_row from changes").fetchone()[0])
+
+    def _write_rows(self, first: int, vectors: Floats) -> None:
+        with (self.folder / "vectors.f32").open("r+b") as file:
+            file.seek(first * self.dim * 4)
+            file.write(np.ascontiguousarray(vectors, np.float32).tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _blank_gone(self) -> None:
+        """Overwrite the vectors that no passage has any more."""
+        there = np.fromiter(
+            (row for (row,) in self.base.execute("select row from passages")), np.int64
+        )
+        gone = np.setdiff1d(np.arange(len(self.vectors())), there)
+        with (self.folder / "vectors.f32").open("r+b") as file:
+            for row in gone.tolist():
+                file.seek(row * self.dim * 4)
+                file.write(bytes(self.dim * 4))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _changed(self) -> None:
+        self.base.execute("update changes set number = number + 1")

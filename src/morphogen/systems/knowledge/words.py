@@ -1,0 +1,173 @@
+r"""Which passages hold the words of a question: BM25, over what may be read and nothing else.
+
+    idf(t)   = log(1 + (N - n_t + 1/2) / (n_t + 1/2))
+    score(d) = sum over t of idf(t) f_td (k1 + 1) / (f_td + k1 (1 - b + b |d| / mean |d|))
+
+N, n_t and the mean length count the passages that whoever asks may read (Robertson & Zaragoza
+2009): otherwise scores of what one may read would tell whether words stand in what one may not.
+
+Words are folded, and cut to their stems where a language is named (Porter's, by the snowball
+library); what has a digit in it stays as it is too, so that codes, amounts and numbers of articles
+are found as such.
+
+Legend: R rows (passages), P postings (a word in a passage).
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morphogen.core.errors import RecipeError
+from morphogen.records.words import folded
+
+K1, B = 1.2, 0.75
+_PIECE = re.compile(r"\S+")
+_EDGES = re.compile(r"^\W+|\W+$")
+_WORD = re.compile(r"[^\W_]+")
+_DIGIT = re.compile(r"\d")
+
+Ints = NDArray[np.int64]
+
+
+def terms(text: str, language: str | None = "english") -> list[str]:
+    """Every term of a text, as often as it stands there."""
+    stem, found = _stemmer(language), []
+    for piece in _PIECE.findall(folded(text)):
+        words = _WORD.findall(piece)
+        found += [word if _DIGIT.search(word) else stem(word) for word in words]
+        whole = _EDGES.sub("", piece)
+        if len(words) > 1 and _DIGIT.search(whole):
+            found.append(whole)
+    return found
+
+
+@cache
+def _stemmer(language: str | None) -> Callable[[str], str]:
+    """A word to its stem; itself where no language is named."""
+    if language is None:
+        return str
+    try:
+        library: Any = importlib.import_module("snowballstemmer")
+    except ImportError as error:
+        raise RecipeError(
+            "stems of words need a library that is not installed",
+            hint="pip install 'morphogen[knowledge]'",
+        ) from error
+    if language not in library.algorithms():
+        raise RecipeError(
+            "there are no stems for this language", found=language,
+            expected=", ".join(sorted(library.algorithms())),
+        )  # fmt: skip
+    return cache(library.stemmer(language).stemWord)  # type: ignore[no-any-return]
+
+
+class Words:
+    """Which rows hold which terms, and how often: postings, sorted by term and row."""
+
+    def __init__(self, language: str | None = "english") -> None:
+        self.language = language
+        self.ids: dict[str, int] = {}
+        self.term = np.zeros(0, np.int64)  # (P,)
+        self.row = np.zeros(0, np.int64)  # (P,)
+        self.count = np.zeros(0, np.int64)  # (P,)
+        self.begins = np.zeros(1, np.int64)  # where the postings of each term begin
+        self.lengths: NDArray[Any] = np.zeros(0)  # terms in each row
+
+    def add(self, texts: Mapping[int, str]) -> None:
+        """Take in rows that are not there yet."""
+        term, row, count = [], [], []
+        for number, text in texts.items():
+            for word, times in Counter(terms(text, self.language)).items():
+                term.append(self.ids.setdefault(word, len(self.ids)))
+                row.append(number)
+                count.append(times)
+        self._sort(
+            np.concatenate([self.term, np.array(term, np.int64)]),
+            np.concatenate([self.row, np.array(row, np.int64)]),
+            np.concatenate([self.count, np.array(count, np.int64)]),
+        )
+
+    def remove(self, rows: Iterable[int]) -> None:
+        """Forget rows, and the words that no other row holds."""
+        left = ~np.isin(self.row, np.fromiter(rows, np.int64))
+        term, row, count = self.term[left], self.row[left], self.count[left]
+        used, term = np.unique(term, return_inverse=True)
+        names = list(self.ids)
+        self.ids = {names[old]: new for new, old in enumerate(used.tolist())}
+        self._sort(term, row, count)
+
+    def rows(self) -> Ints:
+        """The rows that are known, sorted."""
+        return np.unique(self.row)
+
+    def scores(self, question: str, allowed: Ints) -> NDArray[np.float64]:
+        """BM25 of the rows of `allowed` (sorted), in its order: (A,). What holds none has 0."""
+        scores = np.zeros(len(allowed))
+        if not len(allowed):
+            return scores
+        lengths = np.zeros(len(allowed))  # rows without a word come after the last that has one
+        inside = int(np.searchsorted(allowed, len(self.lengths)))
+        lengths[:inside] = self.lengths[allowed[:inside]]
+        norm = K1 * (1 - B + B * lengths / max(float(lengths.mean()), 1e-9))
+        asked = Counter(terms(question, self.language))
+        for term in sorted(asked, key=str):
+            where, count = self._postings(term, allowed)
+            if not len(where):
+                continue
+            rarity = np.log1p((len(allowed) - len(where) + 0.5) / (len(where) + 0.5))
+            scores[where] += asked[term] * rarity * count * (K1 + 1) / (count + norm[where])
+        return scores
+
+    def held(self, question: str, row: int) -> list[str]:
+        """The terms of a question that a row holds."""
+        asked = dict.fromkeys(terms(question, self.language))
+        return [term for term in asked if len(self._postings(term, np.array([row]))[0])]
+
+    def _postings(self, term: str, allowed: Ints) -> tuple[Ints, Ints]:
+        """Places within `allowed` of the rows that hold a term, and how often each does."""
+        number = self.ids.get(term)
+        if number is None:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        part = slice(int(self.begins[number]), int(self.begins[number + 1]))
+        row, count = self.row[part], self.count[part]
+        place = np.searchsorted(allowed, row)
+        inside = place < len(allowed)
+        inside[inside] = allowed[place[inside]] == row[inside]
+        return place[inside], count[inside]
+
+    def _sort(self, term: Ints, row: Ints, count: Ints) -> None:
+        order = np.lexsort((row, term))
+        self.term, self.row, self.count = term[order], row[order], count[order]
+        self.begins = np.searchsorted(self.term, np.arange(len(self.ids) + 1))
+        self.lengths = np.bincount(self.row, self.count)
+
+    def save(self, file: Path) -> None:
+        """Write all of it."""
+        names = np.frombuffer("\n".join(self.ids).encode(), np.uint8)
+        with file.open("wb") as stream:
+            np.savez(stream, names=names, term=self.term, row=self.row, count=self.count)
+
+    @classmethod
+    def load(cls, file: Path, language: str | None) -> Words:
+        """What `save` wrote."""
+        words = cls(language)
+        with np.load(file, allow_pickle=False) as held:
+            names = bytes(held["names"]).decode()
+            words.ids = {name: i for i, name in enumerate(names.split("\n") if names else ())}
+            words._sort(held["term"], held["row"], held["count"])
+        return words
+
+
+def languages() -> Sequence[str]:
+    """Those that words can be cut to stems of."""
+    library: Any = importlib.import_module("snowballstemmer")
+    return sorted(library.algorithms())

@@ -1,0 +1,375 @@
+"""Documents that are searched: how they are read, cut, found, kept, and forgotten."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from morphogen.core.errors import BundleError, DataError, RecipeError
+from morphogen.systems.knowledge.cutting import passages
+from morphogen.systems.knowledge.embedders import NoEmbedder
+from morphogen.systems.knowledge.formats import blocks_of, formats
+from morphogen.systems.knowledge.index import Index
+from morphogen.systems.knowledge.passage import Block, Document
+from morphogen.systems.knowledge.reading import read_into
+from morphogen.systems.knowledge.vectors import nearest, of_length_one
+from morphogen.systems.knowledge.words import Words, terms
+
+
+class Letters:
+    """An embedder without weights: how often each of 64 pairs of letters stands in a text."""
+
+    name = digest = "letters"
+    dim = 64
+
+    def embed(self, texts: Any) -> Any:
+        x = np.zeros((len(texts), self.dim), np.float32)
+        for row, text in zip(x, texts, strict=True):
+            for first, second in zip(text.lower(), text.lower()[1:], strict=False):
+                row[(ord(first) * 31 + ord(second)) % self.dim] += 1
+        return of_length_one(x)
+
+
+HANDBOOK = {
+    "leave.md": "# Leave\n\nEveryone has 30 days of leave a year.\n\n## Notice\n\nThe notice "
+    "period is three months, see form AB-1234/5.\n\n| grade | days |\n|---|---|\n| 1 | 28 |\n"
+    "| 2 | 30 |\n",
+    "pay.txt": "Pay\n\nSalaries are paid on the 25th. The bonus of 2025 was 1,250.00 euros.\n",
+    "it/code.py": "import os\n\n\ndef restart(server):\n    return os.system(server)\n",
+    "rooms.html": "<html><title>Rooms</title><nav>Home</nav><h1>Rooms</h1><h2>Booking</h2><p>Rooms "
+    "are booked at the desk.</p><table><caption>Table 1: sizes</caption><tr><th>room</th>"
+    "<th>seats</th></tr><tr><td>Ada</td><td>12</td></tr></table></html>",
+    "people.csv": "name;desk\nAda;4\nGrace;7\n",
+}
+
+
+@pytest.fixture
+def handbook(tmp_path: Path) -> Path:
+    folder = tmp_path / "handbook"
+    for name, text in HANDBOOK.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return folder
+
+
+@pytest.fixture
+def index(handbook: Path, tmp_path: Path) -> Index:
+    made = Index.make(tmp_path / "index", Letters())
+    read_into(made, handbook)
+    return made
+
+
+# -- formats and cutting ---------------------------------------------------------------------------
+
+
+def test_headings_tables_and_captions_are_kept(handbook: Path) -> None:
+    title, blocks, _ = blocks_of("leave.md", (handbook / "leave.md").read_bytes())
+    assert title == "Leave"
+    assert [block.heading for block in blocks] == [(), ("Notice",), ("Notice",)]
+    assert blocks[-1].kind == "table"
+    title, blocks, _ = blocks_of("rooms.html", (handbook / "rooms.html").read_bytes())
+    assert title == "Rooms"
+    assert [block.kind for block in blocks] == ["text", "caption", "table"]
+    assert "Home" not in " ".join(block.text for block in blocks)
+    assert blocks[-1].text == "room | seats\nAda | 12"
+    _, blocks, _ = blocks_of("people.csv", (handbook / "people.csv").read_bytes())
+    assert blocks[0].text == "name | desk\nAda | 4\nGrace | 7"
+    _, blocks, facts = blocks_of("code.py", (handbook / "it" / "code.py").read_bytes())
+    assert facts["language"] == "Python"
+    assert [block.heading for block in blocks] == [("import os",), ("def restart(server):",)]
+
+
+def test_office_documents_are_read() -> None:
+    docx, pptx, openpyxl = (pytest.importorskip(n) for n in ("docx", "pptx", "openpyxl"))
+    written: dict[str, bytes] = {}
+
+    def keep(suffix: str, document: Any) -> None:
+        stream = io.BytesIO()
+        document.save(stream)
+        written[suffix] = stream.getvalue()
+
+    paper = docx.Document()
+    paper.add_heading("Leave", 1)
+    paper.add_paragraph("Everyone has 30 days.")
+    table = paper.add_table(1, 2)
+    table.rows[0].cells[0].text, table.rows[0].cells[1].text = "grade", "days"
+    keep(".docx", paper)
+    shown = pptx.Presentation()
+    slide = shown.slides.add_slide(shown.slide_layouts[1])
+    slide.shapes.title.text, slide.placeholders[1].text = "Plans", "Grow by half"
+    keep(".pptx", shown)
+    book = openpyxl.Workbook()
+    book.active.append(["name", "desk"])
+    book.active.append(["Ada", 4])
+    keep(".xlsx", book)
+    _, blocks, _ = blocks_of("a.docx", written[".docx"])
+    assert [(b.heading, b.text, b.kind) for b in blocks] == [
+        (("Leave",), "Everyone has 30 days.", "text"), (("Leave",), "grade | days", "table"),
+    ]  # fmt: skip
+    title, blocks, _ = blocks_of("a.pptx", written[".pptx"])
+    assert title == "Plans"
+    assert (blocks[-1].heading, blocks[-1].text, blocks[-1].page) == (("Plans",), "Grow by half", 1)
+    _, blocks, _ = blocks_of("a.xlsx", written[".xlsx"])
+    assert blocks[0].text == "name | desk\nAda | 4"
+    for suffix, data in written.items():
+        with pytest.raises(DataError, match=r"damaged"):
+            blocks_of(f"a{suffix}", data[: len(data) // 2])
+
+
+def test_a_pdf_has_pages_and_one_with_a_password_says_so() -> None:
+    pytest.importorskip("pdfplumber")
+    data = pdf_of(["First page about leave.", "Second page about pay."])
+    _, blocks, facts = blocks_of("a.pdf", data)
+    assert [(block.page, block.text) for block in blocks] == [
+        (1, "First page about leave."), (2, "Second page about pay."),
+    ]  # fmt: skip
+    assert facts["pages"] == 2
+    with pytest.raises(DataError, match=r"damaged|no text"):
+        blocks_of("a.pdf", data[:200])
+
+
+def pdf_of(pages: list[str]) -> bytes:
+    """A PDF with a line on each page, written by hand."""
+    kids = " ".join(f"{3 + 2 * i} 0 R" for i in range(len(pages)))
+    bodies = ["<< /Type /Catalog /Pages 2 0 R >>",
+              f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>"]  # fmt: skip
+    font = "<< /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >>"
+    for i, text in enumerate(pages):
+        bodies.append(f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Resources {font} "
+                      f"/Contents {4 + 2 * i} 0 R >>")  # fmt: skip
+        said = f"BT /F1 12 Tf 72 700 Td ({text}) Tj ET"
+        bodies.append(f"<< /Length {len(said)} >>\nstream\n{said}\nendstream")
+    out, places = b"%PDF-1.4\n", []
+    for number, body in enumerate(bodies, 1):
+        places.append(len(out))
+        out += f"{number} 0 obj\n{body}\nendobj\n".encode()
+    table = "".join(f"{place:010} 00000 n \n" for place in places)
+    end = f"xref\n0 {len(bodies) + 1}\n0000000000 65535 f \n{table}"
+    end += f"trailer << /Size {len(bodies) + 1} /Root 1 0 R >>\nstartxref\n{len(out)}\n%%EOF"
+    return out + end.encode()
+
+
+def test_passages_cover_the_document_and_point_into_it() -> None:
+    words = " ".join(f"Sentence number {i} says something." for i in range(200))
+    rows = "head | of it\n" + "\n".join(f"row {i} | value {i}" for i in range(100))
+    blocks = (
+        Block("Short.", ("A",)), Block(words, ("A",)),
+        Block("Table 1: rows", ("B",), kind="caption"),
+        Block(rows, ("B",), kind="table"), Block("The end.", ("C",)),
+    )  # fmt: skip
+    document = Document("a.txt", "A", "0", blocks)
+    found = passages(document, 400)
+    covered: Counter[int] = Counter()
+    for each in found:
+        assert document.text[each.start : each.end] == each.text[-(each.end - each.start) :]
+        covered.update(range(each.start, each.end))
+    missing = "".join(c for i, c in enumerate(document.text) if i not in covered)
+    assert not missing.strip()
+    assert max(covered.values()) == 1
+    table = [each for each in found if each.heading == ("B",)]
+    assert table[0].text.startswith("Table 1: rows\n\nhead | of it")
+    assert all(each.text.startswith("head | of it\n") for each in table[1:])
+    assert all(len(each.text) <= 850 for each in found)
+    assert [each.number for each in found] == list(range(len(found)))
+
+
+# -- search ----------------------------------------------------------------------------------------
+
+
+def test_codes_amounts_and_stems_are_terms() -> None:
+    pytest.importorskip("snowballstemmer")
+    assert terms("See form AB-1234/5, of 1,250.00 euros.") == [
+        "see", "form", "ab", "1234", "5", "ab-1234/5", "of", "1", "250", "00", "1,250.00", "euro",
+    ]  # fmt: skip
+    assert terms("Bookings booked", "english") == ["book", "book"]
+    assert terms("Bookings booked", None) == ["bookings", "booked"]
+
+
+def test_scores_are_bm25_by_its_formula() -> None:
+    texts = ["the notice period is long", "the pay is late", "notice of pay and of the notice", ""]
+    words = Words(None)
+    words.add(dict(enumerate(texts)))
+    split = [text.split() for text in texts]
+    mean = np.mean([len(each) for each in split])
+    for row, held in enumerate(split):
+        expected = 0.0
+        for term in ("notice", "pay"):
+            n, f = sum(term in each for each in split), held.count(term)
+            idf = math.log(1 + (4 - n + 0.5) / (n + 0.5))
+            expected += idf * f * 2.2 / (f + 1.2 * (0.25 + 0.75 * len(held) / mean))
+        assert words.scores("notice pay", np.arange(4))[row] == pytest.approx(expected)
+
+
+def test_postings_that_grew_and_shrank_are_those_of_what_is_left() -> None:
+    words, fresh = Words(None), Words(None)
+    words.add({0: "a b b", 1: "b secret"})
+    words.add({2: "a c", 3: "secret secret"})
+    words.remove([1, 3])
+    fresh.add({0: "a b b", 2: "a c"})
+    assert "secret" not in words.ids
+    allowed = np.array([0, 2])
+    for question in ("a", "b", "c a", "secret"):
+        assert np.array_equal(words.scores(question, allowed), fresh.scores(question, allowed))
+
+
+def test_the_nearest_are_those_that_are() -> None:
+    draw = np.random.default_rng(0)
+    x = of_length_one(draw.normal(size=(500, 8)).astype(np.float32))
+    asked = of_length_one(draw.normal(size=(7, 8)).astype(np.float32))
+    place, near = nearest(x, asked, 10)
+    assert np.array_equal(place, np.argsort(-(asked @ x.T), axis=1, kind="stable")[:, :10])
+    assert np.allclose(near, np.take_along_axis(asked @ x.T, place, 1))
+    assert nearest(x[:3], asked, 10)[0].shape == (7, 3)
+
+
+def test_what_is_found_says_where_and_why(index: Index) -> None:
+    (first, *_) = index.search("notice period AB-1234/5")
+    assert first.passage.place == "handbook/leave.md"
+    assert first.passage.heading == ("Notice",)
+    text = index.store.text("handbook/leave.md")
+    assert "three months" in text[first.passage.start : first.passage.end]
+    assert "ab-1234/5" in first.why["words"]["held"]
+    assert first.why["words"]["rank"] == 1
+    for fuse in ("ranks", "sum"):
+        assert index.search("1,250.00", fuse=fuse)[0].passage.place == "handbook/pay.txt"
+    with pytest.raises(DataError, match="empty"):
+        index.search("  ")
+
+
+def test_each_passage_finds_itself(index: Index) -> None:
+    """A floor: a question that is the passage has it first, by each list alone."""
+    rows = index.store.allowed(())
+    for row in rows.tolist():
+        passage = index.store.passage(row)
+        for by in ("words", "meaning"):
+            assert index.search(passage.context, by=by)[0].passage == passage
+
+
+def test_what_one_may_not_read_changes_nothing(handbook: Path, tmp_path: Path) -> None:
+    """Results, scores, order, reasons and errors are the same bytes with and without 1,000
+    documents that another group reads."""
+    plain, mixed = (Index.make(tmp_path / name, Letters()) for name in ("plain", "mixed"))
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    for i in range(1000):
+        (secret / f"{i}.txt").write_text(
+            f"Secret {i}\n\nThe notice period of Ada is {i} days of leave."
+        )
+    read_into(mixed, secret, readers=("board",))
+    for index in (plain, mixed):
+        read_into(index, handbook)
+
+    def reranked(question: str, texts: Any) -> list[float]:
+        return [float(len(set(question) & set(text))) for text in texts]
+
+    for question in ("notice period", "leave of Ada", "secret", "30 days", "xyzzy"):
+        for options in (
+            {}, {"by": "words"}, {"by": "meaning"}, {"fuse": "sum"}, {"rerank": reranked},
+            {"num": 500},
+        ):  # fmt: skip
+            told = [
+                json.dumps([hit.to_json() for hit in index.search(question, **options)])
+                for index in (plain, mixed)
+            ]
+            assert told[0] == told[1]
+    assert "Secret" in mixed.search("notice period of Ada", groups=["board"])[0].passage.title
+    assert plain.search("secret", groups=["board"])[0].passage.title != "Secret 0"
+
+
+# -- keeping ---------------------------------------------------------------------------------------
+
+
+def test_only_what_changed_is_read_again(index: Index, handbook: Path, monkeypatch: Any) -> None:
+    embedded: list[str] = []
+    embed = index.embedder.embed
+    monkeypatch.setattr(index.embedder, "embed", lambda t: (embedded.extend(t), embed(t))[1])
+    told = read_into(index, handbook)
+    assert (told.added, told.changed, told.removed, told.same) == ([], [], [], 5)
+    assert embedded == []
+    (handbook / "pay.txt").write_text("Pay\n\nSalaries are paid on the 27th.")
+    (handbook / "rooms.html").unlink()
+    (handbook / "copy.txt").write_text(HANDBOOK["leave.md"])
+    (handbook / "empty.txt").write_text("")
+    (handbook / "film.mp4").write_bytes(b"\0")
+    told = read_into(index, handbook)
+    assert told.changed == ["handbook/pay.txt"]
+    assert told.removed == ["handbook/rooms.html"]
+    assert told.copies == {"handbook/copy.txt": "handbook/leave.md"}
+    assert list(told.problems) == ["handbook/empty.txt"]
+    assert told.left_out == {".mp4": 1}
+    assert "27th" in index.search("salaries paid")[0].passage.text
+    assert not index.search("booked", by="words")
+
+
+def test_what_is_removed_leaves_no_trace(index: Index, handbook: Path) -> None:
+    assert index.search("booked")[0].passage.place == "handbook/rooms.html"
+    index.store.remove(["handbook/rooms.html"])
+    held = b"".join(file.read_bytes() for file in index.store.folder.iterdir())
+    for word in (b"booked at the desk", b"rooms", b"Rooms", b"seats"):
+        assert word not in held
+    rows = index.store.allowed(())
+    vectors = np.array(index.store.vectors())
+    gone = np.setdiff1d(np.arange(len(vectors)), rows)
+    assert len(gone)
+    assert not vectors[gone].any()
+    assert vectors[rows].any(1).all()
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_knowledge import Letters
+from morphogen.systems.knowledge.index import Index
+from morphogen.systems.knowledge.reading import read_into
+from morphogen.systems.knowledge.store import Store
+write, times = Store._write_rows, []
+def dying(self, first, vectors):
+    write(self, first, vectors)
+    times.append(1)
+    if len(times) == 3:
+        os.kill(os.getpid(), 9)
+Store._write_rows = dying
+read_into(Index.make({out!r}, Letters()), {source!r})
+"""
+
+
+def test_a_reading_that_was_killed_goes_on_with_nothing_twice(
+    handbook: Path, tmp_path: Path, index: Index
+) -> None:
+    out = tmp_path / "killed"
+    script = KILLED.format(tests=str(Path(__file__).parent), out=str(out), source=str(handbook))
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
+    again = Index.open(out, Letters())
+    assert len(list(again.store.documents())) == 2
+    told = read_into(again, handbook)
+    assert (len(told.added), told.same) == (3, 2)
+    for question in ("notice period", "booked", "Ada"):
+        assert [hit.to_json() for hit in again.search(question)] == [
+            hit.to_json() for hit in index.search(question)
+        ]
+
+
+def test_an_index_is_opened_by_who_made_it(index: Index, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"(?s)another embedder.*letters"):
+        Index(index.store, NoEmbedder())
+    with pytest.raises(BundleError, match="no index here"):
+        Index.open(tmp_path / "nothing", Letters())
+    with pytest.raises(DataError, match="no documents"):
+        read_into(index, tmp_path / "nothing")
+
+
+def test_every_format_is_found() -> None:
+    assert {".pdf", ".docx", ".pptx", ".xlsx", ".html", ".md", ".txt", ".py", ".csv"} <= set(
+        formats()
+    )
