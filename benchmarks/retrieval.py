@@ -34,7 +34,7 @@ NUM_DRAWS = 1000
 WAYS: dict[str, dict[str, Any]] = {
     "words": {"by": "words"},
     "meaning": {"by": "meaning"},
-    "both, by ranks": {},
+    "both, by ranks": {"fuse": "ranks"},
     "both, summed": {"fuse": "sum"},
 }
 

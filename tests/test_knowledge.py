@@ -274,7 +274,7 @@ def test_what_one_may_not_read_changes_nothing(handbook: Path, tmp_path: Path) -
 
     for question in ("notice period", "leave of Ada", "secret", "30 days", "xyzzy"):
         for options in (
-            {}, {"by": "words"}, {"by": "meaning"}, {"fuse": "sum"}, {"rerank": reranked},
+            {}, {"by": "words"}, {"by": "meaning"}, {"fuse": "ranks"}, {"rerank": reranked},
             {"num": 500},
         ):  # fmt: skip
             told = [

@@ -115,7 +115,7 @@ class Index:
         num: int = 10,
         groups: Iterable[str] = (),
         by: How = "both",
-        fuse: Literal["ranks", "sum"] = "ranks",
+        fuse: Literal["sum", "ranks"] = "sum",
         weight: float = 0.5,
         depth: int = DEPTH,
         where: Callable[[Passage], bool] | None = None,
