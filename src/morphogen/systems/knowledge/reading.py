@@ -133,7 +133,8 @@ def _files(root: Path) -> tuple[dict[str, Path], dict[str, int]]:
     place: several may be read into one index. And the suffixes of the others."""
     if root.is_file():
         return {root.name: root}, {}
-    found, left_out = {}, {}
+    found: dict[str, Path] = {}
+    left_out: dict[str, int] = {}
     for file in _walked(root):
         if suffix_of(file.name) in formats():
             found[f"{root.resolve().name}/{file.relative_to(root).as_posix()}"] = file
