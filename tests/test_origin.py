@@ -22,6 +22,7 @@ from morphogen.core.errors import MorphogenError
 from morphogen.core.provenance import SYNTHETIC
 from morphogen.core.result import Result
 from morphogen.data.dataset import Data
+from morphogen.modalities.image import watermark as waves
 from morphogen.modalities.sound.files import Waveform, write_sounds
 from morphogen.modalities.text import Text
 from morphogen.provenance import beside, inside
@@ -336,6 +337,11 @@ def test_whence_tells_credential_and_watermark(tmp_path, me):
     assert "valid, signed by this installation (Ann, at home)" in said
     assert "the watermark of this installation is in it" in said
     assert found.to_json()["credentials"][0]["is_valid"]
+    large = Pillow.open(picture(tmp_path / "large.png", 6, 640))
+    waves.watermarked(large, me.watermark).save(tmp_path / "large.jpg", quality=85)
+    found = whence(None, tmp_path / "large.jpg")
+    assert found.watermark is not None
+    assert found.watermark.is_found  # reading for training would have made it small
     bare = whence(None, picture(tmp_path / "bare.png", 5, 64))
     assert bare.watermark is not None
     assert not bare.watermark.is_found

@@ -211,3 +211,20 @@ def test_nothing_is_recorded_where_nobody_keeps_records(tmp_path, monkeypatch):
     Path(tmp_path / "own.db").write_bytes(b"no database" * 1000)
     with pytest.warns(UserWarning, match="is damaged"), recording() as none:
         assert none is None  # the verb goes on
+
+
+def test_what_is_drawn_is_signed_with_the_id_of_its_record(place, capsys, monkeypatch):
+    monkeypatch.setenv("MORPHOGEN_SIGNING", str(place / "signing.json"))
+    verb("credentials", "init", "--name", "Ann")
+    verb("sample", "second", "-n", "2", "--seed", "9", "--out", "signed", "--watermark")
+    verb("task", "reconstruct", "second", "signed/00000.png", "--out", "again-signed.png")
+    told = said(capsys, "whence", "signed/00000.png", "--json")
+    (credential,) = json.loads(told)["credentials"]
+    assert credential["is_valid"]
+    assert credential["known"] == "this installation (Ann)"
+    (made,) = json.loads(told)["made"]
+    assert credential["says"]["generation"] == made["generation"]["id"]
+    assert credential["says"]["model_hash"] == hash_of("second")
+    assert json.loads(told)["watermark"]["chance"] <= 1
+    told = said(capsys, "whence", "again-signed.png")
+    assert "made from: 00000.png" in told

@@ -128,7 +128,7 @@ def new_items(
     return {
         number: print_
         for number, (value, print_) in enumerate(zip(items, found, strict=True))
-        if _bytes_of(value) not in same
+        if not (same and _bytes_of(value) in same)
         and not (printer and print_ and _is_one_of(print_, own, printer))
     }
 

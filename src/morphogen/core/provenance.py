@@ -46,9 +46,9 @@ class CanWatermark(Protocol):
         """Mark a file that `write` made, as a whole."""
         ...
 
-    def watermark_chance(self, value: Any, key: bytes) -> float:
-        """How probable it is that a value without a mark would look as marked as this: at most
-        1."""
+    def watermark_chance(self, path: Path, key: bytes) -> float:
+        """How probable it is that a file of one item, as large as it is, would look as marked as
+        this without a mark."""
         ...
 
 

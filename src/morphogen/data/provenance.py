@@ -1,10 +1,10 @@
 """Where items come from: which were made by a model, and are therefore held out of training.
 
 An item counts as synthetic when its tags say so (a column `synthetic` of the table beside the
-data, or a mark inside the file), or when its fingerprint is in the ledger of what was generated
-here, even after it was re-encoded or slightly cropped, and it was not read here before. Models
-trained on the output of models lose the tails of the distribution (Shumailov et al. 2024), and
-scores against such data mean little.
+data, a mark or a credential inside the file or beside it), or when its fingerprint is in the ledger
+of what was generated here, even after it was re-encoded or slightly cropped, and it was not read
+here before. Models trained on the output of models lose the tails of the distribution (Shumailov et
+al. 2024), and scores against such data mean little.
 """
 
 from __future__ import annotations

@@ -53,13 +53,12 @@ def marked_with(path: Path, models: Sequence[Path | str] = ()) -> Watermark | No
     identity, opened = Identity.open(), _opened(path)
     if identity is None or opened is None or not hasattr(opened[0], "watermark_chance"):
         return None
-    codec, item, _ = opened
-    if not isinstance(codec, TextCodec):
-        return Watermark(_chance(codec, item, identity))
+    if not isinstance(opened[0], TextCodec):
+        return Watermark(_chance(opened[0], path, identity))
     readers = {str(model): reader for model in models if (reader := _words_of(model)) is not None}
     if not readers:
         return None
-    chances = {name: _chance(reader, item, identity) for name, reader in readers.items()}
+    chances = {name: _chance(reader, path, identity) for name, reader in readers.items()}
     best = min(chances, key=chances.__getitem__)
     return Watermark(min(1.0, len(chances) * chances[best]), Path(best).name)
 
@@ -85,8 +84,8 @@ def seen_before(path: Path) -> str:
     return ""
 
 
-def _chance(codec: Any, item: Item, identity: Identity) -> float:
-    return float(codec.watermark_chance(item.value, identity.watermark))
+def _chance(codec: Any, path: Path, identity: Identity) -> float:
+    return float(codec.watermark_chance(path, identity.watermark))
 
 
 def _words_of(model: Path | str) -> Codec | None:

@@ -39,9 +39,9 @@ from morphogen.modalities.image.convert import (
 from morphogen.modalities.image.defects import find_defects
 from morphogen.modalities.image.grid import draw_map, write_folder, write_pictures
 from morphogen.modalities.image.marks import mark
-from morphogen.modalities.image.opening import WANTS, pictures
+from morphogen.modalities.image.opening import WANTS, open_picture, pictures
 from morphogen.modalities.image.pages import DAMAGES, as_html, damaged
-from morphogen.sources import Labelled, recognise, records, texts
+from morphogen.sources import Labelled, read_regular, recognise, records, texts
 
 LARGEST = 64  # the short side taken when the user names none: what CPUs train in minutes
 STEP = 8  # sizes are multiples of this, so that networks can halve them three times
@@ -304,9 +304,9 @@ class Image(Codec):
         """The same for a file, such as a sheet of pictures."""
         waves.mark_file(Path(path), key)
 
-    def watermark_chance(self, value: Any, key: bytes) -> float:
-        """How probable it is without them."""
-        return waves.chance_of(value, key)
+    def watermark_chance(self, path: Path, key: bytes) -> float:
+        """How probable it is that a file would look so without them."""
+        return waves.chance_of(open_picture(read_regular(path), path.name, Report("")), key)
 
     # -- state -----------------------------------------------------------------------------------
 

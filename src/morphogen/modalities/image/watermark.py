@@ -99,7 +99,7 @@ def _whitened(luma: np.ndarray) -> np.ndarray:
     from scipy.ndimage import uniform_filter  # type: ignore[import-untyped]
 
     fine = luma - uniform_filter(luma, 2 * ROUGH + 1)
-    size = np.sqrt(uniform_filter(fine**2, 2 * ROUGH + 1))
+    size = np.sqrt(np.maximum(uniform_filter(fine**2, 2 * ROUGH + 1), 0))
     return np.clip(fine / (size + 2.0), -3, 3)
 
 

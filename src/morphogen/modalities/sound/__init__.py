@@ -36,7 +36,7 @@ from morphogen.modalities.sound.files import (
     write_sounds,
 )
 from morphogen.provenance.said import said_by
-from morphogen.sources import Record, recognise, records
+from morphogen.sources import Record, read_regular, recognise, records
 from morphogen.sources import opened as opened_records
 
 CHANNELS = {"mono": 1, "stereo": 2}
@@ -161,9 +161,9 @@ class Sound(Codec):
             (item,) = self.read_inputs(path)
             write_sounds([tones.watermarked(item.value, key)], path)
 
-    def watermark_chance(self, value: Any, key: bytes) -> float:
-        """How probable it is without them."""
-        return tones.chance_of(value, key)
+    def watermark_chance(self, path: Path, key: bytes) -> float:
+        """How probable it is that a file would sound so without them."""
+        return tones.chance_of(opened(read_regular(path)), key)
 
     # -- state -----------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ from morphogen.core.spec import TensorSpec
 from morphogen.modalities.text import fingerprint as prints
 from morphogen.modalities.text import page
 from morphogen.modalities.text.constraints import Constrained, Vocabulary
-from morphogen.modalities.text.encodings import check_encoding, to_bytes
+from morphogen.modalities.text.encodings import check_encoding, decoded, to_bytes
 from morphogen.modalities.text.reading import (
     WANTS,
     list_texts,
@@ -263,10 +263,10 @@ class Text(Codec):
             parts[i], parts[j] = parts[j], parts[i]
         return "".join(parts)
 
-    def watermark_chance(self, value: Any, key: bytes) -> float:
-        """How probable it is that these words were chosen without the key; see
+    def watermark_chance(self, path: Path, key: bytes) -> float:
+        """How probable it is that the words of a file were chosen without the key; see
         `provenance.token_mark`."""
-        (tokens,) = self.encode_sequences([Item(str(value))])
+        (tokens,) = self.encode_sequences([Item(decoded(path.read_bytes()).text)])
         return token_mark.chance(tokens.tolist(), key)
 
     # -- for people ------------------------------------------------------------------------------
