@@ -1,4 +1,5 @@
-"""Texts and tables through every verb, as a user types them; and one more modality of one file."""
+"""Texts, tables and molecules through every verb, as a user types them; and one more modality of
+one file."""
 
 from __future__ import annotations
 
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from morphogen.cli.app import main
+from sources.molecule import molecules
 
 QUICK = ("--budget", "4steps", "--set", "backbone.model_dim=8", "--set", "train.num_previews=1")
-KINDS = ("text", "table")
+KINDS = ("text", "table", "molecule")
 PLACES = ["harbour", "market", "station", "garden", "library", "bridge", "museum", "bakery"]
 GOOD = ["bright", "warm", "quiet", "lovely", "clean"]
 DAYS = ["Today", "Yesterday", "Sunday", "Monday", "Friday", "Once"]
@@ -69,6 +71,17 @@ def write_table(folder: Path) -> Path:
     return path
 
 
+def write_molecules(folder: Path) -> Path:
+    """A column of SMILES, with a label."""
+    path = folder / "molecules.csv"
+    rows = [f"{each},{('acid', 'base')[i % 2]}\n" for i, each in enumerate(molecules(150))]
+    path.write_text("smiles,label\n" + "".join(rows))
+    return path
+
+
+WRITE = {"text": write_texts, "table": write_table, "molecule": write_molecules}
+
+
 @pytest.fixture(autouse=True)
 def _few_panels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing twelve curves takes longer than the steps that they are of."""
@@ -79,7 +92,7 @@ def _few_panels(monkeypatch: pytest.MonkeyPatch) -> None:
 def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of each kind, alone in a folder."""
     folder = tmp_path_factory.mktemp(request.param)
-    return (write_texts if request.param == "text" else write_table)(folder)
+    return WRITE[request.param](folder)
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +110,18 @@ FAMILIES = {
     "table": (
         "vae", "autoencoder", "flow_matching", "diffusion", "gan", "rbm", "supervised",
     ),
+    "molecule": ("vae", "masked", "supervised"),
 }  # fmt: skip
 
 
 def kind(source: Path) -> str:
-    return "text" if source.suffix == ".jsonl" else "table"
+    return {"reviews": "text", "sales": "table", "molecules": "molecule"}[source.stem]
+
+
+WRITTEN = {"text": ".txt", "table": ".csv", "molecule": ".smi"}  # what sampling makes
+UNITS = {"text": "byte", "table": "column", "molecule": "atom"}
+DRAWN_FOR = {"text": "bad", "table": "trade", "molecule": "acid"}  # a class of each
+SHOWN = {"text": "<pre", "table": "<th", "molecule": "<svg"}  # on a page
 
 
 def run_tasks(source: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -110,7 +130,7 @@ def run_tasks(source: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) ->
     some.write_text("\n".join(source.read_text().splitlines()[:4]) + "\n")
     reasons = json.loads(said(capsys, "tasks", str(bundle), "--json"))
     applies = [name for name, reason in reasons.items() if reason is None]
-    suffix = ".txt" if kind(source) == "text" else ".csv"
+    suffix = WRITTEN[kind(source)]
     for name in applies:
         inputs = [] if name == "generate" else [str(some)]
         out = source.parent / f"{bundle.name}-{name}{suffix}"
@@ -145,9 +165,11 @@ def test_families(source: Path, number: int, capsys: pytest.CaptureFixture[str])
     if number >= len(every):
         pytest.skip("fewer families")
     out = source.parent / "models" / every[number].replace("+", "-")
-    said(capsys, "train", str(source), "--family", every[number], "--out", str(out), *QUICK)
+    view = ("--set", "modality.view=graph") if kind(source) == "molecule" else ()
+    command = ("train", str(source), "--family", every[number], "--out", str(out))
+    said(capsys, *command, *view, *QUICK)
     if every[number] != "supervised":
-        suffix = ".txt" if kind(source) == "text" else ".csv"
+        suffix = WRITTEN[kind(source)]
         drawn = source.parent / f"{every[number]}{suffix}"
         said(capsys, "sample", str(out), "-n", "5", "--out", str(drawn))
         assert drawn.stat().st_size > 0
@@ -156,11 +178,12 @@ def test_families(source: Path, number: int, capsys: pytest.CaptureFixture[str])
 
 
 def test_model_verbs(source: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    suffix, label = (".txt", "bad") if kind(source) == "text" else (".csv", "trade")
+    suffix, label = WRITTEN[kind(source)], DRAWN_FOR[kind(source)]
     drawn = source.parent / f"drawn{suffix}"
     said(capsys, "sample", str(bundle), "-n", "6", "--out", str(drawn), "--label", label)
     text = drawn.read_text(errors="replace")
-    assert text.count("\u2500\u2500 ") == 6 if suffix == ".txt" else len(text.splitlines()) == 7
+    marks = {".txt": text.count("\u2500\u2500 "), ".csv": len(text.splitlines()) - 1}
+    assert marks.get(suffix, len(text.split("\n")) - 1) == 6
     assert {"generate", "classify", "fill", "anomaly"} <= set(run_tasks(source, bundle, capsys))
     if suffix == ".txt":
         write_here(bundle, source.parent, capsys)
@@ -201,13 +224,13 @@ def write_here(bundle: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_evaluate(source: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gate = source.parent / "gate.toml"
-    unit = "byte" if kind(source) == "text" else "column"
+    unit = UNITS[kind(source)]
     gate.write_text(f"[bits_per_{unit}]\nat_most = 1000.0\n")
     told = said(capsys, "evaluate", str(bundle), "--num", "40", "--gate", str(gate))
     assert f"bits per {unit}" in told
     assert "copying:" in told
     page = (bundle / "evaluation.html").read_text()
-    assert ("<pre" if unit == "byte" else "<th") in page
+    assert SHOWN[kind(source)] in page
     gate.write_text(f"[bits_per_{unit}]\nat_most = 0.001\n")
     assert run("evaluate", str(bundle), "--num", "40", "--gate", str(gate)) == 1
     assert "gate:" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from morphogen.core.errors import MeasurementError
 from morphogen.core.metric import Items, References, TextReferences, Texts
 from morphogen.core.spec import TensorSpec
 from morphogen.data.dataset import Data
-from morphogen.evaluation._texts import given_texts
+from morphogen.evaluation._fields import given_of_fields
 from morphogen.evaluation.scores import measure
 from morphogen.metrics.code_form import code_form
 from morphogen.metrics.text_overlap import signatures, text_overlap
@@ -114,7 +114,8 @@ def test_what_is_no_text_says_so() -> None:
     pictures = Data.from_tensors(x, labels, test=x + 100, test_labels=labels)
     texts = Data.from_tensors(REFERENCES, labels, test=SAMPLES, test_labels=labels)
     given: Any = {Items: lambda: None, References: lambda: None}
-    assert set(given_texts(given, ["label"], pictures).values()) == {"these items are no texts"}
-    found = given_texts(given, ["label"], texts)
+    none = given_of_fields(given, ["label"], pictures)
+    assert none[Texts] == none[TextReferences] == "these items are no texts"
+    found = given_of_fields(given, ["label"], texts)
     assert found[TextReferences] == "no text is asked for by more than a label"
     assert callable(found[Texts])

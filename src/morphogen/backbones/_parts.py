@@ -171,7 +171,8 @@ class VectorHead(nn.Module):
             self.parts = {name: part.shape for name, part in spec}
         else:
             self.shape = spec.shape
-        self.project = linear(dim, spec.num_values, gain=HEAD_GAIN)
+        shapes = self.parts.values() if self.parts else [self.shape]
+        self.project = linear(dim, sum(map(math.prod, shapes)), gain=HEAD_GAIN)
 
     def forward(self, x: Tensor) -> Any:
         """(B, D) -> (B, *shape), or parts by name."""

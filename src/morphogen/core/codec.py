@@ -179,6 +179,7 @@ class Codec(ABC):
     judged_as_fitted: ClassVar[bool] = False  # what `fit` learned says so too: a vocabulary
     family: str = "flow_matching"  # that such items are usually learned with, where none is named
     unit: ClassVar[str] = "value"  # what bits are counted per: byte, pixel value, column
+    holds: ClassVar[str] = ""  # what items are to metrics of one field: molecule; texts need none
     views: ClassVar[tuple[str, ...]] = ("",)  # encodings to choose from, the preferred first
     view: str = ""  # the one in use
     inner: Codec | None = None  # what a codec around another one wraps
@@ -223,8 +224,7 @@ class Codec(ABC):
         which knows nothing of them. A codec around another one has those of the inner."""
         if self.inner is not None:
             return self.inner.condition_codecs
-        known: dict[str, Codec] = self.__dict__.setdefault("_condition_codecs", {})
-        return known
+        return self.__dict__.setdefault("_condition_codecs", {})
 
     @property
     def conditions(self) -> dict[str, TensorSpec]:

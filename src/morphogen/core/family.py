@@ -135,6 +135,8 @@ class Family(nn.Module):
     @classmethod
     def backbone_for(cls, spec: Spec) -> str:
         """The backbone taken when the recipe names none."""
+        if isinstance(spec, ProductSpec) and spec.pairs:
+            return "gnn"
         has_positions = bool(spec.space) and spec.layout != "vector"
         return cls.default_backbone if has_positions else "mlp"
 

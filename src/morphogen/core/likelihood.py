@@ -257,7 +257,8 @@ class Joint(Likelihood):
 
     @property
     def param_spec(self) -> ProductSpec:
-        return ProductSpec({name: each.param_spec for name, each in self.of_parts.items()})
+        told = {name: each.param_spec for name, each in self.of_parts.items()}
+        return ProductSpec(told, pairs=self.spec.pairs)
 
     def log_prob(self, params: Mapping[str, Tensor], x: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: each.log_prob(params[name], x[name]) for name, each in self.of_parts.items()}

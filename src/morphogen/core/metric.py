@@ -111,14 +111,20 @@ class Features(Sets):
 
 @dataclass(frozen=True)
 class Items(Sets):
-    """Generated, held-out and training items, encoded (see `core.encoded`); `values` decodes."""
+    """Generated, held-out and training items, encoded (see `core.encoded`); `values` decodes.
+
+    A metric of one field asks for a subclass whose `of` is what codecs of that field hold:
+    `Codec.holds`, such as "molecule". It may be defined beside the metric.
+    """
 
     spec: Spec
     generated: Encoded
     reference: Encoded
     train: Encoded | None = None
     decode: Callable[[Encoded], Sequence[Any]] | None = None
+    known: Callable[[], Sequence[Any]] | None = None  # every training item, as a value
 
+    of: ClassVar[str] = ""  # what the values have to be; "": whatever they are
     groups: ClassVar = (("generated",), ("reference",), ("train",))
 
     def floor(self) -> Items:
@@ -147,6 +153,7 @@ class References(Sets):
     conditions: Sequence[str] = ()
     decode: Callable[[Encoded], Sequence[Any]] | None = None
 
+    of: ClassVar[str] = ""  # what the values have to be; "": whatever they are
     groups: ClassVar = (("generated", "reference", "train"),)
 
     def floor(self) -> References:
@@ -163,9 +170,13 @@ class References(Sets):
 class Texts(Items):
     """Items whose values are texts."""
 
+    of: ClassVar = "text"
+
 
 class TextReferences(References):
     """References whose values are texts, each asked for by something that is its own."""
+
+    of: ClassVar = "text"
 
 
 @dataclass(frozen=True)
@@ -256,14 +267,16 @@ def kind_of(metric: Callable[..., Any]) -> type[Sets]:
     """
     hints = typing.get_type_hints(metric)
     first = next(iter(hints), "")
-    if hints.get(first) not in KINDS or first == "return":
+    found: Any = hints.get(first)
+    own = isinstance(found, type) and issubclass(found, (Items, References)) and found.of
+    if not (found in KINDS or own) or first == "return":
         raise RecipeError(
             f"the metric {getattr(metric, '__name__', metric)!r} does not say what it needs",
-            found=hints.get(first),
+            found=found,
             expected=f"a first parameter annotated {', '.join(kind.__name__ for kind in KINDS)}",
             hint="docs/extend.md has an example",
         )
-    kind: type[Sets] = hints[first]
+    kind: type[Sets] = found
     return kind
 
 

@@ -196,11 +196,14 @@ class ProductSpec:
     """Named parts that make one item together: a row of mixed columns, a graph, paired data.
 
     An item is a dict of tensors, one for each part. `lengths` names, for a part whose items differ
-    in length, the part (one token) that says how many of its positions are real.
+    in length, the part (one token) that says how many of its positions are real. `pairs` names the
+    parts that are relations between positions (the bonds of a graph): their two axes, of one size,
+    run over the same positions, and of each pair the value at (i, j), i < j, is the only real one.
     """
 
     parts: dict[str, TensorSpec] = field(default_factory=dict)
     lengths: dict[str, str] = field(default_factory=dict)
+    pairs: tuple[str, ...] = ()
 
     kind: ClassVar[Literal["parts"]] = "parts"
     layout: ClassVar[Literal["vector"]] = "vector"
@@ -208,10 +211,15 @@ class ProductSpec:
     vocab_size: ClassVar[None] = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "pairs", tuple(self.pairs))
         for part, length in self.lengths.items():
             known = length in self.parts and self.parts[length].shape == ()
             if not known or part not in self.parts or not self.parts[part].space:
                 raise ValueError(f"the length of {part!r} needs to be a part of one token")
+        for part in self.pairs:
+            space = self.parts[part].space if part in self.parts else ()
+            if len(space) != 2 or space[0] != space[1]:
+                raise ValueError(f"pairs need two axes of one size, and {part!r} has {space}")
 
     def __iter__(self) -> Iterator[tuple[str, TensorSpec]]:
         return iter(self.parts.items())
@@ -223,8 +231,15 @@ class ProductSpec:
 
     @property
     def num_values(self) -> int:
-        """Values in one item, over all parts."""
-        return sum(part.num_values for part in self.parts.values())
+        """Values in one item, over all parts; of pairs, each once."""
+        return sum(self._num_values(name) for name in self.parts)
+
+    def _num_values(self, name: str) -> int:
+        part = self.parts[name]
+        if name not in self.pairs:
+            return part.num_values
+        size = part.space[0]
+        return part.channels * size * (size - 1) // 2
 
     @property
     def is_ragged(self) -> bool:
@@ -234,12 +249,19 @@ class ProductSpec:
     def mask(self, x: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
         """The mask of every part, broadcastable to it; None where all of the part is real."""
         found = {name: part.mask(x[name]) for name, part in self}
-        for name, length in self.lengths.items():
-            space = self.parts[name].space
-            place = torch.arange(space[0], device=x[length].device)
-            real = place < x[length][:, None]  # (B, L)
-            wide = real.view(len(real), 1, space[0], *(1,) * (len(space) - 1))
-            found[name] = real if self.parts[name].kind == "token" else wide
+        for name in {*self.lengths, *self.pairs}:
+            part, size = self.parts[name], self.parts[name].space[0]
+            place = torch.arange(size, device=x[name].device)
+            whole = torch.full((len(x[name]),), size, device=place.device)
+            real = place < x.get(self.lengths.get(name, ""), whole)[:, None]  # (B, L)
+            if name in self.pairs:
+                upper = place[:, None] < place  # (L, L)
+                own = upper & real[:, :, None] & real[:, None]
+                found[name] = own if part.kind == "token" else own[:, None]
+            elif part.kind == "token":
+                found[name] = real.view(len(real), -1, *(1,) * (len(part.space) - 1))
+            else:
+                found[name] = real.view(len(real), 1, -1, *(1,) * (len(part.space) - 1))
         return found
 
     def canonical(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -277,13 +299,14 @@ class ProductSpec:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` is the inverse."""
         parts = {name: part.to_json() for name, part in self}
-        return {"parts": parts, **({"lengths": dict(self.lengths)} if self.lengths else {})}
+        lengths = {"lengths": dict(self.lengths)} if self.lengths else {}
+        return {"parts": parts, **lengths, **({"pairs": list(self.pairs)} if self.pairs else {})}
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> ProductSpec:
         """Inverse of `to_json`."""
         parts = {name: TensorSpec.from_json(part) for name, part in state["parts"].items()}
-        return cls(parts, dict(state.get("lengths", {})))
+        return cls(parts, dict(state.get("lengths", {})), tuple(state.get("pairs", ())))
 
     def __str__(self) -> str:
         if len(self.parts) <= MOST_TOLD:

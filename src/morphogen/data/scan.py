@@ -6,9 +6,9 @@ import hashlib
 import itertools
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -28,6 +28,15 @@ KEPT = {"consent", "synthetic", "generator"}  # tags that decide what becomes of
 MOST_KINDS = 1000  # values of a tag that are told; the others are counted together
 OTHERS = "(others)"
 EVERY = 1 << 40  # as `most_compared`: whatever it takes
+
+
+@runtime_checkable
+class CanGroup(Protocol):
+    """Optional for a codec: ways of its own to tell which items must not be divided."""
+
+    @property
+    def groupings(self) -> Mapping[str, Callable[[Any], str]]:
+        """By name: a raw value to what it is of; "" for one that is by itself."""
 
 
 @dataclass
@@ -74,7 +83,7 @@ class Scan:
             if item.cond != said:  # items of one class follow one another
                 said, said_digest = item.cond, digest_of(item.cond)
             self.said.update(said_digest)
-            self._note(item.tags)
+            self._note(self._grouped(item, codec))
             self.sizes.append(num_bytes(item.value))
             suspect = self.made.may_include(digest)
             if (self._compares(number, item) or suspect) and digest not in seen:
@@ -87,6 +96,13 @@ class Scan:
             if kept > keep_bytes or self.near is not None:
                 self._take(waiting)
         self._take(waiting)
+
+    def _grouped(self, item: Item, codec: Any) -> dict[str, str]:
+        """The tags of an item, and what it is of by a grouping of its codec where that is asked."""
+        own = codec.groupings if isinstance(codec, CanGroup) else {}
+        if self.group_by is None or self.group_by not in own or self.group_by in item.tags:
+            return item.tags
+        return {**item.tags, self.group_by: own[self.group_by](item.value)}
 
     def _note(self, tags: dict[str, str]) -> None:
         """Keep of an item's tags what is asked for later, and count what is told."""

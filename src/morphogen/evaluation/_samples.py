@@ -9,6 +9,7 @@ Legend: N items.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -156,6 +157,7 @@ def _led(found: Mapping[str, list[Measurement]], record: dict[str, Any]) -> list
 # -- all other metrics -----------------------------------------------------------------------------
 
 Builder = Callable[[], Sets]
+NO_SAMPLES = "the model does not sample"
 
 
 def measure_all(
@@ -170,7 +172,7 @@ def measure_all(
     refused: dict[str, str] = {}
     for name in discover.names("metric"):
         kind = kind_of(discover.find("metric", name))
-        source = given[kind]
+        source = given.get(kind, NO_SAMPLES)
         if isinstance(source, str):
             refused[name] = source
             continue
@@ -200,7 +202,14 @@ def items_of(x: Encoded, samples: Samples, data: Data) -> Items:
         data.test.batch(samples.held_out[some]).x,
         data.train.batch(samples.train[some]).x,
         data.codec.decode_many,
+        functools.cache(lambda: _training_values(data)),
     )
+
+
+def _training_values(data: Data) -> list[Any]:
+    """All training items, as a user has them."""
+    every = parts(len(data.train))
+    return [value for i in every for value in data.codec.decode_many(data.train.batch(i).x)]
 
 
 def worst_statistic(found: list[Measurement], names: Mapping[str, bool | None]) -> str:

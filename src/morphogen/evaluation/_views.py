@@ -116,6 +116,7 @@ def flat(x: Tensor, spec: TensorSpec, mask: Tensor | None = None) -> Tensor:
     squared distance of the values, of averages over blocks where there are many."""
     if spec.kind == "token":
         mask = spec.mask(x) if mask is None else mask
+        mask = mask if mask is None else mask.expand_as(x).flatten(1)
         x = x.flatten(1) if x.dim() > 1 else x[:, None]
         codes = torch.arange(x.shape[1], device=x.device) * (spec.vocab_size or 1) + x
         return counted(codes, x.shape[1] * (spec.vocab_size or 1), MOST_VALUES, mask)

@@ -40,8 +40,6 @@ from morphogen.core.metric import (
     Likelihoods,
     References,
     Sets,
-    TextReferences,
-    Texts,
 )
 from morphogen.core.random import generator, mix_seed
 from morphogen.core.spec import ProductSpec, Spec
@@ -49,6 +47,8 @@ from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
 from morphogen.data.places import load_options, place_of
 from morphogen.evaluation import harm
+from morphogen.evaluation._again import again, count_again
+from morphogen.evaluation._fields import given_of_fields
 from morphogen.evaluation._items import prediction, reconstruction
 from morphogen.evaluation._references import references_of
 from morphogen.evaluation._samples import (
@@ -58,7 +58,6 @@ from morphogen.evaluation._samples import (
     score_samples,
     worst_statistic,
 )
-from morphogen.evaluation._texts import given_texts
 from morphogen.evaluation.asked import held_out_conditions
 from morphogen.evaluation.copying import copying
 from morphogen.evaluation.exposure import exposure
@@ -114,6 +113,7 @@ def evaluate(
         found += score_samples(record, judged, shown, seed)
         pairs = _search_copies(record, x, shown, extractor, seed)
         copies = text_copies(record, x, shown)
+        count_again(record, x, shown)
     likelihood: Likelihood | None = None
     if bundle.family.spec == loaded.spec:
         with torch.no_grad():
@@ -128,7 +128,12 @@ def evaluate(
         found += likelihood.scores()
         items.append(likelihood.per_item)
         record |= likelihood.by_region()
-    found += copied_text(record) + _exposure(record, bundle, loaded, seed) + _harm(record, bundle)
+    found += (
+        again(record)
+        + copied_text(record)
+        + _exposure(record, bundle, loaded, seed)
+        + _harm(record, bundle)
+    )
     record["scores"] = {each.name: as_record(each, record["protocol"]) for each in found}
     if labels:
         samples = None if judged is None else judged.samples
@@ -249,16 +254,14 @@ def _sets(
     seed: int,
 ) -> dict[type[Sets], Callable[[], Sets] | str]:
     """What there is for metrics to measure, by kind: what gives it, or why there is none."""
-    given: dict[type[Sets], Callable[[], Sets] | str] = dict.fromkeys(
-        (Features, Items, References, Texts, TextReferences), "the model does not sample"
-    )
+    given: dict[type[Sets], Callable[[], Sets] | str] = {}
     given[Likelihoods] = "the model has no normalised likelihood of these items"
     if x is not None and judged is not None:
         samples = judged.samples
         given[Features] = lambda: samples.sets
         given[Items] = lambda: items_of(x, samples, data)
         given[References] = lambda: references_of(x, samples, data, seed)
-        given |= given_texts(given, samples.asked, data)
+        given |= given_of_fields(given, samples.asked, data)
     if likelihood is not None:
         given[Likelihoods] = likelihood.sets
     return given
@@ -301,8 +304,8 @@ def _as_data(bundle: Bundle, data: Data, x: Encoded | None) -> Encoded:
     if bundle.family.spec != data.spec:  # latents: by way of the items themselves
         encoded = []
         for index in parts(num_items(x)):
-            values = bundle.codec.decode_many(rows(x, index))
-            encoded.append(data.codec.encode_many([Item(value) for value in values]))
+            items = [Item(value) for value in bundle.codec.decode_many(rows(x, index))]
+            encoded.append(getattr(data.codec, "encode_drawn", data.codec.encode_many)(items))
         return joined(encoded)
     return _rounded(moved(x, "cpu"), data.spec)
 

@@ -89,7 +89,11 @@ def _tokens(x: Tensor, spec: TensorSpec, mask: Tensor | None, most: int) -> Tens
         codes = start + x.reshape(len(x), -1)
         return counted(codes, int(sizes.sum()), most)
     flat = x.reshape(len(x), -1)
-    real = torch.ones_like(flat, dtype=torch.bool) if mask is None else mask.reshape(len(x), -1)
+    real = (
+        torch.ones_like(flat, dtype=torch.bool)
+        if mask is None
+        else mask.expand_as(x).reshape(len(x), -1)
+    )
     length = real.sum(1, keepdim=True).float()
     found = [length / flat.shape[1]]
     for run in range(1, min(RUNS, flat.shape[1]) + 1):

@@ -32,21 +32,20 @@ from torch import Tensor
 from morphogen.core.backbone import BuildBackbone, CanTell
 from morphogen.core.batch import Batch
 from morphogen.core.conditioning import Conditioner, Embedded, context_dim, mean_of_real
+from morphogen.core.encoded import together
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.family import Family
-from morphogen.core.likelihood import NEVER
 from morphogen.core.random import categorical, rand, stratified
-from morphogen.core.spec import Spec, TensorSpec
-from morphogen.families._raster import fitting_batch, network_over, own_tokens, special, too_long
-
-PRIOR = 0.5  # how often each length counts as seen before any was
+from morphogen.core.spec import ProductSpec, Spec, TensorSpec
+from morphogen.families._lines import PRIOR, line_of
+from morphogen.families._raster import fitting_batch, network_over, special, too_long
 
 
 class Masked(Family):
     """Tells hidden tokens from those around them: fills gaps, and writes in any order."""
 
     default_backbone = "transformer"
-    takes = frozenset({"lengths", "columns"})
+    takes = frozenset({"parts", "lengths", "columns"})
     train_defaults = {"optimizer": "muon", "lr": 3e-3, "batch_size": 64}
     papers = ("devlin2019bert", "austin2021structured", "hoogeboom2022autoregressive",
               "sahoo2024simple")  # fmt: skip
@@ -54,7 +53,7 @@ class Masked(Family):
 
     def __init__(
         self,
-        spec: TensorSpec,
+        spec: Spec,
         conditions: Mapping[str, TensorSpec],
         backbone: BuildBackbone,
         *,
@@ -77,63 +76,57 @@ class Masked(Family):
                 expected="above 0, at most 1; or none, for all shares", where="family.mask_share",
             )  # fmt: skip
         self.mask_share, self.num_steps, self.num_masks = mask_share, num_steps, num_masks
-        self.length, self.drop_prob = spec.num_values, drop_prob
-        self.vocab_size = sum(spec.sizes or ()) or spec.vocab_size or 1
-        first, never = own_tokens(spec.sizes) if spec.sizes else (None, None)
-        if spec.end is not None:  # what stands before the end is none
-            never = torch.zeros(self.length, self.vocab_size, dtype=torch.bool)
-            never[:, spec.end] = True
-            counts = torch.full((self.length + 1,), PRIOR)
-            self.ends: Tensor  # how often the first end stood at each place; the last: nowhere
-            self.register_buffer("ends", counts)
-        self.offsets: Tensor | None
-        self.never: Tensor | None
-        self.register_buffer("offsets", first, persistent=False)
-        self.register_buffer("never", never, persistent=False)
+        self.drop_prob, self.line = drop_prob, line_of(spec)
+        num = self.line.num_lengths
+        self.ends: Tensor | None  # how often items were as long; none where all are
+        self.register_buffer("ends", torch.full((num,), PRIOR) if num else None)
         cond_dim = cond_dim if conditions else 0
         self.conditioner = Conditioner(conditions, cond_dim)
-        self.mask = special(self.vocab_size, mask)
-        length = self.length + (start is not None)
-        known = max(self.vocab_size, self.mask + 1)
-        seen = TensorSpec.tokens(length, known, end=spec.end, boundary=spec.boundary)
-        told = TensorSpec("real", (self.vocab_size, length), layout="sequence")
+        self.mask = special(self.line.vocab_size, mask)
+        seen, told = self.line.specs(self.mask, int(start is not None))
         self.network = backbone(seen, told, cond_dim, context_dim=context_dim(conditions, cond_dim))
         if not tells:  # capabilities that are None are none
             vars(self).update(sample=None, fill=None, log_prob=None)
 
     @classmethod
-    def refuses(cls, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
-        """Tokens can be hidden; there must not be too many in a row."""
+    def refuses(cls, spec: Any, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
+        """Tokens can be hidden, also those of a graph; there must not be too many in a row."""
         advice = "--family vq_vae+masked, which learns tokens first"
-        if spec.kind != "token":
+        if isinstance(spec, ProductSpec):
+            advice = "another view of the data: --set modality.view=tokens"
+            plain = all(p.kind == "token" and p.end is None and not p.sizes for _, p in spec)
+            if not (plain and spec.pairs):
+                what = "of items of parts, only the tokens of graphs are hidden"
+                return RefusedPair(what, found=str(spec), hint=advice)
+        elif spec.kind != "token":
             return RefusedPair("only tokens can be hidden", found=str(spec), hint=advice)
         return too_long(spec, advice)
 
     @classmethod
-    def train_defaults_for(cls, spec: TensorSpec) -> dict[str, Any]:
+    def train_defaults_for(cls, spec: Any) -> dict[str, Any]:
         """Long items come in smaller batches."""
         usual = cls.train_defaults["batch_size"]
         return {**cls.train_defaults, "batch_size": fitting_batch(spec, usual)}
 
     @classmethod
     def backbone_for(cls, spec: Spec) -> str:
-        """One that sees both sides, over a sequence."""
-        return network_over(spec, cls.default_backbone)
+        """One that sees both sides, over a sequence or a graph."""
+        is_line = isinstance(spec, TensorSpec)
+        return network_over(spec, cls.default_backbone) if is_line else super().backbone_for(spec)
 
     # -- learning ----------------------------------------------------------------------------------
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> None:
         """Count how long items are."""
         self.see_lengths(batch.x)
-        if self.spec.end is not None:
-            found = self._content(self._tokens(batch.x)).sum(1)
-            self.ends.copy_(PRIOR + torch.bincount(found, minlength=self.length + 1))
+        if self.ends is not None:
+            self.ends.copy_(self.line.counts(self.line.tokens(batch.x)))
 
     def loss(
         self, batch: Batch, phase: str, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The bound in bits per value, per item, for one share of hidden tokens each."""
-        tokens = self._tokens(batch.x)
+        tokens = self.line.tokens(batch.x)
         context = self._context(batch.cond, len(tokens), generator)
         share = stratified(len(tokens), generator).to(tokens.device)
         if self.mask_share is not None:
@@ -145,8 +138,9 @@ class Masked(Family):
         self, x: Tensor, *, cond: Mapping[str, Tensor] | None = None, generator: torch.Generator
     ) -> Tensor:
         """A lower bound of log p(x | cond) in nats, estimated with `num_masks` masks. (B,)."""
-        tokens = self._tokens(x)
-        context, total = self._context(cond, len(tokens)), torch.zeros(len(x), device=x.device)
+        tokens = self.line.tokens(x)
+        context = self._context(cond, len(tokens))
+        total = torch.zeros(len(tokens), device=tokens.device)
         for number in range(self.num_masks):
             u = rand((len(tokens),), generator).to(tokens.device)
             share = (number + u) / self.num_masks
@@ -157,7 +151,7 @@ class Masked(Family):
         self, tokens: Tensor, share: Tensor, context: Embedded, generator: torch.Generator
     ) -> Tensor:
         """n/k times the nats of k hidden tokens, k the `share` (B,) of n, at least 1: (B,)."""
-        content = self._content(tokens)
+        content = self.line.content(tokens)
         count = content.sum(1)  # (B,)
         hidden_count = torch.minimum((share * count).floor().long() + 1, count)
         order = self._order(content, generator)
@@ -167,9 +161,7 @@ class Masked(Family):
 
     def _log_prob_of_length(self, tokens: Tensor) -> Tensor:
         """log p(e) of each item's own: (B,); zero where all items are as long."""
-        if self.spec.end is None:
-            return torch.zeros(len(tokens), device=tokens.device)
-        return self.ends.log().log_softmax(0)[self._content(tokens).sum(1)]
+        return self.line.log_prob_of_length(tokens, self.ends)
 
     # -- drawing -----------------------------------------------------------------------------------
 
@@ -182,28 +174,28 @@ class Masked(Family):
         generator: torch.Generator,
         num_steps: int | None = None,
         temperature: float = 1.0,
-    ) -> Tensor:
+    ) -> Any:
         """All tokens hidden at first, then told in random order. (num, *shape)."""
-        tokens = torch.zeros(num, self.length, dtype=torch.int64, device=self.device)
+        tokens = torch.zeros(num, self.line.length, dtype=torch.int64, device=self.device)
         hidden = torch.ones_like(tokens, dtype=torch.bool)
         drawn = self._reveal(tokens, hidden, cond, generator, (num_steps, temperature))
-        return self._items(drawn)
+        return self.line.items(drawn)
 
     @torch.no_grad()
     def fill(
         self,
-        x: Tensor,
-        known: Tensor,
+        x: Any,
+        known: Any,
         *,
         cond: Mapping[str, Tensor] | None = None,
         generator: torch.Generator,
         num_steps: int | None = None,
         temperature: float = 1.0,
-    ) -> Tensor:
+    ) -> Any:
         """Draw the unknown tokens, in random order, each seeing all that is known or drawn."""
-        held = known.expand_as(x).flatten(1)
-        drawn = self._reveal(self._tokens(x), ~held, cond, generator, (num_steps, temperature))
-        return torch.where(known, x, self._items(drawn).to(x))
+        held = self.line.known(known, x)
+        drawn = self._reveal(self.line.tokens(x), ~held, cond, generator, (num_steps, temperature))
+        return together(_chosen, [known, x, self.line.items(drawn)])
 
     def _reveal(
         self,
@@ -215,8 +207,8 @@ class Masked(Family):
     ) -> Tensor:
         """Tokens (B, L), those `hidden` drawn."""
         num_steps, temperature = how
-        if self.spec.end is not None:
-            tokens, hidden = self._ended(tokens, hidden, generator)
+        if self.ends is not None:
+            tokens, hidden = self.line.ended(tokens, hidden, self.ends, generator)
         context, order = self._context(cond, len(tokens)), self._order(hidden, generator)
         count = hidden.sum(1, keepdim=True)  # (B, 1)
         steps = min(num_steps or self.num_steps, int(count.max())) if hidden.any() else 0
@@ -234,22 +226,6 @@ class Masked(Family):
             tokens[now] = drawn.to(tokens)
         return tokens
 
-    def _ended(
-        self, tokens: Tensor, hidden: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Items with an end drawn where what is known leaves it open: after the last known token of
-        the content, not after the first known end."""
-        place = torch.arange(self.length, device=tokens.device)
-        is_end = tokens == self.spec.end
-        last = torch.where(~hidden & ~is_end, place, -1).amax(1)  # (B,)
-        first = torch.where(~hidden & is_end, place, self.length).amin(1)
-        places = torch.arange(self.length + 1, device=tokens.device)
-        fits = (places > last[:, None]) & (places <= first[:, None])  # (B, L + 1)
-        logits = self.ends.log().masked_fill(~fits, NEVER)
-        end = categorical(logits.to(generator.device), generator).to(tokens.device)
-        content = place < end[:, None]
-        return tokens.masked_fill(~content, self.spec.end or 0), hidden & content
-
     # -- encoding ----------------------------------------------------------------------------------
 
     @property
@@ -261,7 +237,7 @@ class Masked(Family):
         return self._features
 
     def _features(self, x: Tensor) -> Tensor:
-        tokens = self._tokens(x)
+        tokens = self.line.tokens(x)
         if self.spec.end is not None:  # what is beyond the longest is not computed
             tokens = tokens[:, : int(self.spec.num_real(tokens).max())]
         inputs = self._inputs(tokens)
@@ -279,21 +255,6 @@ class Masked(Family):
 
     # -- parts -------------------------------------------------------------------------------------
 
-    def _tokens(self, x: Tensor) -> Tensor:
-        """(B, *shape) -> (B, L), each column's tokens its own."""
-        line = self.spec.canonical(x).flatten(1)
-        return line if self.offsets is None else line + self.offsets
-
-    def _items(self, tokens: Tensor) -> Tensor:
-        own = tokens if self.offsets is None else tokens - self.offsets
-        return own.reshape(len(tokens), *self.spec.shape)
-
-    def _content(self, tokens: Tensor) -> Tensor:
-        """Which positions (B, L) are to be told: those before the end."""
-        if self.spec.end is None:
-            return torch.ones_like(tokens, dtype=torch.bool)
-        return (tokens == self.spec.end).cumsum(1) == 0
-
     def _order(self, among: Tensor, generator: torch.Generator) -> Tensor:
         """A random order of the positions `among` (B, L): each one's place in it, others last."""
         scores = rand(tuple(among.shape), generator).to(among.device).masked_fill(~among, 2.0)
@@ -310,10 +271,15 @@ class Masked(Family):
 
     def _logits(self, tokens: Tensor, context: Embedded) -> Tensor:
         """Tokens (B, L), some hidden -> (B, V, L)."""
-        logits = self.network.run(self._inputs(tokens), *context)[..., -self.length :]
-        return logits if self.never is None else logits.masked_fill(self.never.T, NEVER)
+        seen = self.line.seen(self._inputs(tokens), self.mask)
+        return self.line.logits(self.network.run(seen, *context))
 
     def _told(self, seen: Tensor, tokens: Tensor, context: Embedded) -> Tensor:
         """log q(x_i | what is seen): (B, L)."""
         log_q = self._logits(seen, context).log_softmax(1)
         return log_q.gather(1, tokens[:, None])[:, 0]
+
+
+def _chosen(parts: list[Tensor]) -> Tensor:
+    known, own, drawn = parts
+    return torch.where(known, own, drawn.to(own))

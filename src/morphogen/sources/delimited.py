@@ -1,4 +1,5 @@
-"""CSV and TSV: cells divided by commas, semicolons or tabs, as Excel and pandas write them.
+"""CSV and TSV: cells divided by commas, semicolons or tabs, as Excel and pandas write them, and
+packed by gzip.
 
 The first line may be Excel's `sep=;`; cells in quotes may hold line ends; a header names the
 columns and is row 1.
@@ -7,10 +8,13 @@ columns and is row 1.
 from __future__ import annotations
 
 import csv
+import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import IO, cast
 
 from morphogen.core.errors import DataError
 from morphogen.sources._encoding import Opener, open_text
@@ -18,7 +22,8 @@ from morphogen.sources._regular import open_regular
 from morphogen.sources._shards import TableFiles
 from morphogen.sources._table import Row, Table
 
-SUFFIXES = (".csv", ".tsv", ".tab")
+PLAIN = (".csv", ".tsv", ".tab")
+SUFFIXES = (*PLAIN, *(f"{suffix}.gz" for suffix in PLAIN))
 DELIMITERS = ",;\t|"
 MOST_IN_CELL = 1 << 24  # characters; beyond, a quote was left open
 
@@ -30,7 +35,18 @@ class Delimited(TableFiles):
 
     @classmethod
     def table_in(cls, path: Path, name: str) -> Table:
-        return delimited_table(partial(open_regular, path), name, path.parent, str(path))
+        opener = _unzipped if path.suffix.lower() == ".gz" else open_regular
+        try:  # all of it is read at once, to know in which code it is
+            return delimited_table(partial(opener, path), name, path.parent, str(path))
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise DataError(
+                f"the gzip file is damaged: {error}", where=str(path), hint="fetch or pack it again"
+            ) from error
+
+
+def _unzipped(path: Path) -> IO[bytes]:
+    """A file that is packed by gzip, unpacked as it is read."""
+    return cast(IO[bytes], gzip.GzipFile(fileobj=open_regular(path)))
 
 
 def delimited_table(

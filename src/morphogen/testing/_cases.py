@@ -30,6 +30,15 @@ SPECS = (
         },
         lengths={"steps": "number"},
     ),
+    ProductSpec(
+        {
+            "num": TensorSpec.label(5),
+            "nodes": TensorSpec.tokens(4, 3),
+            "edges": TensorSpec("token", (4, 4), 3),
+        },
+        lengths={"nodes": "num", "edges": "num"},
+        pairs=("edges",),
+    ),
 )
 # Few enough values to sum p(x) over all of them.
 ENUMERABLE = (

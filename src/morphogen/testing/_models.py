@@ -12,7 +12,7 @@ from torch import Tensor
 
 from morphogen.core import capability
 from morphogen.core.batch import Batch
-from morphogen.core.encoded import Encoded, each, num_items
+from morphogen.core.encoded import Encoded, each, equal, num_items, together
 from morphogen.core.random import generator
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.testing._promises import (
@@ -138,7 +138,7 @@ def _loose(spec: Spec) -> Spec:
     """The spec without its levels: a decoder's mean may fall between and beyond them."""
     if isinstance(spec, ProductSpec):
         parts = {name: replace(part, levels=None) for name, part in spec}
-        return ProductSpec(parts, spec.lengths)
+        return ProductSpec(parts, spec.lengths, spec.pairs)
     return replace(spec, levels=None)
 
 
@@ -162,17 +162,26 @@ def _check_sample(model: Any, batch: Batch, where: str) -> None:
 def _check_fill(model: Any, batch: Batch, where: str) -> None:
     """The known part stays; the rest is redrawn."""
     x, cond = batch.x, _conditions(model, batch)
-    flat = torch.arange(x[0].numel()) % 2 == 0
-    known = flat.view(1, *x.shape[1:])  # broadcast over the batch
+    known = each(_every_other, x)
     with leaves_global_rng(f"{where}: fill"):
         one, two, other = (
             model.fill(x, known, cond=cond, generator=generator(seed)) for seed in (1, 1, 2)
         )
-    check_values(one, _loose(model.spec), len(x), f"{where}: fill")
-    kept = torch.where(known, one, x)
-    promise(torch.equal(kept, x), f"{where}: fill changes values that are known")
+    check_values(one, _loose(model.spec), num_items(x), f"{where}: fill")
+    kept = together(_chosen, [known, one, x])
+    promise(equal(kept, x), f"{where}: fill changes values that are known")
     promise(close(one, two), f"{where}: fill with one seed gives two results")
     promise(not close(one, other), f"{where}: fill gives the same items for two seeds")
+
+
+def _chosen(parts: list[Tensor]) -> Tensor:
+    known, one, other = parts
+    return torch.where(known, one, other)
+
+
+def _every_other(part: Tensor) -> Tensor:
+    """(B, *) -> which of every two values are known, broadcast over the batch."""
+    return (torch.arange(part[0].numel()) % 2 == 0).view(1, *part.shape[1:])
 
 
 def _check_stream(model: Any, batch: Batch, where: str) -> None:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from morphogen.core.backbone import Backbone, BuildBackbone
+from morphogen.core.encoded import Encoded, joined, rows
 from morphogen.core.random import generator
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.testing._promises import (
     check_described,
     close,
@@ -26,6 +27,23 @@ from morphogen.testing._promises import (
 )
 
 _SEQUENCE = TensorSpec("real", (3, 12), layout="sequence")
+_GRAPH = ProductSpec(
+    {
+        "num": TensorSpec.label(6),
+        "nodes": TensorSpec.tokens(5, 3),
+        "edges": TensorSpec("token", (5, 5), 4),
+    },
+    lengths={"nodes": "num", "edges": "num"},
+    pairs=("edges",),
+)
+_TOLD = ProductSpec(
+    {
+        "nodes": TensorSpec("real", (3, 5), layout="sequence"),
+        "edges": TensorSpec("real", (4, 5, 5)),
+        "all": TensorSpec.vector(2),
+    },
+    pairs=("edges",),
+)
 PAIRS = (
     (TensorSpec.vector(5), TensorSpec.vector(7)),
     (TensorSpec.label(4), TensorSpec.vector(3)),
@@ -45,6 +63,9 @@ PAIRS = (
     (TensorSpec.tokens(6, 5), TensorSpec("real", (5, 6), layout="sequence")),
     (TensorSpec.tokens(6, 5), TensorSpec.vector(3)),
     (_SEQUENCE, _SEQUENCE),
+    (_GRAPH, _TOLD),
+    (_GRAPH, TensorSpec.vector(3)),
+    (TensorSpec.vector(5), _TOLD),
 )
 
 
@@ -69,8 +90,8 @@ class Case:
     """One network: from a spec to a spec, with or without a condition, causal or not."""
 
     backbone_class: type[Backbone]
-    in_spec: TensorSpec
-    out_spec: TensorSpec
+    in_spec: Spec
+    out_spec: Spec
     cond_dim: int
     causal: bool
 
@@ -86,7 +107,7 @@ class Case:
         perturb(network)
         return network.train()
 
-    def inputs(self, seed: int, size: int = 3) -> tuple[Tensor, Tensor | None]:
+    def inputs(self, seed: int, size: int = 3) -> tuple[Any, Tensor | None]:
         """x (B, *in), cond (B, cond_dim)."""
         cond = torch.randn((size, self.cond_dim), generator=generator(seed + 100))
         return draw_data(self.in_spec, size, seed), cond if self.cond_dim else None
@@ -102,7 +123,7 @@ def _cases(backbone_class: type[Backbone]) -> Iterator[Case]:
         for causal in (False, True):
             case = Case(backbone_class, in_spec, out_spec, 0, causal)
             with works(f"{case}: refuses"):
-                reason = backbone_class.refuses(in_spec, out_spec, causal)
+                reason = backbone_class.refusal(in_spec, out_spec, causal)
             promise(
                 reason is None or (isinstance(reason, str) and reason),
                 f"{case}: refuses gives {reason!r}, not a reason or None",
@@ -115,6 +136,13 @@ def _cases(backbone_class: type[Backbone]) -> Iterator[Case]:
             yield Case(backbone_class, in_spec, out_spec, 6, causal)
 
 
+def _parts(spec: Spec, out: Encoded) -> list[tuple[str, TensorSpec, Tensor]]:
+    """("", spec, out) of a tensor; of parts, each with its name for a message."""
+    if isinstance(spec, TensorSpec) or not isinstance(out, dict):
+        return [("", spec, out)]  # type: ignore[list-item]
+    return [(f" of {name!r}", part, out[name]) for name, part in spec]
+
+
 def _check_forward(case: Case) -> None:
     """The promised shape; finite; a function of its inputs alone."""
     network = case.network()
@@ -122,10 +150,11 @@ def _check_forward(case: Case) -> None:
     with works(f"{case}: forward"), leaves_global_rng(str(case)):
         out = network(x, cond)
         again = case.network()(x, cond)
-    expected = (3, *case.out_spec.shape)
-    promise(tuple(out.shape) == expected, f"{case}: shape {tuple(out.shape)}, not {expected}")
-    promise(torch.isfinite(out).all(), f"{case}: the output is not finite")
-    promise(out.is_floating_point(), f"{case}: the output is {out.dtype}, not real")
+    for name, spec, part in _parts(case.out_spec, out):
+        expected, shape = (3, *spec.shape), tuple(part.shape)
+        promise(shape == expected, f"{case}: shape{name} {shape}, not {expected}")
+        promise(torch.isfinite(part).all(), f"{case}: the output{name} is not finite")
+        promise(part.is_floating_point(), f"{case}: the output{name} is {part.dtype}, not real")
     promise(close(out, again), f"{case}: two equal calls differ")
     moved = network(case.inputs(1)[0], cond)
     promise(not close(out, moved), f"{case}: the output does not depend on x")
@@ -135,11 +164,12 @@ def _check_items_apart(case: Case) -> None:
     """An item's output does not depend on the rest of the batch, in training or after."""
     x, cond = case.inputs(0)
     other, _ = case.inputs(1)
-    mixed = torch.cat([x[:1], other[1:]])
+    first, mixed = slice(1), joined([rows(x, slice(1)), rows(other, slice(1, None))])
     for training in (True, False):
         network = case.network().train(training)
         with torch.no_grad():
-            same = close(network(x, cond)[:1], network(mixed, cond)[:1], 1e-3)
+            found, again = (rows(network(each, cond), first) for each in (x, mixed))
+            same = close(found, again, 1e-3)
         mode = "training" if training else "evaluation"
         promise(same, f"{case}: in {mode}, an item's output changes with the rest of the batch")
 
@@ -150,9 +180,10 @@ def _check_gradients(case: Case) -> None:
     for seed in range(3):
         network.zero_grad(set_to_none=True)
         x, cond = case.inputs(seed, size=8)
-        out = network(x, cond)
-        weights = torch.randn(out.shape, generator=generator(seed))
-        (out * weights).sum().backward()  # type: ignore[no-untyped-call]
+        total = torch.zeros(())
+        for _, _, part in _parts(case.out_spec, network(x, cond)):
+            total = total + (part * torch.randn(part.shape, generator=generator(seed))).sum()
+        total.backward()  # type: ignore[no-untyped-call]
         for name, parameter in network.named_parameters():
             if parameter.grad is not None and bool((parameter.grad != 0).any()):
                 reached.add(name)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from morphogen.core.encoded import Encoded, each, unstacked
+from morphogen.core.encoded import Encoded, each, tensor, unstacked
 from morphogen.core.errors import MeasurementError, RecipeError
 from morphogen.core.metric import (
     Features,
@@ -28,8 +28,6 @@ from morphogen.core.metric import (
     Likelihoods,
     References,
     Sets,
-    TextReferences,
-    Texts,
     kind_of,
 )
 from morphogen.core.random import generator, rand, randint, randn
@@ -108,7 +106,7 @@ def _check_items(metric: Callable[..., Any], kind: type[Sets]) -> None:
     name, seen = metric.__name__, set()
     declared: Mapping[str, bool | None] = metric.higher_is_better  # type: ignore[attr-defined]
     directed = {score: higher for score, higher in declared.items() if higher is not None}
-    for spec in SPECS if kind in (Items, References) else TEXTS:
+    for spec in TEXTS if getattr(kind, "of", "") else SPECS:
         sets, other = _of_items(spec, kind, 1), _of_items(spec, kind, 1, moved=1)
         try:
             metric(sets, generator=generator(5))
@@ -222,7 +220,7 @@ def _of_likelihoods(seed: int, moved: float = 0.0) -> Likelihoods:
 def _of_items(spec: Spec, kind: type[Sets], seed: int, moved: float = 0.0) -> Sets:
     """Draws of one law, or of another one where `moved`."""
     generated = _draw(spec, NUM_GENERATED, seed, moved)
-    decode = _written if kind in (Texts, TextReferences) else _listed
+    decode = _as_examples(kind) if getattr(kind, "of", "") else _listed
     if issubclass(kind, Items):
         train = _draw(spec, NUM_GENERATED, 9, 0)
         return kind(spec, generated, _draw(spec, NUM_REFERENCE, 0, 0), train, decode)
@@ -253,6 +251,14 @@ def _tensor(spec: TensorSpec, num: int, seed: int, moved: float) -> Tensor:
     x = x.relu() if len(spec.shape) > 1 else x  # half of a picture is exactly black
     x = x.clamp(-1, 1) if not moved else (x + 0.3 * rand(x.shape, draw) + 0.2).clamp(-1, 1)
     return spec.dequantise(spec.quantise(x)) if spec.levels else x
+
+
+def _as_examples(kind: type[Sets]) -> Callable[[Encoded], list[Any]]:
+    """Items of a field: the `example` that its sets give for small numbers, or texts."""
+    example = getattr(kind, "example", None)
+    if example is None:
+        return _written
+    return lambda x: [example(item) for item in tensor(x).flatten(1).tolist()]
 
 
 def _listed(x: Encoded) -> list[Any]:

@@ -1,0 +1,225 @@
+"""From a source to molecules: SMILES files, SDF, cells of a column, values in memory."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from morphogen import sources
+from morphogen.core.codec import Item, Problem, Recognition, Report
+from morphogen.core.errors import DataError, did_you_mean
+from morphogen.modalities.molecule.chemistry import chem, molecule
+from morphogen.modalities.molecule.properties import PROPERTIES
+from morphogen.modalities.molecule.tokens import looks_like_smiles
+from morphogen.sources import Record, Survey, Wants, open_regular, opened
+
+LINES, BLOCKS = frozenset({".smi", ".smiles", ".ism", ".can"}), frozenset({".sdf", ".sd", ".mol"})
+MAYBE = ".txt"  # lines of SMILES, if all that are looked at are
+NAMED = ("smiles", "canonical_smiles", "isomeric_smiles", "smi", "molecule", "structure", "mol")
+FIRST_LINES, FIRST_BYTES = 50, 1 << 14
+TELLING = re.compile(r"[=#\[\]()@\d]")  # signs that words have not
+HEADER = re.compile(r"smiles?\b", re.I)
+PROPERTY = re.compile(r">\s+.*<(.+)>")  # of an SDF block
+END_OF_BLOCK = "$$$$"
+
+
+def is_molecule(cell: Any) -> bool:
+    """Whether a cell could be a molecule by its signs."""
+    return looks_like_smiles(cell)
+
+
+def molecule_column(samples: Mapping[str, Sequence[Any]]) -> str | None:
+    """The column that holds molecules: by its name, if its cells look like it; else by cells that
+    all do, and that no words are."""
+    lower = {name.strip().lower(): name for name in samples if name}
+    named = [lower[name] for name in NAMED if name in lower]
+    named += [name for low, name in lower.items() if "smiles" in low and name not in named]
+    for name in named:
+        if _share(samples[name]) >= 0.5:
+            return name
+    return next((name for name in samples if name and _surely(samples[name])), None)
+
+
+def _share(cells: Iterable[Any]) -> float:
+    filled = [cell for cell in cells if isinstance(cell, str) and cell.strip()]
+    return sum(map(is_molecule, filled)) / len(filled) if filled else 0.0
+
+
+def _surely(cells: Sequence[Any]) -> bool:
+    filled = [cell for cell in cells if isinstance(cell, str) and cell.strip()]
+    if len(filled) < 2 or _share(filled) < 0.9:
+        return False
+    letters = sum(bool(re.search("[A-Za-z]", cell)) for cell in filled)
+    telling = sum(bool(TELLING.search(cell)) for cell in filled)
+    return letters == len(filled) and telling >= 0.5 * len(filled)
+
+
+WANTS = Wants(
+    "molecule", suffixes=LINES | BLOCKS, cell=is_molecule, column=molecule_column, streams=True
+)
+WITH_TEXTS = replace(WANTS, suffixes=WANTS.suffixes | {MAYBE})
+
+
+def wants_for(source: Any, column: str | None) -> Wants:
+    """What is opened in a source: .txt where they hold lines of SMILES, and the column named."""
+    try:
+        found = WITH_TEXTS if _texts_are_molecules(sources.survey(source), source) else WANTS
+    except DataError:
+        found = WANTS
+    return found if column is None else replace(found, column=partial(_named_column, column))
+
+
+def _named_column(name: str, samples: Mapping[str, Sequence[Any]]) -> str:
+    if name not in samples:
+        raise DataError(
+            f"the table has no column {name!r}.{did_you_mean(name, samples)}",
+            found=", ".join(samples),
+            expected=name,
+            hint="--set modality.column=NAME, or leave it out",
+        )
+    return name
+
+
+# -- recognising ----------------------------------------------------------------------------------
+
+
+def recognise(source: Any) -> Recognition | None:
+    """How sure it is that `source` holds molecules, and why."""
+    try:
+        seen = sources.survey(source)
+    except DataError:
+        return None
+    if seen.columns:
+        column = None if seen.media else molecule_column(seen.columns)
+        if column is None:
+            return None
+        share = _share(seen.columns[column])
+        why = f"{share:.0%} of the cells of the column {column!r} look like SMILES"
+        return Recognition(0.6 + 0.36 * share, why)
+    if seen.values:
+        sure = 0.95 if _surely(seen.values) else 0.0
+        return Recognition(sure, f"{len(seen.values):,} SMILES") if sure else None
+    if _texts_are_molecules(seen, source):
+        return Recognition(0.97, f"every line of {seen.name} begins with a SMILES")
+    return sources.recognise(source, WANTS)
+
+
+def _texts_are_molecules(seen: Survey, source: Any) -> bool:
+    """Whether .txt files hold a molecule a line, by those that begin them."""
+    if MAYBE not in seen.suffixes or not isinstance(source, (str, Path)):
+        return False
+    starts = list(seen.starts.get(MAYBE, ()))
+    if seen.kind == "file" and Path(source).is_file():
+        with open_regular(Path(source)) as stream:
+            starts = [stream.read(FIRST_BYTES)]
+    return bool(starts) and all(map(_begins_with_molecules, starts))
+
+
+def _begins_with_molecules(head: bytes) -> bool:
+    lines = head.decode("utf-8", "replace").splitlines()
+    whole = lines[:-1] if len(lines) > 1 else lines  # the last may be cut short
+    firsts = [line.split()[0] for line in whole[:FIRST_LINES] if line.strip()]
+    return _surely(firsts[1:] if firsts and HEADER.match(firsts[0]) else firsts)
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+def read_molecules(
+    source: Any, report: Report, column: str | None, properties: Sequence[str]
+) -> Iterator[Item]:
+    """Every molecule of a source, spelt canonically, with `properties` that RDKit computes among
+    its tags where the source does not say them."""
+    found = _apart(sources.records(source, wants_for(source, column), report), report)
+
+    def open_record(record: Record, notes: Report) -> str:
+        mol = _molecule_in(record)
+        for name in properties:
+            if name not in record.tags:
+                record.tags[name] = f"{PROPERTIES[name](mol):.6g}"
+        smiles: str = chem().MolToSmiles(mol)
+        if "." in smiles:
+            notes.facts["of_several_parts"] = notes.facts.get("of_several_parts", 0) + 1
+        return smiles
+
+    for item in opened(found, open_record, report):
+        report.num_read += 1
+        yield item
+    if bad := sum(problem.fatal for problem in report.problems):
+        report.facts["no_molecules"] = f"{bad:,} entries are none, and are listed with why"
+
+
+def _molecule_in(record: Record) -> Any:
+    value = record.value()
+    if record.suffix in BLOCKS:
+        return _of_block(value)
+    return molecule(str(value).strip())
+
+
+def _of_block(block: str) -> Any:
+    mol = chem().MolFromMolBlock(block)
+    if mol is None or not mol.GetNumAtoms():
+        raise DataError("RDKit cannot read the mol block", hint="correct it or leave it out")
+    return mol
+
+
+def _apart(records: Iterable[Record], report: Report) -> Iterator[Record]:
+    """Files of many molecules as one record for each; cells as they are."""
+    for record in records:
+        if record.kind != "file":
+            yield record
+            continue
+        try:
+            yield from _in_file(record)
+        except (DataError, OSError) as error:
+            reason = error.message if isinstance(error, DataError) else str(error)
+            problem = Problem(record.name, reason, "look at it", fatal=True)
+            report.problems.append(problem)
+
+
+def _in_file(record: Record) -> Iterator[Record]:
+    raw = io.BytesIO(record.value()) if record.path is None else open_regular(record.path)
+    with raw, io.TextIOWrapper(raw, "utf-8-sig", errors="replace") as stream:
+        lines = iter(stream)
+        each = _blocks(lines) if record.suffix in BLOCKS else _lines(lines)
+        empty = True
+        for number, value, tags in each:
+            empty = False
+            own = record.tags | tags
+            yield Record(
+                f"{record.name}#{number}", "cell", partial(str, value), record.suffix,
+                dict(record.cond), record.split, own, num_bytes=len(value),
+            )  # fmt: skip
+    if empty:
+        raise DataError("the file holds no molecules")
+
+
+def _lines(stream: Iterable[str]) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """SMILES, a line each, which a name may follow; a header is passed over."""
+    for number, line in enumerate(stream, 1):
+        smiles, *rest = line.strip().split(None, 1) or [""]
+        if smiles and not (number == 1 and HEADER.match(smiles)):
+            yield f"line {number}", smiles, {"name": rest[0]} if rest else {}
+
+
+def _blocks(stream: Iterator[str]) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """The mol blocks of an SDF, each with the properties that are told after it."""
+    for number in itertools.count(1):
+        block = list(itertools.takewhile(lambda line: line.strip() != END_OF_BLOCK, stream))
+        if not any(line.strip() for line in block):
+            return
+        yield f"block {number}", "".join(block), _told_in(block)
+
+
+def _told_in(block: Sequence[str]) -> dict[str, str]:
+    told = {}
+    for line, after in itertools.pairwise(block):
+        if match := PROPERTY.match(line):
+            told[match[1].strip().lower()] = after.strip()
+    return told

@@ -1,0 +1,87 @@
+r"""SMILES as atoms, bonds, branches and ring closures: one token each, with those of the data.
+
+    C[C@@H](N)c1ccccc1Cl  ->  C [C@@H] ( N ) c 1 c c c c c 1 Cl
+
+An atom in brackets is one token, whatever it says of isotope, chirality, hydrogens and charge
+(Schwaller et al. 2018). SELFIES are another spelling (Krenn et al. 2020), of which every sequence
+of tokens is a molecule: what cannot be bound is passed over, so that none drawn is broken.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from morphogen.core.errors import DataError
+from morphogen.core.extras import extra
+
+Spelling = Literal["smiles", "selfies"]
+TOKEN = re.compile(r"\[[^\[\]]+\]|Br|Cl|[BCNOPSFI]|[bcnops]|[-=#$:/\\.()~*]|%\d\d|%\(\d+\)|\d")
+ATOM = re.compile(r"\[[^\[\]]+\]|Br|Cl|[BCNOPSFI]|[bcnops]|\*")
+IN_BRACKETS = re.compile(
+    r"\[(\d*)([A-Z][a-z]?|[bcnops]|se|as|te|\*)(@{0,2})(?:[A-Z]{2}\d+)?(?:H(\d*))?"
+    r"(\++|-+|[+-]\d+)?(?::\d+)?\]"
+)
+NOTHING = "?"  # of no SMILES
+HYDROGEN = re.compile(r"\[\d*H[^a-z\]]*\]")
+
+
+def split(text: str) -> list[str]:
+    """The tokens of a SMILES. Raises `DataError` for a text that is none."""
+    found = TOKEN.findall(text)
+    if sum(map(len, found)) != len(text):
+        odd = re.sub(TOKEN, "", text)
+        raise DataError(f"it is no SMILES: {odd[:10]!r} in {text[:60]!r}", hint="leave it out")
+    return found
+
+
+@functools.cache
+def is_atom(token: str) -> bool:
+    """Whether a token of SMILES stands for an atom."""
+    return ATOM.fullmatch(token) is not None
+
+
+@functools.cache
+def is_heavy(token: str) -> bool:
+    """Whether it does for one other than hydrogen."""
+    return is_atom(token) and HYDROGEN.fullmatch(token) is None
+
+
+def looks_like_smiles(text: Any) -> bool:
+    """Whether a text could be SMILES by its signs, brackets and ring closures alone."""
+    if not isinstance(text, str):
+        return False
+    text = text.strip()
+    found = TOKEN.findall(text)
+    if not text or sum(map(len, found)) != len(text) or not any(map(ATOM.fullmatch, found)):
+        return False
+    depth = 0
+    for token in found:
+        depth += (token == "(") - (token == ")")
+        if depth < 0:
+            return False
+    rings = Counter(token for token in found if token[0].isdigit() or token[0] == "%")
+    return depth == 0 and all(count % 2 == 0 for count in rings.values())
+
+
+def to_selfies(smiles: str) -> list[str]:
+    """The tokens of a molecule's SELFIES. Raises `DataError` for one that has none."""
+    selfies = _selfies()
+    try:
+        return list(selfies.split_selfies(selfies.encoder(smiles)))
+    except selfies.EncoderError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise DataError(f"it has no SELFIES: {reason[:80]}", hint="leave it out") from error
+
+
+def of_selfies(tokens: Sequence[str]) -> str:
+    """The SMILES of SELFIES tokens, whatever they are."""
+    found: str = _selfies().decoder("".join(tokens))
+    return found
+
+
+def _selfies() -> Any:
+    return extra("selfies", "molecules", "SELFIES are read")

@@ -1,0 +1,146 @@
+"""The tokens of the data by number: atoms and bonds, and groups that often stand together.
+
+A group is two tokens that are one from then on: pairs are joined in the order in which they came
+most often (byte-pair encoding, Sennrich et al. 2016, over atoms: SPE, Li & Fourches 2021), by the
+`tokenizers` library. A ring is then a token or two, which are closed whatever comes next, and a
+molecule a third as long.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+from morphogen.core.errors import DataError
+from morphogen.modalities.molecule.tokens import NOTHING, Spelling, of_selfies, split, to_selfies
+
+FIRST = 0x4E00  # the sign that stands for token 0 where tokens are joined
+MOST_SAMPLED = 1 << 18  # molecules that groups are found in
+EACH, MOST_GROUPS, FEWEST_GROUPS = 200, 512, 16  # molecules for each group, unless told
+
+
+class Seen:
+    """The tokens of molecules, as they come."""
+
+    def __init__(self, spelling: Spelling) -> None:
+        self.spelling = spelling
+        self.number: dict[str, int] = {}
+        self.sample: list[str] = []
+        self.lengths: Counter[int] = Counter()  # tokens, with the end
+
+    def add(self, tokens: Sequence[str]) -> None:
+        """A molecule's, in the spelling."""
+        numbers = [self.number.setdefault(token, len(self.number)) for token in tokens]
+        self.lengths[len(tokens) + 1] += 1
+        if len(self.sample) < MOST_SAMPLED:
+            self.sample.append(_signs(numbers))
+
+    def vocabulary(self, merges: int | None) -> tuple[Vocabulary, Counter[int]]:
+        """The vocabulary with so many groups, or as many as the data bears; and how many molecules
+        have so many of its tokens."""
+        total = self.lengths.total()
+        if merges is None:
+            merges = min(total // EACH, MOST_GROUPS)
+            merges = merges if merges >= FEWEST_GROUPS else 0
+        joined = _pairs(self.sample, len(self.number), merges) if merges else []
+        found = Vocabulary(list(self.number), self.spelling, joined)
+        if not joined or len(self.sample) < total:
+            return found, self.lengths
+        return found, Counter(len(each.ids) + 1 for each in found.joiner.encode_batch(self.sample))
+
+
+class Vocabulary:
+    """Tokens and groups of the training data, one that stands for nothing, and one for the end."""
+
+    def __init__(
+        self, tokens: Sequence[str], spelling: Spelling, merges: Iterable[Sequence[int]] = ()
+    ) -> None:
+        self.tokens, self.spelling = list(tokens), spelling
+        self.merges = [(int(a), int(b)) for a, b in merges]
+        self.number = {token: i for i, token in enumerate(self.tokens)}
+        self.parts = [(i,) for i in range(len(self.tokens))]  # of a group, the tokens by number
+        for a, b in self.merges:
+            self.parts.append((*self.parts[a], *self.parts[b]))  # type: ignore[arg-type]
+        self.nothing = len(self.parts)
+        self.end = self.nothing + 1
+
+    @cached_property
+    def joiner(self) -> Any:
+        """What joins tokens, as signs, to groups."""
+        from tokenizers import Tokenizer, models
+
+        signs = [_signs(part) for part in self.parts]
+        merges = [(signs[a], signs[b]) for a, b in self.merges]
+        return Tokenizer(models.BPE({sign: i for i, sign in enumerate(signs)}, merges))
+
+    def split(self, smiles: str) -> list[str]:
+        """The tokens of a molecule in this spelling."""
+        return split(smiles) if self.spelling == "smiles" else to_selfies(smiles)
+
+    def numbers(self, molecules: Sequence[str]) -> list[list[int]]:
+        """Molecules as tokens and groups by number. Raises `DataError` for one with a token that
+        the training data does not have."""
+        every = [self._plain(smiles) for smiles in molecules]
+        if not self.merges:
+            return every
+        return [each.ids for each in self.joiner.encode_batch(list(map(_signs, every)))]
+
+    def _plain(self, smiles: str) -> list[int]:
+        try:
+            return [self.number[token] for token in self.split(smiles)]
+        except KeyError as error:
+            raise DataError(
+                f"no training molecule has {error.args[0]!r}",
+                hint="add molecules with it to the training split, or leave this one out",
+            ) from error
+
+    def loosely(self, smiles: str, most: int) -> list[int]:
+        """Any text by number, at most so many, nothing in place of what is no molecule of these."""
+        try:
+            (found,) = self.numbers([smiles])
+        except DataError:
+            return [self.nothing]
+        return found if len(found) <= most else [*found[: most - 1], self.nothing]
+
+    def text(self, numbers: Iterable[int]) -> str:
+        """The SMILES of tokens by number, up to the first end."""
+        own: list[str] = []
+        for number in numbers:
+            if number == self.end:
+                break
+            own += self.told(number)
+        if self.spelling == "smiles" or NOTHING in own:
+            return "".join(own)
+        return of_selfies(own)
+
+    def told(self, number: int) -> list[str]:
+        """What a number stands for, in tokens."""
+        if number >= self.nothing:
+            return [NOTHING] if number == self.nothing else []
+        return [self.tokens[i] for i in self.parts[number]]
+
+
+def _signs(numbers: Iterable[int]) -> str:
+    return "".join(chr(FIRST + number) for number in numbers)
+
+
+def _pairs(sample: Sequence[str], num_tokens: int, most: int) -> list[tuple[int, int]]:
+    """The pairs of tokens, and of groups by number, that are joined, the first joined first."""
+    from tokenizers import Tokenizer, models, trainers
+
+    trained = Tokenizer(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=num_tokens + most, show_progress=False,
+        initial_alphabet=[chr(FIRST + i) for i in range(num_tokens)],
+    )  # fmt: skip
+    trained.train_from_iterator(sample, trainer)
+    number = {chr(FIRST + i): i for i in range(num_tokens)}
+    found: list[tuple[int, int]] = []
+    for pair in json.loads(trained.to_str())["model"]["merges"]:
+        a, b = pair.split(" ") if isinstance(pair, str) else pair
+        number.setdefault(a + b, num_tokens + len(found))
+        found.append((number[a], number[b]))
+    return found
