@@ -195,7 +195,10 @@ class Molecule(Codec):
 
     def fingerprint(self, item: Item) -> Fingerprint | None:
         """Its skeleton: salts, charges and stereo apart, what is the same is one molecule."""
-        plain = chemistry.skeleton(item.value)
+        try:
+            plain = chemistry.skeleton(item.value)
+        except DataError:  # drawn, and of no molecule
+            return None
         key = hashlib.blake2b(plain.encode(), digest_size=KEY_BYTES).digest()
         return Fingerprint((key,), chemistry.fingerprint_bits(plain).tobytes())
 
