@@ -136,8 +136,10 @@ class PartsLine(nn.Module):
             places, size = torch.arange(part.num_values), part.vocab_size or 1
             needs = places // math.prod(part.shape[1:]) + 1
             if name in spec.pairs:
-                places = places[torch.ones(part.shape, dtype=torch.bool).triu(1).flatten()]
-                needs = places % part.shape[1] + 1  # of i < j the second
+                num = part.shape[0]
+                upper = [i * num + j for i in range(num) for j in range(i + 1, num)]
+                places = torch.tensor(upper, dtype=torch.long)
+                needs = places % num + 1  # of i < j the second
             here = slice(start, start + len(places))
             self.fields.append(Field(name, here, offset, size, places, needs))
             start, offset = here.stop, offset + size

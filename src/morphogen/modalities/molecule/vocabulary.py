@@ -19,6 +19,7 @@ from morphogen.modalities.molecule.tokens import NOTHING, Spelling, of_selfies, 
 
 FIRST = 0x4E00  # the sign that stands for token 0 where tokens are joined
 MOST_SAMPLED = 1 << 18  # molecules that groups are found in
+MOST_HELD = 1 << 14
 EACH, MOST_GROUPS, FEWEST_GROUPS = 200, 512, 16  # molecules for each group, unless told
 
 
@@ -66,6 +67,7 @@ class Vocabulary:
             self.parts.append((*self.parts[a], *self.parts[b]))  # type: ignore[arg-type]
         self.nothing = len(self.parts)
         self.end = self.nothing + 1
+        self._held: dict[str, list[int]] = {}  # what is checked is encoded next
 
     @cached_property
     def joiner(self) -> Any:
@@ -83,10 +85,19 @@ class Vocabulary:
     def numbers(self, molecules: Sequence[str]) -> list[list[int]]:
         """Molecules as tokens and groups by number. Raises `DataError` for one with a token that
         the training data does not have."""
-        every = [self._plain(smiles) for smiles in molecules]
-        if not self.merges:
-            return every
-        return [each.ids for each in self.joiner.encode_batch(list(map(_signs, every)))]
+        held = self._held
+        found = [held.get(smiles) for smiles in molecules]
+        missing = [s for s, own in zip(molecules, found, strict=True) if own is None]
+        if missing:
+            new = [self._plain(smiles) for smiles in missing]
+            if self.merges:
+                new = [each.ids for each in self.joiner.encode_batch(list(map(_signs, new)))]
+            if len(held) > MOST_HELD:
+                self._held = {}
+            self._held.update(zip(missing, new, strict=True))
+            rest = iter(new)
+            return [next(rest) if own is None else own for own in found]
+        return [own for own in found if own is not None]
 
     def _plain(self, smiles: str) -> list[int]:
         try:
