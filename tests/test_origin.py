@@ -378,3 +378,22 @@ def test_what_a_server_hands_out_carries_its_credential(tmp_path, me):
     marked = whence(None, path).watermark
     assert marked is not None
     assert marked.is_found
+
+
+@needs_library
+def test_an_input_that_was_tampered_with_is_told_in_what_was_made_of_it(tmp_path, me):
+    photo = picture(tmp_path / "photo.png", 1)
+    sign(me, [photo], {"seed": "7"})
+    start, end = chunk(photo.read_bytes(), b"IDAT")
+    Pillow.fromarray(pixels(photo) ^ 1).save(tmp_path / "other.png")
+    other = (tmp_path / "other.png").read_bytes()
+    shown = other[slice(*chunk(other, b"IDAT"))]  # another picture under the same credential
+    data = photo.read_bytes()
+    photo.write_bytes(data[:start] + shown + data[end:])
+    assert not read(photo, me)[0].is_valid
+    made, text = picture(tmp_path / "varied.png", 2), file_of(".txt", tmp_path)
+    sign(me, [made, text], {"task": "vary"}, [photo])
+    for path in (made, text):
+        (found,) = read(path, me)
+        assert found.is_valid, found.problems  # its own statement holds
+        assert found.ingredients == ("photo.png (C2PA NOT valid by 'Ann, at home')",)
