@@ -96,7 +96,7 @@ class Prompts:
         """`put` in a transaction that is under way."""
         if not messages:
             raise RecordsError("a prompt has a message at least", found="none")
-        above = b"" if parent is None else self._node(session, parent).address
+        above = b"" if parent is None else self._address_of(session, parent)
         for message in messages:
             pieces = [self._address(each, user) for each in message.fragments]
             address = self.seals.address(user, above, message.role.encode(), *pieces)
@@ -192,8 +192,8 @@ class Prompts:
         assert found is not None
         return found
 
-    def _node(self, session: Session, number: int) -> Row:
-        row = session.get(Row, number)
-        if row is None:
-            raise RecordsError("there is no such prompt", found=number)
-        return row
+    def _address_of(self, session: Session, node: int) -> bytes:
+        address = session.execute(select(NODES.c.address).where(NODES.c.id == node)).scalar()
+        if address is None:
+            raise RecordsError("there is no such prompt", found=node)
+        return bytes(address)
