@@ -240,6 +240,7 @@ def test_7_a_schema_is_obeyed_to_its_end(client: openai.OpenAI) -> None:
             response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}},
         )  # fmt: skip
         found = json.loads(answer.choices[0].message.content or "")
+        assert set(found) == {"name", "ages"}
         assert isinstance(found["name"], str)
         assert all(isinstance(age, int) for age in found["ages"])
     with pytest.raises(openai.BadRequestError, match="schema"):

@@ -157,7 +157,7 @@ class Generations:
         files: Iterable[Path | str],
     ) -> None:
         message = Message.of("assistant", answer) if isinstance(answer, str) else answer
-        with self.database.write() as session:
+        with self.database.write() as session, session.no_autoflush:  # the row is written once
             row = self.row(session, uid)
             if row.state != "started":
                 raise RecordsError(f"this generation is {row.state} already", found=uid)

@@ -184,6 +184,9 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     gone = asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError as error:  # the server was told to stop, and waited long enough
+        raise APIError(503, "the server ends before the answer does: ask again",
+                       code="server_ending", retry_after=5) from error  # fmt: skip
     finally:
         gone.cancel()
         if not task.done():

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from morphogen.serve.schemas import closed
+
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
 
@@ -89,7 +91,7 @@ def schema_of(tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "type": "object",
             "properties": {
                 "name": {"const": tool["function"]["name"]},
-                "arguments": tool["function"].get("parameters") or {"type": "object"},
+                "arguments": closed(tool["function"].get("parameters")) or {"type": "object"},
             },
             "required": ["name", "arguments"],
             "additionalProperties": False,

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from morphogen.serve.errors import APIError
+from morphogen.serve.schemas import closed
 
 MOST_CHOICES = 128  # as OpenAI has it
 MOST_STOPS = 16
@@ -100,7 +101,7 @@ class ResponseFormat(BaseModel):
                 400, "response_format of type json_schema has a schema",
                 param="response_format.json_schema.schema", code="missing_schema",
             )  # fmt: skip
-        return "schema", json.dumps(self.json_schema.schema_)
+        return "schema", json.dumps(closed(self.json_schema.schema_))
 
 
 def usage_of(told: Mapping[str, Any]) -> dict[str, Any]:
