@@ -19,6 +19,7 @@ from torch import Tensor
 
 from morphogen.core import discover
 from morphogen.core.batch import Batch
+from morphogen.core.codec import CanAugment, Codec
 from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family, load_own_state, own_state
 from morphogen.core.objective import Objective
@@ -84,8 +85,10 @@ class Run:
         *,
         adapts: bool = False,  # a model that was trained before
         objective: Objective | None = None,  # what it is taught in place of its own loss
+        codec: Codec | None = None,  # of the items, where it knows how to vary them
     ) -> None:
         self.adapts, self.objective = adapts, objective
+        self.vary = codec.augmented if isinstance(codec, CanAugment) else None
         self.processes = Processes.join()
         self.check_batch(options, len(split))
         self.family, self.split, self.options, self.device = (
@@ -173,7 +176,8 @@ class Run:
         draw = torch.Generator().manual_seed(mix_seed(self.options.seed, step, -3))
         start = self.processes.rank * own
         shares, mine = rand((len(rows),), draw), slice(start, start + own)
-        return self.split.drawn(rows[mine], shares[mine])
+        batch = self.split.drawn(rows[mine], shares[mine])
+        return batch if self.vary is None else replace(batch, x=self.vary(batch.x, shares[mine]))
 
     def generator(self, seed: int) -> torch.Generator:
         """This process's share of the randomness of a step."""
