@@ -161,14 +161,6 @@ class CanDamage(Protocol):
         """A raw value, as it is after that."""
 
 
-@runtime_checkable
-class CanAugment(Protocol):
-    """Optional for a codec: it knows what may be changed of an item without changing what it is."""
-
-    def augmented(self, x: Any, shares: Tensor) -> Any:
-        """Encoded training items (B, *shape), each as a number of [0, 1) drawn for it says (B,)."""
-
-
 class Codec(ABC):
     """Raw items to tensors and back.
 

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from morphogen.core import discover
+from morphogen.core.augment import CanAugment
 from morphogen.core.batch import Batch
-from morphogen.core.codec import CanAugment, Codec
+from morphogen.core.codec import Codec
 from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family, load_own_state, own_state
 from morphogen.core.objective import Objective

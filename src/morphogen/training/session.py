@@ -82,14 +82,9 @@ class Session:
         device = choose_device(options.device)
         objective = pursuing.pursued(recipe, family.to(device), data, out)
         self.run = Run(
-            family,
-            data.train,
-            options,
-            device,
-            adapts=bool(recipe.start),
-            objective=objective,
+            family, data.train, options, device, adapts=bool(recipe.start), objective=objective,
             codec=data.codec,
-        )
+        )  # fmt: skip
         self.first, self.shared = self.run.processes.is_first, self.run.processes.share_weights
         recompute_if_asked(family, options)
         compile_if_it_pays(family, options, device)
