@@ -43,7 +43,7 @@ def molecule_column(samples: Mapping[str, Sequence[Any]]) -> str | None:
     for name in named:
         if _share(samples[name]) >= 0.5:
             return name
-    return next((name for name in samples if name and _surely(samples[name])), None)
+    return next((name for name in samples if name and all_smiles(samples[name])), None)
 
 
 def _share(cells: Iterable[Any]) -> float:
@@ -51,7 +51,8 @@ def _share(cells: Iterable[Any]) -> float:
     return sum(map(is_molecule, filled)) / len(filled) if filled else 0.0
 
 
-def _surely(cells: Sequence[Any]) -> bool:
+def all_smiles(cells: Sequence[Any]) -> bool:
+    """Whether nearly all cells look like SMILES, and not like words."""
     filled = [cell for cell in cells if isinstance(cell, str) and cell.strip()]
     if len(filled) < 2 or _share(filled) < 0.9:
         return False
@@ -103,7 +104,7 @@ def recognise(source: Any) -> Recognition | None:
         why = f"{share:.0%} of the cells of the column {column!r} look like SMILES"
         return Recognition(0.6 + 0.36 * share, why)
     if seen.values:
-        sure = 0.95 if _surely(seen.values) else 0.0
+        sure = 0.95 if all_smiles(seen.values) else 0.0
         return Recognition(sure, f"{len(seen.values):,} SMILES") if sure else None
     if _texts_are_molecules(seen, source):
         return Recognition(0.97, f"every line of {seen.name} begins with a SMILES")
@@ -125,7 +126,7 @@ def _begins_with_molecules(head: bytes) -> bool:
     lines = head.decode("utf-8", "replace").splitlines()
     whole = lines[:-1] if len(lines) > 1 else lines  # the last may be cut short
     firsts = [line.split()[0] for line in whole[:FIRST_LINES] if line.strip()]
-    return _surely(firsts[1:] if firsts and HEADER.match(firsts[0]) else firsts)
+    return all_smiles(firsts[1:] if firsts and HEADER.match(firsts[0]) else firsts)
 
 
 # -- reading --------------------------------------------------------------------------------------
