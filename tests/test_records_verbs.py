@@ -188,6 +188,17 @@ def test_answers_become_data_to_learn_from(tmp_path):
         assert rows[0]["chosen"][0]["content"] == "Answer 1."
         assert rows[0]["rejected"][0]["content"] == "Answer 0."
         assert pairs.num == 3
+        # Votes are compared within their pair alone, though all are of one prompt.
+        for number, won in enumerate((1.0, 0.0, 0.5)):
+            for value in (won, 1 - won):
+                uid = own.generations.start("Which?", model="bard", task="complete")
+                own.generations.finish(uid, f"Pair {number}, {value}.")
+                own.annotations.add(uid, "vote", value, label=f"a1.{number}")
+        voted = Filters(annotation="vote")
+        pairs = make_dataset(own, tmp_path / "voted", filters=voted, form="preference")
+        said = [(row["chosen"][0]["content"], row["rejected"][0]["content"])
+                for row in items(pairs.folder)]  # fmt: skip
+        assert said == [(f"Pair {i}, 1.0.", f"Pair {i}, 0.0.") for i in (0, 1)]
         rated = make_dataset(own, tmp_path / "rated", "answer", form="rated")
         assert rated.num == 6
         with pytest.raises(RecordsError, match="there are too few answers"):

@@ -39,7 +39,7 @@ from sklearn.datasets import load_digits
 
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Item
-from morphogen.core.errors import RecipeError
+from morphogen.core.errors import DataError, RecipeError, RefusedPair
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.writing import Limits, Request
 from morphogen.modalities.category import Category
@@ -50,6 +50,7 @@ from morphogen.records.roles import ACTIONS, ROLES, actions_of
 from morphogen.serve import app
 from morphogen.serve.rates import Rates
 from morphogen.serve.settings import Settings
+from morphogen.serve.worker.hidden import known_of
 from small_models import answering, language_model, with_marks
 
 torch.set_num_threads(1)
@@ -112,14 +113,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def pictures() -> Bundle:
-    """A flow over pictures of two classes, far from trained."""
+def pictures(family: str = "flow_matching") -> Bundle:
+    """A model of pictures of two classes, far from trained."""
     codec = Image().fit([Item(each) for each in load_digits().images[:9].astype(np.uint8) * 15])
     codec.condition_codecs["label"] = Category().fit([Item("three"), Item("eight")])
-    recipe = Recipe(family={"name": "flow_matching"}, backbone={"name": "mlp", "model_dim": 16})
+    recipe = Recipe(family={"name": family}, backbone={"name": "mlp", "model_dim": 16})
     torch.manual_seed(0)
-    family = build_family(recipe, codec.spec, codec.conditions).eval()
-    return Bundle(family, codec, resolve(recipe, codec.spec), priors={"label": [0.5, 0.5]})
+    built = build_family(recipe, codec.spec, codec.conditions).eval()
+    return Bundle(built, codec, resolve(recipe, codec.spec), priors={"label": [0.5, 0.5]})
 
 
 @pytest.fixture(scope="module")
@@ -421,11 +422,41 @@ def test_pictures_are_the_same_alone_and_drawn_with_others(client: openai.OpenAI
         client.audio.speech.create(model="writer", input="a", voice="alloy")
 
 
+def test_what_is_marked_in_a_text_hides_the_tokens_that_it_touches(tmp_path: Path) -> None:
+    bundle = language_model(with_marks())
+    text = "naïve boats"
+    tokens = bundle.codec.encode(Item(text))
+    known = known_of(bundle, {"spans": [[2, 3], [6, 11]]}, [Item(text)], tmp_path)
+    kept = bundle.codec.tokenizer.decode(tokens[known[0]].tolist())
+    assert kept.startswith(b"na")
+    assert b"boats" not in kept
+    assert "ï".encode() not in kept
+    assert kept.replace(b" ", b"").startswith(b"nave"), "what is beside it is kept"
+    for spans in ([], [[3, 2]], [[40, 50]]):
+        with pytest.raises(DataError, match="text"):
+            known_of(bundle, {"spans": spans}, [Item(text)], tmp_path)
+    with pytest.raises(RefusedPair, match="no text"):
+        known_of(pictures(), {"spans": [[0, 1]]}, [Item(text)], tmp_path)
+
+
 def test_any_task_of_any_model(client: openai.OpenAI, running: Running) -> None:
     file = client.images.generate(model="digits", prompt="eight", extra_body={"seed": 1})
     picture = base64.b64decode((file.data or [])[0].b64_json or "")
     varied = client.images.create_variation(model="digits", image=("a.png", picture), n=2)
     assert len(varied.data or ()) == 2
+    hidden = Pillow.new("RGBA", (8, 8), "white")
+    hidden.paste((0, 0, 0, 0), (0, 0, 4, 8))
+    mask = io.BytesIO()
+    hidden.save(mask, "PNG")
+    edited = client.images.edit(
+        model="digits", image=("a.png", picture), mask=("b.png", mask.getvalue()), prompt="eight"
+    )
+    before, after = (
+        np.asarray(Pillow.open(io.BytesIO(each)))
+        for each in (picture, base64.b64decode((edited.data or [])[0].b64_json or ""))
+    )
+    assert np.array_equal(before[:, 4:], after[:, 4:])
+    assert not np.array_equal(before[:, :4], after[:, :4])
 
     def run(task: str, **body: Any) -> httpx.Response:
         return httpx.post(f"{running.url}/v1/tasks/{task}", json=body, timeout=60)

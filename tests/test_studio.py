@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -28,6 +31,10 @@ from test_serve import Running, pictures
 
 torch.set_num_threads(1)
 
+ROOT = Path(__file__).resolve().parents[1]
+WHISPER = ROOT / "models" / "published" / "whisper"
+SHARED = Path(os.environ.get("MORPHOGEN_SHARED", ROOT.parent / "shared"))
+SPOKEN = SHARED / "data" / "fsdd" / "recordings" / "7_jackson_0.wav"
 HOSTILE = "<b onmouseover=alert(1)>\u202ename"
 PASSWORD = "correct horse battery"
 
@@ -37,6 +44,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     answering("yours", length=512).save(folder / "talker")
     pictures().save(folder / "digits")
+    pictures("vae").save(folder / "faces")
+    if WHISPER.is_dir():
+        (folder / "hearer").symlink_to(WHISPER)
     return folder
 
 
@@ -127,9 +137,10 @@ def test_names_of_folders_may_be_anything(models: Path, client: httpx.Client) ->
         assert "<b onmouseover" not in start
         assert "\u202e" not in start
         addresses = re.findall(r'href="(/models/[^"]+)"', start)
-        assert len(addresses) == 5
+        num = len(list(models.iterdir()))
+        assert len(addresses) == num
         answers = [client.get(html.unescape(each)) for each in addresses]
-        assert sorted(each.status_code for each in answers) in ([200] * 5, [200] * 4 + [404])
+        assert sorted(each.status_code for each in answers)[: num - 1] == [200] * (num - 1)
     finally:
         for name in names:
             shutil.rmtree(models / name)
@@ -369,9 +380,198 @@ def test_people_and_keys_come_and_go_and_nobody_locks_themselves_out(
     assert "nothing changed, moved or taken out" in audit
 
 
+def picture_of(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Pillow.fromarray(pixels.astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def looked_at(client: httpx.Client, page: str) -> list[str]:
+    """What the frames of a page show."""
+    return [
+        client.get(html.unescape(each)).text for each in re.findall(r'src="(/views/[^"]+)"', page)
+    ]
+
+
+def test_a_model_that_writes_is_warmed_up_before_it_is_asked(
+    client: httpx.Client, running: Running, records: Records
+) -> None:
+    client.get("/play/talker", params={"open": "1"})
+    running.serving.pool.open["talker"].warming = None  # as if it had just been opened
+    num, page = records.search.count(), client.get("/play/talker").text
+    assert "warming up" in page
+    assert 'hx-get="/warm/talker"' in page
+    assert "talker is ready" in client.get("/warm/talker").text
+    assert "warming up" not in client.get("/play/talker").text
+    assert "warming up" not in client.get("/play/digits", params={"open": "1"}).text
+    assert records.search.count() == num, "nobody asked for it"
+
+
+def test_one_walks_from_item_to_item_step_by_step(client: httpx.Client) -> None:
+    told = {"task": "interpolate", "num": "3", "drawn": "1, 2", "seed": "0"}
+    form = client.get("/play/faces", params={"open": "1", "task": "interpolate"}).text
+    assert 'value="1, 2"' in form
+    page = client.post("/play/faces", data={**told, "token": token_of(client)}).text
+    assert re.findall(r'data-weight="([\d.]+)"', page) == ["0.00", "0.50", "1.00"]
+    seen = looked_at(client, page)
+    assert len(set(seen)) == 3
+    assert all('alt="a picture"' in each for each in seen)
+    back = client.post("/play/faces", data={**told, "drawn": "2, 1", "token": token_of(client)})
+    assert looked_at(client, back.text)[::2] == seen[::-2]
+    for seeds in ("1", "1, x", "0-99", "5-3"):
+        wrong = client.post("/play/faces", data={**told, "drawn": seeds, "token": token_of(client)})
+        assert wrong.status_code == 400
+
+
+def test_a_place_on_the_map_of_latents_is_decoded(client: httpx.Client) -> None:
+    token = token_of(client)
+    told = {"task": "traverse", "drawn": "0-7", "num": "3", "token": token}
+    page = client.post("/play/faces", data=told).text
+    assert page.count("<circle") == 8 + 1
+    assert 'alt="9 pictures"' in looked_at(client, page)[0]
+    of = re.search(r'name="of" value="(\w+)"', page)
+    assert of
+    place = {"task": "traverse", "of": of[1], "across": "0.5", "up": "-1", "token": token}
+    (seen,) = looked_at(client, client.post("/play/faces", data=place).text)
+    assert 'alt="a picture"' in seen
+    assert looked_at(client, client.post("/play/faces", data=place).text) == [seen]
+    assert client.post("/play/digits", data=told).status_code == 404  # it has no latents
+
+
+def test_what_is_painted_over_is_drawn_anew_and_nothing_else(client: httpx.Client) -> None:
+    picture = load_digits().images[0] * 15
+    mask = np.full((32, 32), 255)  # painted larger than the picture is
+    mask[:, :16] = 0
+    files = {"files": ("a.png", picture_of(picture)), "hidden": ("m.png", picture_of(mask))}
+    told = {"task": "fill", "num": "1", "num_steps": "2", "token": token_of(client)}
+    page = client.post("/play/digits", data=told, files=files).text
+    assert '"hidden": [\n  0.5\n ]' in page
+    inputs = [{"file": base64.b64encode(files["files"][1]).decode(), "suffix": ".png"}]
+    hidden = {"file": base64.b64encode(files["hidden"][1]).decode(), "suffix": ".png"}
+    body = {"model": "digits", "inputs": inputs, "options": {"num": 1, "num_steps": 2}}
+    (_, filled) = client.post("/v1/tasks/fill", json={**body, "hidden": hidden}).json()["items"]
+    after = np.asarray(Pillow.open(io.BytesIO(base64.b64decode(filled["file"]))))
+    assert np.array_equal(after[:, 4:], picture[:, 4:].astype(np.uint8))
+    assert not np.array_equal(after[:, :4], picture[:, :4].astype(np.uint8))
+    like = re.search(r'name="of" value="(\w+)"', page)
+    assert like
+    again = client.get("/play/digits", params={"task": "fill", "like": like[1], "item": "2"}).text
+    assert 'src="data:image/png;base64,' in again
+    assert client.get("/play/digits?task=fill&like=none").status_code == 404
+    spans = client.post("/v1/tasks/fill", json={**body, "hidden": {"spans": [[0, 2]]}})
+    assert spans.status_code == 400
+
+
+def test_models_answer_side_by_side(client: httpx.Client) -> None:
+    token = token_of(client)
+    assert client.get("/beside").text.count('type="checkbox"') >= 3
+    chosen = {"model": ["digits", "faces"]}
+    form = client.get("/beside", params=chosen).text
+    assert 'name="cond.label"' in form
+    told = {**chosen, "task": "generate", "num": "1", "seed": "7", "token": token}
+    page = client.post("/beside", data=told).text
+    assert len(set(looked_at(client, page))) == 2
+    assert 'name="seed" value="8"' in page  # another seed, for both
+    again = client.post("/beside", data=told).text
+    assert looked_at(client, again) == looked_at(client, page)
+    like = re.search(r'name="like" value="(\w+)"', page)
+    assert like
+    more = {"task": "vary", "like": like[1], "item": "1", "num": "2", "token": token}
+    assert 'alt="3 pictures"' in looked_at(client, client.post("/play/digits", data=more).text)[0]
+    mixed = client.get("/beside", params={"model": ["digits", "talker"]})
+    assert mixed.status_code == 400
+    assert "one modality" in mixed.text
+    assert client.post("/beside", data={**told, "model": "digits"}).status_code == 400
+    assert client.post("/beside", data={**told, "task": "fly"}).status_code == 404
+
+
+def test_votes_are_blind_counted_and_kept(
+    client: httpx.Client, records: Records, models: Path, running: Running
+) -> None:
+    mirror = models / "mirror.toml"  # the same model, as another server would have it
+    mirror.write_text(f'url = "{running.url}/v1"\nmodel = "talker"\n')
+    token = sign_in(client, "ann administrator")
+    form = {"first": "talker", "second": "mirror", "prompts": "Is it?\nReally?", "temperature": "0",
+            "seed": "5", "token": token}  # fmt: skip
+    begun = client.post("/blind", data=form, follow_redirects=False)
+    assert begun.status_code == 303
+    place = begun.headers["location"]
+    pair = client.get(place, params={"wait": "1"}).text
+    assert "Pair 1 of 2" in pair
+    assert pair.count("yours") == 2
+    assert "talker" not in pair
+    assert "mirror" not in pair
+    assert client.get(place, params={"wait": "1"}).text == pair, "sides stay"
+    moved = client.post(place, data={"pair": "0", "side": "left", "token": token})
+    assert "Is it?" not in moved.text
+    client.get(place, params={"wait": "1", "after": "0"})
+    over = client.post(place, data={"pair": "1", "side": "tie", "token": token}).text
+    assert "last pair" in over
+    result = client.get(f"{place}/result").text
+    assert "win rate of mirror" in result
+    assert "is not told apart from" in result
+    assert "have not voted" not in result
+    name = place.rpartition("/")[2]
+    votes = {
+        label: sorted(a.value or 0.0 for each in records.search.every() for a in each.annotations
+                      if (a.name, a.label, a.user) == ("vote", label, "ann administrator"))
+        for label in (f"{name}.0", f"{name}.1")
+    }  # fmt: skip
+    assert votes == {f"{name}.0": [0.0, 1.0], f"{name}.1": [0.5, 0.5]}
+    sign_in(client, "ann annotator")
+    assert "0 pairs" not in (listed := client.get("/blind").text)
+    assert "2 for you to vote on" in listed
+    assert "Begin one" not in listed
+    assert (
+        client.post(
+            place, data={"pair": "7", "side": "left", "token": token_of(client)}
+        ).status_code
+        == 404
+    )
+    for wrong in ({"second": "talker"}, {"second": "digits"}, {"prompts": ""}, {"num": "900"}):
+        token = sign_in(client, "ann administrator")
+        answer = client.post("/blind", data={**form, **wrong, "token": token})
+        assert answer.status_code == 400
+    mirror.unlink()
+
+
+@pytest.mark.skipif(not WHISPER.is_dir(), reason="make models")
+def test_what_is_said_is_written_down_by_a_model_that_hears(
+    client: httpx.Client, running: Running, tmp_path: Path
+) -> None:
+    pytest.importorskip("faster_whisper")
+    soundfile = pytest.importorskip("soundfile")
+    sound = SPOKEN
+    if not sound.is_file():
+        sound = tmp_path / "tone.wav"
+        soundfile.write(sound, np.sin(np.arange(16_000) / 20) / 4, 16_000)
+    hear = running.client.audio.transcriptions.create
+    heard = hear(model="hearer", file=sound)
+    assert (
+        str(hear(model="hearer", file=sound, response_format="text")).strip() == heard.text.strip()
+    )
+    whole = hear(model="hearer", file=sound, response_format="verbose_json", language="en")
+    assert whole.language == "en"
+    assert 0 < whole.duration < 2
+    assert "".join(each.text for each in whole.segments or ()).strip() == heard.text.strip()
+    captions = str(hear(model="hearer", file=sound, response_format="srt"))
+    assert str(hear(model="hearer", file=sound, response_format="vtt")).startswith("WEBVTT")
+    form = client.get("/play/hearer", params={"open": "1"}).text
+    assert "data-record" in form
+    told = {"task": "transcribe", "token": token_of(client)}
+    page = client.post("/play/hearer", data=told, files={"files": sound.open("rb")}).text
+    assert heard.text.strip() in html.unescape(page)
+    if sound is SPOKEN:
+        assert "seven" in heard.text.lower()
+        assert captions.startswith("1\n00:00:0")
+    refused = client.post("/v1/audio/transcriptions", data={"model": "hearer"},
+                          files={"file": ("a.wav", b"no sound")})  # fmt: skip
+    assert refused.status_code == 400
+
+
 def test_pages_need_no_torch() -> None:
     """The server stays small and is there at once: models have processes of their own."""
-    names = "data, play, talk, model, records, people, sign_in, start"
+    names = "beside, blind, data, play, talk, model, records, people, sign_in, start"
     told = f"import sys; from morphogen.serve.studio.pages import {names}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     assert "torch" not in done.stdout.split()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import walk_playing
 from morphogen.records import open as records_at
 from morphogen.serve.settings import Settings
 from small_models import answering
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium h
 def running(tmp_path: Path) -> Iterator[Running]:
     answering("yours", length=512).save(tmp_path / "models" / "talker")
     pictures().save(tmp_path / "models" / "digits")
+    walk_playing.add_models(tmp_path / "models")
     with records_at(tmp_path / "records.db", key=bytes(32)) as records:
         records.users.add("ann", "administrator", password=PASSWORD)
         settings = Settings(models=tmp_path / "models", port=0, threads=1, rate=None)
@@ -71,12 +73,21 @@ class Walk:
 
 def test_the_whole_road(running: Running) -> None:
     with playwright.sync_playwright() as browsers:
-        browser = browsers.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = browsers.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", *walk_playing.MICROPHONE]
+        )
         walk = Walk(browser, running.url)
         sign_in(walk)
         converse(walk)
         rate(walk)
         draw(walk)
+        walk_playing.go_between(walk)
+        walk_playing.choose_a_place(walk)
+        walk_playing.paint(walk)
+        walk_playing.stand_beside(walk)
+        walk_playing.vote(walk)
+        if walk_playing.WHISPER.is_dir():
+            walk_playing.speak(walk)
         for path in ("/", "/models/digits", "/people", "/audit"):
             walk.page.goto(path)
             walk.look()

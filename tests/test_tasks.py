@@ -32,6 +32,7 @@ from morphogen.tasks.generate import generate
 from morphogen.tasks.interpolate import interpolate
 from morphogen.tasks.reconstruct import reconstruct
 from morphogen.tasks.super_resolve import pool, super_resolve
+from morphogen.tasks.traverse import traverse
 from morphogen.tasks.vary import vary
 from morphogen.testing._promises import draw_data
 
@@ -458,6 +459,33 @@ def test_principal_positions_are_the_projections_of_largest_variance() -> None:
     expected = torch.linalg.eigvalsh(x.T.cov()).flip(0)[:2]
     assert torch.allclose(positions.var(0), expected)
     assert torch.allclose(positions, principal(x.flip(0), 2).flip(0))
+
+
+def test_a_map_of_latents_is_decoded_where_the_items_lie() -> None:
+    model = Encodes(2)  # whose latents are a plane, so that nothing of them is left out
+    x = model.draw(40, 0)
+    whole = traverse(model, x, num=3, reach=1.5, generator=generator(0))
+    items = torch.tensor(whole.values["items"])
+    assert items.std(0, correction=0) == pytest.approx(torch.ones(2), abs=1e-6)
+    assert items.mean(0) == pytest.approx(torch.zeros(2), abs=1e-6)
+    assert whole.values["share"] == pytest.approx(1)
+    assert whole.values["across"] == pytest.approx([-1.5, 0, 1.5] * 3)
+    assert whole.values["up"] == pytest.approx([1.5] * 3 + [0] * 3 + [-1.5] * 3)
+    middle = model.decode(model.encode(x).mean(0, keepdim=True))
+    assert torch.allclose(whole.x[4:5], middle)
+    across, up = items[7].tolist()
+    (there,) = traverse(model, x, across=across, up=up, generator=generator(0)).x
+    assert torch.allclose(there, model.decode(model.encode(x[7:8]))[0], atol=1e-6)
+
+
+def test_a_map_of_latents_needs_a_plane() -> None:
+    with pytest.raises(RecipeError, match="items that it goes through"):
+        traverse(Encodes(), GaussianData().draw(2, 0), generator=generator(0))
+    reason = why_not(family("vq_vae", SPEC), traverse)
+    assert reason is not None
+    assert "are tokens" in reason
+    wide = traverse(Encodes(1), GaussianData().draw(4, 0), num=2, generator=generator(0))
+    assert torch.equal(wide.x[:2], wide.x[2:])  # there is nothing that could vary upwards
 
 
 def test_embed_places_items_the_same_for_the_same_seed() -> None:

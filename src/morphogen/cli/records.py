@@ -97,6 +97,9 @@ def dataset(
     user: Who = None,
     model: Model = None,
     form: Annotated[str, typer.Option(help="chat, preference or rated")] = "chat",
+    by: Annotated[
+        str, typer.Option(help="what tells: rating, or vote (of blind pairs)")
+    ] = "rating",
 ) -> None:
     """Make a versioned dataset of answers, to train on or to judge by."""
     from morphogen.cli._records import opened
@@ -106,10 +109,11 @@ def dataset(
     if form not in FORMS:
         raise RecipeError("there is no such form", found=form, expected=", ".join(FORMS))
     with opened() as (kept, me):
-        filters = _filters(kept, since, rated, user, model=model)
+        filters = _filters(kept, since, rated, user, model=model, annotation=by)
         made = make_dataset(kept, out, text, filters, form=form, by=me.id)
     print(f"{made.num:,} items in {made.folder}, version {made.version}")
-    print(f"next: morphogen train {made.folder}/items.jsonl --from models/base")
+    how = " --objective dpo" if form == "preference" else ""
+    print(f"next: morphogen train {made.folder}/items.jsonl --from models/base{how}")
 
 
 @records.command()

@@ -1,7 +1,5 @@
 """Two models and a judge: which of two answers to one prompt is better, how often, how surely?
 
-    win rate = (wins + ties / 2) / pairs      with its interval (Clopper-Pearson, ties as halves)
-
 All models get the same prompts of data that none of them was trained on, and the same seeds. The
 first model is the one that the others are held against. A judge is a function of yours, a metric of
 how near an answer is to the data's own, or people who are not told whose it is.
@@ -18,6 +16,7 @@ from typing import Any
 import torch
 
 from morphogen.comparison.judges import Ask, Pair, judge_of
+from morphogen.comparison.win_rate import WinRate
 from morphogen.core.batch import Batch
 from morphogen.core.bundle import Bundle
 from morphogen.core.draws import draws
@@ -29,32 +28,11 @@ from morphogen.core.storage import expanded, write_text
 from morphogen.data.dataset import Data, load
 from morphogen.data.packing import Packed
 from morphogen.data.store import Store
-from morphogen.evaluation.intervals import binomial_interval
 from morphogen.training.adapting import codec_on
 from morphogen.training.rewards import parted, text_of
 
 MOST = 100  # prompts, unless told
 AT_ONCE = 8
-
-
-@dataclass(frozen=True)
-class WinRate:
-    """How a model does against the first."""
-
-    model: str
-    wins: int
-    ties: int
-    losses: int
-    rate: float
-    low: float
-    high: float
-
-    @property
-    def verdict(self) -> str:
-        """In a word."""
-        if self.low > 0.5:
-            return "better"
-        return "worse" if self.high < 0.5 else "a tie"
 
 
 @dataclass
@@ -123,15 +101,9 @@ def compare_models(
             Pair(told[0][i].said, answers[i].said, told[0][i].asked, told[0][i].reference)
             for i in common
         ]
-        found.rates.append(_rate(name, decide(pairs)))
+        found.rates.append(WinRate.of(name, decide(pairs)))
     _write(out, found, names, told, common)
     return found
-
-
-def _rate(model: str, won: Sequence[float]) -> WinRate:
-    wins, ties = sum(each == 1 for each in won), sum(each == 0.5 for each in won)
-    low, high = binomial_interval(wins + ties / 2, len(won))
-    return WinRate(model, wins, ties, len(won) - wins - ties, sum(won) / len(won), low, high)
 
 
 @dataclass(frozen=True)

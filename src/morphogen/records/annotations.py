@@ -6,7 +6,7 @@ import math
 import re
 from typing import Literal
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from morphogen.core.errors import RecordsError
 from morphogen.records.database import Database
@@ -16,6 +16,7 @@ from morphogen.records.sealing import Seals
 from morphogen.records.tables import Annotation as Row
 
 Kind = Literal["human", "code", "model"]
+VOTE = "vote"  # what was said of two answers side by side: 1, 0.5 or 0; its label is the pair's
 WORD = re.compile(r"[\w.+-]{1,64}")
 
 
@@ -77,6 +78,13 @@ class Annotations:
         """The names that are in use."""
         with self.database.read() as session:
             return list(session.scalars(select(Row.name).distinct().order_by(Row.name)))
+
+    def labels(self, name: str, kind: Kind) -> list[str]:
+        """The labels that a name was said with, the newest first."""
+        with self.database.read() as session:
+            query = select(Row.label).where(Row.name == name, Row.kind == kind, Row.label != "")
+            newest = query.group_by(Row.label).order_by(func.max(Row.id).desc())
+            return [label for label in session.scalars(newest) if label is not None]
 
     def _check(self, name: str, value: float | None, label: str | None, kind: str) -> None:
         for what, word in {"name": name, "label": label}.items():

@@ -1,7 +1,8 @@
 """Answers and what people thought of them, as data to learn from or to be judged by.
 
     chat          every prompt with its answer, as messages
-    preference    of answers to one prompt, one rated above another: chosen and rejected
+    preference    of answers to one prompt, one valued above another: chosen and rejected; of those
+                  that were voted on side by side, each pair by itself
     rated         prompt, answer, value and label, one column each
 
 The folder holds `items.jsonl` and `origin.json`, is kept as a version (see `data.snapshot`), and is
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from morphogen.core.errors import RecordsError
 from morphogen.core.storage import expanded, write_text
 from morphogen.data.snapshot import Store
+from morphogen.records.annotations import VOTE
 from morphogen.records.datasets import Dataset
 from morphogen.records.generation import Generation
 from morphogen.records.searching import Filters
@@ -107,13 +109,15 @@ def _rows(
 def _preferences(
     found: Sequence[Generation], annotation: str
 ) -> Iterator[tuple[dict[str, Any], list[str]]]:
-    """The best answer to each prompt before every one that is valued less."""
-    by_prompt: dict[int, list[tuple[float, Generation]]] = defaultdict(list)
+    """The best answer to each prompt before every one that is valued less; votes compare those of a
+    pair alone."""
+    beside: dict[tuple[int, str | None], list[tuple[float, Generation]]] = defaultdict(list)
     for each in found:
         value = _value(each, annotation)
         if value is not None and each.prompt_id is not None:
-            by_prompt[each.prompt_id].append((value, each))
-    for rated in by_prompt.values():
+            pair = _label(each, VOTE) if annotation == VOTE else None
+            beside[each.prompt_id, pair].append((value, each))
+    for rated in beside.values():
         rated.sort(key=lambda pair: (-pair[0], pair[1].number))
         best, first = rated[0]
         for value, other in rated[1:]:
@@ -135,5 +139,6 @@ def _value(generation: Generation, name: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _label(generation: Generation) -> str | None:
-    return next((a.label for a in reversed(generation.annotations) if a.label), None)
+def _label(generation: Generation, name: str | None = None) -> str | None:
+    said = (a for a in reversed(generation.annotations) if name is None or a.name == name)
+    return next((a.label for a in said if a.label), None)

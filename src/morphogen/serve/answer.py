@@ -160,14 +160,8 @@ class Answer:
             self.asked.leave()
 
 
-UNTOLD = {
-    "do",
-    "messages",
-    "prompts",
-    "seed",
-    "inputs",
-    "view",
-}  # recorded elsewhere, or not at all
+# Recorded elsewhere, or not at all.
+UNTOLD = {"do", "messages", "prompts", "seed", "inputs", "view", "hidden"}
 
 
 def _reason(error: BaseException | None) -> str:

@@ -39,6 +39,7 @@ class Entry:
     verdict: str = NOT_EVALUATED  # of its last evaluation
     family: str | None = None  # None: known once it was opened
     modality: str | None = None
+    hears: bool = False  # it is known to write down what is said, before it was opened
 
     def to_json(self) -> dict[str, Any]:
         """As `/v1/models` lists it."""
@@ -114,7 +115,7 @@ def _entry(root: Path, folder: Path, files: list[str]) -> Entry | None:
     is_heard = "model.bin" in files and any(file.startswith("vocabulary.") for file in files)
     is_known = "config.json" in files and (".safetensors" in kinds or is_heard)
     if is_known or ".gguf" in kinds or "model_index.json" in files:
-        return _published(name, folder)
+        return _published(name, folder, is_heard)
     return None
 
 
@@ -124,8 +125,8 @@ def _kinds(config: dict[str, Any]) -> tuple[str | None, str | None]:
     return family.get("name"), (config.get("codec") or {}).get("name")
 
 
-def _published(name: str, folder: Path) -> Entry:
-    return Entry(name, folder, "published", _changed(folder), _size(folder))
+def _published(name: str, folder: Path, hears: bool) -> Entry:
+    return Entry(name, folder, "published", _changed(folder), _size(folder), hears=hears)
 
 
 def _remote(root: Path, file: Path) -> Entry:

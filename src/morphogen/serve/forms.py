@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from morphogen.core.schema import REQUIRED, Option, options
 
-UNASKED = {"cond", "tell"}  # told in another way, or by programs alone
+UNASKED = {"cond", "tell", "known"}  # told in another way, or by programs alone
 
 
 def form_of(component: Callable[..., Any]) -> dict[str, Any]:

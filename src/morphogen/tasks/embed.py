@@ -23,6 +23,7 @@ from morphogen.core.capability import CanEncode, HasFeatures, HasTextFeatures, m
 from morphogen.core.encoded import num_items
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.result import Result
+from morphogen.tasks._directions import principal_directions
 from morphogen.tasks._routes import Conditions, choose, in_chunks
 
 FEWEST_FOR_TSNE = 30
@@ -88,16 +89,8 @@ def _told(model: Any, features: Tensor, vectors: bool, texts: list[str] | None) 
 
 
 def principal(features: Tensor, num: int) -> Tensor:
-    """Coordinates on the first `num` principal directions: (N, D) -> (N, num).
-
-    Each direction points to where its largest item lies, so that the sign is not left to chance.
-    """
-    centred = features - features.mean(0)
-    u, s, _ = torch.linalg.svd(centred, full_matrices=False)
-    scores = u[:, :num] * s[:num]
-    largest = scores.gather(0, scores.abs().argmax(0, keepdim=True))
-    scores = scores * torch.where(largest < 0, -1.0, 1.0)
-    return torch.nn.functional.pad(scores, (0, num - scores.shape[1]))
+    """Coordinates on the first `num` principal directions: (N, D) -> (N, num)."""
+    return principal_directions(features, num).scores
 
 
 def _tsne(features: Tensor, generator: torch.Generator) -> Tensor:

@@ -13,11 +13,13 @@ import psutil
 
 from morphogen.serve.catalogue import Entry
 from morphogen.serve.engine.running import Asked, Running
-from morphogen.serve.errors import of_failure
+from morphogen.serve.errors import APIError, of_failure
 from morphogen.serve.settings import Settings
 
 LONGEST_LINE = 1 << 28
 CACHE_SHARE = 4  # one part in so many of the memory is for what texts keep while they are written
+# What is asked of a model before anybody does: a beginning of some tokens, and some after it.
+WARMING = {"do": "complete", "prompts": ["Once upon a time"], "num": 1, "seed": 0, "most": 2}
 
 
 class ModelProcess(Running):
@@ -27,11 +29,18 @@ class ModelProcess(Running):
         super().__init__(entry, settings)
         self.child: asyncio.subprocess.Process | None = None
         self.reading: asyncio.Task[None] | None = None
+        self.warming: asyncio.Task[None] | None = None
 
     @property
     def is_alive(self) -> bool:
         """See `Running`."""
         return self.child is not None and self.child.returncode is None
+
+    @property
+    def is_warm(self) -> bool:
+        """See `Running`: what writes texts compiles its steps when it first does."""
+        done = self.warming is not None and self.warming.done()
+        return done or "context_length" not in self.about
 
     @property
     def memory(self) -> int:
@@ -65,6 +74,22 @@ class ModelProcess(Running):
             raise of_failure(first.get("failed", crashed))
         self.about = first["ready"]
         self.reading = asyncio.create_task(self._read(self.child.stdout))
+
+    def begin_to_warm(self) -> None:
+        """See `Running`."""
+        if self.warming is None:
+            self.warming = asyncio.create_task(self._warm())
+
+    async def warmed(self) -> None:
+        """See `Running`."""
+        self.begin_to_warm()
+        assert self.warming is not None
+        await asyncio.shield(self.warming)  # who goes before does not end it
+
+    async def _warm(self) -> None:
+        with contextlib.suppress(APIError):  # who asks it something will be told
+            async for _ in await self.ask(WARMING):
+                pass
 
     async def stop(self) -> None:
         """See `Running`."""

@@ -43,6 +43,19 @@ class Running(ABC):
     async def stop(self) -> None:
         """Let go of it, and of whatever it does."""
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether it answers at once."""
+        return True
+
+    def begin_to_warm(self) -> None:
+        """Have it do once what its first answer would wait for. Nothing of that is recorded."""
+        return
+
+    async def warmed(self) -> None:
+        """Begin, and wait until it is done."""
+        return
+
     async def ask(self, work: Mapping[str, Any]) -> Asked:
         """Hand a request in. Raises `APIError` where too many wait."""
         rows = self.about.get("rows", 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
@@ -11,7 +10,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from morphogen.serve.door import Generates
 from morphogen.serve.errors import APIError
 from morphogen.serve.routes._asked import Asked
-from morphogen.serve.routes._works import seeded, worked
+from morphogen.serve.routes._works import result_of, seeded, sent, worked
 from morphogen.serve.serving import Here
 
 router = APIRouter()
@@ -49,23 +48,21 @@ async def transcriptions(
     process = await here.pool.get(entry)
     if process.about["tasks"].get("transcribe", "no such task") is not None:
         raise _unfit(entry.name, "hears")
-    data = base64.b64encode(await file.read()).decode()
-    suffix = "." + (file.filename or "").rpartition(".")[2].lower()
     options = {"language": language, "prompt": prompt}
     work = {
         "do": "task", "task": "transcribe", "seed": seeded(0),
-        "inputs": [{"file": data, "suffix": suffix}],
+        "inputs": [await sent(file)],
         "options": {name: value for name, value in options.items() if value},
     }  # fmt: skip
     answer, events = await worked(here, request, entry, work, access=access)
-    result = next(event["result"] for event in events if "result" in event)
+    result = result_of(events)
     values, forms = result["values"], result.get("forms", {})
     if response_format not in ("json", "verbose_json"):
         kind = ".txt" if response_format == "text" else f".{response_format}"
         return PlainTextResponse(forms[kind], headers=answer.headers())
     body = {"text": values["text"][0], "morphogen": answer.about()}
     if response_format == "verbose_json":
-        segments = values["segments"][0].get("segments", [])
+        segments = [{"id": i, **each} for i, each in enumerate(values["segments"][0])]
         body |= {"task": "transcribe", "language": values["language"][0],
                  "duration": values["seconds"][0], "segments": segments}  # fmt: skip
     return JSONResponse(body, headers=answer.headers())

@@ -6,7 +6,6 @@ told nothing takes none.
 
 from __future__ import annotations
 
-import base64
 import time
 from typing import Annotated, Any, Literal
 
@@ -18,7 +17,7 @@ from morphogen.serve.answer import Answer
 from morphogen.serve.door import Generates
 from morphogen.serve.errors import APIError
 from morphogen.serve.routes._asked import Asked
-from morphogen.serve.routes._works import seeded, worked
+from morphogen.serve.routes._works import result_of, seeded, sent, worked
 from morphogen.serve.serving import Here, Serving
 
 MOST_PICTURES = 16
@@ -70,12 +69,11 @@ async def edits(
     seed: Seed = None,
     response_format: Kind = None,
 ) -> Response:
-    """A picture whose hidden part is drawn anew: its middle, as masks are not read yet."""
-    if mask is not None:
-        raise APIError(400, "a painted mask is not read: leave it out, and the middle is redrawn",
-                       param="mask", code="unsupported_parameter")  # fmt: skip
+    """A picture of which a part is drawn anew: what is transparent or black in the mask; without
+    one, its middle."""
+    how = {"options": {"mask": "center"}} if mask is None else {"hidden": await sent(mask)}
     return await _redrawn(
-        "fill", {"mask": "center"}, request, here, access, image=image, model=model, prompt=prompt,
+        "fill", how, request, here, access, image=image, model=model, prompt=prompt,
         num=n or 1, seed=seed, form=response_format,
     )  # fmt: skip
 
@@ -101,7 +99,7 @@ async def variations(
 
 async def _redrawn(
     task: str,
-    options: dict[str, Any],
+    how: dict[str, Any],
     request: Request,
     here: Serving,
     access: Any,
@@ -114,11 +112,9 @@ async def _redrawn(
     form: str | None,
 ) -> Response:
     cond = await _conditions(here, model, prompt)
-    data = base64.b64encode(await image.read()).decode()
-    suffix = "." + (image.filename or "").rpartition(".")[2].lower()
     work = {
-        "do": "task", "task": task, "seed": seeded(seed), "cond": cond,
-        "inputs": [{"file": data, "suffix": suffix}], "options": {**options, "num": num},
+        **how, "do": "task", "task": task, "seed": seeded(seed), "cond": cond,
+        "inputs": [await sent(image)], "options": {**how.get("options", {}), "num": num},
     }  # fmt: skip
     answer, events = await worked(
         here, request, here.entry(model), work, prompt=prompt, access=access
@@ -151,7 +147,7 @@ def _check_size(size: str | None) -> None:
 
 
 def _pictures(answer: Answer, events: list[Any], wanted: slice, form: str | None) -> Response:
-    result = next(event["result"] for event in events if "result" in event)
+    result = result_of(events)
     items = result["items"][wanted]
     told = [
         {"url": f"data:{each['media_type']};base64,{each['file']}"}

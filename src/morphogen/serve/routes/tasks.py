@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from morphogen.core import discover
 from morphogen.serve.door import Generates, Reads
-from morphogen.serve.routes._works import seeded, worked
+from morphogen.serve.routes._works import result_of, seeded, worked
 from morphogen.serve.serving import Here
 
 MOST_INPUTS = 1024
@@ -46,6 +46,16 @@ class GenerateRequest(BaseModel):
     options: dict[str, Any] = Field({}, description="as in `morphogen show task generate`")
 
 
+class Hidden(BaseModel):
+    """What of an item is to be drawn anew: a picture of it, or places in a text."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: str | None = Field(None, description="base64; black or transparent where it is hidden")
+    suffix: str | None = Field(None, examples=[".png"])
+    spans: list[list[int]] | None = Field(None, examples=[[[12, 20]]])
+
+
 class TaskRequest(BaseModel):
     """What a task works on."""
 
@@ -56,6 +66,7 @@ class TaskRequest(BaseModel):
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     cond: dict[str, Any] = Field({}, description="conditions by name")
     options: dict[str, Any] = {}
+    hidden: Hidden | None = Field(None, description="of `fill`, in place of its option `mask`")
 
 
 @router.post("/v1/generate")
@@ -66,7 +77,7 @@ async def generate(
     options = {**asked.options, "num": asked.num}
     work = {"do": "generate", "seed": seeded(asked.seed), "cond": asked.cond, "options": options}
     answer, events = await worked(here, request, here.entry(asked.model), work, access=access)
-    result = next(event["result"] for event in events if "result" in event)
+    result = result_of(events)
     return JSONResponse({**result, "morphogen": answer.about()}, headers=answer.headers())
 
 
@@ -85,11 +96,13 @@ def route_of(name: str) -> None:
         inputs = [each.model_dump(exclude_none=True) for each in asked.inputs]
         work = {"do": "task", "task": name, "seed": seeded(asked.seed), "inputs": inputs,
                 "cond": asked.cond, "options": asked.options}  # fmt: skip
+        if asked.hidden is not None:
+            work["hidden"] = asked.hidden.model_dump(exclude_none=True)
         texts = "\n\n".join(each.text for each in asked.inputs if each.text)
         answer, events = await worked(
             here, request, here.entry(asked.model), work, prompt=texts, access=access
         )
-        result = next(event["result"] for event in events if "result" in event)
+        result = result_of(events)
         return JSONResponse({**result, "morphogen": answer.about()}, headers=answer.headers())
 
     router.post(f"/v1/tasks/{name}", name=name, operation_id=f"task_{name}")(run)

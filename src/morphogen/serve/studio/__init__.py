@@ -2,8 +2,10 @@
 
     visitor.py      who looks, and whether they may; the token that every form carries
     page.py         templates -> pages, errors among them
+    asking.py       forms -> what models are asked       saying.py    turns -> the same
+    kept.py         what came of late, to look at        contest.py   blind comparisons
     pages/*.py      one file for each part, found by its place
-    templates/      HTML        static/    one style sheet, one script, htmx
+    templates/      HTML        static/    one style sheet, htmx, a script for all and one to play
 
 Pages are whole without scripts where they can be; htmx exchanges parts of them.
 """

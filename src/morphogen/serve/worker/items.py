@@ -23,7 +23,7 @@ from morphogen.core.random import JoinedGenerator, generator, mix_seed
 from morphogen.core.result import Result
 from morphogen.core.schema import check_options
 from morphogen.serve.worker.channel import Event, failure, unexpected
-from morphogen.serve.worker.results import told
+from morphogen.serve.worker.results import View, told
 
 MOST_ITEMS = 256  # of one request
 FILLER = 0  # the seed of what nobody asked for
@@ -38,7 +38,7 @@ class Drawn:
     seed: int
     cond: Mapping[str, Any]
     options: dict[str, Any]
-    view: bool = False  # as people see them, too
+    view: View = None  # as people see them, too
     generation: str | None = None  # by which the records know it
     begun: int = 0
     items: list[Any] = field(default_factory=list)  # encoded, each (1, *)
@@ -67,8 +67,7 @@ class Items:
                               expected=f"1 to {MOST_ITEMS}")  # fmt: skip
         cond = dict(work.get("cond") or {})
         self.bundle.conditions(1, cond, generator(0), drawn=True)  # misspelt ones are told now
-        view = bool(work.get("view"))
-        uid = work.get("generation")
+        view, uid = work.get("view"), work.get("generation")
         self.waiting.append(Drawn(number, num, work["seed"], cond, options, view, uid))
         yield {"id": number, "begun": {}}
 

@@ -8,7 +8,7 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,23 +21,30 @@ from morphogen.provenance.beside import side_car
 
 NO_CHARACTER = re.compile("[\ud800-\udfff]")  # how bytes that are none are kept
 SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
+View = Literal["whole", "each"] | None
 PLAIN = (str, int, float, bool, dict, list, tuple, type(None))
 
 
-def told(result: Result, *, view: bool = False) -> dict[str, Any]:
+def told(result: Result, *, view: View = None) -> dict[str, Any]:
     """A result as JSON: its numbers, its route, its items; with `view`, as their codec shows them
-    to people as well."""
-    shown = {}
-    if view and result.codec is not None and len(result):
-        shown["html"] = result.codec.html(result.items, result.columns)
+    to people as well, all on one page or each on one of its own."""
     return {
-        **shown,
+        **_viewed(result, view),
         "values": plain(result.values),
         "route": result.route,
         "items": _items(result),
         **({"forms": plain(result.forms)} if result.forms else {}),
         **({"positions": result.positions.tolist()} if result.positions is not None else {}),
     }
+
+
+def _viewed(result: Result, view: View) -> dict[str, Any]:
+    """HTML of items; none of what is no item of the modality, such as what is said in a sound."""
+    if view is None or result.codec is None or not len(result) or result.forms:
+        return {}
+    if view == "each":
+        return {"pages": [result.codec.html([value]) for value in result.items]}
+    return {"html": result.codec.html(result.items, result.columns)}
 
 
 def given(inputs: Sequence[Mapping[str, Any]], folder: Path) -> list[Any]:

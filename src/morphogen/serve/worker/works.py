@@ -15,6 +15,7 @@ from morphogen.core.capability import HasFeatures, missing
 from morphogen.core.codec import Item
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.serve.worker.channel import Event
+from morphogen.serve.worker.hidden import known_of
 from morphogen.serve.worker.results import given, told
 
 TEXTS = {"regex", "choice", "stop", "schema", "grammar", "prompt"}  # options that may say anything
@@ -29,9 +30,11 @@ def run_task(bundle: Bundle, number: int, work: Mapping[str, Any]) -> Iterator[E
     check_words({**options, **(work.get("cond") or {})})
     with tempfile.TemporaryDirectory() as place:
         inputs = given(work.get("inputs", ()), Path(place))
+        if hidden := work.get("hidden"):
+            options["known"] = known_of(bundle, hidden, inputs, Path(place))
         result = bundle.task(name, *inputs, seed=work["seed"], cond=work.get("cond"), **options)
         result.known_as(work.get("generation"))
-        yield {"id": number, "result": told(result, view=work.get("view", False))}
+        yield {"id": number, "result": told(result, view=work.get("view"))}
     yield {"id": number, "done": {}}
 
 

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from starlette.datastructures import FormData, UploadFile
 
 from morphogen.serve.catalogue import Entry
+from morphogen.serve.engine.running import Running
 from morphogen.serve.errors import APIError
 from morphogen.serve.forms import filled, written
 from morphogen.serve.routes._asked import Drawn
-from morphogen.serve.routes._works import seeded, worked
-from morphogen.serve.studio import conversation
+from morphogen.serve.routes._works import result_of, seeded, worked
+from morphogen.serve.serving import Serving
+from morphogen.serve.studio import asking, conversation
+from morphogen.serve.studio.kept import Given, Kept, Made, keep_view, kept_of
 from morphogen.serve.studio.page import Page, page, view
 from morphogen.serve.studio.visitor import Generates, Reads, Visitor
 
 TALK, DRAW = "talk", "generate"
-VIEWS = 64  # results that are kept to be looked at; each can be made again by its seed
+# Tasks that have a page of their own; all others share one.
+PAGES = {
+    "interpolate": "between", "traverse": "plane", "fill": "paint", "transcribe": "listen"
+}  # fmt: skip
+ONE_BY_ONE = {"interpolate"}  # tasks whose items are looked at one after the other
 
 router = APIRouter(route_class=Page, include_in_schema=False)
+__all__ = ["keep_view"]
 
 
 @dataclass(frozen=True)
@@ -33,19 +37,39 @@ class Shown:
     """What a playground shows: a model that is open, and one of the things that it can do."""
 
     entry: Entry
-    about: Mapping[str, Any]
+    process: Running
     task: str
     values: Mapping[str, str]  # of the form, as the address tells them
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What is known of the model."""
+        return self.process.about
 
     def facts(self) -> dict[str, Any]:
         """For the template."""
         tasks = self.about.get("tasks", {})
-        can = ([TALK] if "context_length" in self.about else []) + [
-            name for name, reason in tasks.items() if reason is None
-        ]
+        can = [TALK] * writes(self.about) + [n for n, reason in tasks.items() if reason is None]
         return {
             "entry": self.entry, "about": self.about, "task": self.task, "values": self.values,
             "can": can, "cannot": {name: why for name, why in tasks.items() if why is not None},
+        }  # fmt: skip
+
+    def form(self) -> dict[str, Any]:
+        """The form of a task. Raises `APIError` for one that does not apply."""
+        tasks = self.about.get("tasks", {})
+        if tasks.get(self.task, "there is no such task") is not None:
+            why = tasks.get(self.task, "there is no such task")
+            raise APIError(404, f"{self.entry.name} does not {self.task}: {why}")
+        form = self.about["forms"][self.task]
+        return {
+            "fields": filled(form["fields"], self.values),
+            "conditions": self.about.get("conditions", {}),
+            "takes_inputs": form["takes_inputs"],
+            "works_on": [
+                name for name, each in self.about["forms"].items()
+                if each["takes_inputs"] and tasks.get(name, "") is None
+            ],
         }  # fmt: skip
 
 
@@ -53,80 +77,78 @@ class Shown:
 async def play(name: str, request: Request, visitor: Generates, open: bool = False) -> Response:
     """A model's playground; one that is closed is opened by the page itself, which says so."""
     here, entry = visitor.here, visitor.here.entry(name)
-    process = here.pool.open.get(entry.name)
-    if not open and (process is None or not process.is_alive):
+    running = here.pool.open.get(entry.name)
+    if not open and (running is None or not running.is_alive):
         query = {**request.query_params, "open": "true"}
         return page(request, visitor, "opening", entry=entry, query=query)
-    about = (await here.pool.get(entry)).about
+    process = await here.pool.get(entry)
     values = dict(request.query_params)
-    usual = TALK if "context_length" in about else DRAW
-    shown = Shown(entry, about, values.get("task", usual), values)
+    shown = Shown(entry, process, values.get("task") or usual(process.about), values)
     if shown.task == TALK:
         return await _talk(request, visitor, shown)
-    return page(request, visitor, "draw", **shown.facts(), **_form(shown), made=None)
+    facts = {**shown.facts(), **shown.form()}
+    like = _like(kept_of(request), values)
+    return page(request, visitor, PAGES.get(shown.task, "draw"), **facts, made=None, like=like)
 
 
 @router.post("/play/{name:path}")
 async def make(name: str, request: Request, visitor: Generates) -> Response:
     """Run a task as its form says, and show what came."""
-    entry, form = visitor.here.entry(name), await request.form()
-    about = (await visitor.here.pool.get(entry)).about
-    told = {key: value for key, value in form.items() if isinstance(value, str) and key != "token"}
-    shown = Shown(entry, about, told.get("task", DRAW), told)
-    facts = _form(shown)
-    seed = _number(told.get("seed", ""))
+    here, entry, form = visitor.here, visitor.here.entry(name), await request.form()
+    kept, told = kept_of(request), asking.words_of(form)
+    shown = Shown(entry, await here.pool.get(entry), told.get("task", DRAW), told)
+    facts = shown.form()
     work: dict[str, Any] = {
-        "do": "generate" if shown.task == DRAW else "task", "seed": seeded(seed), "view": True,
-        "cond": {name: told[f"cond.{name}"] for name in facts["conditions"]
-                 if told.get(f"cond.{name}")},
+        "do": "generate" if shown.task == DRAW else "task",
+        "seed": seeded(asking.number(told.get("seed", ""))),
+        "view": "each" if shown.task in ONE_BY_ONE else "whole",
+        "cond": asking.conditions_of(told, facts["conditions"]),
         "options": written(facts["fields"]),
-    }  # fmt: skip
+    }
+    inputs: list[Given] = []
     if shown.task != DRAW:
-        work |= {"task": shown.task, "inputs": await _inputs(form)}
-    prompt = told.get("text", "")
+        inputs = await asking.inputs_of(here, entry, form, kept, work["cond"])
+        work |= {"task": shown.task, "inputs": inputs}
+        work |= {"drawn": told["drawn"]} if told.get("drawn") else {}
+        work["hidden"] = await asking.hidden_of(form, kept)
     answer, events = await worked(
-        visitor.here, request, entry, work, prompt=prompt, access=visitor.access
+        here, request, entry, work, prompt=told.get("text", ""), access=visitor.access
     )
-    result = next(event["result"] for event in events if "result" in event)
-    if body := result.pop("html", None):
-        keep_view(request, answer.id, body)
-    made = {"id": answer.id, "seed": work["seed"], "viewed": body is not None, "result": result}
-    return page(request, visitor, "draw", **shown.facts(), **facts, made=made)
+    result = result_of(events)
+    pages = tuple(result.pop("pages", None) or filter(None, [result.pop("html", "")]))
+    kept.put(answer.id, Made(pages, tuple(result["items"]), tuple(inputs), work.get("hidden")))
+    made = {
+        "id": answer.id, "seed": work["seed"], "pages": len(pages), "items": len(result["items"]),
+        "result": result,
+    }  # fmt: skip
+    return page(
+        request, visitor, PAGES.get(shown.task, "draw"), **shown.facts(), **facts, made=made,
+        like=_like(kept, told),
+    )  # fmt: skip
 
 
 @router.get("/views/{uid}")
-async def viewed(uid: str, request: Request, visitor: Reads) -> Response:
+async def viewed(uid: str, request: Request, visitor: Reads, n: int = 0) -> Response:
     """Items as their codec shows them."""
-    views = _views(request)
-    if uid not in views:
-        raise APIError(404, "it is not kept any longer: the same seed makes it again")
-    return view(views[uid], "Items")
+    return view(kept_of(request).page(uid, n), "Items")
 
 
-def keep_view(request: Request, name: str, body: str) -> None:
-    """Have HTML of items at `/views/NAME` for a while."""
-    views = _views(request)
-    views.pop(name, None)
-    views[name] = body
-    while len(views) > VIEWS:
-        views.popitem(last=False)
-
-
-def _views(request: Request) -> OrderedDict[str, str]:
-    """HTML of items by generation, oldest first."""
-    state = request.app.state
-    if not hasattr(state, "views"):
-        state.views = OrderedDict()
-    found: OrderedDict[str, str] = state.views
-    return found
+@router.get("/warm/{name:path}")
+async def warm(name: str, request: Request, visitor: Generates) -> Response:
+    """Wait until a model answers at once."""
+    entry = visitor.here.entry(name)
+    process = await visitor.here.pool.get(entry)
+    await process.warmed()
+    return page(request, visitor, "warm", entry=entry, is_warm=process.is_warm)
 
 
 async def _talk(request: Request, visitor: Visitor, shown: Shown) -> Response:
-    records, values = visitor.here.records, shown.values
+    here, values = visitor.here, shown.values
+    records = here.records
 
     def read() -> tuple[list[conversation.Turn], list[int]]:
         others = conversation.roots(records, values.get("beside", ""))
-        node = _number(values.get("at", ""))
+        node = asking.number(values.get("at", ""))
         if values.get("of"):
             node = conversation.node_of(records, values["of"])
         elif node is not None and values.get("branch"):
@@ -134,41 +156,40 @@ async def _talk(request: Request, visitor: Visitor, shown: Shown) -> Response:
         return ([] if node is None else conversation.turns(records, node, others)), others
 
     turns, others = await asyncio.to_thread(read)
-    fields = shown.about["forms"][TALK]["fields"]
+    if not shown.process.is_warm:
+        shown.process.begin_to_warm()
+    fields = shown.about.get("forms", {}).get(TALK, {"fields": ()})["fields"]
     settings = filled([each for each in fields if each["name"] in Drawn.model_fields], values)
     return page(
         request, visitor, "talk", **shown.facts(), turns=turns, others=others, settings=settings,
+        is_warm=shown.process.is_warm, hearer=_hearer(here),
     )  # fmt: skip
 
 
-def _form(shown: Shown) -> dict[str, Any]:
-    """The form of a task. Raises `APIError` for one that does not apply."""
-    tasks = shown.about.get("tasks", {})
-    if tasks.get(shown.task, "there is no such task") is not None:
-        why = tasks.get(shown.task, "there is no such task")
-        raise APIError(404, f"{shown.entry.name} does not {shown.task}: {why}")
-    form = shown.about["forms"][shown.task]
-    return {
-        "fields": filled(form["fields"], shown.values),
-        "conditions": shown.about.get("conditions", {}),
-        "takes_inputs": form["takes_inputs"],
-    }
+def _hearer(here: Serving) -> str | None:
+    """A model that writes down what is said: one that is open, or is known to hear."""
+    for name, process in here.pool.open.items():
+        if process.is_alive and process.about.get("tasks", {}).get("transcribe", "") is None:
+            return name
+    return next((name for name, each in here.catalogue.known.items() if each.hears), None)
 
 
-async def _inputs(form: FormData) -> list[dict[str, str]]:
-    """What a task works on: files, or a text."""
-    found = []
-    for each in form.getlist("files"):
-        if isinstance(each, UploadFile) and each.filename:
-            data = base64.b64encode(await each.read()).decode()
-            found.append({"file": data, "suffix": PurePath(each.filename).suffix.lower()})
-    text = form.get("text")
-    return found or ([{"text": text}] if isinstance(text, str) and text else [])
+def writes(about: Mapping[str, Any]) -> bool:
+    """Whether a model writes texts, so that one can talk with it, or have it go on."""
+    return "context_length" in about or bool(about.get("chats"))
 
 
-def _number(word: str) -> int | None:
-    """A whole number, or none. Raises `APIError` for another word."""
-    try:
-        return int(word) if word else None
-    except ValueError:
-        raise APIError(400, f"{word[:40]!r} is no whole number") from None
+def usual(about: Mapping[str, Any]) -> str:
+    """What a model is looked at for first: that it writes, or draws, or whatever else it can do."""
+    tasks = about.get("tasks", {})
+    able = [name for name in (DRAW, *tasks) if tasks.get(name, "") is None]
+    return TALK if writes(about) else next(iter(able), DRAW)
+
+
+def _like(kept: Kept, told: Mapping[str, str]) -> dict[str, Any] | None:
+    """The item of an earlier answer that a task is to work on, as the page shows it."""
+    uid = told.get("like", "")
+    if not uid:
+        return None
+    number = asking.number(told.get("item", "")) or 1
+    return {"of": uid, "item": number, "given": kept.item(uid, number)}

@@ -32,7 +32,7 @@ function inAddress(values) {
 document.addEventListener("change", (event) => {
   const form = event.target.form;
   if (!form || !(form.id === "settings" || "inAddress" in form.dataset)) return;
-  if (event.target.type === "file" || event.target.id === "text") return;
+  if (event.target.type === "file" || event.target.id === "text" || !event.target.name) return;
   inAddress({ [event.target.name]: event.target.value });
 });
 
