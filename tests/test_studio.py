@@ -440,8 +440,8 @@ def test_a_place_on_the_map_of_latents_is_decoded(client: httpx.Client) -> None:
 
 def test_what_is_painted_over_is_drawn_anew_and_nothing_else(client: httpx.Client) -> None:
     picture = load_digits().images[0] * 15
-    mask = np.full((32, 32), 255)  # painted larger than the picture is
-    mask[:, :16] = 0
+    mask = np.full((32, 32, 4), 255)  # painted larger than the picture is
+    mask[:, :16, :3] = 0
     files = {"files": ("a.png", picture_of(picture)), "hidden": ("m.png", picture_of(mask))}
     told = {"task": "fill", "num": "1", "num_steps": "2", "token": token_of(client)}
     page = client.post("/play/digits", data=told, files=files).text

@@ -37,8 +37,8 @@ def choose_a_place(walk: Any) -> None:
     page.goto("/play/faces?task=traverse&drawn=0-7&num=3")
     page.click("button:has-text('Run')")
     page.wait_for_selector("text=Choose a place.")
-    middle = page.locator("[data-map]").bounding_box()
-    page.mouse.click(middle["x"] + 0.7 * middle["width"], middle["y"] + 0.3 * middle["height"])
+    size = page.locator("[data-map]").bounding_box()["width"]
+    page.click("[data-map]", position={"x": 0.7 * size, "y": 0.3 * size})
     page.wait_for_selector("text=At 1.10 and 1.10")
     page.focus("#across")
     page.keyboard.press("ArrowLeft")
@@ -53,6 +53,7 @@ def paint(walk: Any) -> None:
     page.click("button:has-text('Draw')")
     page.select_option("#on-task", "fill")
     page.click("button:has-text('Go on')")
+    page.locator("#canvas").scroll_into_view_if_needed()
     place = page.locator("#canvas").bounding_box()
     page.mouse.move(place["x"] + 20, place["y"] + 20)
     page.mouse.down()
@@ -62,7 +63,7 @@ def paint(walk: Any) -> None:
     assert "% of the picture is hidden" in painted.inner_text()
     page.keyboard.press("u")
     assert painted.inner_text() == "Nothing is hidden."
-    page.click("text=A rectangle by numbers")
+    page.click("summary:has-text('rectangle')")
     page.fill("#r-left", "0")
     page.fill("#r-top", "0")
     page.fill("#r-height", "100")

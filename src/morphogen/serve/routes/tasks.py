@@ -51,7 +51,7 @@ class Hidden(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    file: str | None = Field(None, description="base64; black or transparent where it is hidden")
+    file: str | None = Field(None, description="base64; transparent, or black, where it is hidden")
     suffix: str | None = Field(None, examples=[".png"])
     spans: list[list[int]] | None = Field(None, examples=[[[12, 20]]])
 

@@ -1,7 +1,7 @@
 """What of an item is to be drawn anew, as people show it: painted over a picture, marked in a text.
 
-    {"file": BASE64, "suffix": ".png"}    a picture like the one that is worked on: what is black in
-                                          it, or transparent, is hidden
+    {"file": BASE64, "suffix": ".png"}    a picture like the one that is worked on: what is
+                                          transparent in it is hidden; what is black, if nothing is
     {"spans": [[12, 20], ..]}             characters of the text that is worked on, from and before
 
 A painted picture goes the way of the other one through the codec (cropped, resized), so that what
@@ -54,7 +54,8 @@ def _of_picture(bundle: Bundle, file: Path) -> Tensor:
     (painted,) = reader.read_inputs(file)
     shown = np.asarray(painted.value)  # (H, W), or (H, W, C) with 3 or 4 channels
     if shown.ndim == 3:
-        shown = shown[..., 3] if shown.shape[2] == 4 else shown.max(2)
+        is_cut_out = shown.shape[2] == 4 and shown[..., 3].min() < TOP[shown.dtype]
+        shown = shown[..., 3] if is_cut_out else shown[..., :3].max(2)
     kept = np.where(shown > TOP[shown.dtype] / 2, 255, 0).astype(np.uint8)
     known = reader.encode_many([Item(kept)])[:, :1] > 0  # (1, 1, H, W)
     if known.shape[2:] == space:

@@ -80,6 +80,7 @@
     canvas.hidden = false;
     for (const element of $$("[data-tools]")) element.hidden = false;
     $("#hidden").value = "";
+    for (const plain of $$("img[data-paint]")) plain.hidden = true;
     showPainting();
   }
 
