@@ -1,4 +1,4 @@
-"""The records with 100,000 generations: how long a page of search and filters takes, and a write.
+"""The records with 100,000 generations: pages of search and filters, a write, a backup, a rotation.
 
     python benchmarks/records.py                      # SQLite in a temporary folder
     python benchmarks/records.py postgresql://...     # another database, empty
@@ -26,6 +26,7 @@ from morphogen import records
 from morphogen.records.backup import back_up
 from morphogen.records.generations import word_hash
 from morphogen.records.records import Records
+from morphogen.records.rotating import rotate
 from morphogen.records.searching import Filters
 from morphogen.records.tables import (
     Annotation,
@@ -54,6 +55,7 @@ def main() -> None:
             told: dict[str, Any] = {"fill_s": time.perf_counter() - began}
             told |= {name: milliseconds(ask) for name, ask in questions(own).items()}
             told["backup_s"] = seconds(lambda: back_up(own, Path(folder) / "kept.backup"))
+            told["rotate_s"] = seconds(lambda: rotate(own))
             if own.database.path is not None:
                 told["size_mb"] = own.database.path.stat().st_size / 1e6
             print(json.dumps({n: round(v, 2) for n, v in told.items()}, indent=2))

@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 import morphogen as mg
 from morphogen.core.codec import Fingerprint, Item
 from morphogen.core.errors import RecipeError
-from morphogen.core.ledger import HEAD, MAGIC, Entry, Ledger
+from morphogen.core.ledger import HEAD, MAGIC, Entry, Ledger, LedgerFile
 from morphogen.core.result import Result
 from morphogen.data.dataset import Data
 from morphogen.data.holdout import digest_of
@@ -179,7 +179,7 @@ def test_an_unwritable_ledger_does_not_lose_the_result(tmp_path, own_cache):
 
 
 def test_the_ledger_survives_a_torn_record_and_many_writers(tmp_path):
-    ledger = Ledger(tmp_path / "x.ledger")
+    ledger = LedgerFile(tmp_path / "x.ledger")
     one = Entry(Fingerprint((b"k" * 16, b"l" * 16), b"d" * 64), "first")
     assert ledger.record([one, one]) == 2
     whole = ledger.path.read_bytes()
@@ -187,7 +187,7 @@ def test_the_ledger_survives_a_torn_record_and_many_writers(tmp_path):
     two = Entry(Fingerprint((b"m" * 16, b"n" * 16), b"e" * 64), "second")
     ledger.record([two])
     assert ledger.read() == [one, two]
-    many = Ledger(tmp_path / "many.ledger")
+    many = LedgerFile(tmp_path / "many.ledger")
     keys = [f"{number}".encode().ljust(16) for number in range(100)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda key: many.record([Entry(Fingerprint((key,), key * 9), "x")]), keys))
@@ -207,7 +207,7 @@ def test_a_bundle_names_itself_in_what_it_saves(tmp_path):
 
 
 def test_records_of_another_version_and_arrays_in_memory_are_passed_over(tmp_path, own_cache):
-    ledger = Ledger.of("image")
+    ledger = LedgerFile.of("image")
     body = b"\xff" * 64  # whole by its checksum, and nothing that can be read
     ledger.path.parent.mkdir(parents=True, exist_ok=True)
     ledger.path.write_bytes(HEAD.pack(MAGIC, len(body), zlib.crc32(body)) + body)

@@ -216,8 +216,8 @@ def test_every_table_is_cleared_of_its_people_or_says_why():
         if any(key.target_fullname == "users.id" for key in table.foreign_keys)
     }
     assert people == {
-        "annotations", "api_keys", "data_keys", "fragments", "generations", "prompts", "runs",
-        "sign_ins", "templates",
+        "annotations", "api_keys", "data_keys", "deeds", "fragments", "generations", "made",
+        "prompts", "runs", "sign_ins", "templates",
     }  # fmt: skip
     assert User.__tablename__ == "users"
 

@@ -25,6 +25,7 @@ from morphogen.core.errors import RecordsError
 from morphogen.records import backup, database
 from morphogen.records.keyring import Keyring
 from morphogen.records.prompts import Message
+from morphogen.records.rotating import rotate
 from morphogen.records.searching import Filters
 from morphogen.records.tables import Fragment
 from morphogen.records.verifying import verify
@@ -86,6 +87,7 @@ def test_a_backup_goes_back_into_either_database(new_records, new_database, tmp_
     uid = filled(own, tmp_path)
     base = own.prompts.put([Message.of("user", "first"), Message.of("assistant", "second")])
     kept = backup.back_up(own, tmp_path / "kept.backup")
+    assert own.database.last_backup().startswith(f"{kept} of 20")
     filled(own, tmp_path, "Bob")
     for place in (tmp_path / "again.db", new_database()):
         backup.restore(kept, place).close()
@@ -138,7 +140,7 @@ def test_keys_are_rotated_while_others_work(new_records, tmp_path):
     uid = filled(own, tmp_path)
     old = (tmp_path / "records.key").read_bytes()
     assert server.search("zebra")
-    own.keeping.rotate()
+    rotate(own)
     for each in (own, server, new_records()):
         assert each.generations.get(uid).answer.text == "one quokka-answer"
         filled(each, tmp_path, f"person {id(each)}")
@@ -303,7 +305,7 @@ def test_keys_from_the_environment(tmp_path, monkeypatch):
     with records.open() as own:
         filled(own, tmp_path)
         with pytest.raises(RecordsError, match="the key is not in a file"):
-            own.keeping.rotate()
+            rotate(own)
     with records.open(key=b"k" * 32) as own:
         assert len(own.search("zebra")) == 1
     monkeypatch.setenv("MORPHOGEN_KEY", "short")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,16 @@ from sqlalchemy import select
 
 from morphogen import records
 from morphogen.cli.app import main
+from morphogen.core.bundle import Bundle
 from morphogen.core.errors import RecordsError
 from morphogen.core.result import Result
 from morphogen.data.dataset import Data
 from morphogen.records.models import hash_of
 from morphogen.records.pairs import make_dataset
 from morphogen.records.prompts import Message
+from morphogen.records.recording import evaluated
 from morphogen.records.searching import Filters
-from morphogen.records.tables import Evaluation
+from morphogen.records.tables import Dataset, DatasetPair, Evaluation, Model, Run
 from morphogen.records.whence import whence
 
 QUICK = (
@@ -120,6 +123,12 @@ def test_the_verdict_of_a_model_goes_with_what_it_makes(place):
         own.models.evaluated("first", {"copying": {"verdict": "no sign of copying"}}, passed=True)
         first, second = own.models.evaluations(own.models.get("first").id)
         assert (first.passed, second.verdict) == (True, "suspicious")
+        gate = {"file": "gate.toml", "demands": {}, "missed": ["frechet_ratio: 9"]}
+        evaluated(own, Bundle.open("first"), {"scores": {}}, gate)
+        (last, *_) = own.models.evaluations(second.model_id)
+        assert (last.passed, last.record["gate"]) == (False, gate)
+        with own.database.write() as session:
+            session.delete(session.get(Evaluation, last.id))
         uid = own.generations.start(model="first", task="embed", model_hash=hash_of("first"))
         own.generations.finish(uid)
         assert own.generations.get(uid).verdict == "no sign of copying"
@@ -239,3 +248,100 @@ def test_what_is_drawn_is_signed_with_the_id_of_its_record(place, capsys, monkey
     assert json.loads(told)["watermark"]["chance"] <= 1
     told = said(capsys, "whence", "again-signed.png")
     assert "made from: 00000.png" in told
+
+
+def test_what_is_done_with_data_is_told_and_in_the_plan_of_removal(tmp_path, monkeypatch, capsys):
+    """An item through copies, versions, divisions, a comparison and models made from answers."""
+    for name in ("RECORDS", "KEY_FILE", "CACHE"):
+        monkeypatch.setenv(f"MORPHOGEN_{name}", str(tmp_path / name.lower()))
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for number in range(40):
+        pixels = draw.integers(0, 255, (8, 8), dtype=np.uint8)
+        Pillow.fromarray(pixels).save(tmp_path / "photos" / f"{number:02d}.png")
+    (tmp_path / "photos" / "twin.png").write_bytes((tmp_path / "photos" / "03.png").read_bytes())
+    verb("records", "init")
+    verb("data", "snapshot", "photos")
+    verb("data", "dedupe", "photos", "--move-to", "copies")
+    verb("data", "split", "photos")
+    asked = ("--family", "rbm", "--family", "autoencoder", "--budget", "2steps", "--seeds", "1")
+    verb("compare", "photos", *asked, "--num", "8", "--out", "both")
+    verb("compare", "photos", *asked, "--num", "8", "--out", "both")  # nothing is told twice
+    verb("train", "photos", "--family", "autoencoder", "--out", "alone", *QUICK)
+    verb("export", "alone", "--to", "small", "--format", "int8")
+    with records.open() as own:
+        runs, models = own.runs.all(), own.models.all()
+        compared = {model.name for model in models if "both" in model.place}
+        assert compared
+        assert len(runs) == len(models) == len(compared) + 1
+        assert all(run.dataset_id == runs[0].dataset_id for run in runs)
+        assert all(own.models.evaluations(m.id) for m in models if m.name in compared)
+        verbs = [deed.verb for deed in reversed(own.deeds.all())]
+        assert verbs == ["snapshot", "dedupe", "split", "compare", "compare", "export"]
+        found = whence(own, "photos/03.png")
+        (touched,) = found.touched
+        assert {model.name for model in touched.models} >= {"alone", *compared}
+        steps = found.removal()
+    plan = "\n".join(steps)
+    assert steps[0] == f"take 03.png out of {tmp_path / 'photos'}"
+    assert f"delete the versions in {tmp_path / '.morphogen'}, which hold it" in plan
+    assert "take the line of 03.png out of" in plan
+    assert f"delete the comparison in {tmp_path / 'both'}, with its" in plan
+    assert f"train alone anew without it, or delete it: it lies in {tmp_path / 'alone'}" in plan
+    assert f"delete {tmp_path / 'small'}, which was exported from {tmp_path / 'alone'}" in plan
+    assert "copies" not in plan  # it is not the twin that was moved there
+    told = said(capsys, "whence", "photos/03.png")
+    assert "its data went through snapshot" in told
+    assert all(step in told for step in steps)
+
+
+def test_what_was_learned_from_answers_is_in_the_plan(tmp_path):
+    """An item, a model, its answers, a dataset of them, and the model that learned that."""
+    with records.open(tmp_path / "own.db", key=tmp_path / "own.key") as own:
+        item = tmp_path / "first" / "a.txt"
+        item.parent.mkdir()
+        item.write_text("a zebra")
+        with own.database.write() as session:
+            for name in ("first", "answers"):
+                digest = f"digest of {name}"
+                items = {"train": [["a.txt", ""]] if name == "first" else [], "test": []}
+                place = {"place": str(tmp_path / name)}
+                session.add(
+                    Dataset(
+                        name=name, digest=digest, modality="text", num_train=1, num_test=0,
+                        about=own.seals.seal_json(session, None, place, f"dataset {digest}"),
+                        items=own.seals.seal(
+                            session, None, zlib.compress(json.dumps(items).encode()),
+                            f"items {digest}",
+                        ),
+                    )
+                )  # fmt: skip
+            session.flush()
+            for number, name in ((1, "teacher"), (2, "pupil")):
+                session.add(Run(dataset_id=number, family="x", state="finished", about=b""))
+                session.flush()
+                about = own.seals.seal_json(
+                    session, None, {"place": str(tmp_path / name)}, f"model {name}"
+                )
+                session.add(
+                    Model(hash=name, name=name, family="x", modality="text", run_id=number,
+                          about=about)
+                )  # fmt: skip
+            for run in session.scalars(select(Run)):
+                run.about = own.seals.seal_json(session, None, {}, f"run {run.id}")
+        uids = []
+        for model in ("teacher", "pupil", "pupil"):
+            uids.append(own.generations.start("?", model=model, task="chat", model_hash=model))
+            own.generations.finish(uids[-1], "!")
+        with own.database.write() as session:
+            own.database.insert_new(session, DatasetPair, dataset_id=2, generation_id=1)
+        (touched,) = whence(own, item).touched
+        assert [model.name for model in touched.models] == ["teacher", "pupil"]
+        assert [dataset.name for dataset in touched.datasets] == ["answers"]
+        assert touched.answers == tuple(reversed(uids))
+        assert touched.num_answers == 3
+        plan = "\n".join(whence(own, item).removal())
+        assert f"make the dataset {tmp_path / 'answers'} anew" in plan
+        assert "train pupil anew" in plan
+        assert "records search --model pupil; morphogen records search --model teacher" in plan

@@ -13,12 +13,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from morphogen.core.hinges import hinges
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from morphogen.comparison.compare import compare
     from morphogen.comparison.reproduce import reproduce
     from morphogen.core.bundle import Bundle
+    from morphogen.core.ledger import Ledger
     from morphogen.core.recipe import Recipe
     from morphogen.data.dataset import Data
     from morphogen.evaluation.evaluate import evaluate
@@ -61,6 +64,15 @@ def load(source: Any, modality: str | None = None, **options: Any) -> Data:
 
     discover.vouch(modality)
     return dataset.load(source, modality, **options)
+
+
+def _ledger_of(modality: str) -> Ledger | None:
+    from morphogen.records import recording
+
+    return recording.ledger_of(modality)
+
+
+hinges.ledger_of = _ledger_of
 
 
 def __getattr__(name: str) -> Any:

@@ -61,13 +61,16 @@ def compare(
     from morphogen.cli._parts import number, print_json, print_table
     from morphogen.cli._progress import comparison_progress
     from morphogen.comparison.compare import compare as run
+    from morphogen.records.recording import compared
 
+    read: list[Any] = []
     with nullcontext() if as_json else comparison_progress() as progress:
         board = run(
             sources[0], families=families, budget=budget, seeds=seeds, out=out, num=num or 10_000,
             settings=settings or (), early_stop=early_stop, workers=workers, on=on,
-            on_standing=progress or (lambda standing: None),
+            on_standing=progress or (lambda standing: None), on_data=read.append,
         )  # fmt: skip
+    compared(sources[0], read[0], out)
     if as_json:
         print_json(board.to_json())
         return
@@ -107,6 +110,7 @@ def _judged(
     from morphogen.comparison.judging import compare_models
     from morphogen.core import discover
     from morphogen.core.errors import RecipeError
+    from morphogen.records.recording import did
 
     if data is None or judge is None:
         raise RecipeError(
@@ -119,6 +123,7 @@ def _judged(
         bundles, data, judge, ask=_vote if sys.stdin.isatty() else None,
         on_answers=lambda model, num: print(f"{model}: {num} answers", file=sys.stderr), **options,
     )  # fmt: skip
+    did("compare", data, made=[options["out"]], facts={"models": bundles, **found.to_json()})
     if as_json:
         print_json(found.to_json())
         return

@@ -38,6 +38,7 @@ def dedupe(
     """Find copies and near-duplicates; say which to keep. Nothing is changed unless asked."""
     from morphogen.cli._parts import print_found
     from morphogen.data.duplicates import find_duplicates
+    from morphogen.records.recording import did
 
     found = find_duplicates(source, modality, near=not exact)
     print_found(found, as_json)
@@ -47,6 +48,8 @@ def dedupe(
         number = found.move_to(move_to)
         if not as_json:
             print(f"{number:,} files moved to {move_to}")
+    told = {"num_items": found.num_items, "num_groups": len(found.groups), "items": found.leave_out}
+    did("dedupe", source, made=[] if move_to is None else [move_to], facts=told)
 
 
 @data.command()
@@ -60,8 +63,10 @@ def redact(
     """Copy a table with a placeholder for each e-mail address, phone number and the like."""
     from morphogen.cli._parts import print_found
     from morphogen.data.redact import redact as redact_table
+    from morphogen.records.recording import did
 
     print_found(redact_table(table, out, modality), as_json)
+    did("redact", table, made=[out])
 
 
 @data.command()
@@ -81,9 +86,13 @@ def split(
     """Divide into train and test so that no copy, twin or entity is on both sides."""
     from morphogen.cli._parts import print_found
     from morphogen.data.divide import split as split_source
+    from morphogen.records.recording import did
 
     plan = split_source(source, modality, by=by, repair=repair, write=not dry_run)
     print_found(plan, as_json)
+    if plan.path:
+        told = {"num_train": plan.num_train, "num_test": plan.num_test, "by": by, "repair": repair}
+        did("split", source, made=[plan.path], facts=told)
 
 
 @data.command()
@@ -97,9 +106,12 @@ def snapshot(
     """Keep a version of a folder; files that did not change take no space again."""
     from morphogen.cli._parts import print_found
     from morphogen.data.snapshot import Store as Versions
+    from morphogen.records.recording import did
 
-    version = Versions.beside(source, store).snapshot(source, note=note)
+    versions = Versions.beside(source, store)
+    version = versions.snapshot(source, note=note)
     print_found(version, as_json)
+    did("snapshot", source, made=[versions.folder], facts={"id": version.id, "note": note})
 
 
 @data.command()
@@ -127,6 +139,9 @@ def restore(
 ) -> None:
     """Write a version's files into a folder."""
     from morphogen.data.snapshot import Store as Versions
+    from morphogen.records.recording import did
 
-    number = Versions.at(store).restore(version, folder)
+    versions = Versions.at(store)
+    number = versions.restore(version, folder)
     print(f"{number:,} files of version {version} in {folder}")
+    did("restore", versions.version(version).source, made=[folder], facts={"id": version})

@@ -37,7 +37,8 @@ def evaluate(
     record = score(opened, data, num=num, seed=seed, groups=group)
     missed = failures(record, demands)
     with recording() as records:
-        evaluated(records, opened, record, not missed if gate else None)
+        met = {"file": gate, "demands": demands, "missed": missed} if gate else None
+        evaluated(records, opened, record, met)
     if as_json:
         print_json({**record, "gate": missed} if gate else record)
     else:

@@ -26,5 +26,7 @@ def export(
     """Write a language model in the layouts of Llama and its like, or as a GGUF file."""
     from morphogen.cli._parts import print_found
     from morphogen.interop.export import export as write
+    from morphogen.records.recording import did
 
     print_found(write(bundle, to, format=format, type=type, trust=trust), as_json)
+    did("export", bundle, made=[to], bundle=bundle)

@@ -26,6 +26,7 @@ def import_(
     from morphogen.core.writing import CanWrite
     from morphogen.evaluation.card import write_card
     from morphogen.interop.importing import import_model
+    from morphogen.records.recording import did
 
     if (expanded(out) / "config.json").exists():
         from morphogen.core.errors import BundleError
@@ -34,6 +35,7 @@ def import_(
     bundle = import_model(source, length=length)
     folder = bundle.save(out)
     write_card(folder)
+    did("import", source, made=[folder], facts={"origin": bundle.origin}, bundle=folder)
     print(f"{folder}: {_size(bundle)}")
     print(f"licence: {bundle.origin.get('licence', 'none stated: ask who made it')}")
     verb = "chat" if "chat_template" in bundle.origin else "task complete"

@@ -201,12 +201,17 @@ def erase(
 
 @records.command()
 def rotate() -> None:
-    """Make a new key. What was recorded can be read with it, and with the old one no more."""
+    """Make a new key, and encrypt all that was recorded anew. Killed, it goes on the next time."""
     from morphogen.cli._records import opened
+    from morphogen.records.rotating import rotate as replace
 
     with opened() as (kept, me):
-        kept.keeping.rotate(by=me.id)
-        print(f"new key in {kept.ring.path}: keep a copy. Backups of before need the old one.")
+        done = replace(kept, by=me.id)
+        begun = "the rotation that was cut short is done" if done.went_on else "new key"
+        print(f"{begun}: {kept.ring.path}, keep a copy. {done.num:,} contents encrypted anew.")
+        print("Backups of before need the old key: delete both once you have a new backup.")
+        if done.unread:
+            print(f"{done.unread:,} contents cannot be opened: morphogen records verify")
 
 
 @records.command()

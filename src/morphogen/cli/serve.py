@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -39,10 +40,15 @@ def serve(
     replicas: Annotated[
         str | None, typer.Option(help="servers behind one address, by Ray: 2, or 1-4 as needed")
     ] = None,
+    traces: Annotated[
+        str | None,
+        typer.Option(help="OpenTelemetry collector: http://127.0.0.1:4318/v1/traces"),
+    ] = None,
 ) -> None:
     """Serve the models of a folder: an API as OpenAI's, on this machine."""
     from morphogen.core.errors import missing_path
     from morphogen.provenance.identity import Identity
+    from morphogen.records.recording import PLACE
     from morphogen.serve import app, logs
     from morphogen.serve import replicas as on_ray
     from morphogen.serve.settings import Settings
@@ -52,6 +58,7 @@ def serve(
         memory_gb=memory_gb, rows=rows, batch=batch, queue=queue,
         rate=None if rate == "none" else rate, body_mb=body_mb, threads=threads, patience=patience,
         watermark=watermark,
+        traces=traces,
     ).check()  # fmt: skip
     several = None if replicas is None else on_ray.bounds(replicas)
     if not models.is_dir():
@@ -61,11 +68,13 @@ def serve(
             raise missing_path(each)
     if watermark:
         Identity.needed()
-    logs.configure()
+    if records is not None:
+        os.environ[PLACE] = records  # what models make is recorded in the same place
     from morphogen.records import records as kept
 
     with kept.open(settings.records) as opened:
         app.check_address(settings, opened)
+        logs.configure()
         if several is None:
             app.run(settings, opened)
     if several is not None:

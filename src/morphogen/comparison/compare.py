@@ -52,6 +52,7 @@ def compare(
     workers: int = 1,
     on: str = "local",
     on_standing: OnStanding = lambda standing: None,
+    on_data: Callable[[Data], object] = lambda data: None,
 ) -> Leaderboard:
     """Train every family that fits, `seeds` times each, and rank them by their distance to
     held-out data in multiples of the floor.
@@ -59,8 +60,9 @@ def compare(
     `families` names those to enter, chains such as "vq_vae+autoregressive" among them. `workers`
     runs at once share this machine's cores evenly; `on` is "local", "ray" (a Ray on this machine)
     or the address of a Ray cluster whose machines can read `source`. `on_standing` hears how far it
-    is. A run that fails is listed with its reason; the others stand. Raises `DataError` when there
-    is nothing to compare on, `RecipeError` for a family that does not exist or does not fit.
+    is, `on_data` what it is about. A run that fails is listed with its reason; the others stand.
+    Raises `DataError` when there is nothing to compare on, `RecipeError` for a family that does not
+    exist or does not fit.
     """
     if not Path(source).exists():
         raise DataError(
@@ -70,6 +72,7 @@ def compare(
     discover.vouch([list(families or ()), [each.partition("=")[2] for each in settings]])
     data, out = load(source, **Recipe().with_settings(settings).reading), Path(out)
     entrants, absent = suitable(data, families)
+    on_data(data)
     jobs = [
         Job(str(Path(source).absolute()), family, seed, budget, num, tuple(settings),
             str(out.absolute() / "runs" / f"{family}-{seed}"))

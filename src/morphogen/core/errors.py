@@ -59,6 +59,12 @@ class AccessError(RecordsError):
     """A key, password or session lets nobody in, or not to this."""
 
 
+class QuotaError(RecordsError):
+    """A key has used up what it may ask for; `standing` says of which, and until when."""
+
+    standing: object = None
+
+
 class MeasurementError(MorphogenError):
     """Two numbers do not compare, or there is too little to measure."""
 

@@ -1,11 +1,12 @@
 """What was generated on this machine: the fingerprints of every item that a result saved.
 
-One file per modality in the cache folder, appended to record by record:
+A ledger is a row of bytes for each modality, which only grows:
 
     magic, length, checksum (4 bytes each), then about, keys and detail with their sizes
 
-Records are appended under a lock, so that processes may write at the same time; a record that was
-cut short by a kill is skipped.
+It lies in the records of the installation, encrypted; where nobody keeps any, in a file of the
+cache folder, which the records take in once there are some (see `records.ledger`). An entry is
+known by its place, the bytes before it, and keeps it there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ import torch
 from morphogen.core import discover
 from morphogen.core.codec import CanFingerprint, CanMark, Codec, Fingerprint, Item
 from morphogen.core.errors import MorphogenError
+from morphogen.core.hinges import hinges
 from morphogen.core.storage import cache_file, lock
 
 HEAD = struct.Struct("<4sII")  # magic, length, checksum
@@ -41,54 +45,100 @@ class Entry:
     place: int = field(default=0, compare=False)  # bytes of the ledger before it
 
 
-@dataclass(frozen=True)
-class Ledger:
+class Ledger(ABC):
     """The fingerprints of generated items of one modality."""
 
-    path: Path
-
-    @classmethod
-    def of(cls, modality: str) -> Ledger:
-        """The ledger of a modality in the cache folder."""
-        return cls(cache_file(f"generated-{modality}.ledger"))
+    @staticmethod
+    def of(modality: str) -> Ledger:
+        """That of a modality: in the records, or in a file of the cache folder."""
+        return hinges.ledger_of(modality) or LedgerFile.of(modality)
 
     @property
+    @abstractmethod
     def size(self) -> int:
         """Its bytes: what is recorded later has its place behind them."""
-        return self.path.stat().st_size if self.path.is_file() else 0
+
+    @abstractmethod
+    def append(self, data: bytes) -> None:
+        """Add packed entries."""
+
+    @abstractmethod
+    def chunks(self) -> Iterator[tuple[int, bytes]]:
+        """All of it, in order: pieces of whole entries, each with its place."""
 
     def record(self, entries: Iterable[Entry]) -> int:
         """Append entries; return how many. What is there already is recorded again."""
         packed = [_packed(entry) for entry in entries]
         if packed:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            try:
-                lock(handle)
-                data = memoryview(b"".join(packed))
-                while data:
-                    data = data[os.write(handle, data) :]
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            self.append(b"".join(packed))
         return len(packed)
 
     def read(self) -> list[Entry]:
         """Every whole record, each fingerprint once."""
-        if not self.size:
-            return []
-        data, start = self.path.read_bytes(), 0
         found: dict[Fingerprint, Entry] = {}
-        while (start := data.find(MAGIC, start)) >= 0 and start + HEAD.size <= len(data):
-            _, length, checksum = HEAD.unpack_from(data, start)
-            body = data[start + HEAD.size : start + HEAD.size + length]
-            if len(body) < length or zlib.crc32(body) != checksum:
-                start += 1  # cut short: look for the next one
-                continue
-            if (entry := _unpacked(body, start)) is not None:
+        for place, data in self.chunks():
+            for entry in unpacked(data, place):
                 found.setdefault(entry.fingerprint, entry)
-            start += HEAD.size + length
         return list(found.values())
+
+
+@dataclass(frozen=True)
+class LedgerFile(Ledger):
+    """A ledger in a file. Entries are appended under a lock, so that processes may write at the
+    same time; one that was cut short by a kill is skipped."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, modality: str) -> LedgerFile:
+        """That of a modality in the cache folder."""
+        return cls(cache_file(f"generated-{modality}.ledger"))
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    def append(self, data: bytes) -> None:
+        """Write to the end of the file."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            lock(handle)
+            left = memoryview(data)
+            while left:
+                left = left[os.write(handle, left) :]
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def chunks(self) -> Iterator[tuple[int, bytes]]:
+        """The file as it is."""
+        if self.size:
+            yield 0, self.path.read_bytes()
+
+    @contextmanager
+    def emptied(self) -> Iterator[bytes]:
+        """All that is in the file, which is empty afterwards, unless an error is raised meanwhile;
+        others wait before they write."""
+        with self.path.open("r+b") as file:
+            lock(file.fileno())
+            yield file.read()
+            file.truncate(0)
+
+
+def unpacked(data: bytes, place: int = 0) -> Iterator[Entry]:
+    """The whole entries in bytes of a ledger, of which `place` come before."""
+    start = 0
+    while (start := data.find(MAGIC, start)) >= 0 and start + HEAD.size <= len(data):
+        _, length, checksum = HEAD.unpack_from(data, start)
+        body = data[start + HEAD.size : start + HEAD.size + length]
+        if len(body) < length or zlib.crc32(body) != checksum:
+            start += 1  # cut short: look for the next one
+            continue
+        if (entry := _unpacked(body, place + start)) is not None:
+            yield entry
+        start += HEAD.size + length
 
 
 def record(

@@ -122,25 +122,32 @@ class Keys:
     def revoke(self, which: str | int, *, by: int | None = None) -> Key:
         """Let a key in no more. Raises `RecordsError` where there is none."""
         with self.database.write() as session:
-            if isinstance(which, int):
-                row = session.get(ApiKey, which)
-            else:
-                row = self._named(session, which)
-            if row is None:
-                names = list(session.scalars(select(ApiKey.name)))
-                raise RecordsError(
-                    f"there is no key {which!r}.{did_you_mean(str(which), names)}",
-                    hint="morphogen keys list",
-                )
+            row = self._known(session, which)
             row.revoked = row.revoked or time.time()
             self.audit.add(session, "keys.revoke", f"key {row.id}", user=by)
             return self._key(session, row)
+
+    def named(self, which: str | int) -> Key:
+        """The newest key of a name, or that of a number. Raises `RecordsError` for none."""
+        with self.database.read() as session:
+            return self._key(session, self._known(session, which))
 
     def all(self) -> list[Key]:
         """Every key there ever was."""
         with self.database.read() as session:
             rows = session.scalars(select(ApiKey).order_by(ApiKey.id))
             return [self._key(session, row) for row in rows]
+
+    def _known(self, session: Session, which: str | int) -> ApiKey:
+        by_number = isinstance(which, int)
+        row = session.get(ApiKey, which) if by_number else self._named(session, str(which))
+        if row is None:
+            names = list(session.scalars(select(ApiKey.name)))
+            raise RecordsError(
+                f"there is no key {which!r}.{did_you_mean(str(which), names)}",
+                hint="morphogen keys list",
+            )
+        return row
 
     def _named(self, session: Session, name: str, *, active: bool = False) -> ApiKey | None:
         query = select(ApiKey).where(ApiKey.name == name).order_by(ApiKey.id.desc())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
@@ -74,12 +75,15 @@ def restore(backup: Path | str, place: Path | str) -> Database:
     else:
         if version_of(target) is not None:
             raise _occupied(target)
-        kept = Database(source)
-        try:
-            migrate(target, version_of(kept) or "head")
-            copy(kept, target)
-        finally:
-            kept.close()
+        with tempfile.TemporaryDirectory() as folder:
+            # Of an older program it may be: brought up to date, which the backup itself is not.
+            kept = Database(shutil.copyfile(source, Path(folder, "kept.db")))
+            try:
+                migrate(kept)
+                migrate(target)
+                copy(kept, target)
+            finally:
+                kept.close()
     return target
 
 

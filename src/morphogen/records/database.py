@@ -35,8 +35,11 @@ PRAGMAS = (
 
 def default_place() -> str:
     """Where the records lie unless told: MORPHOGEN_RECORDS (a path or URL), or a user's folder."""
-    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return os.environ.get("MORPHOGEN_RECORDS") or f"{data}/morphogen/records.db"
+    return os.environ.get("MORPHOGEN_RECORDS") or str(_data_folder() / "records.db")
+
+
+def _data_folder() -> Path:
+    return expanded(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "morphogen"
 
 
 class Database:
@@ -109,10 +112,33 @@ class Database:
         dialect = sqlite if self.is_sqlite else postgresql
         session.execute(dialect.insert(table.__table__).on_conflict_do_nothing(), list(rows))
 
+    def count(
+        self,
+        session: Session,
+        table: type[Base],
+        key: Mapping[str, Any],
+        more: Mapping[str, int],
+    ) -> None:
+        """Add to the numbers of a row, which begins with them where it is not there."""
+        dialect = sqlite if self.is_sqlite else postgresql
+        columns = table.__table__.c
+        begun = dialect.insert(table.__table__).values(**key, **more)
+        added = {name: columns[name] + number for name, number in more.items()}
+        session.execute(begun.on_conflict_do_update(index_elements=list(key), set_=added))
+
     def take_turns(self, session: Session, what: int) -> None:
         """Let one writer at a time do `what`, until its transaction ends. SQLite always does."""
         if not self.is_sqlite:
             session.execute(text("SELECT pg_advisory_xact_lock(:what)"), {"what": what})
+
+    def settle(self) -> None:
+        """Write over what was deleted: SQLite's log still holds it."""
+        if not self.is_sqlite:
+            return
+        with self.explaining(), self.engine.connect() as connection:
+            raw = connection.connection.driver_connection
+            assert raw is not None
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Let go of every connection."""
@@ -131,18 +157,21 @@ class Database:
     # -- backups, so that a damaged database can name them ---------------------------------------
 
     @property
-    def _list(self) -> Path | None:
-        return self.path and self.path.with_name(f"{self.path.name}.backups")
+    def _list(self) -> Path:
+        if self.path is not None:
+            return self.path.with_name(f"{self.path.name}.backups")
+        name = "".join(c if c.isalnum() else "-" for c in self.name.partition("://")[2])
+        return _data_folder() / f"{name}.backups"  # of a database on a server, here
 
     def note_backup(self, path: Path) -> None:
         """Remember beside the database that a backup of it was written."""
-        if self._list is not None:
-            with self._list.open("a") as file:
-                file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {path}\n")
+        self._list.parent.mkdir(parents=True, exist_ok=True)
+        with self._list.open("a") as file:
+            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {path}\n")
 
     def last_backup(self) -> str | None:
         """The newest backup that still exists, with its time."""
-        if self._list is None or not self._list.is_file():
+        if not self._list.is_file():
             return None
         lines = [line.split(" ", 1) for line in self._list.read_text().splitlines()]
         there = [(when, path) for when, path in lines if Path(path).is_file()]

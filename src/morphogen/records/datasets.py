@@ -114,6 +114,11 @@ class Datasets:
                 )
             return self._dataset(session, row)
 
+    def number_of(self, digest: str | None) -> int | None:
+        """The number of the dataset of this digest, where one is recorded."""
+        with self.database.read() as session:
+            return session.scalars(select(Row.id).where(Row.digest == digest)).first()
+
     def all(self) -> list[Dataset]:
         """Every dataset, newest first."""
         with self.database.read() as session:

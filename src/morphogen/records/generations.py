@@ -19,11 +19,11 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from morphogen.core.errors import RecordsError
-from morphogen.records.audit import Audit
 from morphogen.records.database import Database
 from morphogen.records.generation import Generation, Reader
 from morphogen.records.processes import is_over, this_process
 from morphogen.records.prompts import TEXT, Message, Prompts
+from morphogen.records.quotas import Quotas
 from morphogen.records.sealing import Seals
 from morphogen.records.tables import Artefact, Model, Word
 from morphogen.records.tables import Evaluation as EvaluationRow
@@ -35,10 +35,10 @@ class Generations:
     """The generations of an installation; what was recorded is found with `search`."""
 
     def __init__(
-        self, database: Database, seals: Seals, audit: Audit, prompts: Prompts, reader: Reader
+        self, database: Database, seals: Seals, prompts: Prompts, reader: Reader, quotas: Quotas
     ) -> None:
-        self.database, self.seals, self.audit = database, seals, audit
-        self.prompts, self.reader = prompts, reader
+        self.database, self.seals = database, seals
+        self.prompts, self.reader, self.quotas = prompts, reader, quotas
 
     def start(
         self,
@@ -56,7 +56,8 @@ class Generations:
         key: int | None = None,
         uid: str | None = None,
     ) -> str:
-        """Record that a model is asked; returns the id of the generation.
+        """Record that a model is asked; returns the id of the generation. Raises `QuotaError` where
+        the key has used up what it may ask for.
 
         `prompt` is a text or messages, `parent` the node that they follow (see `prompts`), and
         `verdict` that of the model's last evaluation: by default as recorded for `model_hash`;
@@ -67,6 +68,8 @@ class Generations:
         messages = list(prompt)
         uid = uid or os.urandom(10).hex()
         with self.database.write() as session:
+            if key is not None:
+                self.quotas.take(session, key)
             row = Row(
                 uid=uid, user_id=user, key_id=key, template_id=template, model_name=model,
                 model_hash=model_hash, task=task, seed=seed, state="started", verdict=verdict,
@@ -163,6 +166,8 @@ class Generations:
                 raise RecordsError(f"this generation is {row.state} already", found=uid)
             row.state, row.reason, row.finished = state, reason, time.time()
             row.usage, row.process = dict(usage or {}), None
+            if row.key_id is not None:
+                self.quotas.spend(session, row.key_id, row.usage)
             if message is not None:
                 owner = row.user_id
                 row.answer_id = self.prompts.add(

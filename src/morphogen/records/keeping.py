@@ -1,4 +1,4 @@
-"""How long records are kept, whom they forget, and under which key they lie.
+"""How long records are kept, and whom they forget.
 
 Retention takes whole generations away, with their words and files' names; people's ratings keep
 those that they rated, where the rule says so. Erasure forgets a person: their name, their key and
@@ -7,7 +7,6 @@ with it all that they asked, were answered and wrote, here and in every backup t
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +14,16 @@ from sqlalchemy import delete, exists, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from morphogen.core.errors import RecordsError
-from morphogen.records.keyring import SIZE
 from morphogen.records.tables import (
     Annotation,
     ApiKey,
     Artefact,
-    DataKey,
     DatasetPair,
     Fragment,
     Generation,
+    Made,
     PromptPart,
     Rule,
-    Setting,
     SignIn,
     User,
 )
@@ -87,7 +84,7 @@ class Keeping:
                 old_ones = delete(SignIn).where(SignIn.created < now - rules["sign_ins"])
                 gone["sign_ins"] = session.execute(old_ones).rowcount  # type: ignore[attr-defined]
             self.records.audit.add(session, "records.clean", "", user=by, **gone)
-        self._settle()
+        self.database.settle()
         return gone
 
     # -- people ----------------------------------------------------------------------------------
@@ -108,6 +105,7 @@ class Keeping:
             session.execute(
                 update(Annotation).where(Annotation.user_id == user.id).values(explanation=None)
             )
+            session.execute(update(Made).where(Made.user_id == user.id).values(entries=None))
             for number in [*session.scalars(mine), *touched]:
                 self.records.generations.index_again(session, number)
             for table in (ApiKey, SignIn):
@@ -116,46 +114,8 @@ class Keeping:
             session.execute(update(User).where(User.id == user.id).values(**values))
             self.records.audit.add(session, "users.erase", f"user {user.id}", user=by, num=num)
             self.records.seals.forget(session, user.id)
-        self._settle()
+        self.database.settle()
         return num
-
-    # -- keys ------------------------------------------------------------------------------------
-
-    def rotate(self, *, by: int | None = None) -> None:
-        """A new key of the installation: every data key is wrapped with it.
-
-        The key file holds both until the database has the new one: killed at any moment, the
-        records open. Raises `RecordsError` where the key is not in a file.
-        """
-        ring = self.records.ring
-        if ring.path is None:
-            raise RecordsError(
-                "the key is not in a file: it cannot be replaced from here",
-                hint="put it into a key file, unset MORPHOGEN_KEY, then rotate",
-            )
-        ring.reload()
-        old, new = ring.keys[0], os.urandom(SIZE)
-        ring.keys = [new, old]
-        ring.save()
-        with self.database.write() as session:
-            for row in session.scalars(select(DataKey)):
-                row.wrapped = ring.wrap(ring.unwrap(row.wrapped, row.name), row.name)
-            session.merge(Setting(name="key", value=ring.fingerprint))
-            owners = select(DataKey.user_id).where(DataKey.purpose == "content").distinct()
-            for owner in list(session.scalars(owners)):
-                self.records.seals.new_key(session, owner)  # what comes is under keys of its own
-            self.records.audit.add(session, "records.rotate", user=by)
-        ring.keys = [new]
-        ring.save()
-        self.records.seals.reset()
-
-    def _settle(self) -> None:
-        """Write over what was deleted: SQLite's log still holds it."""
-        if self.database.is_sqlite:
-            with self.database.explaining(), self.database.engine.connect() as connection:
-                raw = connection.connection.driver_connection
-                assert raw is not None
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def remove(session: Session, numbers: list[int]) -> int:

@@ -16,6 +16,8 @@ import hashlib
 import hmac
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from morphogen.core.errors import RecordsError
-from morphogen.core.storage import expanded, write_atomic
+from morphogen.core.storage import expanded, lock, write_atomic
 
 SIZE, NONCE = 32, 12  # bytes
 ENVIRONMENT, ENVIRONMENT_FILE = "MORPHOGEN_KEY", "MORPHOGEN_KEY_FILE"
@@ -105,6 +107,17 @@ class Keyring:
         if self.path is not None and self.path.exists():
             now = self._read(self.path)
             self.keys, self.forgotten = now.keys, now.forgotten | self.forgotten
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else changes the file meanwhile; it is read anew before."""
+        if self.path is None:
+            yield
+            return
+        with self.path.with_name(f"{self.path.name}.lock").open("a") as file:
+            lock(file.fileno())
+            self.reload()
+            yield
 
     def prefer(self, needed: str) -> bool:
         """Put the key of this fingerprint first, if it is there."""

@@ -35,16 +35,26 @@ def version_of(database: Database) -> str | None:
 def migrate(database: Database, to: str = "head") -> None:
     """Bring the schema to a version; all of a change is made, or nothing.
 
-    Raises `RecordsError` where a newer program wrote the database.
+    There is no way back: an older schema has no place for what was written since. Raises
+    `RecordsError` where one is asked for, and where a newer program wrote the database.
     """
     scripts, now = _scripts(), version_of(database)
-    if now is not None and now not in {each.revision for each in scripts.walk_revisions()}:
+    known = [each.revision for each in scripts.walk_revisions()]  # newest first
+    if now is not None and now not in known:
         raise RecordsError(
             "a newer version of the program wrote these records",
             found=f"schema {now}",
             expected=f"schema {head()} or older",
             where=database.name,
             hint="update the program, or restore a backup of before",
+        )
+    if now in known and to in known and known.index(to) > known.index(now):
+        raise RecordsError(
+            "records are not brought back to an older schema",
+            found=f"schema {now}",
+            expected=f"schema {now} or newer, not {to}",
+            where=database.name,
+            hint="morphogen records restore BACKUP, with the program of its time",
         )
     if now is None:
         _check_empty(database)

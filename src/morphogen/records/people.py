@@ -72,11 +72,19 @@ class Users:
             name = getpass.getuser()
         except (KeyError, OSError):
             name = f"user{os.getuid()}" if hasattr(os, "getuid") else "local"
+        if (found := self._found(name)) is not None:
+            return found
+        try:
+            return self.add(name, "administrator")
+        except RecordsError:
+            if (found := self._found(name)) is None:
+                raise
+            return found  # another process was quicker
+
+    def _found(self, name: str) -> User | None:
         with self.database.read() as session:
             row = self._row(session, name)
-            if row is not None:
-                return self._user(session, row)
-        return self.add(name, "administrator")
+            return None if row is None else self._user(session, row)
 
     def get(self, who: str | int) -> User:
         """The person of a name or number. Raises `RecordsError` where there is none."""

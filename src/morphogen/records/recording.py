@@ -2,10 +2,13 @@
 
     with recording() as told:                 # None where nobody keeps records here
         with training(told, session): ...     # a run, its data and its model
-        evaluated(told, bundle, data, record) # a judgement
+        evaluated(told, bundle, record, ...)  # a judgement
         with generating(told, bundle, ...): . # what was asked, what came
+    did("snapshot", source, made=[...])       # what else was done with data and models
+    compared(source, data, out)               # the runs of a comparison
 
 Records are kept where there are any, or MORPHOGEN_RECORDS says where; see `morphogen records init`.
+Runs, models and judgements are shown in MLflow as well, where there is one (see `mirror`).
 What cannot be recorded is told as a warning: no training and no answer is lost for it.
 """
 
@@ -14,18 +17,21 @@ from __future__ import annotations
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from morphogen.core.border import read_json
 from morphogen.core.errors import MorphogenError
 from morphogen.core.storage import expanded
 from morphogen.provenance.signing import provenance_of
+from morphogen.records.mirror import mirrored
 
 if TYPE_CHECKING:
     from morphogen.core.bundle import Bundle
+    from morphogen.core.ledger import Ledger
     from morphogen.data.dataset import Data
     from morphogen.records.records import Records
     from morphogen.training.session import Session
@@ -49,6 +55,15 @@ def are_kept() -> bool:
     return bool(os.environ.get(PLACE)) or expanded(default).is_file()
 
 
+def ledger_of(modality: str) -> Ledger | None:
+    """The ledger of what is generated of a modality, where records are kept: see `core.hinges`."""
+    if not are_kept():
+        return None
+    from morphogen.records.ledger import InstalledLedger
+
+    return InstalledLedger(modality)
+
+
 @contextmanager
 def recording() -> Iterator[Records | None]:
     """The records of this installation, where there are any."""
@@ -68,46 +83,144 @@ def recording() -> Iterator[Records | None]:
 @contextmanager
 def training(records: Records | None, session: Session) -> Iterator[None]:
     """Record the training that goes on meanwhile: its data, recipe, end and model."""
-    number = None
+    number, shown = None, None
+    recipe = session.recipe.to_json()
+    seed = session.recipe.train.get("seed")
     if records is not None and session.first:
         with _told("the training"):
-            recipe = session.recipe.to_json()
             number = records.runs.start(
-                recipe["family"]["name"],
-                str(session.out.resolve()),
-                recipe,
-                dataset=records.datasets.add(session.data).id,
-                seed=session.recipe.train.get("seed"),
+                recipe["family"]["name"], str(session.out.resolve()), recipe,
+                dataset=records.datasets.add(session.data).id, seed=seed,
                 user=records.users.local().id,
-            )
+            )  # fmt: skip
+    if session.first:
+        with mirrored() as mirror:
+            if mirror is not None:
+                tags = {"morphogen.place": str(session.out.resolve()),
+                        "morphogen.data": session.data.digest}  # fmt: skip
+                shown = mirror.begin(session.out.resolve().name, recipe, tags)
+    state, has_model = "cut", False
     try:
         yield
-    except BaseException:
-        if records is not None and number is not None:
-            with _told("the training"):
-                records.runs.finish(number, state="cut")
-        raise
+        state, has_model = "cut" if session.run.is_stopped else "finished", True
+    finally:
+        _trained(records, session, (number, shown), state, has_model=has_model)
+
+
+def _trained(
+    records: Records | None,
+    session: Session,
+    begun: tuple[int | None, str | None],
+    state: str,
+    *,
+    has_model: bool,
+) -> None:
+    """Record that a training is over, and its model, where it left one."""
+    number, shown = begun
     if records is not None and number is not None:
         with _told("the training"):
-            state = "cut" if session.run.is_stopped else "finished"
             records.runs.finish(number, state=state, steps=session.run.state.step)
-            records.models.add(session.out, run=number)
+            if has_model:
+                records.models.add(session.out, run=number)
+    if shown is not None:
+        with mirrored() as mirror:
+            if mirror is not None:
+                mirror.end(shown, session.out / "log.jsonl", state=state)
+                if has_model:
+                    mirror.keep(shown, session.out, _hash_of(session.out))
 
 
 def evaluated(
     records: Records | None,
     bundle: Bundle,
     record: Mapping[str, Any],
-    passed: bool | None = None,
-    data: Data | None = None,
+    gate: Mapping[str, Any] | None = None,
 ) -> None:
-    """Record a judgement of a bundle."""
-    if records is None or bundle.path is None:
+    """Record a judgement of a bundle, as `evaluate` returns it, and whether it passed its `gate`:
+    the demands, and what was `missed` of them."""
+    if bundle.path is None:
+        return
+    passed = None if gate is None else not gate["missed"]
+    verdict = str(record.get("copying", {}).get("verdict", "copying was not tested"))
+    with mirrored() as mirror:
+        if mirror is not None:
+            tags = {"morphogen.verdict": verdict}
+            tags |= {} if passed is None else {"morphogen.gate": "passed" if passed else "missed"}
+            mirror.judged(_hash_of(bundle.path), record["scores"], tags)
+    if records is None:
         return
     with _told("the evaluation"):
+        told = dict(record) if gate is None else {**record, "gate": dict(gate)}
         model = records.models.add(bundle.path)
-        dataset = None if data is None else records.datasets.add(data).id
-        records.models.evaluated(model.id, record, passed=passed, dataset=dataset)
+        digest = record.get("protocol", {}).get("data_digest")
+        records.models.evaluated(
+            model.id, told, passed=passed, dataset=records.datasets.number_of(digest)
+        )
+
+
+def did(
+    verb: str,
+    source: Path | str,
+    *,
+    made: Iterable[Path | str] = (),
+    facts: Mapping[str, Any] | None = None,
+    bundle: Path | str | None = None,
+) -> None:
+    """Record what a verb did with data or a model, what it `made`, and the `bundle` among that."""
+    with recording() as records:
+        if records is None:
+            return
+        with _told(f"what {verb} did"):
+            model = None if bundle is None else records.models.add(bundle).id
+            records.deeds.add(
+                verb, source, made=made, facts=facts, model=model, user=records.users.local().id
+            )
+
+
+def compared(source: Path | str, data: Data, out: Path | str) -> None:
+    """Record a comparison: its data, every run with its models and judgement, and that they belong
+    together. What an earlier call recorded stays as it is."""
+    with recording() as records:
+        if records is None:
+            return
+        with _told("the comparison"):
+            dataset, user = records.datasets.add(data).id, records.users.local().id
+            folders = sorted(Path(out).glob("*/*/run.json"))  # of the first round too
+            num = sum(_compared_run(records, each.parent, dataset, user) for each in folders)
+            facts = {"num_runs": len(folders), "num_models": num}
+            records.deeds.add(
+                "compare", source, made=[out], facts=facts, dataset=dataset, user=user
+            )
+
+
+def _compared_run(records: Records, folder: Path, dataset: int, user: int) -> int:
+    """Record a run of a comparison, stage by stage; returns how many models it has."""
+    from morphogen.core.config import read_config
+    from morphogen.core.recipe import component_of
+    from morphogen.training.chain import stage_folders
+
+    run, stages = read_json(folder / "run.json"), stage_folders(folder)
+    model = None
+    for stage in stages:
+        recipe = read_config(stage)["recipe"]
+        model = records.models.add(stage)
+        if model.run_id is None:
+            ended = (stage / "config.json").stat().st_mtime
+            number = records.runs.start(
+                component_of(recipe)[1], str(stage.resolve()), recipe, dataset=dataset,
+                seed=run.get("seed"), user=user, started=ended - run["seconds"] / len(stages),
+            )  # fmt: skip
+            records.runs.finish(number, ended=ended, steps=run["steps"])
+            model = records.models.add(stage, run=number)
+    if model is not None and not records.models.evaluations(model.id):
+        records.models.evaluated(model.id, run["evaluation"], dataset=dataset)
+    return len(stages)
+
+
+def _hash_of(bundle: Path) -> str:
+    from morphogen.records.models import hash_of
+
+    return hash_of(bundle)
 
 
 class Noted:

@@ -27,6 +27,7 @@ from morphogen.records.annotations import Annotations
 from morphogen.records.audit import Audit
 from morphogen.records.database import Database, default_place
 from morphogen.records.datasets import Datasets
+from morphogen.records.deeds import Deeds
 from morphogen.records.generation import Reader
 from morphogen.records.generations import Generations
 from morphogen.records.keeping import Keeping
@@ -35,6 +36,7 @@ from morphogen.records.migrating import migrate, version_of
 from morphogen.records.models import Models
 from morphogen.records.people import Users
 from morphogen.records.prompts import Prompts
+from morphogen.records.quotas import Quotas
 from morphogen.records.runs import Runs
 from morphogen.records.sealing import HOUSE, NEEDED, Seals
 from morphogen.records.searching import Search
@@ -55,11 +57,13 @@ class Records:
         self.prompts = Prompts(database, self.seals)
         self.templates = Templates(database, self.seals, self.audit)
         reader = Reader(self.seals, self.prompts, self.users)
-        self.generations = Generations(database, self.seals, self.audit, self.prompts, reader)
+        self.quotas = Quotas(database, self.audit)
+        self.generations = Generations(database, self.seals, self.prompts, reader, self.quotas)
         self.annotations = Annotations(database, self.seals, self.generations, reader)
         self.search = Search(database, self.seals, reader)
         self.datasets = Datasets(database, self.seals)
         self.runs = Runs(database, self.seals)
+        self.deeds = Deeds(database, self.seals)
         store = database.path.with_suffix(".models") if database.path else Path("records.models")
         self.models = Models(database, self.seals, store)
         self.keeping = Keeping(self)

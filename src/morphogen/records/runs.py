@@ -47,12 +47,13 @@ class Runs:
         dataset: int | None = None,
         seed: int | None = None,
         user: int | None = None,
+        started: float | None = None,
     ) -> int:
-        """Record that a training begins; returns its number."""
+        """Record that a training begins, or began at a time; returns its number."""
         with self.database.write() as session:
             row = Row(
                 family=family, dataset_id=dataset, user_id=user, seed=seed, state="started",
-                started=time.time(), process=this_process(), about=b"",
+                started=started or time.time(), process=this_process(), about=b"",
             )  # fmt: skip
             session.add(row)
             session.flush()
@@ -60,11 +61,13 @@ class Runs:
             row.about = self.seals.seal_json(session, HOUSE, told, f"run {row.id}")
             return row.id
 
-    def finish(self, number: int, *, state: str = "finished", **facts: Any) -> None:
+    def finish(
+        self, number: int, *, state: str = "finished", ended: float | None = None, **facts: Any
+    ) -> None:
         """Record that it ended, with facts such as its steps: `finished`, or `cut` by somebody."""
         with self.database.write() as session:
             row = self._row(session, number)
-            row.state, row.finished, row.process = state, time.time(), None
+            row.state, row.finished, row.process = state, ended or time.time(), None
             about = self.seals.open_json(session, row.about, f"run {row.id}") or {}
             told = {**about, "facts": facts}
             row.about = self.seals.seal_json(session, HOUSE, told, f"run {row.id}")

@@ -43,7 +43,6 @@ class Seals:
         self.database, self.ring = database, ring
         self._lock = threading.Lock()
         self._ciphers: dict[int, AESGCM] = {}
-        self._newest: dict[int | None, int] = {}  # owner -> number of the key that seals
         self._index = b""
 
     # -- contents --------------------------------------------------------------------------------
@@ -75,6 +74,15 @@ class Seals:
                 where=self.database.name,
                 hint="morphogen records verify; morphogen records restore BACKUP",
             ) from error
+
+    def seal_again(self, session: Session, sealed: bytes, purpose: str) -> bytes | None:
+        """A sealed value under the newest key of its owner; None where it was forgotten."""
+        (number,) = HEAD.unpack_from(sealed)
+        key = session.get(DataKey, number)
+        value = self.open(session, sealed, purpose)
+        if key is None or value is None:
+            return None
+        return self.seal(session, key.user_id, value, purpose)
 
     def seal_json(self, session: Session, owner: int | None, value: Any, purpose: str) -> bytes:
         """Encrypt what JSON can hold; what it has no word for as text."""
@@ -109,15 +117,16 @@ class Seals:
         wrapped = self.ring.wrap(os.urandom(SIZE), name)
         session.add(DataKey(name=name, user_id=owner, purpose=purpose, wrapped=wrapped))
         session.flush()
-        self._newest.pop(owner, None)
+        session.info.get(self, {}).pop(owner, None)
 
     def forget(self, session: Session, owner: int) -> list[str]:
         """Forget an owner's keys, here and in every backup that is put back later."""
         names = list(session.scalars(select(DataKey.name).where(DataKey.user_id == owner)))
         session.execute(delete(DataKey).where(DataKey.user_id == owner))
-        self.ring.reload()
-        self.ring.forgotten.update(names)
-        self.ring.save()
+        session.info.get(self, {}).pop(owner, None)
+        with self.ring.alone():
+            self.ring.forgotten.update(names)
+            self.ring.save()
         self.reset()
         return names
 
@@ -125,7 +134,6 @@ class Seals:
         """Read the keys anew: others were made or forgotten."""
         with self._lock:
             self._ciphers.clear()
-            self._newest.clear()
 
     def load_index(self, session: Session) -> None:
         """Read the key of addresses and words."""
@@ -133,21 +141,24 @@ class Seals:
         self._index = self.ring.unwrap(row.wrapped, row.name)
 
     def _sealing(self, session: Session, owner: int | None) -> tuple[int, AESGCM]:
-        number = self._newest.get(owner)
-        # Another process may have forgotten the person meanwhile: the row is what counts.
-        if number is None or session.get(DataKey, number) is None:
+        # Asked in every transaction: another process may have made a newer key meanwhile, or
+        # forgotten the person. PostgreSQL keeps the key's row until this transaction ends.
+        known: dict[int | None, int] = session.info.setdefault(self, {})
+        number = known.get(owner)
+        if number is None:
             found = session.scalars(
                 select(DataKey.id)
                 .where(DataKey.user_id.is_(None) if owner is None else DataKey.user_id == owner)
                 .where(DataKey.purpose == "content")
                 .order_by(DataKey.id.desc())
                 .limit(1)
+                .with_for_update(read=True, key_share=True)
             ).first()
             if found is None:
                 raise RecordsError(
                     "nothing more is recorded of a person who was erased", where=self.database.name
                 )
-            number = self._newest[owner] = found
+            number = known[owner] = found
         cipher = self._cipher(session, number)
         assert cipher is not None
         return number, cipher

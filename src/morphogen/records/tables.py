@@ -5,9 +5,9 @@ models, datasets, templates, keys). All else is `Sealed`: prompts, answers, name
 of files, parameters, recipes, scores. Hashes of contents are keyed (see `sealing`), so that nobody
 who lacks the key can test a guess. Times are seconds since 1970.
 
-    users -< api_keys, sign_ins, data_keys, audit
+    users -< api_keys (-< quotas, spent), sign_ins, data_keys, audit, made
     fragments -< prompt_parts >- prompts (a tree) -< generations -< annotations, artefacts, words
-    datasets -< runs -< models -< evaluations, generations -< dataset_pairs >- datasets
+    datasets -< runs -< models -< evaluations, generations -< dataset_pairs >- datasets -< deeds
 """
 
 from __future__ import annotations
@@ -78,6 +78,30 @@ class ApiKey(Base):
     expires: Mapped[float | None]
     revoked: Mapped[float | None]
     used: Mapped[float | None]
+
+
+class Quota(Base):
+    """How much a key may ask for in a day or a month."""
+
+    __tablename__ = "quotas"
+    key_id: Mapped[int] = mapped_column(
+        Id, ForeignKey("api_keys.id", ondelete="CASCADE"), primary_key=True
+    )
+    what: Mapped[str] = mapped_column(primary_key=True)  # generations, tokens
+    period: Mapped[str] = mapped_column(primary_key=True)  # day, month
+    most: Mapped[int]
+
+
+class Spent(Base):
+    """How much a key asked for in a day (2026-11-26) or a month (2026-11), of UTC."""
+
+    __tablename__ = "spent"
+    key_id: Mapped[int] = mapped_column(
+        Id, ForeignKey("api_keys.id", ondelete="CASCADE"), primary_key=True
+    )
+    period: Mapped[str] = mapped_column(primary_key=True)
+    generations: Mapped[int]
+    tokens: Mapped[int]
 
 
 class SignIn(Base):
@@ -301,6 +325,33 @@ class Evaluation(Base):
     verdict: Mapped[str]
     passed: Mapped[bool | None]  # its gate, where it had one
     record: Mapped[bytes] = mapped_column(Sealed)  # JSON: scores with their protocols
+    created: Mapped[float] = mapped_column(default=time.time)
+
+
+class Deed(Base):
+    """What was done with data and models beside training: kept, divided, compared, taken in."""
+
+    __tablename__ = "deeds"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    verb: Mapped[str] = mapped_column(index=True)  # such as snapshot
+    user_id: Mapped[int | None] = _reference("users.id")
+    dataset_id: Mapped[int | None] = _reference("datasets.id")
+    model_id: Mapped[int | None] = _reference("models.id")
+    about: Mapped[bytes] = mapped_column(Sealed)  # JSON: source, options, what it made, facts
+    created: Mapped[float] = mapped_column(default=time.time)
+
+
+class Made(Base):
+    """Bytes of the ledger of what was generated in one modality."""
+
+    __tablename__ = "made"
+    __table_args__ = (UniqueConstraint("modality", "place"),)
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    modality: Mapped[str]
+    place: Mapped[int]  # bytes of the ledger before them
+    length: Mapped[int]
+    user_id: Mapped[int | None] = _reference("users.id")  # whom it was made for
+    entries: Mapped[bytes | None] = mapped_column(Sealed)  # none: its person was erased
     created: Mapped[float] = mapped_column(default=time.time)
 
 

@@ -2,48 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, text
-from sqlalchemy.orm import Session
 
 from morphogen.core.errors import RecordsError
+from morphogen.records.contents import CONTENTS
 from morphogen.records.migrating import difference, head, version_of
-from morphogen.records.tables import (
-    Annotation,
-    Artefact,
-    Base,
-    Dataset,
-    Evaluation,
-    Fragment,
-    Generation,
-    Model,
-    Run,
-    Template,
-    User,
-)
+from morphogen.records.rotating import replaced
+from morphogen.records.tables import Base
 
 if TYPE_CHECKING:
     from morphogen.records.records import Records
-
-PAGE = 1000
-# Every encrypted column: what it is opened as, given its row.
-Sealed = tuple[Any, Callable[[Any], str]]
-SEALED: dict[type[Base], tuple[Sealed, ...]] = {
-    User: ((User.name, lambda row: f"user {row.id}"),),
-    Fragment: ((Fragment.content, lambda row: f"fragment {row.address.hex()}"),),
-    Template: ((Template.text, lambda row: f"template {row.name}:{row.version}"),),
-    Generation: ((Generation.parameters, lambda row: f"parameters {row.uid}"),),
-    Dataset: (
-        (Dataset.about, lambda row: f"dataset {row.digest}"),
-        (Dataset.items, lambda row: f"items {row.digest}"),
-    ),
-    Run: ((Run.about, lambda row: f"run {row.id}"),),
-    Model: ((Model.about, lambda row: f"model {row.hash}"),),
-    Evaluation: ((Evaluation.record, lambda row: f"evaluation {row.id}"),),
-}
 
 
 @dataclass
@@ -90,25 +61,17 @@ def verify(records: Records) -> Report:
         for table in Base.metadata.sorted_tables:
             counted = select(func.count()).select_from(table)
             report.counts[table.name] = session.scalars(counted).one()
-        for sealed, purpose in _sealed(session):
+        for content in (each for contents in CONTENTS for each in contents.all(session)):
             try:
-                opened = records.seals.open(session, sealed, purpose)
+                opened = records.seals.open(session, content.sealed, content.purpose)
             except RecordsError as error:
-                report.problems.append(f"{error.message}: {purpose}")
+                report.problems.append(f"{error.message}: {content.purpose}")
                 continue
             report.num_opened += opened is not None
             report.num_forgotten += opened is None
+        if old := replaced(session):
+            report.problems.append(
+                f"a rotation was cut short: {len(old):,} old keys are in use; morphogen records "
+                "rotate goes on with it"
+            )
     return report
-
-
-def _sealed(session: Session) -> Iterator[tuple[bytes, str]]:
-    """Every encrypted value with its purpose, page by page."""
-    for table, columns in SEALED.items():
-        for row in session.scalars(select(table).execution_options(yield_per=PAGE)):
-            for column, purpose in columns:
-                if (value := getattr(row, column.key)) is not None:
-                    yield value, purpose(row)
-    for column, what in ((Artefact.place, "artefact"), (Annotation.explanation, "annotation")):
-        joined = select(column, Generation.uid).join(Generation).where(column.is_not(None))
-        for value, uid in session.execute(joined.execution_options(yield_per=PAGE)):
-            yield value or b"", f"{what} {uid}"

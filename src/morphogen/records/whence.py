@@ -25,13 +25,14 @@ from morphogen.core.storage import expanded
 from morphogen.provenance.credential import Credential
 from morphogen.provenance.identity import Identity
 from morphogen.provenance.signing import read as read_credentials
-from morphogen.records.datasets import Dataset, Held
+from morphogen.records.datasets import Dataset
 from morphogen.records.generation import Generation
 from morphogen.records.models import Evaluation, Model, hash_of
 from morphogen.records.origin import Watermark, marked_with, said_inside, seen_before
 from morphogen.records.runs import Run
-from morphogen.records.tables import Artefact, DatasetPair
+from morphogen.records.tables import Artefact
 from morphogen.records.tables import Generation as GenerationRow
+from morphogen.records.touched import Touched, removal, touched
 from morphogen.records.words import words
 
 if TYPE_CHECKING:
@@ -62,16 +63,6 @@ class Made:
     generation: Generation
     how: str  # how it is known that this made it
     lineage: Lineage | None  # of the model
-
-
-@dataclass(frozen=True)
-class Touched:
-    """What an item of the data went into."""
-
-    held: Held
-    models: tuple[Model, ...]  # that learned it, or began with one that did
-    num_answers: int
-    datasets: tuple[Dataset, ...]  # that were made from those answers
 
 
 @dataclass
@@ -110,18 +101,7 @@ class Whence:
 
     def removal(self) -> list[str]:
         """What to do so that nothing of an item of the data is left."""
-        steps = []
-        for each in self.touched:
-            data = each.held.dataset
-            steps.append(f"take {each.held.item} out of {data.place}")
-            for model in each.models:
-                steps.append(
-                    f"train {model.name} anew without it, or delete it: it lies in {model.place}"
-                )
-            if each.num_answers:
-                steps.append(f"look through, or drop, {each.num_answers:,} answers of these models")
-            steps += [f"make the dataset {each_.place} anew" for each_ in each.datasets]
-        return list(dict.fromkeys(steps))
+        return removal(self.touched)
 
     def text(self) -> str:
         """For a terminal."""
@@ -141,7 +121,7 @@ def whence(
         found.model = _lineage(records, hash_of(path))
         return found
     if records is not None:
-        found.touched = [_touched(records, held) for held in records.datasets.holding(path)]
+        found.touched = [touched(records, held) for held in records.datasets.holding(path)]
     if not path.is_file():
         if not found.touched and not path.exists():
             raise missing_path(path)
@@ -215,32 +195,6 @@ def _bases(records: Records, model: Model) -> Iterator[Model]:
         yield model
 
 
-def _touched(records: Records, held: Held) -> Touched:
-    """Every model that learned a dataset, and those that began with one, and what they answered."""
-    found: dict[int, Model] = {}
-    pending = [
-        model
-        for run in records.runs.all(dataset=held.dataset.id)
-        for model in records.models.all(run=run.id)
-    ]
-    while pending:
-        model = pending.pop(0)
-        if model.id not in found:
-            found[model.id] = model
-            pending += records.models.all(base=model.id)
-    with records.database.read() as session:
-        made = session.scalars(
-            select(DatasetPair.dataset_id)
-            .join(GenerationRow, GenerationRow.id == DatasetPair.generation_id)
-            .where(GenerationRow.model_id.in_(found))
-            .distinct()
-        )
-        numbers = list(made)
-    answers = sum(records.models.num_answers(number) for number in found)
-    datasets = tuple(records.datasets.get(number) for number in numbers)
-    return Touched(held, tuple(found.values()), answers, datasets)
-
-
 def _lines_of_model(lineage: Lineage) -> Iterator[str]:
     model = lineage.model
     yield f"  model: {model.place}, {model.family} of {model.modality}, {model.hash[:12]}"
@@ -277,10 +231,7 @@ def _lines(found: Whence) -> Iterator[str]:
     if found.seen:
         yield f"  it looks like what was generated here: {found.seen}"
     for each in found.touched:
-        yield f"  an item of {each.held.dataset.place}: {each.held.item}, {each.held.split} split"
-        for model in each.models:
-            yield f"  learned by {model.place}"
-        yield f"  answers of these models: {each.num_answers:,}"
+        yield from each.lines()
     if steps := found.removal():
         yield "\nto remove it:"
         yield from (f"  {number}. {step}" for number, step in enumerate(steps, 1))

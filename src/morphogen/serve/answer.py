@@ -21,6 +21,7 @@ from fastapi import Request
 from morphogen.serve.catalogue import Entry
 from morphogen.serve.engine.running import Asked, Running
 from morphogen.serve.errors import APIError
+from morphogen.serve.quotas import headers_of
 from morphogen.serve.recorded import recorded
 from morphogen.serve.serving import Serving, unwritten
 
@@ -39,6 +40,10 @@ class Answer:
         self.is_over = False
         self.is_handed_on = False  # to a stream, which ends it
         self.seed: int | None = None
+        self.usage = {"prompt_tokens": 0, "completion_tokens": 0}  # so far
+        self.span: Any = None
+        self.standing: asyncio.Future[Any] | None = None  # of the key's quotas
+        self.quota: dict[str, str] = {}  # what the key has left, in headers
 
     @classmethod
     async def begin(
@@ -53,7 +58,8 @@ class Answer:
     ) -> Answer:
         """Ask a model, opened if need be; that it was asked is recorded meanwhile.
 
-        Raises `APIError` where the model cannot be opened, or refuses.
+        Raises `APIError` where the model cannot be opened, or refuses, and where the key of who
+        asks has used up its quota.
         """
         process = await serving.pool.get(entry)
         answer = cls(serving, entry, process)
@@ -67,6 +73,9 @@ class Answer:
                 serving.records.generations.start, recorded(prompt), **about, parent=parent,
                 parameters=told, seed=answer.seed, user=user, key=key, uid=answer.id,
             )  # fmt: skip
+            if key is not None:
+                answer.standing = serving.write(serving.records.quotas.standing, key)
+        answer.span = serving.traces.generation(answer.about(), work["do"])
         try:
             answer.asked = await process.ask({**work, "generation": answer.id})
             serving.metrics.running.inc()
@@ -95,28 +104,29 @@ class Answer:
         `APIError` where it does not."""
         assert self.asked is not None
         event = await anext(self.asked)
-        if self.begun is not None:
-            await self.serving.written(self.begun)
+        self._count(event)
+        await self._kept()
         return event
 
     async def events(self) -> AsyncIterator[Mapping[str, Any]]:
         """What comes, up to the event that says "done"."""
         assert self.asked is not None
         async for event in self.asked:
+            self._count(event)
             yield event
 
     async def finish(
         self, answer: Any = None, *, reason: str = "stop", usage: Mapping[str, Any] | None = None
     ) -> None:
         """Record that it is whole: before it is acknowledged."""
+        self.usage = usage = dict(usage or {})
         self._over("finished")
-        usage = dict(usage or {})
         for kind in ("prompt_tokens", "completion_tokens"):
             self.serving.metrics.tokens.labels(self.entry.name, kind).inc(usage.get(kind, 0))
         if self.begun is not None:
             finish = self.serving.records.generations.finish
             kept = self.serving.write(finish, self.id, answer, reason=reason, usage=usage)
-            await self.serving.written(self.begun)
+            await self._kept()
             await self.serving.written(kept)
 
     def cut(self, reason: str, answer: Any = None) -> None:
@@ -125,7 +135,8 @@ class Answer:
             return
         self._over("cut")
         if self.begun is not None and not (self.begun.done() and self.begun.exception()):
-            self.serving.write(self.serving.records.generations.cut, self.id, reason, answer)
+            cut = self.serving.records.generations.cut
+            self.serving.write(cut, self.id, reason, answer, **self.usage)
 
     def about(self) -> dict[str, Any]:
         """What every answer carries."""
@@ -144,6 +155,7 @@ class Answer:
             "x-generation-id": self.id,
             "x-model-hash": str(about["model_hash"] or "unknown"),
             "x-model-verdict": about["verdict"],
+            **self.quota,
         }
 
     def _refused(self, begun: asyncio.Future[Any]) -> None:
@@ -152,9 +164,23 @@ class Answer:
         if error is not None and self.asked is not None:
             self.asked.fail(unwritten(error))
 
+    def _count(self, event: Mapping[str, Any]) -> None:
+        """Note what it took so far, for when it is cut: a piece of text is a token at least."""
+        if "begun" in event:
+            self.usage["prompt_tokens"] = event["begun"].get("prompt_tokens", 0)
+        self.usage["completion_tokens"] += "text" in event
+
+    async def _kept(self) -> None:
+        """Wait until its start is recorded. Raises `APIError` where it is not."""
+        if self.begun is not None:
+            await self.serving.written(self.begun)
+        if self.standing is not None:
+            self.quota = headers_of(await self.serving.written(self.standing))
+
     def _over(self, state: str) -> None:
         self.is_over = True
         self.serving.metrics.generations.labels(self.entry.name, state).inc()
+        self.serving.traces.end(self.span, state, self.usage)
         if self.asked is not None:
             self.serving.metrics.running.dec()
             self.asked.leave()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -43,7 +44,7 @@ def build_app(settings: Settings, records: Any = None) -> FastAPI:
     if records is not None:
         studio.install(app)
     app.add_middleware(BodyLimit, most=int(settings.body_mb * (1 << 20)))
-    app.add_middleware(Watch, metrics=serving.metrics)
+    app.add_middleware(Watch, serving=serving)
     return app
 
 
@@ -72,10 +73,16 @@ def check_address(settings: Settings, records: Any) -> None:
 
 
 def run(settings: Settings, records: Any) -> None:
-    """Serve until told to stop: what runs then gets `patience` seconds, and is recorded as cut
-    after that."""
+    """Serve until told to stop, which is a good end: what runs then gets `patience` seconds, and is
+    recorded as cut after that."""
+    # uvicorn raises the signal again once it has ended what ran.
+    signal.signal(signal.SIGTERM, _ended)
     app = build_app(settings, records)
     Server(configured(app, settings)).run()
+
+
+def _ended(number: int, frame: object) -> None:
+    raise SystemExit(0)
 
 
 def configured(app: FastAPI, settings: Settings) -> uvicorn.Config:

@@ -15,14 +15,16 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+import structlog
 from fastapi import Depends, Request
 
-from morphogen.core.errors import MorphogenError
+from morphogen.core.errors import AccessError, MorphogenError, RecordsError
 from morphogen.serve.errors import APIError
-from morphogen.serve.serving import Serving, serving_of
+from morphogen.serve.serving import Serving, serving_of, unwritten
 from morphogen.serve.settings import LOCAL
 
 KEY = "mg-"  # what our keys begin with: others stand for none, as clients must send something
+log = structlog.get_logger("morphogen.serve")
 
 
 def may(action: str) -> Callable[[Request], Awaitable[Any]]:
@@ -72,8 +74,11 @@ async def _access(here: Serving, request: Request) -> Any:
         raise APIError(401, f"{found}: Authorization: Bearer {KEY}...", code="invalid_api_key")
     try:
         return await asyncio.to_thread(here.records.keys.authenticate, word)
-    except MorphogenError as error:
+    except AccessError as error:
         raise APIError(401, error.message, code="invalid_api_key") from error
+    except RecordsError as error:
+        log.error("records", why=str(error))
+        raise unwritten(error) from error
 
 
 def _name(url: str) -> str:

@@ -38,20 +38,22 @@ class APIError(Exception):
         param: str | None = None,
         code: str | None = None,
         retry_after: float | None = None,
+        kind: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.message, self.param, self.code = status, message, param, code
-        self.retry_after = retry_after
+        self.retry_after, self.kind = retry_after, kind or KINDS.get(status, KINDS[400])
+        self.headers = dict(headers or {})
 
     def body(self) -> dict[str, Any]:
         """The envelope."""
-        kind = KINDS.get(self.status, "invalid_request_error")
-        facts = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        facts = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
         return {"error": facts}
 
     def response(self) -> JSONResponse:
         """The envelope, with its status."""
-        headers = {}
+        headers = {**self.headers}
         if self.retry_after is not None:
             headers["retry-after"] = str(max(round(self.retry_after), 1))
         if self.status == 401:

@@ -6,12 +6,13 @@ No content and no query is logged: the route as it is written in the code, not w
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from morphogen.serve.errors import APIError
-from morphogen.serve.metrics import Metrics
+from morphogen.serve.serving import Serving
 
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -66,10 +67,10 @@ class BodyLimit:
 
 
 class Watch:
-    """Counts, times and logs requests, and adds headers that keep browsers careful."""
+    """Counts, times, traces and logs requests, and adds headers that keep browsers careful."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self.app, self.metrics = app, metrics
+    def __init__(self, app: ASGIApp, serving: Serving) -> None:
+        self.app, self.serving = app, serving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -86,15 +87,21 @@ class Watch:
                 message["headers"] = [*told, *(each for each in HEADERS if each[0] not in names)]
             await send(message)
 
-        try:
-            await self.app(scope, receive, noted)
-        finally:
-            route = getattr(scope.get("route"), "path", "none")
-            seconds = time.perf_counter() - began
-            self.metrics.requests.labels(route, status).inc()
-            self.metrics.seconds.labels(route).observe(seconds)
-            if route not in UNLOGGED:
-                who = scope.get("state", {}).get("who")
-                log.info("request", method=scope["method"], route=route, status=status,
-                         ms=round(1000 * seconds, 1), who=who)  # fmt: skip
+        with self.serving.traces.request(scope) as span:
+            try:
+                await self.app(scope, receive, noted)
+            finally:
+                self._over(scope, span, status, time.perf_counter() - began)
         return None
+
+    def _over(self, scope: Scope, span: Any, status: int, seconds: float) -> None:
+        """Note a request that is over."""
+        method, metrics = scope["method"], self.serving.metrics
+        route = getattr(scope.get("route"), "path", "none")
+        who = scope.get("state", {}).get("who")
+        metrics.requests.labels(route, status).inc()
+        metrics.seconds.labels(route).observe(seconds)
+        self.serving.traces.done(span, method, route, status, who)
+        if route not in UNLOGGED:
+            log.info("request", method=method, route=route, status=status,
+                     ms=round(1000 * seconds, 1), who=who)  # fmt: skip

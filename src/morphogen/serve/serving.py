@@ -10,14 +10,16 @@ from typing import Annotated, Any, TypeVar
 import structlog
 from fastapi import Depends, Request
 
-from morphogen.core.errors import RecordsError
+from morphogen.core.errors import QuotaError, RecordsError
 from morphogen.serve.catalogue import Catalogue, Entry
 from morphogen.serve.engine.pool import Pool
 from morphogen.serve.errors import APIError
 from morphogen.serve.metrics import Metrics
+from morphogen.serve.quotas import used_up
 from morphogen.serve.rates import Rates
 from morphogen.serve.recorder import Recorder
 from morphogen.serve.settings import Settings
+from morphogen.serve.traces import Traces
 
 T = TypeVar("T")
 log = structlog.get_logger("morphogen.serve")
@@ -32,6 +34,7 @@ class Serving:
         self.pool = Pool(settings)
         self.metrics = Metrics()
         self.rates = Rates(settings.rate)
+        self.traces = Traces.sent_to(settings.traces)
         self.local: Any = None  # whoever works at this machine
         self.is_ready = False
         self.recorder = None if records is None else Recorder(records.database)
@@ -74,21 +77,23 @@ class Serving:
         await self.pool.close()
         if self.recorder is not None:
             self.recorder.close()
+        await asyncio.to_thread(self.traces.close)
 
 
 def unwritten(error: BaseException) -> APIError:
-    """The answer where something could not be recorded."""
+    """The answer where something could not be recorded, or is more than a key may ask for."""
+    if isinstance(error, QuotaError):
+        return used_up(error)
     why = error.message if isinstance(error, RecordsError) else type(error).__name__
-    return APIError(503, f"the records cannot be written: {why}", code="records_unavailable",
+    return APIError(503, f"the records cannot be used: {why}", code="records_unavailable",
                     retry_after=5)  # fmt: skip
 
 
 def _logged(write: asyncio.Future[Any]) -> None:
     """Tell the log of what could not be written, whether or not somebody waits for it."""
     error = None if write.cancelled() else write.exception()
-    if error is not None:
-        why = error.message if isinstance(error, RecordsError) else type(error).__name__
-        log.error("records", why=why)
+    if error is not None and not isinstance(error, QuotaError):
+        log.error("records", why=str(error))
 
 
 def serving_of(request: Request) -> Serving:

@@ -32,6 +32,7 @@ class Settings:
     threads: int = 0  # of each model; 0: as many as there are cores
     patience: float = 10.0  # seconds that running requests get when the server is told to stop
     watermark: bool = False  # whether what is made is marked, for `whence` to find
+    traces: str | None = None  # collector of OpenTelemetry that spans are sent to; none: nowhere
 
     def check(self) -> Settings:
         """Itself. Raises `RecipeError` for numbers that cannot be."""
