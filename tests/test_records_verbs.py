@@ -265,7 +265,7 @@ def test_what_is_done_with_data_is_told_and_in_the_plan_of_removal(tmp_path, mon
     verb("data", "snapshot", "photos")
     verb("data", "dedupe", "photos", "--move-to", "copies")
     verb("data", "split", "photos")
-    asked = ("--family", "rbm", "--family", "autoencoder", "--budget", "2steps", "--seeds", "1")
+    asked = ("--family", "rbm", "--budget", "2steps", "--seeds", "1")
     verb("compare", "photos", *asked, "--num", "8", "--out", "both")
     verb("compare", "photos", *asked, "--num", "8", "--out", "both")  # nothing is told twice
     verb("train", "photos", "--family", "autoencoder", "--out", "alone", *QUICK)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def _nowhere(modality: str) -> Ledger | None:
+    """Where a modality is recorded before anybody said so: nowhere but in a file."""
     return None
 
 
