@@ -1,10 +1,11 @@
-"""Texts, tables and molecules through every verb, as a user types them; and one more modality of
-one file."""
+"""Texts, tables, molecules and series through every verb, as a user types them; and one more
+modality of one file."""
 
 from __future__ import annotations
 
 import csv
 import json
+import math
 import random
 import shutil
 from pathlib import Path
@@ -246,6 +247,66 @@ def test_compare(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
         capsys, "compare", str(source), "--family", "autoregressive", "--family", "vae",
         "--budget", "3steps", "--seeds", "1", "--num", "20", "--out", str(out),
         "--set", "backbone.model_dim=8",
+    )  # fmt: skip
+    assert (out / "comparison.html").stat().st_size > 2000
+
+
+# -- series: no labels, and everything comes after a past ----------------------------------------
+
+
+def write_series(folder: Path) -> Path:
+    """Load and heat of a plant by the hour."""
+    draw = random.Random(0)
+    path = folder / "plant.csv"
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["time", "load", "heat"])
+        for i in range(180):
+            wave = math.sin(2 * math.pi * i / 24)
+            stamp = f"2024-01-{1 + i // 24:02d} {i % 24:02d}:00:00"
+            load, heat = 50 + 20 * wave + draw.gauss(0, 2), 20 - 5 * wave + draw.gauss(0, 1)
+            rows.writerow([stamp, round(load, 2), round(heat, 2)])
+    return path
+
+
+def test_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = write_series(tmp_path), tmp_path / "models" / "first"
+    size = ("--set", "modality.length=6", "--set", "modality.past=18")
+    told = said(capsys, "inspect", str(source))
+    assert "series" in told
+    assert "by time" in told
+    assert json.loads(said(capsys, "data", "check", str(source), "--json"))["error"] is None
+    assert "items" in said(capsys, "data", "dedupe", str(source))
+    assert "train" in said(capsys, "data", "split", str(source), "--dry-run")
+    told = said(capsys, "train", str(source), "--out", str(out), *size, *QUICK)
+    assert "flow_matching, as series data is usually learned" in told
+    reasons = json.loads(said(capsys, "tasks", str(out), "--json"))
+    applies = {name for name, reason in reasons.items() if reason is None}
+    assert {"generate", "forecast", "fill", "anomaly", "changes", "vary"} <= applies
+    some = tmp_path / "some.csv"
+    some.write_text("\n".join(source.read_text().splitlines()[:40]) + "\n")
+    for name in sorted(applies):
+        inputs = [] if name == "generate" else [str(some)]
+        page = tmp_path / f"{name}.html"
+        found = said(capsys, "task", name, str(out), *inputs, "--out", str(page), "--json")
+        assert json.loads(found)["route"]
+    assert "<polygon" in (tmp_path / "forecast.html").read_text()
+    drawn = tmp_path / "drawn.csv"
+    said(capsys, "sample", str(out), "-n", "3", "--cond", f"past={source}", "--out", str(drawn))
+    assert len(drawn.read_text().splitlines()) == 1 + 3 * 6
+    told = said(capsys, "evaluate", str(out), "--num", "40")
+    assert "crps" in told
+    assert "copying:" in told
+    assert "<polyline" in (out / "evaluation.html").read_text()
+    assert said(capsys, "reproduce", str(out))
+
+
+def test_series_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "comparison"
+    said(
+        capsys, "compare", str(write_series(tmp_path)), "--family", "autoregressive", "--family",
+        "vae", "--budget", "3steps", "--seeds", "1", "--num", "20", "--out", str(out), "--set",
+        "backbone.model_dim=8", "--set", "modality.length=4", "--set", "modality.past=12",
     )  # fmt: skip
     assert (out / "comparison.html").stat().st_size > 2000
 

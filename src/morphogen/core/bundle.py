@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from torch import Tensor
 import morphogen
 from morphogen.core import discover
 from morphogen.core.adapter import merged
-from morphogen.core.border import read_text
 from morphogen.core.capability import why_not
 from morphogen.core.codec import Codec, Item
 from morphogen.core.codec_storage import codec_tensors
@@ -42,10 +41,11 @@ from morphogen.core.config import (
     read_unchanged,
     rebuild,
 )
-from morphogen.core.encoded import moved, num_items, rows
-from morphogen.core.errors import DataError, RecipeError, RefusedPair
+from morphogen.core.encoded import moved, rows
+from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.family import Family, own_state
 from morphogen.core.folder import CODEC, FORMAT, MODEL, SCHEDULE, VERSION
+from morphogen.core.inputs import inputs_of, is_encoded, items_of
 from morphogen.core.origin import facts_of
 from morphogen.core.provenance import Provenance
 from morphogen.core.random import generator as new_generator
@@ -225,12 +225,16 @@ class Bundle:
             )
         arguments = check_options(run, options, name)
         parameters = inspect.signature(run).parameters
-        given, num = self._given(name, parameters, inputs)
+        given = inputs_of(
+            self.codec, self.family.spec, name, parameters, inputs, where=self.path, given=arguments
+        )
         draw = seed if isinstance(seed, torch.Generator) else new_generator(seed)
-        num = int(arguments.get("num", 16)) if num is None else num
-        arguments["cond"] = self.conditions(num, cond or {}, draw, drawn=not inputs)
+        num = int(arguments.get("num", 16)) if given.num is None else given.num
+        came = {key: value for key, value in given.cond.items() if key in self.family.conditions}
+        said = {**came, **(cond or {})}
+        arguments["cond"] = self.conditions(num, said, draw, drawn=not inputs)
         device = self.family.device
-        arguments |= given
+        arguments |= given.arguments
         for key, value in arguments.items():
             if isinstance(value, Tensor) or key == "x":
                 arguments[key] = moved(value, device)
@@ -243,7 +247,7 @@ class Bundle:
             arguments["marking"] = self.marking
         with torch.no_grad():
             result: Result = run(self.family, generator=draw, **arguments)
-        result.codec, result.inputs = self.codec, given.get("x")
+        result.codec, result.inputs = self.codec, given.arguments.get("x")
         where = self.path.resolve().name if self.path else "in memory"
         model = f"{discover.name_of(type(self.family))} {where}"
         result.made_by = f"{model}, {name}, seed {draw.initial_seed()}"
@@ -258,36 +262,6 @@ class Bundle:
     def marking(self) -> Marking | None:
         """What marks texts while they are drawn, where that was asked for."""
         return None if self.provenance is None else self.provenance.marking
-
-    def _given(
-        self, name: str, parameters: Mapping[str, Any], inputs: tuple[Any, ...]
-    ) -> tuple[dict[str, Any], int | None]:
-        """Inputs in the form that a task takes them in, by the name of its argument: items `x`,
-        `sequences` that are to go on, `values` as they are read, of any length, or `sources`, texts
-        that something is made from; and how many there are."""
-        takes_items = bool({"x", "sequences", "values", "sources"} & set(parameters))
-        if takes_items != bool(inputs):
-            reads = bool({"x", "values"} & set(parameters))
-            example = f" a{self.codec.suffix}" if reads else " --prompt TEXT"
-            example *= takes_items
-            raise RecipeError(
-                f"the task {name!r} {'needs' if takes_items else 'takes no'} items to work on",
-                found=f"{len(inputs)} items",
-                hint=f"morphogen task {name} {self.path or 'BUNDLE'}{example}",
-            )
-        if "sequences" in parameters:
-            sequences = self.codec.encode_sequences(self.items(*inputs))
-            return {"sequences": sequences}, len(sequences)
-        if "values" in parameters:
-            values = [item.value for item in self.items(*inputs)]
-            return {"values": values}, len(values)
-        if "sources" in parameters:
-            sources = list(sources_of(inputs))
-            return {"sources": sources}, len(sources)
-        if not inputs:
-            return {}, None
-        x = self.encode(*inputs)
-        return {"x": x}, num_items(x)
 
     def _name_classes(self, result: Result) -> None:
         """Put class names in place of class indices, and numbers in their own unit."""
@@ -310,25 +284,14 @@ class Bundle:
 
     def encode(self, *inputs: Any) -> Any:
         """Items, paths or a ready tensor, or dict of tensors, -> (N, *shape)."""
-        ready = len(inputs) == 1 and isinstance(inputs[0], (Tensor, dict))
-        if ready and not self._is_raw(inputs[0]):
+        if is_encoded(inputs):
             self.family.spec.check(inputs[0], "input")
             return inputs[0]
         return self.codec.encode_many(self.items(*inputs))
 
-    def _is_raw(self, value: Any) -> bool:
-        """Whether a dict is a raw value, such as a row of a table, and not a batch of parts."""
-        return isinstance(value, dict) and not all(isinstance(v, Tensor) for v in value.values())
-
     def items(self, *inputs: Any) -> list[Item]:
         """What a task's inputs stand for: items as they are, raw values, and paths to read."""
-        items: list[Item] = []
-        for value in inputs:
-            if isinstance(value, (str, Path)):
-                items.extend(self.codec.read_inputs(value))
-            else:
-                items.append(value if isinstance(value, Item) else Item(value))
-        return items
+        return items_of(self.codec, inputs)
 
     def conditions(
         self, num: int, given: Mapping[str, Any], draw: torch.Generator, *, drawn: bool
@@ -369,15 +332,6 @@ class Bundle:
         if isinstance(value, str) and name in self.codec.condition_codecs:
             value = self.codec.condition_codecs[name].parse(value)
         return self.codec.encode_condition(name, value)
-
-
-def sources_of(inputs: Iterable[Any]) -> Iterator[str]:
-    """Texts as they are, and the lines of files that are named."""
-    for value in inputs:
-        if isinstance(value, Item):
-            yield str(value.value)
-        else:
-            yield from filter(str.strip, read_text(expanded(value), DataError).splitlines())
 
 
 def _drawn(prior: list[float], spec: TensorSpec, num: int, draw: torch.Generator) -> Tensor:

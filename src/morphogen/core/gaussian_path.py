@@ -153,13 +153,17 @@ class DenoiserSampling:
             return estimate if correct is None else correct(estimate, t)
 
         steps = max(1, math.ceil((num_steps or self.num_steps) * min(1.0, start)))
-        times = self.path.times(steps, start, self.time_shift).to(x_t.dtype).to(x_t.device)
+        times = self.times(steps, start, self.time_shift).to(x_t.dtype).to(x_t.device)
         x: Tensor = solve(denoise, x_t, times, self.path, generator)
         return x.clamp(-1, 1) if self.spec.levels else x
 
     def starting_noise(self, num: int, generator: torch.Generator) -> Tensor:
         """What sampling starts from, (num, *shape): N(0, I), unless a model has a reason."""
         return randn((num, *self.spec.shape), generator).to(self.device)
+
+    def times(self, num_steps: int, start: float, shift: float) -> Tensor:
+        """The times of the sampling steps: the path's, unless a model has a reason."""
+        return self.path.times(num_steps, start, shift)
 
     def grained(self, x: Tensor) -> Tensor:
         """Drawn items as they are handed out: as they are, unless a model has a reason."""

@@ -11,6 +11,7 @@ that says which of its scores are better high:
     Texts         the same, where they are texts
     References    each generated item beside the real one whose conditions it was asked for with
     TextReferences    the same of texts, each asked for by more than a label: translations
+    Draws         many draws for each of some held-out items, under its own conditions
     Likelihoods   bits of held-out and of training items
 
 An evaluation runs all that apply to a model and says why the rest do not. The floor is the same
@@ -167,6 +168,23 @@ class References(Sets):
         return self.decode(self.generated), self.decode(self.reference)
 
 
+@dataclass(frozen=True)
+class Draws(Sets):
+    """Many draws (N, S, *) for each of N held-out items (N, *), under its own conditions; `train`
+    (N, S, *), for the floor, are any training items."""
+
+    spec: Spec
+    generated: Tensor
+    reference: Tensor
+    train: Tensor | None = None
+
+    groups: ClassVar = (("generated", "reference", "train"),)
+
+    def floor(self) -> Draws:
+        """Training items in place of the draws."""
+        return replace(self, generated=_known(self.train))
+
+
 class Texts(Items):
     """Items whose values are texts."""
 
@@ -209,7 +227,7 @@ def _known(train: Any) -> Any:
 
 
 KINDS: tuple[type[Sets], ...] = (
-    Features, Items, Texts, References, TextReferences, Likelihoods,
+    Features, Items, Texts, References, TextReferences, Draws, Likelihoods,
 )  # fmt: skip
 
 # From the sets and the upper end of a score's interval: a sentence, or "".

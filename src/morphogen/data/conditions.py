@@ -2,7 +2,8 @@
 
 A condition is an item of another codec: a class is read by `category`, a number by `value`, a
 caption by `text`, a picture by `image`. Unless a user names others, the labels are learned, where
-there are two or more on at least half of the items. A name is looked for among what the source says
+there are two or more on at least half of the items, and what items of a kind always come with, as
+windows of a series with their past. A name is looked for among what the source says
 of an item (its label, its caption), then among its tags (the other columns of a table). An item of
 which it is not said is kept, and learned as one of which nothing is known.
 """
@@ -21,6 +22,7 @@ from morphogen.core import discover
 from morphogen.core.codec import Codec, Item, Problem, Recognition, Report
 from morphogen.core.conditioning import absent, present
 from morphogen.core.errors import DataError, MorphogenError, did_you_mean
+from morphogen.core.following import ComesWith
 from morphogen.core.spec import TensorSpec
 from morphogen.data.modality import build_codec
 from morphogen.data.store import Store
@@ -39,10 +41,10 @@ class ReadsAlike(Protocol):
         """Options for the codec of such a condition."""
 
 
-def noting(items: Iterable[Item], said: Any, wanted: str | None) -> Iterator[Item]:
+def noting(items: Iterable[Item], said: Any, wanted: str | None, codec: Codec) -> Iterator[Item]:
     """Pass items on, and append to `said` what is said of each: of the first ones all, as a help to
     who asks for what there is not, then what is `wanted`, as `fit_conditions` has it."""
-    names = [LABEL] if wanted is None else _names_in(wanted)
+    names = [LABEL, *_comes_with(codec)] if wanted is None else _names_in(wanted)
     for number, item in enumerate(items):
         known = {**item.tags, **item.cond}
         if names != [EVERY] and number >= MOST_LOOKED_AT:
@@ -72,6 +74,11 @@ def fit_conditions(
     codec.condition_codecs.clear()
     if wanted is None:
         _fit_labels(codec, said, report)
+        for name in _comes_with(codec):
+            values = [each[name] for each in said if is_said(each.get(name))]
+            if values and name not in codec.condition_codecs:
+                codec.condition_codecs[name] = _reader_of(name, values, report, codec)
+                _note_absent(name, len(values), len(said), report)
         return
     known = Counter(name for each in said for name, value in each.items() if is_said(value))
     names = _names_in(wanted)
@@ -89,6 +96,10 @@ def fit_conditions(
         values = [each[name] for each in said if is_said(each.get(name))]
         codec.condition_codecs[name] = _reader_of(name, values, report, codec)
         _note_absent(name, len(values), len(said), report)
+
+
+def _comes_with(codec: Codec) -> tuple[str, ...]:
+    return codec.comes_with if isinstance(codec, ComesWith) else ()
 
 
 def _names_in(wanted: str) -> list[str]:

@@ -21,6 +21,7 @@ from morphogen.core.codec import Codec, Item, Problem, Report
 from morphogen.core.codec_storage import codec_tensors, describe_codec
 from morphogen.core.encoded import Encoded, joined, stacked
 from morphogen.core.errors import DataError
+from morphogen.core.following import ComesWith
 from morphogen.core.storage import cache_folder, lock
 from morphogen.data.conditions import (
     class_counts,
@@ -114,9 +115,10 @@ def encode(
 
     if not fitted:
         _check_trainable(scan, report)
-        said: Any = Repeated() if conditions is None else []
+        alike = conditions is None and not isinstance(codec, ComesWith)
+        said: Any = Repeated() if alike else []
         train = told(items("train"), "measuring", scan.splits.count("train"))
-        codec.fit(noting(train, said, conditions))
+        codec.fit(noting(train, said, conditions, codec))
         fit_conditions(codec, said, report, conditions)
     chosen = choose_view(codec, view, suits)
     codec = chosen.inner or chosen

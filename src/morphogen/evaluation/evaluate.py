@@ -35,6 +35,7 @@ from morphogen.core.encoded import Encoded, joined, moved, num_items, rows, tens
 from morphogen.core.errors import DataError, MeasurementError, RefusedPair
 from morphogen.core.measurement import Measurement
 from morphogen.core.metric import (
+    Draws,
     Features,
     Items,
     Likelihoods,
@@ -48,6 +49,7 @@ from morphogen.data.dataset import Data, load
 from morphogen.data.places import load_options, place_of
 from morphogen.evaluation import harm
 from morphogen.evaluation._again import again, count_again
+from morphogen.evaluation._draws import draws_of, why_no_draws
 from morphogen.evaluation._fields import given_of_fields
 from morphogen.evaluation._items import prediction, reconstruction
 from morphogen.evaluation._references import references_of
@@ -121,7 +123,7 @@ def evaluate(
             items += reconstruction(bundle, loaded, _some(loaded, seed))
             items += prediction(bundle, loaded)
     if judged is None or found:
-        found += measure_all(record, _sets(x, judged, likelihood, shown, seed), seed)
+        found += measure_all(record, _sets(x, judged, likelihood, (bundle, shown), seed), seed)
     _say_worst(record, found)
     found += [_mean(each) for each in items]
     if likelihood is not None:
@@ -250,17 +252,19 @@ def _sets(
     x: Encoded | None,
     judged: Judged | None,
     likelihood: Likelihood | None,
-    data: Data,
+    about: tuple[Bundle, Data],
     seed: int,
 ) -> dict[type[Sets], Callable[[], Sets] | str]:
     """What there is for metrics to measure, by kind: what gives it, or why there is none."""
     given: dict[type[Sets], Callable[[], Sets] | str] = {}
+    bundle, data = about
     given[Likelihoods] = "the model has no normalised likelihood of these items"
     if x is not None and judged is not None:
         samples = judged.samples
         given[Features] = lambda: samples.sets
         given[Items] = lambda: items_of(x, samples, data)
         given[References] = lambda: references_of(x, samples, data, seed)
+        given[Draws] = why_no_draws(bundle, data) or (lambda: draws_of(bundle, data, seed))
         given |= given_of_fields(given, samples.asked, data)
     if likelihood is not None:
         given[Likelihoods] = likelihood.sets

@@ -11,13 +11,15 @@ from torch import Tensor
 
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
-from morphogen.core.conditioning import Conditioner, TimeEmbedding, context_dim
+from morphogen.core.conditioning import Conditioner, TimeEmbedding, absent, context_dim, present
 from morphogen.core.errors import RecipeError, RefusedPair, did_you_mean
 from morphogen.core.family import Family
 from morphogen.core.gaussian_path import DenoiserSampling, wide
+from morphogen.core.random import rand
 from morphogen.core.spec import TensorSpec
 from morphogen.families import _path_likelihood as likelihood
 from morphogen.families._gaussian_baseline import MOST_VALUES, GaussianBaseline
+from morphogen.families._linear_given import LinearGiven, alike
 
 Baseline = Literal["auto", "gaussian", "none"]
 # For log_prob: Runge-Kutta steps of the ODE, four evaluations and their derivatives each, or noise
@@ -28,6 +30,8 @@ STEPS = {"ode": 20, "bound": 64}
 # wide. Fewer than 500 samples tell too little: of 1,000, a deviation is known to 2 %.
 CALIBRATIONS = 2
 LEAST_SAMPLES, MOST_SAMPLES = 500, 4000
+SHARPNESS = 1.2  # of samples, where none is named
+LEAST_NARROW = 1e-3  # share of the data that the linear part leaves, at least
 LIKELIHOOD_BATCH = 128  # items whose derivatives are held in memory at once
 
 
@@ -46,6 +50,11 @@ class Denoiser(Family, DenoiserSampling):
     with too little contrast. `sharpness` is reached where data and noise are in equal parts: at
     either end of the path it does harm (as Kynkaanniemi et al. 2024 found of guidance by class).
     It costs nothing, and changes nothing where data is Gaussian.
+
+    Where a condition is of the item's own kind (the past of a series), the linear answer is to both
+    x_t and the condition: E[x | c] is fitted first, and Gaussian is what is left, which is narrower
+    than the data by a factor `narrow`. Times in training and sampling are moved as if it were not,
+    and nothing goes further away from the linear answer, since shares of samples are probabilities.
     """
 
     default_backbone = "unet"
@@ -70,11 +79,17 @@ class Denoiser(Family, DenoiserSampling):
         cond_dim: int,
         drop_prob: float,
         baseline: Baseline,
-        sharpness: float,
+        sharpness: float | None,
     ) -> None:
         super().__init__(spec, conditions, backbone)
         wanted = baseline == "gaussian" or (baseline == "auto" and spec.num_values <= MOST_VALUES)
         self.baseline = GaussianBaseline(spec.num_values) if wanted else None
+        self.alike = alike(spec, conditions) if wanted else None
+        if self.alike is not None:
+            self.from_alike = LinearGiven(spec, conditions[self.alike])
+            self.rest = GaussianBaseline(spec.num_values)
+            self.narrow: Tensor
+            self.register_buffer("narrow", torch.ones(()))
         seen = spec.with_channels(spec.channels * (2 if wanted else 1))
         self.network = backbone(
             seen,
@@ -84,7 +99,8 @@ class Denoiser(Family, DenoiserSampling):
         )
         self.time = TimeEmbedding(cond_dim)
         self.conditioner = Conditioner(conditions, cond_dim)
-        self.drop_prob, self.sharpness = drop_prob, sharpness
+        usual = SHARPNESS if self.alike is None else 1.0
+        self.drop_prob, self.sharpness = drop_prob, usual if sharpness is None else sharpness
 
     @classmethod
     def refuses(cls, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
@@ -102,6 +118,15 @@ class Denoiser(Family, DenoiserSampling):
         """Fit the linear part to the data."""
         if self.baseline is not None:
             self.baseline.fit(batch.x)
+        if self.alike is not None and self.alike in batch.cond:
+            c = batch.cond[self.alike]
+            there = present(c, self.conditions[self.alike])
+            if there.sum() > 1:
+                self.from_alike.fit(batch.x[there], c[there])
+                left = self._left(batch).x
+                narrow = (left.std() / batch.x.std()).nan_to_num(1.0)
+                self.narrow.copy_(narrow.clamp(LEAST_NARROW, 1))
+                self.rest.fit(left, self.least)
 
     def finish(self, batch: Batch, worth: int, generator: torch.Generator) -> dict[str, float]:
         """Make the starting noise as wide as it takes for samples to vary as items do, and give
@@ -110,11 +135,13 @@ class Denoiser(Family, DenoiserSampling):
         num = min(len(batch), MOST_SAMPLES, 3 * worth // (CALIBRATIONS * self.draw_passes))
         if self.grain is not None:
             self.grain.clear()
-        if self.baseline is not None and num >= LEAST_SAMPLES and self.baseline.leading.any():
+        linear, least = (self.baseline, 1.0) if self.alike is None else (self.rest, self.least)
+        if linear is not None and num >= LEAST_SAMPLES and (linear.variance > least).any():
             for _ in range(CALIBRATIONS):
                 drawn = self.drawn_like(batch, num, generator)
-                self.baseline.calibrate(batch, Batch(drawn, cond=batch.rows(slice(num)).cond))
-            scale = self.baseline.noise_scale
+                samples = Batch(drawn, cond=batch.rows(slice(num)).cond)
+                linear.calibrate(self._left(batch), self._left(samples), least)
+            scale = linear.noise_scale
             if (scale != 1).any():
                 found["noise_scale"] = float(scale[scale != 1].mean())
         if self.grain is not None and drawn is not None:
@@ -129,7 +156,8 @@ class Denoiser(Family, DenoiserSampling):
     def starting_noise(self, num: int, generator: torch.Generator) -> Tensor:
         """N(0, I), wider along the components in which samples came out too narrow."""
         noise = super().starting_noise(num, generator)
-        return noise if self.baseline is None else self.baseline.widened(noise)
+        linear = self.baseline if self.alike is None else self.rest
+        return noise if linear is None else linear.widened(noise)
 
     @property
     def log_prob_is(self) -> str:
@@ -203,11 +231,58 @@ class Denoiser(Family, DenoiserSampling):
         What the network adds to the linear answer counts `sharpness` times.
         """
         drop_prob = self.drop_prob if generator is not None else 0.0
+        if self.alike is not None and drop_prob:
+            cond, drop_prob = self._dropped(cond, len(x_t), generator), 0.0
         embedded, context = self.conditioner.both(cond, x_t.shape[0], drop_prob, generator)
         vector = self.time(t) + embedded
         if self.baseline is None:
             return self.network.run(x_t, vector, context)
         a, b = self.target_weights(t)
-        linear = self.baseline(x_t, self.path.alpha(t), self.path.sigma(t), a, b)
+        alpha, sigma = self.path.alpha(t), self.path.sigma(t)
+        linear = self.baseline(x_t, alpha, sigma, a, b)
+        if self.alike is not None and cond is not None and self.alike in cond:
+            c = cond[self.alike]
+            there = present(c, self.conditions[self.alike])
+            mean = self.from_alike(c.masked_fill(~wide(there, c).bool(), 0))
+            rest = self.rest(x_t - wide(alpha, x_t) * mean, alpha, sigma, a, b)
+            linear = torch.where(wide(there, x_t).bool(), wide(a, x_t) * mean + rest, linear)
         seen = torch.cat([x_t, linear], dim=1)
         return linear + sharpness * self.network.run(seen, vector, context)
+
+    @property
+    def least(self) -> float:
+        """The variance from which a component of what is left is more data than noise."""
+        return float(self.narrow) ** 2
+
+    def _left(self, batch: Batch) -> Batch:
+        """What the linear part leaves of items with their conditions."""
+        if self.alike is None or self.alike not in batch.cond:
+            return batch
+        c = batch.cond[self.alike]
+        there = present(c, self.conditions[self.alike])
+        others = {name: value[there] for name, value in batch.cond.items() if name != self.alike}
+        return Batch(batch.x[there] - self.from_alike(c[there]), cond=others)
+
+    def _dropped(
+        self, cond: Mapping[str, Tensor] | None, num: int, generator: torch.Generator | None
+    ) -> dict[str, Tensor]:
+        """Conditions, each item's absent with `drop_prob`: the linear part is to miss them too."""
+        assert generator is not None
+        keep = rand((num,), generator) >= self.drop_prob
+        dropped = {}
+        for name, value in (cond or {}).items():
+            none = absent(self.conditions[name]).to(value)
+            dropped[name] = torch.where(wide(keep.to(value.device), value).bool(), value, none)
+        return dropped
+
+    def moved(self, t: Tensor) -> Tensor:
+        """Times at which what is left of x by the linear part has as much noise as x has at t."""
+        if self.alike is None:
+            return t
+        ratio = self.narrow * self.path.sigma(t) / self.path.alpha(t).clamp(min=1e-6)
+        return self.path.time_of_log_snr(-2 * ratio.clamp(min=1e-9).log())
+
+    def times(self, num_steps: int, start: float, shift: float) -> Tensor:
+        """Where sampling steps are taken: at the same amounts of noise in what is left."""
+        narrow = 1.0 if self.alike is None else float(self.narrow)
+        return self.path.times(num_steps, start, shift * narrow)

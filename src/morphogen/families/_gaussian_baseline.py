@@ -50,8 +50,9 @@ class GaussianBaseline(nn.Module):
         self.register_buffer("noise_scale", torch.ones(num_values))
 
     @torch.no_grad()
-    def fit(self, x: Tensor) -> None:
-        """Take mean and covariance from items (N, *)."""
+    def fit(self, x: Tensor, width: float = 1.0) -> None:
+        """Take mean and covariance from items (N, *), of which least variance is in proportion to
+        the variance `width` that they have."""
         flat = x.flatten(1).double()
         mean = flat.mean(0)
         centred = flat - mean
@@ -59,24 +60,21 @@ class GaussianBaseline(nn.Module):
         variance, basis = torch.linalg.eigh(covariance)
         self.mean.copy_(mean)
         self.basis.copy_(basis)
-        self.variance.copy_(variance.clamp(min=LEAST_VARIANCE))
-
-    @property
-    def leading(self) -> Tensor:
-        """The components with more data than noise at equal parts of both: (D,), bool."""
-        return self.variance > 1
+        self.variance.copy_(variance.clamp(min=LEAST_VARIANCE * width))
 
     @torch.no_grad()
-    def calibrate(self, items: Batch, samples: Batch) -> None:
-        """Make the starting noise as much wider as samples (M, *) are narrower than items (N, *).
+    def calibrate(self, items: Batch, samples: Batch, least: float = 1.0) -> None:
+        """Make the starting noise as much wider as samples (M, *) are narrower than items (N, *),
+        along the components of more than the `least` variance.
 
         Where samples answer to it in proportion, they vary as items do after one call.
         """
-        leading = self.basis[:, self.leading]
+        above = self.variance > least
+        leading = self.basis[:, above]
         wanted, found = (
             unexplained(batch.x.flatten(1) @ leading, batch.cond) for batch in (items, samples)
         )
-        self.noise_scale[self.leading] *= (wanted / found).clamp(*SCALE_SQUARED).sqrt()
+        self.noise_scale[above] *= (wanted / found).clamp(*SCALE_SQUARED).sqrt()
 
     def widened(self, noise: Tensor) -> Tensor:
         """N(0, I) -> N(0, U diag(noise_scale^2) U^T): (B, *) -> (B, *)."""

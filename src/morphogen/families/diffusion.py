@@ -56,7 +56,7 @@ class Diffusion(Denoiser):
         sampler: str = "adams_bashforth",  # default sampler
         num_steps: int = 25,  # default number of sampling steps
         time_shift: float = 2.0,  # > 1 spends more sampling steps at high noise
-        sharpness: float = 1.2,  # > 1 samples further from the baseline than the network says
+        sharpness: float | None = None,  # > 1 goes further from the baseline; none: 1.2, or 1
     ) -> None:
         super().__init__(
             spec, conditions, backbone,
@@ -71,7 +71,7 @@ class Diffusion(Denoiser):
         """Weighted mean squared error of the target, per item."""
         x = batch.x
         eps = randn(x.shape, generator).to(x)
-        t = LOWEST_TIME + (1 - 2 * LOWEST_TIME) * stratified(len(x), generator).to(x)
+        t = self.moved(LOWEST_TIME + (1 - 2 * LOWEST_TIME) * stratified(len(x), generator).to(x))
         a, b = (wide(weight, x) for weight in self.target_weights(t))
         wanted = a * x + b * eps
         predicted = self.predict_target(self.path.noised(x, eps, t), t, batch.cond, generator)

@@ -3,7 +3,8 @@
 Each is held to sets of the kind that it asks for. Features are Gaussian: three draws of the
 reference's own distribution must each score better than items that are moved by one deviation, and
 those no worse than items moved by three, in the direction that each score declares. Likelihoods are
-held to the same, with training items that cost less by one deviation and by three. What a score of
+held to the same, with training items that cost less by one deviation and by three, and so are many
+draws for one item. What a score of
 `Items` or `References` looks at is its own affair: of those some score must see that items of
 another law are no draws of the data's, for real values, for tokens, for parts, where it has a score
 for such.
@@ -23,6 +24,7 @@ from torch import Tensor
 from morphogen.core.encoded import Encoded, each, tensor, unstacked
 from morphogen.core.errors import MeasurementError, RecipeError
 from morphogen.core.metric import (
+    Draws,
     Features,
     Items,
     Likelihoods,
@@ -57,8 +59,9 @@ def check_metric(metric: Callable[..., Any]) -> None:
     known = all(direction in (True, False, None) for direction in declared.values())
     promise(known, f"{name}: the direction of a score is True, False or None, not {declared}")
     kind = _check_signature(metric, name)
-    if kind in (Features, Likelihoods):
-        _check_moved(metric, _of_features if kind is Features else _of_likelihoods)
+    moved = {Features: _of_features, Likelihoods: _of_likelihoods, Draws: _of_draws}
+    if kind in moved:
+        _check_moved(metric, moved[kind])
     else:
         _check_items(metric, kind)
 
@@ -215,6 +218,16 @@ def _of_likelihoods(seed: int, moved: float = 0.0) -> Likelihoods:
     return Likelihoods(
         bits, held, trained * (3 - moved + 0.2 * randn(trained.shape, draw)), trained
     )
+
+
+def _of_draws(seed: int, moved: float = 0.0) -> Draws:
+    """Draws of the law of each item, whose mean is its own; or `moved` from it."""
+    draw = generator(seed)
+    shape = (NUM_GENERATED, 9, NUM_FEATURES)
+    mean = randn((NUM_GENERATED, NUM_FEATURES), draw)
+    truth = mean + randn(mean.shape, draw)
+    drawn = mean[:, None] + moved + randn(shape, draw)
+    return Draws(TensorSpec.vector(NUM_FEATURES), drawn, truth, randn(shape, draw))
 
 
 def _of_items(spec: Spec, kind: type[Sets], seed: int, moved: float = 0.0) -> Sets:

@@ -5,6 +5,7 @@ r"""Models whose answers are known in closed form, to hold samplers, tasks and m
         x_a | x_b  ~ N(mu_a + S_ab S_bb^-1 (x_b - mu_b),  S_aa - S_ab S_bb^-1 S_ba)
     TwoGaussians     x | y ~ N(m_y, s^2 I), y a fair coin: p(y | x) by Bayes' rule
     TwoStateChain    a Markov chain on {0, 1}: x_1 ~ pi, x_i | x_{i-1} ~ P
+    RandomWalk       x_n = x_{n-1} + s eps_n, x_0 the last of a past: p(x_n | past) is N(x_0, n s^2)
     TwoTones         x_n = cos(2 pi k_y n / L + phi) / 2, phi uniform, y a fair coin: the two tones
                      are orthogonal, so that what is heard is known to the last bit
 
@@ -208,6 +209,23 @@ class TwoGaussians(Oracle):
         squared = (x.flatten(1)[:, None] - self.means).square().sum(2) / self.scale**2  # (B, 2)
         constant = self.spec.num_values * math.log(2 * math.pi * self.scale**2)
         return -0.5 * (squared + constant)
+
+
+class RandomWalk(Oracle):
+    """What comes after a past: x_n = x_{n-1} + s eps_n, which goes on where the past ends."""
+
+    step = 0.05  # s
+
+    def __init__(self, length: int = 6, past: int = 4) -> None:
+        spec, before = (TensorSpec("real", (1, n), layout="vector") for n in (length, past))
+        super().__init__(spec, {"past": before})
+
+    def sample(
+        self, num: int, *, cond: Conditions | None = None, generator: torch.Generator
+    ) -> Tensor:
+        """Exact draws: (num, 1, L); without a past they begin at 0."""
+        walked = self.step * randn((num, *self.spec.shape), generator).cumsum(2).to(self.marker)
+        return walked if not cond else walked + cond["past"][..., -1:]
 
 
 class TwoTones(Oracle):

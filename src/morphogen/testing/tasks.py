@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from morphogen.core import capability
+from morphogen.core.codec import Item
 from morphogen.core.errors import MorphogenError
 from morphogen.core.random import generator
 from morphogen.core.result import Result
@@ -24,7 +25,13 @@ from morphogen.testing._promises import (
     promise,
     works,
 )
-from morphogen.testing.oracles import GaussianOracle, TwoGaussians, TwoStateChain, TwoTones
+from morphogen.testing.oracles import (
+    GaussianOracle,
+    RandomWalk,
+    TwoGaussians,
+    TwoStateChain,
+    TwoTones,
+)
 
 NUM_INPUTS = 4
 
@@ -38,6 +45,7 @@ def default_models() -> list[Any]:
         TwoGaussians(),
         TwoTones(),
         TwoStateChain(),
+        RandomWalk(),
     ]
 
 
@@ -96,6 +104,8 @@ def _check_run(task: Callable[..., Any], model: Any, given: dict[str, Any]) -> b
     if "sequences" in parameters:
         drawn = model.sample(NUM_INPUTS, generator=generator(4))
         arguments["sequences"] = [row[:n] for n, row in enumerate(drawn)]
+    if "coming" in parameters:
+        arguments["coming"] = [Item(None, f"after {number}") for number in range(NUM_INPUTS)]
     if "sources" in parameters:
         arguments["sources"] = ["a text", ""]
     before = arguments["x"].clone() if "x" in arguments else None

@@ -1,0 +1,54 @@
+"""What a codec may offer beyond its contract: items that follow a past, and items with gaps.
+
+A model of such items learns p(item | past), the past being a condition of the item's own kind. What
+comes after the last that is known is then drawn like anything else: that is a forecast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from morphogen.core.codec import Codec, Item
+
+
+@runtime_checkable
+class ComesWith(Protocol):
+    """Optional for a codec: conditions that its items always come with. They are learned though
+    nobody names them, and a task takes them from the items that it is given."""
+
+    comes_with: ClassVar[tuple[str, ...]]
+
+
+@runtime_checkable
+class CanGoOn(ComesWith, Protocol):
+    """Optional for a codec: what comes after a source is an item, too."""
+
+    def coming(self, source: Any) -> list[Item]:
+        """What comes next: items of which nothing is known but their conditions."""
+        ...
+
+    def banded(self, item: Item, low: Tensor, middle: Tensor, high: Tensor, level: float) -> Any:
+        """One raw value that shows what may come: the middle (*shape), and the ends of the band
+        that holds a share `level` of it."""
+        ...
+
+
+@runtime_checkable
+class HasGaps(Protocol):
+    """Optional for a codec: of an item, some values may be missing."""
+
+    def known(self, item: Item) -> Tensor | None:
+        """Which values of an encoded item are known, (*shape), bool; None where all are."""
+        ...
+
+
+def conditions_of(codec: Codec, items: Sequence[Item]) -> dict[str, list[Any]]:
+    """What items come with, by name, one value for each, None where it is not said: of the names
+    that the codec reads, where any of them has it."""
+    names = codec.comes_with if isinstance(codec, ComesWith) else ()
+    known = [name for name in names if name in codec.condition_codecs]
+    found = {name: [item.cond.get(name) for item in items] for name in known}
+    return {name: each for name, each in found.items() if any(v is not None for v in each)}
