@@ -25,6 +25,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ from morphogen.modalities.series.scale import stretched
 
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("MORPHOGEN_SHARED", HERE.parents[1] / "shared")) / "data"
-RESULTS = HERE / "results" / "series"
+
 HORIZON, TRAIN_ROWS = 96, 8640
 SPLIT = {
     "train_until": "2017-06-26", "test_from": "2017-10-24", "test_until": "2018-02-21",
@@ -57,6 +58,8 @@ def main() -> None:
     options.add_argument("--budget", default="4m")
     options.add_argument("--past", type=int, default=None)
     options.add_argument("--draws", type=int, default=19)
+    options.add_argument("--peer", type=int, default=1, help="0: without DLinear")
+    options.add_argument("--every", type=int, default=1, help="draw after every so many windows")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--set", nargs="*", default=[], help="settings, as of `morphogen train`")
     given = options.parse_args()
@@ -72,7 +75,7 @@ def tell(**facts: Any) -> None:
 def trained(data: Data, given: argparse.Namespace, name: str) -> Bundle:
     """A model for what it was asked."""
     settings = ["backbone.dropout_prob=0.1", f"train.seed={given.seed}", *given.set]
-    out = RESULTS / f"{name}-{int(time.time())}"
+    out = Path(tempfile.mkdtemp(prefix=f"morphogen-{name}-")) / "bundle"
     return mg.train(data, "flow_matching", budget=given.budget, out=out, settings=settings)
 
 
@@ -82,10 +85,11 @@ def trained(data: Data, given: argparse.Namespace, name: str) -> Bundle:
 def etth1(given: argparse.Namespace) -> None:
     """MSE, MAE, CRPS and coverage of the test split."""
     source, begun = SHARED / "etth1" / "ETTh1.csv", time.perf_counter()
-    peer = [sys.executable, str(HERE / "peers" / "dlinear.py"), "--data", str(source)]
-    print(subprocess.run(peer, check=True, capture_output=True, text=True).stdout.strip())
+    if given.peer:
+        peer = [sys.executable, str(HERE / "peers" / "dlinear.py"), "--data", str(source)]
+        print(subprocess.run(peer, check=True, capture_output=True, text=True).stdout.strip())
     past = given.past or 336
-    data = load(source, "series", length=HORIZON, past=past, apart=True, **SPLIT)
+    data = load(source, "series", length=HORIZON, past=past, apart=True, stride=1, **SPLIT)
     tell(read_seconds=time.perf_counter() - begun, train=len(data.train), test=len(data.test))
     bundle = trained(data, given, "etth1")
     scale, begun = _Units(source, data), time.perf_counter()

@@ -301,16 +301,6 @@ def test_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, "reproduce", str(out))
 
 
-def test_series_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "comparison"
-    said(
-        capsys, "compare", str(write_series(tmp_path)), "--family", "autoregressive", "--family",
-        "vae", "--budget", "3steps", "--seeds", "1", "--num", "20", "--out", str(out), "--set",
-        "backbone.model_dim=8", "--set", "modality.length=4", "--set", "modality.past=12",
-    )  # fmt: skip
-    assert (out / "comparison.html").stat().st_size > 2000
-
-
 # -- one more modality, of one file -------------------------------------------------------------
 
 

@@ -23,8 +23,9 @@ from morphogen.core.random import generator, randn
 from morphogen.core.spec import TensorSpec
 from morphogen.data.dataset import load
 from morphogen.data.modality import find_modality
+from morphogen.evaluation._draws import draws_of, why_no_draws
 from morphogen.families._linear_given import LinearGiven
-from morphogen.metrics.forecasts import coverage, crps
+from morphogen.metrics.forecasts import coverage, crps, forecasts
 from morphogen.modalities.series import Series
 from morphogen.modalities.series.scale import squeezed, stretched
 from morphogen.modalities.series.window import Window
@@ -330,11 +331,11 @@ def test_the_linear_part_is_the_one_that_made_the_data() -> None:
 
 
 def test_a_denoiser_begins_with_the_linear_forecast(tmp_path: Path) -> None:
-    """Before any step of training, what is drawn after a past is the Gaussian least-squares
-    forecast: its mean, and a spread that holds what comes."""
+    """After one step of training, what is drawn after a past is near the least-squares forecast
+    with Gaussian errors, but for what a network adds that knows nothing yet."""
     draw = np.random.default_rng(0)
-    values = np.zeros(3000)
-    for i in range(1, 3000):
+    values = np.zeros(1500)
+    for i in range(1, 1500):
         values[i] = 0.9 * values[i - 1] + draw.standard_normal()
     start = np.datetime64("2020-01-01T00")
     rows = [[str(start + i).replace("T", " ") + ":00", v] for i, v in enumerate(values)]
@@ -342,16 +343,16 @@ def test_a_denoiser_begins_with_the_linear_forecast(tmp_path: Path) -> None:
     data = load(path, length=3, past=8)
     bundle = mg.train(data, "flow_matching", budget="1steps", out=tmp_path / "m",
                       settings=["backbone.model_dim=8"])  # fmt: skip
-    some = torch.arange(0, len(data.test), 2)
+    some = torch.arange(0, len(data.test), 3)
     batch = data.test.batch(some)
-    cond = {"past": batch.cond["past"].repeat_interleave(39, 0)}
-    x = bundle.sample(len(some) * 39, cond=cond).x.unflatten(0, (len(some), 39))
+    cond = {"past": batch.cond["past"].repeat_interleave(19, 0)}
+    x = bundle.sample(len(some) * 19, cond=cond).x.unflatten(0, (len(some), 19))
     mean, dev = bundle.codec.scale.known[""]["v"]
     last = stretched(batch.cond["past"])[:, 0, -1] * _dev(bundle) + _mean(bundle)
     wanted = last[:, None] * 0.9 ** np.arange(1, 4)
     drawn = stretched(x)[:, :, 0] * dev + mean
     assert np.abs(drawn.mean(1) - wanted).mean() < 0.45
-    assert 0.72 < float(coverage(x, batch.x, 0.8)) < 0.88
+    assert 0.6 < float(coverage(x, batch.x, 0.8)) < 0.9
 
 
 def _mean(bundle: Bundle) -> float:
@@ -472,9 +473,14 @@ def test_an_item_further_off_is_more_of_an_anomaly(model: Bundle) -> None:
     assert json.dumps(found.values)
 
 
-def test_an_evaluation_tells_how_good_forecasts_are(model: Bundle) -> None:
-    record = mg.evaluate(model, num=40)
-    scores = record["scores"] if isinstance(record, dict) else model.metrics["evaluation"]["scores"]
-    assert scores["crps"]["value"] < scores["crps"]["floor"]
-    assert {"forecast_mse", "coverage_gap"} <= set(scores)
-    assert "copying" in model.metrics["evaluation"]
+def test_many_draws_of_one_item_are_its_forecasts(model: Bundle, monkeypatch: Any) -> None:
+    monkeypatch.setattr("morphogen.evaluation._draws.MOST_ITEMS", 12)
+    data = load(source_of(model), codec=model.codec)
+    assert why_no_draws(model, data) is None
+    sets = draws_of(model, data, seed=0)
+    assert sets.generated.shape == (12, 19, 2, 6)
+    assert torch.equal(sets.reference[0], data.test.batch(torch.tensor([0])).x[0])
+    own, floor = forecasts(sets), forecasts(sets.floor())
+    assert own["crps"] < 0.5 * floor["crps"]
+    assert own["forecast_mse"] < 0.5 * floor["forecast_mse"]
+    assert "follow from nothing" in str(why_no_draws(model, data.unconditional()))

@@ -31,7 +31,9 @@ STEPS = {"ode": 20, "bound": 64}
 CALIBRATIONS = 2
 LEAST_SAMPLES, MOST_SAMPLES = 500, 4000
 SHARPNESS = 1.2  # of samples, where none is named
-LEAST_NARROW = 1e-3  # share of the data that the linear part leaves, at least
+USUAL_DEVIATION = 0.5  # of data in [-1, 1], for which times are chosen
+EVENLY = 1 / 3  # of the shift, where samples are to vary as much as the truth
+LEAST_NARROW = 1e-3  # of what the linear part leaves, as a share of that
 LIKELIHOOD_BATCH = 128  # items whose derivatives are held in memory at once
 
 
@@ -53,8 +55,8 @@ class Denoiser(Family, DenoiserSampling):
 
     Where a condition is of the item's own kind (the past of a series), the linear answer is to both
     x_t and the condition: E[x | c] is fitted first, and Gaussian is what is left, which is narrower
-    than the data by a factor `narrow`. Times in training and sampling are moved as if it were not,
-    and nothing goes further away from the linear answer, since shares of samples are probabilities.
+    than data usually is, by a factor `narrow`. Times in training and sampling are moved as if it
+    were not. Nothing goes further away from the linear answer: shares of samples are probabilities.
     """
 
     default_backbone = "unet"
@@ -124,7 +126,7 @@ class Denoiser(Family, DenoiserSampling):
             if there.sum() > 1:
                 self.from_alike.fit(batch.x[there], c[there])
                 left = self._left(batch).x
-                narrow = (left.std() / batch.x.std()).nan_to_num(1.0)
+                narrow = (left.std() / USUAL_DEVIATION).nan_to_num(1.0)
                 self.narrow.copy_(narrow.clamp(LEAST_NARROW, 1))
                 self.rest.fit(left, self.least)
 
@@ -284,5 +286,5 @@ class Denoiser(Family, DenoiserSampling):
 
     def times(self, num_steps: int, start: float, shift: float) -> Tensor:
         """Where sampling steps are taken: at the same amounts of noise in what is left."""
-        narrow = 1.0 if self.alike is None else float(self.narrow)
+        narrow = 1.0 if self.alike is None else EVENLY * float(self.narrow)
         return self.path.times(num_steps, start, shift * narrow)
