@@ -1,6 +1,7 @@
 """How good are forecasts and alarms of series?
 
     python benchmarks/series.py etth1 [--budget 5m] [--past 336]    DLinear beside it
+    python benchmarks/series.py linear                              its linear part alone, in seconds
     python benchmarks/series.py nab                                  a moving z-score beside it
 
 etth1: seven columns by the hour, horizon 96, the standard split of 12, 4 and 4 months, every window
@@ -38,9 +39,12 @@ import morphogen as mg
 from morphogen.core.bands import band
 from morphogen.core.bundle import Bundle
 from morphogen.core.random import generator
+from morphogen.core.spec import TensorSpec
 from morphogen.data.dataset import Data, load
+from morphogen.families._linear_given import LinearGiven
 from morphogen.metrics.forecasts import crps
-from morphogen.modalities.series.scale import stretched
+from morphogen.modalities.series.scale import squeezed, stretched
+from morphogen.training.loop import PREPARE_ITEMS
 
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("MORPHOGEN_SHARED", HERE.parents[1] / "shared")) / "data"
@@ -54,16 +58,15 @@ SPLIT = {
 def main() -> None:
     """Run what is asked for; JSON, a line for each model."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("what", choices=("etth1", "nab"))
+    options.add_argument("what", choices=("etth1", "linear", "nab"))
     options.add_argument("--budget", default="4m")
     options.add_argument("--past", type=int, default=None)
     options.add_argument("--draws", type=int, default=19)
     options.add_argument("--peer", type=int, default=1, help="0: without DLinear")
-    options.add_argument("--every", type=int, default=1, help="draw after every so many windows")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--set", nargs="*", default=[], help="settings, as of `morphogen train`")
     given = options.parse_args()
-    (etth1 if given.what == "etth1" else nab)(given)
+    {"etth1": etth1, "linear": linear, "nab": nab}[given.what](given)
 
 
 def tell(**facts: Any) -> None:
@@ -113,6 +116,33 @@ def etth1(given: argparse.Namespace) -> None:
     means = {name: float(np.concatenate(parts).mean()) for name, parts in told.items()}
     tell(model="flow_matching", past=past, draws=given.draws, windows=len(x) // 7, **means,
          steps=bundle.run.get("steps"), seconds=time.perf_counter() - begun)  # fmt: skip
+
+
+def linear(given: argparse.Namespace) -> None:
+    """The linear part as a model begins with it: from as many windows as it is shown."""
+    with (SHARED / "etth1" / "ETTh1.csv").open() as file:
+        values = np.array([[float(cell) for cell in row[1:]] for row in list(csv.reader(file))[1:]])
+    train = values[:TRAIN_ROWS]
+    rows = torch.from_numpy((values - train.mean(0)) / train.std(0))
+    for past in [given.past] if given.past else [336, 512, 720]:
+        spec, before = (TensorSpec("real", (1, n), layout="vector") for n in (HORIZON, past))
+        part = LinearGiven(spec, before)
+        known, told = _windows(rows[:TRAIN_ROWS], past), _windows(rows[11520 - past : 14400], past)
+        some = torch.randperm(len(known), generator=generator(given.seed))[:PREPARE_ITEMS]
+        part.fit(known[some][..., past:].float(), known[some][..., :past].float())
+        gaps = []
+        for each in told.split(2000):
+            drawn = stretched(part(each[..., :past].float()))
+            gaps.append(drawn - stretched(each[..., past:]))
+        gap = np.concatenate(gaps)
+        tell(model="linear part alone", past=past, windows=len(told) // 7,
+             mse=float(np.square(gap).mean()), mae=float(np.abs(gap).mean()))  # fmt: skip
+
+
+def _windows(rows: Tensor, past: int) -> Tensor:
+    """(N, C) in deviations -> every window of every column, as the codec has it: (M, 1, P + L)."""
+    every = rows.unfold(0, past + HORIZON, 1).flatten(0, 1)[:, None]
+    return squeezed(every.numpy())
 
 
 class _Units:
@@ -221,8 +251,6 @@ def _nab_model(
         mean, dev = scale.known[path.name]["value"]
         own = reader.scale.known[path.name]["value"]  # type: ignore[attr-defined]
         pasts = np.lib.stride_tricks.sliding_window_view(values, past)[:-1]
-        from morphogen.modalities.series.scale import squeezed
-
         c = squeezed((pasts - own[0]) / own[1])[:, None]
         draws = torch.cat(
             [_draws(model, {"past": part}, given.draws, draw) for part in c.split(500)]
