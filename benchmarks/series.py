@@ -1,7 +1,7 @@
 """How good are forecasts and alarms of series?
 
     python benchmarks/series.py etth1 [--budget 5m] [--past 336]    DLinear beside it
-    python benchmarks/series.py linear                              its linear part alone, in seconds
+    python benchmarks/series.py linear                             its linear part alone, in seconds
     python benchmarks/series.py nab                                  a moving z-score beside it
 
 etth1: seven columns by the hour, horizon 96, the standard split of 12, 4 and 4 months, every window
