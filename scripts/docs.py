@@ -1,4 +1,4 @@
-"""Write the pages of docs/reference from the code: one per axis, and the matrix of tasks.
+"""Write from the code: docs/reference, a page per axis, and docs/house.md, the map of the house.
 
 python scripts/docs.py            writes
 python scripts/docs.py --check    fails when a page is not what the code says
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDER = ROOT / "docs" / "reference"
+FOLDER = ROOT / "docs"
 
 INTRODUCTIONS = {
     "source": "Where items lie: folders, archives, tables, arrays, datasets, memory.\n"
@@ -33,10 +33,14 @@ INTRODUCTIONS = {
 
 
 def pages() -> dict[str, str]:
-    """File name -> text, for every axis."""
+    """File below docs -> text: every axis, and the house."""
+    import house
     from morphogen.core.discover import AXES
 
-    return {f"{folder}.md": axis_page(axis, folder) for axis, folder in AXES.items()}
+    written = {
+        f"reference/{folder}.md": axis_page(axis, folder) for axis, folder in AXES.items()
+    }
+    return {**written, "house.md": house.page()}
 
 
 def axis_page(axis: str, folder: str) -> str:
@@ -156,7 +160,7 @@ def main() -> None:
     os.environ.pop("MORPHOGEN_PLUGINS", None)  # the pages describe the project, not one's plugins
     check = "--check" in sys.argv[1:]
     stale = []
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / "reference").mkdir(parents=True, exist_ok=True)
     for name, text in pages().items():
         file = FOLDER / name
         if file.is_file() and file.read_text() == text:
@@ -166,7 +170,7 @@ def main() -> None:
             file.write_text(text)
     if check and stale:
         sys.exit(f"not what the code says, run `make docs`: {', '.join(stale)}")
-    print(f"{len(stale)} of docs/reference {'stale' if check else 'written'}")
+    print(f"{len(stale)} of docs {'stale' if check else 'written'}")
 
 
 if __name__ == "__main__":

@@ -23,20 +23,9 @@ SOURCE = ROOT / "src" / "morphogen"
 PLUGINS = Path(__file__).parent / "plugins"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST_LINES, MOST_COLUMNS, MOST_STATEMENT_LINES = 400, 100, 60
+sys.path.insert(0, str(ROOT / "scripts"))
+from house import LAYERS  # noqa: E402 - the law stands where the map is drawn
 
-# A package imports from lower layers, and from its own layer where that is not the axes'.
-LAYERS: dict[str, int] = {
-    "core": 0,
-    **dict.fromkeys(AXES.values(), 2),
-    **dict.fromkeys(("provenance", "sources"), 1),
-    "data": 3,
-    **dict.fromkeys(("training", "evaluation"), 4),
-    "comparison": 5,
-    **dict.fromkeys(("records", "interop"), 6),
-    "systems": 7,
-    "testing": 7,
-    **dict.fromkeys(("serve", "cli"), 8),
-}
 CORE_MAY_IMPORT = {"torch", "safetensors", "morphogen", *sys.stdlib_module_names}
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 
@@ -214,24 +203,39 @@ def source_state() -> dict[str, str]:
     return {relative(file): file.read_text() for file in sorted(SOURCE.rglob("*.py"))}
 
 
-@pytest.mark.parametrize(
-    ("axis", "name", "summary"),
-    [
-        ("families", "toy_average", "Independent values, fitted by maximum likelihood."),
-        ("sources", "toy_lines", "Lines such as `cat: a cat that sleeps`."),
-        ("tasks", "toy_spread", "Draw items and give the mean deviation of their values."),
-        ("modalities", "toy_walk", "Walks on a grid, from .walk files, wherever these lie."),
-        ("metrics", "toy_mean", "How far the mean value of generated items is from that of real"),
-    ],
-)
-def test_one_file_added_is_listed(
-    plugins: dict[str, str], axis: str, name: str, summary: str
-) -> None:
-    listed = run(plugins, "-m", "morphogen.cli.app", "list", axis)
-    assert name in listed
-    assert summary[:30] in " ".join(listed.split())
+ADDED = {
+    "families": ("toy_average", "Independent values, fitted by maximum likelihood."),
+    "sources": ("toy_lines", "Lines such as `cat: a cat that sleeps`."),
+    "tasks": ("toy_spread", "Draw items and give the mean deviation of their values."),
+    "modalities": ("toy_walk", "Walks on a grid, from .walk files, wherever these lie."),
+    "metrics": ("toy_mean", "How far the mean value of generated items is from that of real"),
+    "backbones": ("toy_linear", "One linear map from real vectors to real vectors."),
+    "samplers": ("toy_midpoint", "Two evaluations a step, deterministic."),
+    "wrappers": ("toy_biases", "Trains the biases, and leaves the others as they are."),
+    "objectives": ("toy_hinge", "Tells preferred answers from others by a margin."),
+    "drivers": ("toy_constant", "Draws the one number that it knows."),
+}
+
+
+def test_one_file_of_every_axis_is_added() -> None:
+    assert set(ADDED) == set(AXES.values())
+    assert {file.parent.name: file.stem for file in PLUGINS.rglob("*.py")} == {
+        folder: name for folder, (name, _) in ADDED.items()
+    }
+
+
+def test_one_file_added_is_listed(plugins: dict[str, str]) -> None:
+    script = (
+        "from morphogen.cli.app import main\n"
+        f"for axis in {list(ADDED)}: print('##', axis, flush=True); main(['list', axis])"
+    )
+    listed = run(plugins, "-c", script).split("## ")[1:]
+    for page, (axis, (name, summary)) in zip(listed, ADDED.items(), strict=True):
+        assert page.startswith(axis)
+        assert name in page
+        assert summary[:30] in " ".join(page.split())
     plain = {key: value for key, value in plugins.items() if key != "MORPHOGEN_PLUGINS"}
-    assert name not in run(plain, "-m", "morphogen.cli.app", "list", axis)
+    assert "toy_" not in run(plain, "-c", script)
 
 
 @pytest.mark.parametrize(
@@ -240,6 +244,8 @@ def test_one_file_added_is_listed(
         ("family", "toy_average", "check_family"),
         ("task", "toy_spread", "check_task"),
         ("metric", "toy_mean", "check_metric"),
+        ("backbone", "toy_linear", "check_backbone"),
+        ("sampler", "toy_midpoint", "check_sampler"),
     ],
 )
 def test_one_file_added_passes_the_kit(
@@ -303,3 +309,40 @@ def test_one_file_added_is_in_the_generated_docs(plugins: dict[str, str]) -> Non
     row = next(line for line in lines if line.startswith("| [toy_spread](tasks.md")).split("|")
     assert row[header.index(" toy_average ")] == " yes "
     assert row[header.index(" supervised ")] == "  "
+
+
+def test_one_driver_added_is_imported(plugins: dict[str, str], tmp_path: Path) -> None:
+    """A folder that it knows becomes a bundle that draws."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "toy.json").write_text('{"number": 7.5}')
+    before = source_state()
+    theirs, ours = str(tmp_path / "theirs"), str(tmp_path / "ours")
+    run(plugins, "-m", "morphogen.cli.app", "import", theirs, "--out", ours)
+    script = f"import morphogen as mg; print(mg.open({ours!r}).sample(2, seed=0).x.flatten())"
+    assert "[7.5000, 7.5000]" in run(plugins, "-c", script)
+    assert source_state() == before
+
+
+@pytest.mark.parametrize(
+    ("folder", "finder"),
+    [
+        ("serve/routes", "morphogen.serve.app"),
+        ("serve/studio/pages", "morphogen.serve.studio"),
+        ("cli", "morphogen.cli.app"),
+    ],
+)
+def test_routes_pages_and_verbs_are_found_by_their_files(folder: str, finder: str) -> None:
+    """What finds them names none of them, so that one more is one file."""
+    found = set(imports(ast.parse(inspect.getsource(importlib.import_module(finder)))))
+    package = "morphogen." + folder.replace("/", ".")
+    files = {file.stem for file in (SOURCE / folder).glob("[a-z]*.py")} - {"app"}
+    assert files
+    assert not found & {f"{package}.{name}" for name in files}
+
+
+def test_the_map_names_every_folder() -> None:
+    from house import page
+
+    drawn = page()
+    for folder in {file.parent for file in FILES}:
+        assert f"## {folder.relative_to(SOURCE.parent)}\n" in drawn

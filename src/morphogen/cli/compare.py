@@ -82,7 +82,7 @@ def compare(
                 number(place.value),
                 f"{number(place.low)} to {number(place.high)}",
                 f"{number(place.sampling_seconds_per_1000)} s per 1,000",
-                "tie with the best" if place.tie else "",
+                {"tie": "tie with the best", "best": ""}.get(place.standing, place.standing),
             )
             for place in board.places
         ]

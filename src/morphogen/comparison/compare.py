@@ -10,18 +10,22 @@ and trains with the family's default recipe. What is done is not done again: the
 on where an interrupted comparison stopped, in the middle of a run too, and with more seeds it adds
 theirs. With `early_stop`, a first round of a quarter of the budget and one seed sends home the
 families that are hopelessly behind (successive halving, Jamieson & Talwalkar 2016).
+
+A budget is a time, and a machine that was busy gives less in it. A run that made far fewer steps
+than another seed of its family is set aside and run once more; who still did is named.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import morphogen
-from morphogen.comparison.leaderboard import Leaderboard, leaderboard
+from morphogen.comparison.leaderboard import Leaderboard, leaderboard, steps_lacking
 from morphogen.comparison.page import write_comparison
 from morphogen.comparison.runs import WATTS_PER_CORE, Job, OnStanding, Runs, run_all
 from morphogen.core import discover
@@ -36,6 +40,7 @@ from morphogen.training.chain import families_of, part_of, stage_recipes, suits
 from morphogen.training.options import Budget
 
 SCORE = "frechet_ratio"
+SET_ASIDE = ".starved"  # behind the name of such a run's folder
 FIRST_ROUND, HOPELESS = 0.25, 4.0  # share of the budget; times the best ratio of that round
 
 
@@ -84,12 +89,15 @@ def compare(
         hopeless = _first_round([job for job in jobs if job.seed == 0], out, execute)
         absent |= hopeless
         jobs = [job for job in jobs if job.family not in hopeless]
-    runs = []
-    for job, run in execute(jobs):
-        if "error" in run:
-            absent[job.family] = f"seed {job.seed}: {run['error']}"
-        else:
-            runs.append(run)
+    found, failed = _finished(jobs, execute)
+    if Budget.parse(budget).seconds is not None:
+        again = _starved(found)
+        for job in again:
+            Path(job.out).rename(job.out + SET_ASIDE)
+        anew, failed_anew = _finished(again, execute)
+        found, failed = found | anew, failed | failed_anew
+    absent |= failed
+    runs = list(found.values())
     board = leaderboard(runs, SCORE, absent, {**protocol, "seeds": seeds})
     write_comparison(out, board, runs)
     about = {"energy": f"processor seconds at {WATTS_PER_CORE:g} W a core (an estimate)"}
@@ -98,6 +106,29 @@ def compare(
         json.dumps({**board.to_json(), **about, "runs": runs}, indent=2) + "\n",
     )
     return board
+
+
+def _finished(
+    jobs: Sequence[Job], execute: Callable[[Sequence[Job]], Runs]
+) -> tuple[dict[Job, dict[str, Any]], dict[str, str]]:
+    """The runs that came to an end, and the families that did not, with the reason."""
+    found, failed = {}, {}
+    for job, run in execute(jobs):
+        if "error" in run:
+            failed[job.family] = f"seed {job.seed}: {run['error']}"
+        else:
+            found[job] = run
+    return found, failed
+
+
+def _starved(found: Mapping[Job, Mapping[str, Any]]) -> list[Job]:
+    """Runs that made far fewer steps than another seed of theirs and were not run again yet."""
+    runs = list(found.values())
+    return [
+        job
+        for job, run in found.items()
+        if steps_lacking(run, runs) and not Path(job.out + SET_ASIDE).exists()
+    ]
 
 
 def suitable(data: Data, families: Sequence[str] | None = None) -> tuple[list[str], dict[str, str]]:

@@ -1,30 +1,26 @@
 r"""From the runs of a comparison to an order, with ties called ties, and advice that says why.
 
-Each family's place is by the mean over its seeds of one score, with
-
-    mean -+ t_{k-1} s / sqrt(k)         k seeds of standard deviation s
-
-or, with one seed, the interval of that run. Runs of one seed are measured against the same items
-and share their luck, so families are compared seed by seed: a family ties with the best when the
-same interval of their differences (of logarithms, where all scores are positive) has 0 in it; with
-one seed, when their intervals overlap. How far the order is one of seeds says `stability`.
+Each family's place is by the mean over its seeds of one score, with its interval (`seeds`), or,
+with one seed, the interval of that run. Others are beside the best: a tie where seeds (with one
+seed, intervals) cannot tell the two apart; likely behind where they cannot, but every seed says
+so. How far the order is one of seeds says `stability`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from statistics import fmean, stdev
-from typing import Any
+from statistics import fmean
+from typing import Any, Literal
 
+from morphogen.comparison.seeds import ENOUGH, Seeds
 from morphogen.comparison.stability import Stability, stability
 from morphogen.core.measurement import FREE
 
-# 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom.
-STUDENT_T = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 JUDGES = ("frechet_ratio_by_classifier", "frechet_ratio_by_whole_item")  # the stricter one decides
 SHOWN = (*JUDGES, "precision", "recall")  # beside the score that decides, with bits per unit
+Standing = Literal["best", "tie", "likely behind", "behind"]
+STARVED = 0.6  # of the steps of its family's quickest seed: less, and a run lacked the machine
 FLOOR_REACHED = 1.5  # times the floor: below, samples are about as close as real data comes
 
 
@@ -37,7 +33,7 @@ class Place:
     low: float
     high: float
     num_seeds: int
-    tie: bool  # it cannot be told from the best
+    standing: Standing  # beside the best
     seconds: float  # of training, mean over seeds
     sampling_seconds_per_1000: float
     memory_bytes: int
@@ -99,29 +95,39 @@ def leaderboard(
     any_run = next(iter(families.values()))[0]
     higher = bool(any_run["evaluation"]["scores"][score].get("higher_is_better"))
     sign = -1 if higher else 1
+    values = {
+        family: {run["seed"]: run["evaluation"]["scores"][score]["value"] for run in own}
+        for family, own in families.items()
+    }
+    over = Seeds(values)
     found = sorted(
-        (_place(family, own, score) for family, own in families.items()),
+        (_place(family, own, score, over) for family, own in families.items()),
         key=lambda place: sign * place.value,
     )
-    values = {
-        place.family: {
-            run["seed"]: run["evaluation"]["scores"][score]["value"]
-            for run in families[place.family]
-        }
-        for place in found
-    }
-
-    def ties(first: Place, second: Place) -> bool:
-        return _ties(first, second, values[first.family], values[second.family])
-
     best = found[0]
-    places = [replace(each, tie=each is not best and ties(each, best)) for each in found]
+    places = [best, *(replace(each, standing=_standing(each, best, over)) for each in found[1:])]
     shared, differing = _protocols(runs)
-    advice = _advice(score, places, ties)
+    advice = _advice(score, places, over)
+    if lacking := [said for run in runs if (said := steps_lacking(run, runs))]:
+        advice += f" The machine was busy with other things: {'; '.join(lacking)}."
     if differing:
         advice += f" Mind that not all runs were measured alike: {', '.join(differing)} differ."
     return Leaderboard(
-        score, higher, places, missing, advice, stability(values), {**(protocol or {}), **shared}
+        score, higher, places, missing, advice, stability(over.scaled),
+        {**(protocol or {}), **shared},
+    )  # fmt: skip
+
+
+def steps_lacking(run: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
+    """ "gan, seed 1, made 11 steps where seed 0 made 388", of a run that got far less of the machine
+    than another seed of its family; empty of others."""
+    own = [each for each in runs if each["family"] == run["family"]]
+    quickest = max(own, key=lambda each: each["steps"])
+    if run["steps"] >= STARVED * quickest["steps"]:
+        return ""
+    return (
+        f"{run['family']}, seed {run['seed']}, made {run['steps']:,} steps where "
+        f"seed {quickest['seed']} made {quickest['steps']:,}"
     )
 
 
@@ -139,10 +145,12 @@ def _protocols(runs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[
     return shared, differing
 
 
-def _place(family: str, runs: Sequence[Mapping[str, Any]], score: str) -> Place:
+def _place(family: str, runs: Sequence[Mapping[str, Any]], score: str, over: Seeds) -> Place:
     scores = [run["evaluation"]["scores"] for run in runs]
-    values = [each[score]["value"] for each in scores]
-    low, high = _interval(values, scores[0][score])
+    value, only = over.mean(family), scores[0][score]
+    low, high = only.get("low", value), only.get("high", value)  # of the one run
+    if len(runs) > 1:
+        low, high = over.interval(family)
     names = (*SHOWN, *sorted(name for name in scores[0] if name.startswith("bits_per_")))
     others = {
         name: fmean(each[name]["value"] for each in scores)
@@ -152,11 +160,11 @@ def _place(family: str, runs: Sequence[Mapping[str, Any]], score: str) -> Place:
     copying = [run["evaluation"].get("copying") or {} for run in runs]
     return Place(
         family=family,
-        value=fmean(values),
+        value=value,
         low=low,
         high=high,
         num_seeds=len(runs),
-        tie=False,
+        standing="best",
         seconds=fmean(run["seconds"] for run in runs),
         sampling_seconds_per_1000=fmean(
             run["evaluation"]["sampling_seconds_per_1000"] for run in runs
@@ -170,35 +178,18 @@ def _place(family: str, runs: Sequence[Mapping[str, Any]], score: str) -> Place:
     )
 
 
-def _interval(values: Sequence[float], only: Mapping[str, Any]) -> tuple[float, float]:
-    """Over seeds where there are several, else of the one run."""
-    if len(values) == 1:
-        return only.get("low", values[0]), only.get("high", values[0])
-    low = fmean(values) - _half(values)
-    high = fmean(values) + _half(values)
-    return max(low, 0.0) if min(values) >= 0 else low, high  # no ratio is below 0
+def _standing(place: Place, best: Place, over: Seeds) -> Standing:
+    """Of a family beside the best (or another that is better)."""
+    gap = over.gap(place.family, best.family)
+    if gap is None:  # no seeds in common, or one
+        apart = place.low > best.high or best.low > place.high
+        return "behind" if apart else "tie"
+    if gap.apart:
+        return "behind"
+    return "likely behind" if gap.one_way else "tie"
 
 
-def _half(values: Sequence[float]) -> float:
-    """Half of the 95 % interval of a mean."""
-    quantile = STUDENT_T[min(len(values) - 1, len(STUDENT_T)) - 1]
-    return quantile * stdev(values) / math.sqrt(len(values))
-
-
-def _ties(
-    first: Place, second: Place, values: Mapping[int, float], others: Mapping[int, float]
-) -> bool:
-    """Whether two families cannot be told apart: seed by seed where they share several."""
-    pairs = [(values[seed], others[seed]) for seed in sorted(values.keys() & others.keys())]
-    if len(pairs) < 2:
-        return first.low <= second.high and second.low <= first.high
-    if min(map(min, pairs)) > 0:
-        pairs = [(math.log(a), math.log(b)) for a, b in pairs]
-    gaps = [a - b for a, b in pairs]
-    return abs(fmean(gaps)) <= _half(gaps)
-
-
-def _advice(score: str, places: Sequence[Place], tied: Callable[[Place, Place], bool]) -> str:
+def _advice(score: str, places: Sequence[Place], over: Seeds) -> str:
     """What to take, and why, in a few sentences that say nothing but what was measured."""
     honest = [place for place in places if not place.copies]
     said = []
@@ -214,7 +205,8 @@ def _advice(score: str, places: Sequence[Place], tied: Callable[[Place, Place], 
         f"Take {best.family}: its {score.replace('_', ' ')} of {best.value:.3g} ({spread}, {over}) "
         "is the best."
     )
-    ties = [place for place in honest[1:] if tied(place, best)]
+    standings = {place.family: _standing(place, best, over) for place in honest[1:]}
+    ties = [place for place in honest[1:] if standings[place.family] == "tie"]
     if ties:
         names = ", ".join(place.family for place in ties)
         said.append(f"The difference to {names} is within its interval: a tie.")
@@ -223,6 +215,13 @@ def _advice(score: str, places: Sequence[Place], tied: Callable[[Place, Place], 
             said.append(
                 f"Of these {quick.family} samples fastest "
                 f"({quick.sampling_seconds_per_1000:.3g} s per 1,000 items)."
+            )
+    for place in honest[1:]:
+        gap = over.gap(place.family, best.family)
+        if gap is not None and standings[place.family] == "likely behind":
+            said.append(
+                f"{place.family} is behind in each of {gap.num_seeds} seeds, by {gap}, which is "
+                f"too few to rule out luck: --seeds {max(ENOUGH, gap.num_seeds + 2)} would tell."
             )
     if best.num_seeds == 1:
         said.append("One seed says little of luck: --seeds 3 would.")

@@ -17,24 +17,7 @@ from morphogen.evaluation import _group_report, _text_page
 from morphogen.evaluation.text_copies import TextCopies
 from morphogen.modalities.text.page import laid_out, marked
 
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem }
-.lead { margin: .2rem 0 1.5rem; opacity: .75 }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: 1.5rem }
-figure { margin: 0 } figcaption { margin-bottom: .4rem }
-img { width: 100%; image-rendering: pixelated; border: 1px solid var(--line) }
-img.curves { image-rendering: auto; max-width: 44rem }
-table { border-collapse: collapse; width: 100% }
-td, th { text-align: left; vertical-align: top; padding: .35rem .8rem .35rem 0;
-  border-bottom: 1px solid var(--line) }
-td.number { font-variant-numeric: tabular-nums; white-space: nowrap; font-weight: 600 }
-td.note { opacity: .75 } code { font-size: .85em; overflow-wrap: anywhere }
-.warning { background: var(--soft); border-left: .25rem solid #c80; padding: .6rem 1rem }
-iframe { width: 100%; height: 28rem; border: 1px solid var(--line) }
-pre { white-space: pre-wrap; background: var(--soft); padding: .8rem; overflow-wrap: anywhere }
-"""
+LOOK = Path(__file__).parent / "page.css"
 
 
 def write_page(
@@ -99,10 +82,16 @@ def document(title: str, parts: Iterable[str]) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escaped(title)}</title><style>{STYLE}</style></head>\n<body>\n"
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{escaped(title)}</title><style>{LOOK.read_text()}</style></head>\n<body><main>\n"
         + "\n".join(parts)
-        + "\n</body></html>\n"
+        + "\n</main></body></html>\n"
     )
+
+
+def table(rows: str) -> str:
+    """Rows of a table, in a frame that is moved where the page is narrower."""
+    return f'<div class="scroll" tabindex="0"><table>{rows}</table></div>'
 
 
 def _lead(record: Mapping[str, Any]) -> str:
@@ -160,7 +149,7 @@ def _yardsticks(record: Mapping[str, Any]) -> str:
         "<p>Each judge was tested before it judged: real items were damaged, and these are their "
         "distances, in times the floor.</p>"
     )
-    return f"{''.join(said)}<table><tr>{head}</tr>{''.join(rows)}</table>"
+    return f"{''.join(said)}{table(f'<tr>{head}</tr>' + ''.join(rows))}"
 
 
 def _ranged(words: str, strengths: Sequence[float]) -> str:
@@ -193,7 +182,7 @@ def _numbers(record: Mapping[str, Any]) -> str:
         + "</tr>"
         for row in rows
     ]
-    return f"<table><tr>{head}</tr>{''.join(cells)}</table>"
+    return table(f"<tr>{head}</tr>{''.join(cells)}")
 
 
 def _groups(told: Mapping[str, Any]) -> str:
@@ -208,7 +197,7 @@ def _groups(told: Mapping[str, Any]) -> str:
     head, rows = _group_report.table(told)
     lines = ["".join(f"<th>{escaped(cell)}</th>" for cell in head)]
     lines += ["".join(f"<td>{escaped(cell)}</td>" for cell in row) for row in rows]
-    return "".join(said) + "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+    return "".join(said) + table("".join(f"<tr>{line}</tr>" for line in lines))
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
@@ -222,7 +211,7 @@ def _facts(facts: Mapping[str, Any]) -> str:
         f"<td><code>{escaped(shown(value))}</code></td></tr>"
         for key, value in facts.items()
     ]
-    return f"<table>{''.join(rows)}</table>"
+    return table("".join(rows))
 
 
 def _generated(codec: Codec, x: Encoded, copies: TextCopies | None) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,6 @@ from morphogen.interop.vocabulary import END, START, to_library
 from morphogen.modalities.text import Text
 from morphogen.modalities.text.tokenizers import Tokenizer
 
-FORMATS = ("transformers", "gguf", "bundle", "peft", "int8", "int4", "onnx")
 
 
 def export(
@@ -63,20 +62,10 @@ def export(
     if format not in FORMATS:
         raise RecipeError("there is no such format", found=format, expected=", ".join(FORMATS))
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, trust=trust)
-    if format == "peft":
-        return export_peft(bundle, expanded(to))
-    if format == "int8":
-        return export_int8(bundle, expanded(to))
-    if format == "int4":
-        return export_int4(bundle, expanded(to))
-    bundle = bundle.whole()  # an adapter in the weights of its base
-    if format == "bundle":
-        return _plain_bundle(bundle, expanded(to))
-    if format == "onnx":
-        return export_onnx(bundle, expanded(to))
-    if format == "gguf":
-        return export_gguf(bundle, to, type=type)
-    return _export_folder(bundle, expanded(to))
+    if format not in AS_ADAPTED:
+        bundle = bundle.whole()
+    given = {"type": type} if format == "gguf" else {}
+    return FORMATS[format](bundle, expanded(to), **given)
 
 
 def _plain_bundle(bundle: Bundle, folder: Path) -> Exported:
@@ -170,3 +159,16 @@ def _notes(facts: Mapping[str, Any], codec: Text) -> list[str]:
     if codec.spec.boundary is not None and not facts["across_documents"]:
         notes.append("after an end it looks at the text before it there, and does not here")
     return notes
+
+
+# What `--to` and `format` name -> what writes it: (bundle, place) -> what was written.
+FORMATS: dict[str, Callable[..., Exported]] = {
+    "transformers": _export_folder,
+    "gguf": export_gguf,
+    "bundle": _plain_bundle,
+    "peft": export_peft,
+    "int8": export_int8,
+    "int4": export_int4,
+    "onnx": export_onnx,
+}
+AS_ADAPTED = {"peft", "int8", "int4"}  # to them a base and its adapter are two; else they are one
