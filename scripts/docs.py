@@ -35,11 +35,10 @@ INTRODUCTIONS = {
 def pages() -> dict[str, str]:
     """File below docs -> text: every axis, and the house."""
     import house
+
     from morphogen.core.discover import AXES
 
-    written = {
-        f"reference/{folder}.md": axis_page(axis, folder) for axis, folder in AXES.items()
-    }
+    written = {f"reference/{folder}.md": axis_page(axis, folder) for axis, folder in AXES.items()}
     return {**written, "house.md": house.page()}
 
 

@@ -37,8 +37,9 @@ LAYERS: dict[str, int] = {
 INTRODUCTION = """# The house
 
 Written by `make docs` from the code. A folder imports from those below it, never from one above;
-the axes, all on one floor, never import each other: what they have in common is in `core`. `tests/test_laws.py` holds
-every file to that, to 400 lines of 100 columns, and to functions that fit a screen.
+the axes, all on one floor, never import each other: what they have in common is in `core`.
+`tests/test_laws.py` holds every file to that, to 400 lines of 100 columns, and to functions that
+fit a screen.
 
 ```text
 """
@@ -57,7 +58,7 @@ by its file in `cli`, `serve/routes`, `serve/studio/pages` |
 | layout of published weights | 0 | 1 | a table in `interop/layouts.py` |
 | role | 0 | 1 | a row of `ROLES` in `records/roles.py` |
 
-The first three rows are what `tests/test_laws.py` adds, uses, and finds the package unchanged after.
+What `tests/test_laws.py` adds for the first row is used, and the package is as it was after it.
 """
 
 

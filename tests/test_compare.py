@@ -111,7 +111,9 @@ def test_few_seeds_call_equals_apart_as_seldom_as_they_say() -> None:
     wrong = 0
     for _ in range(400):
         values = np.exp(draw.normal(0, 0.3, (5, 2)) + draw.normal(0, 1.0, 2))
-        over = Seeds({name: dict(enumerate(own)) for name, own in zip("abcde", values)})
+        over = Seeds(
+            {name: dict(enumerate(own)) for name, own in zip("abcde", values, strict=True)}
+        )
         gap = over.gap("a", "b")
         wrong += gap is not None and gap.apart
     assert wrong / 400 < 0.075  # 5 %, with 2.3 standard errors of 400 trials
@@ -122,9 +124,10 @@ def test_a_run_that_lacked_the_machine_is_named_and_run_once_more(tmp_path: Path
     runs = [run("gan", 0, 9.0, steps=388), run("gan", 1, 30.0, steps=11)]
     found = dict(zip(jobs, runs, strict=True))
     assert _starved(found) == [jobs[1]]
-    assert "gan, seed 1, made 11 steps where seed 0 made 388" in leaderboard(
-        runs, "frechet_ratio", {}
-    ).advice
+    assert (
+        "gan, seed 1, made 11 steps where seed 0 made 388"
+        in leaderboard(runs, "frechet_ratio", {}).advice
+    )
     (tmp_path / "gan-1.starved").mkdir()
     assert _starved(found) == []
 

@@ -119,8 +119,8 @@ def leaderboard(
 
 
 def steps_lacking(run: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
-    """ "gan, seed 1, made 11 steps where seed 0 made 388", of a run that got far less of the machine
-    than another seed of its family; empty of others."""
+    """ "gan, seed 1, made 11 steps where seed 0 made 388", of a run that got far less of the
+    machine than another seed of its family; empty of others."""
     own = [each for each in runs if each["family"] == run["family"]]
     quickest = max(own, key=lambda each: each["steps"])
     if run["steps"] >= STARVED * quickest["steps"]:
@@ -200,10 +200,10 @@ def _advice(score: str, places: Sequence[Place], over: Seeds) -> str:
         return " ".join([*said, "No family is to be recommended: every one copies."])
     best = honest[0]
     spread = f"{best.low:.3g} to {best.high:.3g}"
-    over = f"{best.num_seeds} seeds" if best.num_seeds > 1 else "one seed"
+    seeds = f"{best.num_seeds} seeds" if best.num_seeds > 1 else "one seed"
     said.append(
-        f"Take {best.family}: its {score.replace('_', ' ')} of {best.value:.3g} ({spread}, {over}) "
-        "is the best."
+        f"Take {best.family}: its {score.replace('_', ' ')} of {best.value:.3g} "
+        f"({spread}, {seeds}) is the best."
     )
     standings = {place.family: _standing(place, best, over) for place in honest[1:]}
     ties = [place for place in honest[1:] if standings[place.family] == "tie"]

@@ -42,7 +42,6 @@ from morphogen.modalities.text import Text
 from morphogen.modalities.text.tokenizers import Tokenizer
 
 
-
 def export(
     bundle: Bundle | Path | str,
     to: Path | str,

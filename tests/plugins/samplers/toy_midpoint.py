@@ -1,4 +1,4 @@
-r"""A midpoint method: the denoiser is asked in the middle of a step, and its answer goes all the way.
+r"""A midpoint method: the denoiser is asked in the middle of a step, for all of it.
 
 x_s = alpha_s x_hat_m + sigma_s (x_t - alpha_t x_hat_m) / sigma_t,    m = (t + s) / 2
 """
