@@ -817,32 +817,28 @@ def test_traces_say_how_long_and_never_what(running: Running, client: openai.Ope
     assert "zebra" not in " ".join(span.to_json() for span in spans)
 
 
-def test_two_servers_on_one_database(running: Running, records: Records, models: Path) -> None:
+def test_two_servers_on_one_database(records: Records, models: Path) -> None:
     """Keys, quotas and what is being made are the same for both; what one that is told to stop does
     not end in time is recorded as cut."""
     key, word = records.keys.new("shared", "generate,read")
     records.quotas.set(key.id, [Quota.parse("1 generations/day")])
     assert records.database.path is not None
-    asked: dict[str, Any] = {"model": "talker", "messages": ASKED, "temperature": 0}
-    long: dict[str, Any] = {"model": "talker", "prompt": "a", "max_tokens": 400, "n": 16,
-                            "stream": True, "stop": "\0"}  # fmt: skip
-    stream = running.client.completions.create(**long)
-    going = told(next(iter(stream)))["generation_id"]
+    going = records.generations.start("?", model="writer", task="complete", key=key.id)
+    long: dict[str, Any] = {"model": "writer", "prompt": "a", "max_tokens": 400, "n": 16}
     with (
         records_at(records.database.path, key=bytes(32)) as others,
         Running(Settings(models=models, port=0, threads=1, patience=0), others) as second,
     ):
         # What the first is making was not taken for something that a killed server left.
         assert others.generations.get(going).state == "started"
-        with_key(running, word).chat.completions.create(**asked)
         with pytest.raises(openai.RateLimitError, match="1 generations/day"):
-            with_key(second, word).chat.completions.create(**asked)
+            with_key(second, word).completions.create(**long)
         records.keys.revoke("shared")
         with pytest.raises(openai.AuthenticationError, match="revoked"):
             with_key(second, word).models.list()
-        cut = told(next(iter(second.client.completions.create(**long))))["generation_id"]
-    assert records.generations.get(cut).state == "cut"
-    stream.close()
+        first = next(iter(second.client.completions.create(**long, stream=True)))
+    assert records.generations.get(told(first)["generation_id"]).state == "cut"
+    records.generations.finish(going, "!")
 
 
 def test_a_full_disk_is_a_503_and_what_was_there_stays(running: Running, records: Records) -> None:
