@@ -4,12 +4,13 @@ A past says most of what comes after it linearly, a low-resolution picture most 
 the level of a channel of the condition, l = mean c,
 
     E[x | c] = l + b + W (c - l) + u l,
-    W, u = argmin sum |x - E[x | c]|^2 + r tr(S) / P |W|^2 + q s |u|^2
+    W, u = argmin sum |x - E[x | c]|^2 + r tr(S) / P |W|^2 + q s |u|^2,    r = k P / N
 
 for every channel by itself, S and s the squares of c - l and of l: where the data does not say
 otherwise, x is at the level of c, wherever that goes. Taking the level out is what makes linear
 forecasts of series that drift good ones (Zeng et al. 2023, DLinear and NLinear); least squares is
-where these are trained to (Toner & Darlow 2024).
+where these are trained to (Toner & Darlow 2024). r is that of N / k items that tell P numbers of
+the order of noise: windows of a series overlap, so that k of them tell what one does.
 
 Legend: N items, B batch, C channels, P values of a channel of the condition, L of the item.
 """
@@ -24,7 +25,8 @@ from torch import Tensor, nn
 from morphogen.core.spec import TensorSpec
 
 MOST_VALUES = 3072  # of an item and of a condition: beyond, the map costs more than the network
-RIDGE, RIDGE_OF_LEVEL = 0.02, 0.02  # r, q
+LIKE_ONE, MOST_RIDGE = 10, 1.0  # k; r at most
+RIDGE_OF_LEVEL = 0.02  # q
 
 
 def alike(spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> str | None:
@@ -60,7 +62,8 @@ class LinearGiven(nn.Module):
             offset, mean = outputs.mean(0), inputs.mean(0)
             inputs, outputs = inputs - mean, outputs - offset
             gram = inputs.T @ inputs
-            ridge = torch.full((len(gram),), RIDGE).to(gram) * gram.diagonal()[:-1].mean()
+            share = min(LIKE_ONE * (len(gram) - 1) / len(x), MOST_RIDGE)
+            ridge = torch.full((len(gram),), share).to(gram) * gram.diagonal()[:-1].mean()
             ridge[-1] = RIDGE_OF_LEVEL * gram[-1, -1]
             gram += ridge.clamp(min=1e-9).diag()
             weight = torch.linalg.solve(gram, inputs.T @ outputs)  # (P + 1, L)
