@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import walk_playing
+import walk_training
 from morphogen.records import open as records_at
 from morphogen.serve.settings import Settings
 from small_models import answering
@@ -30,9 +31,10 @@ def running(tmp_path: Path) -> Iterator[Running]:
     answering("yours", length=512).save(tmp_path / "models" / "talker")
     pictures().save(tmp_path / "models" / "digits")
     walk_playing.add_models(tmp_path / "models")
+    data = walk_training.with_a_broken_one(walk_training.pictures_of_two_classes(tmp_path / "data"))
     with records_at(tmp_path / "records.db", key=bytes(32)) as records:
         records.users.add("ann", "administrator", password=PASSWORD)
-        settings = Settings(models=tmp_path / "models", port=0, threads=1, rate=None)
+        settings = Settings(models=tmp_path / "models", data=(data,), port=0, threads=1, rate=None)
         with Running(settings, records) as running:
             yield running
 
@@ -88,10 +90,18 @@ def test_the_whole_road(running: Running) -> None:
         walk_playing.vote(walk)
         if walk_playing.WHISPER.is_dir():
             walk_playing.speak(walk)
-        for path in ("/", "/models/digits", "/people", "/audit"):
+        walk_training.look_at_data(walk)
+        walk_training.train(walk)
+        for path in ("/", "/models/digits", "/compare", "/people", "/audit"):
             walk.page.goto(path)
             walk.look()
         assert walk.wrong == []
+        here = running.serving
+        with Running(here.settings, here.records) as other:
+            after = Walk(browser, other.url)
+            sign_in(after)
+            walk_training.stop(after.page)
+            assert after.wrong == []
         browser.close()
 
 

@@ -7,7 +7,6 @@ import sys
 import time
 
 from morphogen.cli._terminal import bare
-from morphogen.core.amounts import duration
 from morphogen.data.progress import Progress
 
 AFTER = 3.0  # seconds before anything is said
@@ -25,9 +24,9 @@ class ReadingShown:
     def __call__(self, progress: Progress) -> None:
         """Show one word of it."""
         if sys.stderr.isatty():
-            self._draw("" if progress.done == progress.total else line(progress), progress)
+            self._draw("" if progress.done == progress.total else progress.text(), progress)
         elif progress.seconds >= AFTER and time.monotonic() - self.said >= PLAIN_EVERY:
-            print(line(progress), file=sys.stderr, flush=True)
+            print(progress.text(), file=sys.stderr, flush=True)
             self.said = time.monotonic()
 
     def _draw(self, text: str, progress: Progress) -> None:
@@ -37,10 +36,3 @@ class ReadingShown:
         bare(sys.stderr).write(f"\r{text:<{WIDTH}}{ending}")
         sys.stderr.flush()
         self.is_drawn = bool(text)
-
-
-def line(progress: Progress) -> str:
-    """Such as: encoding 12,000 of 60,000 items, 40 s left."""
-    of = f" of {progress.total:,}" if progress.total is not None else ""
-    left = f", {duration(progress.left)} left" if progress.left is not None else ""
-    return f"{progress.doing} {progress.done:,}{of} items{left}"

@@ -31,12 +31,11 @@ from morphogen.comparison.runs import WATTS_PER_CORE, Job, OnStanding, Runs, run
 from morphogen.core import discover
 from morphogen.core.border import read_json
 from morphogen.core.capability import CanSample, missing
-from morphogen.core.errors import DataError, MorphogenError, RecipeError
+from morphogen.core.errors import DataError, RecipeError
 from morphogen.core.recipe import Recipe
 from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
-from morphogen.data.views import choose_view
-from morphogen.training.chain import families_of, part_of, stage_recipes, suits
+from morphogen.training.chain import entrants, families_of, part_of, why_not
 from morphogen.training.options import Budget
 
 SCORE = "frechet_ratio"
@@ -134,7 +133,7 @@ def _starved(found: Mapping[Job, Mapping[str, Any]]) -> list[Job]:
 def suitable(data: Data, families: Sequence[str] | None = None) -> tuple[list[str], dict[str, str]]:
     """Families and chains that can learn the data and sample it; why the others are absent."""
     found, absent = [], {}
-    for name in families or default_entrants():
+    for name in families or entrants():
         reason = _why_not(name, data)
         if reason is None:
             found.append(name)
@@ -150,27 +149,11 @@ def suitable(data: Data, families: Sequence[str] | None = None) -> tuple[list[st
     return found, absent
 
 
-def default_entrants() -> list[str]:
-    """Every family, and each in whose latents another is at home in a chain with that one."""
-    names = discover.names("family")
-    priors = {name: discover.find("family", name).prior_family for name in names}
-    return [*names, *(f"{name}+{prior}" for name, prior in priors.items() if prior)]
-
-
 def _why_not(name: str, data: Data) -> str | None:
     """Why a family or a chain cannot be compared on this data; None when it can."""
-    stages, recipe = families_of(name), Recipe(family={"name": name})
-    data = replace(data, codec=choose_view(data.codec, None, suits(recipe)))  # not encoded anew
-    if lacking := missing(discover.find("family", stages[-1]), CanSample):
+    if lacking := missing(discover.find("family", families_of(name)[-1]), CanSample):
         return f"it draws no items (no {', '.join(lacking)})"
-    if len(stages) == 1:
-        refusal = discover.find("family", name).refusal(data.spec, data.conditions)
-        return None if refusal is None else str(refusal.message)
-    try:
-        stage_recipes(recipe, data)
-    except MorphogenError as error:
-        return error.message
-    return None
+    return why_not(name, data)
 
 
 def _check_same(

@@ -13,6 +13,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
+from morphogen.core.amounts import duration
+
 EVERY = 0.5  # seconds between two words
 
 T = TypeVar("T")
@@ -33,6 +35,12 @@ class Progress:
         if self.total is None or not self.done:
             return None
         return self.seconds / self.done * (self.total - self.done)
+
+    def text(self) -> str:
+        """Such as: encoding 12,000 of 60,000 items, 40s left."""
+        of = f" of {self.total:,}" if self.total is not None else ""
+        left = f", {duration(self.left)} left" if self.left is not None else ""
+        return f"{self.doing} {self.done:,}{of} items{left}"
 
 
 OnProgress = Callable[[Progress], None]

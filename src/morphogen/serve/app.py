@@ -59,6 +59,11 @@ class Server(uvicorn.Server):
             address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             print(f"studio: {address}\nAPI: {address}/v1", flush=True)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen no more; what follows something that goes on, such as curves, ends now."""
+        self.config.app.state.serving.is_ready = False  # type: ignore[union-attr]
+        await super().shutdown(sockets)
+
 
 def check_address(settings: Settings, records: Any) -> None:
     """Raise `RecipeError` for an address that others reach, where nobody has a key."""

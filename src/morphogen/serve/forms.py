@@ -19,11 +19,21 @@ UNASKED = {"cond", "tell", "known"}  # told in another way, or by programs alone
 
 def form_of(component: Callable[..., Any]) -> dict[str, Any]:
     """Its fields, and whether it works on something, beside a model."""
-    known = options(component)
-    fields = [_field(each) for name, each in known.items() if name not in UNASKED]
     _, *others = inspect.signature(component).parameters.values()
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    return {"fields": fields, "takes_inputs": any(each.kind in kinds for each in others)}
+    return {
+        "fields": fields_of(component),
+        "takes_inputs": any(each.kind in kinds for each in others),
+    }
+
+
+def fields_of(
+    component: Callable[..., Any], usual: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Its fields; `usual` defaults stand in place of those of the signature."""
+    fields = [_field(each) for name, each in options(component).items() if name not in UNASKED]
+    told = {name: str(value) for name, value in (usual or {}).items()}
+    return [{**each, "default": told.get(each["name"], each["default"])} for each in fields]
 
 
 def filled(fields: Iterable[Mapping[str, Any]], values: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -11,15 +11,19 @@ import structlog
 from fastapi import Depends, Request
 
 from morphogen.core.errors import QuotaError, RecordsError
+from morphogen.serve.begun import Begun
 from morphogen.serve.catalogue import Catalogue, Entry
+from morphogen.serve.comparisons import Comparisons
 from morphogen.serve.engine.pool import Pool
 from morphogen.serve.errors import APIError
+from morphogen.serve.looks import Looks
 from morphogen.serve.metrics import Metrics
 from morphogen.serve.quotas import used_up
 from morphogen.serve.rates import Rates
 from morphogen.serve.recorder import Recorder
 from morphogen.serve.settings import Settings
 from morphogen.serve.traces import Traces
+from morphogen.serve.trainings import Trainings
 
 T = TypeVar("T")
 log = structlog.get_logger("morphogen.serve")
@@ -35,6 +39,8 @@ class Serving:
         self.metrics = Metrics()
         self.rates = Rates(settings.rate)
         self.traces = Traces.sent_to(settings.traces)
+        self.looks, begun = Looks(settings), Begun(settings)
+        self.trainings, self.comparisons = Trainings(begun), Comparisons(begun)
         self.local: Any = None  # whoever works at this machine
         self.is_ready = False
         self.recorder = None if records is None else Recorder(records.database)
@@ -74,7 +80,7 @@ class Serving:
     async def close(self) -> None:
         """Let what runs end, then the models."""
         self.is_ready = False
-        await self.pool.close()
+        await asyncio.gather(self.pool.close(), self.looks.close())
         if self.recorder is not None:
             self.recorder.close()
         await asyncio.to_thread(self.traces.close)

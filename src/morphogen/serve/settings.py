@@ -56,6 +56,12 @@ class Settings:
         return self.host in LOCAL
 
     @property
+    def environment(self) -> dict[str, str]:
+        """What processes that write to the same records are told."""
+        own = {} if self.records is None else {"MORPHOGEN_RECORDS": self.records}
+        return {**os.environ, **own}
+
+    @property
     def memory(self) -> int:
         """Bytes that all models may take."""
         if self.memory_gb is not None:

@@ -26,12 +26,13 @@ from morphogen.core import discover
 from morphogen.core.border import read_json
 from morphogen.core.bundle import Bundle
 from morphogen.core.capability import CanReconstruct, missing
-from morphogen.core.errors import RecipeError, RefusedPair, did_you_mean
+from morphogen.core.errors import MorphogenError, RecipeError, RefusedPair, did_you_mean
+from morphogen.core.folder import CHAIN
 from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.schema import options
 from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data
-from morphogen.data.views import Suits
+from morphogen.data.views import Suits, choose_view
 from morphogen.training.checkpoint import clear_leftovers, has_checkpoint
 from morphogen.training.device import choose_device
 from morphogen.training.distributed import Processes
@@ -41,7 +42,6 @@ from morphogen.training.options import Budget, TrainOptions
 from morphogen.training.resume import FREE
 from morphogen.training.session import Session, check_unchanged
 
-RECORD = "chain.json"
 ASKED = {
     "recipe": {"family": {"name": str}, "train": dict},
     "data": {"source": str, "digest": str},
@@ -60,15 +60,15 @@ class Chain:
     @classmethod
     def of(cls, out: Path) -> Chain | None:
         """The chain that was begun in `out`; None where there is none."""
-        if not (out / RECORD).exists():
+        if not (out / CHAIN).exists():
             return None
-        about = read_json(out / RECORD, ASKED)
+        about = read_json(out / CHAIN, ASKED)
         return cls(Recipe.from_json(about["recipe"]), about["data"], about.get("through"))
 
     def write(self, out: Path) -> None:
         """Leave the record in `out`."""
         about = {"recipe": self.recipe.to_json(), "data": self.data, "through": self.through}
-        write_text(out / RECORD, json.dumps(about, indent=2) + "\n")
+        write_text(out / CHAIN, json.dumps(about, indent=2) + "\n")
 
 
 def families_of(name: str) -> list[str]:
@@ -105,7 +105,7 @@ def is_finished(out: Path) -> bool:
 
 def has_begun(out: Path) -> bool:
     """Whether there is a run in `out` to go on with."""
-    return has_checkpoint(out) or (out / RECORD).exists()
+    return has_checkpoint(out) or (out / CHAIN).exists()
 
 
 def sessions(
@@ -184,6 +184,27 @@ def stage_recipes(recipe: Recipe, data: Data) -> list[Recipe]:
         spec = replace(model.latent_spec, levels=None)
     _check_used(recipe, recipes)
     return recipes
+
+
+def why_not(name: str, data: Data) -> str | None:
+    """Why a family or a chain cannot learn this data; None when it can, in one of its views."""
+    recipe = Recipe(family={"name": name})
+    data = replace(data, codec=choose_view(data.codec, None, suits(recipe)))  # not encoded anew
+    if len(families_of(name)) == 1:
+        refusal = discover.find("family", name).refusal(data.spec, data.conditions)
+        return None if refusal is None else str(refusal.message)
+    try:
+        stage_recipes(recipe, data)
+    except MorphogenError as error:
+        return error.message
+    return None
+
+
+def entrants() -> list[str]:
+    """Every family, and each in whose latents another is at home in a chain with that one."""
+    names = discover.names("family")
+    priors = {name: discover.find("family", name).prior_family for name in names}
+    return [*names, *(f"{name}+{prior}" for name, prior in priors.items() if prior)]
 
 
 def part_of(budget: Budget, share: float) -> str:

@@ -24,6 +24,7 @@ import morphogen
 from morphogen.core.border import COUNT, REAL, SHA256, Number, check_shape, read_json
 from morphogen.core.config import DATA, DESCRIPTION, ORIGIN, RUN
 from morphogen.core.errors import BundleError
+from morphogen.core.folder import CHECKPOINTS
 from morphogen.core.storage import (
     clear_partial,
     partial_of,
@@ -39,7 +40,7 @@ from morphogen.training.loop import Snapshot
 from morphogen.training.schedule import TrainState
 from morphogen.training.sharding import read_parts, write_parts
 
-FOLDER, WEIGHTS, PARTS = "checkpoint", "state.safetensors", "parts"
+WEIGHTS, PARTS = "state.safetensors", "parts"
 ALONE = Processes()
 CODEC = "codec/"  # prefix of the codec's tensors
 ABOUT = DESCRIPTION | {
@@ -70,7 +71,7 @@ def write_checkpoint(
     `about` is JSON: `core.bundle.describe` and the data; `codec` the codec's own weights. Where
     `processes` share out the weights, all of them call it.
     """
-    final = out / FOLDER / f"step_{snapshot.state.step:08d}"
+    final = out / CHECKPOINTS / f"step_{snapshot.state.step:08d}"
     if processes.any(final.is_dir()):
         return final
     partial = partial_of(final)
@@ -113,7 +114,7 @@ def has_checkpoint(out: Path) -> bool:
 
 def _whole(out: Path) -> list[Path]:
     """The checkpoints below `out`, the oldest first."""
-    return sorted((out / FOLDER).glob("step_*"))
+    return sorted((out / CHECKPOINTS).glob("step_*"))
 
 
 def read_checkpoint(out: Path) -> tuple[Snapshot, dict[str, Any], dict[str, Tensor]]:
@@ -162,10 +163,10 @@ def nothing_to_resume(out: Path) -> BundleError:
 def clear_leftovers(out: Path) -> None:
     """Take away what a run that was killed was writing or removing in its folder; of several
     processes the first one does."""
-    for folder in (out, out / FOLDER, out / "samples") if Processes.join().is_first else ():
+    for folder in (out, out / CHECKPOINTS, out / "samples") if Processes.join().is_first else ():
         clear_partial(folder)
 
 
 def remove_checkpoints(out: Path) -> None:
     """Remove what a finished run no longer needs."""
-    remove_folder(out / FOLDER)
+    remove_folder(out / CHECKPOINTS)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -35,26 +36,41 @@ class Owner:
     started: float
 
     @classmethod
-    def here(cls) -> Owner:
-        """This process."""
-        pid = os.getpid()
+    def here(cls, pid: int | None = None) -> Owner:
+        """This process, or another one of this machine."""
+        pid = os.getpid() if pid is None else pid
         return cls(pid, socket.gethostname(), psutil.Process(pid).create_time())
 
     @classmethod
     def of(cls, handle: int) -> Owner | None:
         """Who is named in an open lock file; None where nobody is, or nothing that can be read."""
         try:
-            about = json.loads(os.pread(handle, 4096, 0))
+            return cls.from_json(json.loads(os.pread(handle, 4096, 0)))
+        except ValueError:
+            return None
+
+    @classmethod
+    def from_json(cls, about: Any) -> Owner | None:
+        """Inverse of `asdict`; None for what is no record of a process."""
+        try:
             return cls(int(about["pid"]), str(about["host"]), float(about["started"]))
         except (ValueError, KeyError, TypeError):
             return None
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a process of this machine."""
+        return self.host == socket.gethostname()
+
     def may_live(self) -> bool:
         """Whether the process goes on; of another host's nobody knows."""
-        if self.host != socket.gethostname():
+        if not self.is_here:
             return True
         try:
-            started = psutil.Process(self.pid).create_time()
+            process = psutil.Process(self.pid)
+            if process.status() == psutil.STATUS_ZOMBIE:  # over, and nobody has asked how it went
+                return False
+            started = process.create_time()
         except psutil.Error:
             return False
         return abs(started - self.started) < SAME_START
@@ -98,6 +114,19 @@ def hold(folder: Path) -> Iterator[None]:
             _held[key].count -= 1
             if not _held[key].count:
                 _release(folder, _held.pop(key).handle)
+
+
+def holder(folder: Path) -> Owner | None:
+    """Who trains in `folder`; None where nobody does."""
+    try:
+        handle = os.open(folder / FILE, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        owner = Owner.of(handle)
+    finally:
+        os.close(handle)
+    return owner if owner is not None and owner.may_live() else None
 
 
 def _acquire(folder: Path) -> int:
@@ -144,7 +173,7 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 def _taken(folder: Path, owner: Owner | None) -> TrainingError:
-    here = owner is not None and owner.host == socket.gethostname()
+    here = owner is not None and owner.is_here
     stop = f"kill {owner.pid}" if owner is not None and here else "stop it there"
     return TrainingError(
         "another run is going on in this folder",

@@ -5,7 +5,7 @@
     asking.py       forms -> what models are asked       saying.py    turns -> the same
     kept.py         what came of late, to look at        contest.py   blind comparisons
     pages/*.py      one file for each part, found by its place
-    templates/      HTML        static/    one style sheet, htmx, a script for all and one to play
+    templates/      HTML        static/    one style sheet, htmx, a script for all, others for a few
 
 Pages are whole without scripts where they can be; htmx exchanges parts of them.
 """

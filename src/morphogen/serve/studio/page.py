@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 from markupsafe import Markup
 
 import morphogen
+from morphogen.core.amounts import duration
 from morphogen.core.errors import MorphogenError
 from morphogen.core.visible import visible
 from morphogen.serve.errors import APIError
@@ -24,8 +25,8 @@ from morphogen.serve.studio.visitor import Visitor
 
 POLICY = "; ".join([
     "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:",
-    "connect-src 'self'", "frame-src 'self'", "form-action 'self'", "base-uri 'none'",
-    "frame-ancestors 'none'",
+    "media-src 'self'", "connect-src 'self'", "frame-src 'self'", "form-action 'self'",
+    "base-uri 'none'", "frame-ancestors 'none'",
 ])  # fmt: skip
 # Of what a codec shows of items: it has a style of its own, and runs nothing.
 VIEW_POLICY = "; ".join([
@@ -139,5 +140,5 @@ TEMPLATES = jinja2.Environment(
     autoescape=True, undefined=jinja2.StrictUndefined, finalize=_shown, trim_blocks=True,
     lstrip_blocks=True,
 )  # fmt: skip
-TEMPLATES.filters |= {"size": size, "when": when, "at": at}
+TEMPLATES.filters |= {"size": size, "when": when, "at": at, "duration": duration}
 TEMPLATES.globals |= {"version": morphogen.__version__}

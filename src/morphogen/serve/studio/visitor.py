@@ -94,6 +94,7 @@ Anyone = Annotated[Visitor, Depends(may(None))]
 Reads = Annotated[Visitor, Depends(may("read"))]
 Generates = Annotated[Visitor, Depends(may("generate"))]
 Annotates = Annotated[Visitor, Depends(may("annotate"))]
+Trains = Annotated[Visitor, Depends(may("train"))]
 Administers = Annotated[Visitor, Depends(may("administer"))]
 
 

@@ -11,10 +11,11 @@ from fastapi import APIRouter, Request, Response
 
 from morphogen.serve.catalogue import Entry, read_json
 from morphogen.serve.errors import APIError
-from morphogen.serve.studio.page import Page, page, view
-from morphogen.serve.studio.visitor import Reads
+from morphogen.serve.studio.page import Page, at, moved, page, view
+from morphogen.serve.studio.visitor import Reads, Trains
+from morphogen.serve.trainings import LOG
 
-EVALUATION, CARD = "evaluation.html", "README.md"
+CONFIG, EVALUATION, CARD = "config.json", "evaluation.html", "README.md"
 MOST_SHOWN = 64 << 20  # bytes of a page that is handed on
 
 router = APIRouter(route_class=Page, include_in_schema=False)
@@ -41,8 +42,30 @@ async def evaluation(name: str, visitor: Reads) -> Response:
     return view(text, f"{entry.name}: evaluation")
 
 
+@router.post("/evaluation/{name:path}")
+async def evaluate(name: str, visitor: Trains) -> Response:
+    """Have it evaluated, on the data that it was trained on."""
+    entry = visitor.here.entry(name)
+    if entry.kind != "bundle":
+        raise APIError(400, f"{entry.name} was trained elsewhere: it is evaluated by hand")
+    visitor.here.looks.forget(entry.path / CONFIG)
+    visitor.here.looks.at(entry.path / CONFIG, look="evaluate")
+    return moved(f"/evaluating/{at(entry.name)}")
+
+
+@router.get("/evaluating/{name:path}")
+async def evaluating(name: str, request: Request, visitor: Trains) -> Response:
+    """How far its evaluation is; where it is over, the model."""
+    entry = visitor.here.entry(name)
+    look = visitor.here.looks.begun(entry.path / CONFIG, look="evaluate")
+    if look is None or look.found is not None:
+        visitor.here.looks.forget(entry.path / CONFIG)
+        return moved(f"/models/{at(entry.name)}")
+    return page(request, visitor, "evaluating", entry=entry, look=look)
+
+
 def _facts(entry: Entry) -> dict[str, Any]:
-    config, metrics = read_json(entry.path / "config.json"), read_json(entry.path / "metrics.json")
+    config, metrics = read_json(entry.path / CONFIG), read_json(entry.path / "metrics.json")
     record = metrics.get("evaluation") or {}
     recipe = config.get("recipe") or {}
     return {
@@ -53,6 +76,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "data": config.get("data") or {},
         "card": _read(entry.path / CARD),
         "has_page": (entry.path / EVALUATION).is_file(),
+        "has_log": (entry.path / LOG).is_file(),
     }
 
 

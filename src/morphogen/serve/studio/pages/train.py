@@ -1,0 +1,160 @@
+"""Training begins: which data, which family and how, what it would need; and all that were begun.
+
+    /train            those that there are          /train/new        data, then the form
+    /train/forecast   what it would need            POST /train       begin
+
+How one goes on is told by `run.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+from fastapi import APIRouter, Request, Response
+
+from morphogen.serve.errors import APIError
+from morphogen.serve.forms import filled
+from morphogen.serve.looks import Look
+from morphogen.serve.places import places
+from morphogen.serve.studio.page import Page, at, moved, page
+from morphogen.serve.studio.visitor import Reads, Trains, Visitor
+
+SHOWN = 100  # trainings of the list
+USUAL = "10m"
+FIRST = ("batch_size", "lr", "seed")  # options of training that stand first
+TABLES = ("family", "backbone", "train")
+UNASKED = {"budget", "shard", "forgetting"}  # asked apart, or of another start than a form's
+
+router = APIRouter(route_class=Page, include_in_schema=False)
+
+
+@router.get("/train")
+async def trainings(request: Request, visitor: Reads) -> Response:
+    """Every one: those that go on first."""
+    found = await asyncio.to_thread(visitor.here.trainings.all)
+    return page(request, visitor, "train", found=found[:SHOWN], num=len(found))
+
+
+@router.get("/train/new")
+async def new(request: Request, visitor: Trains) -> Response:
+    """The data, then the form, which takes a look at the data."""
+    values = dict(request.query_params)
+    if "data" not in values:
+        known = await asyncio.to_thread(places, visitor.here.settings.data)
+        return page(request, visitor, "train_data", places=known)
+    return await _form(request, visitor, values)
+
+
+@router.get("/train/forecast")
+async def forecast(request: Request, visitor: Trains) -> Response:
+    """What a training would need, measured by a few steps of it."""
+    here, values = visitor.here, dict(request.query_params)
+    source, recipe = await _source(visitor, values), recipe_of(values)
+    out = here.settings.models / "forecast"  # nothing is written there
+    try:
+        look = here.looks.at(source, look="forecast", recipe=recipe, out=str(out))
+    except APIError as error:
+        return await _form(request, visitor, values, error.message)
+    facts: dict[str, Any] = {"look": look, "source": source, "values": values, "stages": []}
+    if look.found is not None:
+        facts["stages"] = look.found["stages"]
+        facts["memory"] = psutil.virtual_memory().available
+        facts["disk"] = shutil.disk_usage(here.settings.models).free
+        facts["name"] = _free_name(here.settings.models, source, recipe)
+        known = await asyncio.to_thread(here.trainings.all)
+        facts["going"] = [each for each in known if each.is_going]
+    return page(request, visitor, "forecast", **facts)
+
+
+@router.post("/train")
+async def begin(request: Request, visitor: Trains) -> Response:
+    """Begin to train; what it is called is free still."""
+    form = await request.form()
+    values = {key: each for key, each in form.items() if isinstance(each, str) and key != "token"}
+    source, recipe = await _source(visitor, values), recipe_of(values)
+    access, here = visitor.check("train"), visitor.here
+    try:
+        training = await asyncio.to_thread(
+            here.trainings.start, values.get("name", ""), source, recipe, access.user.name
+        )
+    except APIError as error:
+        return await _form(request, visitor, values, error.message, error.status)
+    await here.record(here.records.audit.note, "train.start", user=access.user.id)
+    return moved(f"/train/run/{at(training.name)}")
+
+
+def recipe_of(values: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The recipe that a form tells: what was left empty is left to the house."""
+    tables: dict[str, dict[str, str]] = {"family": {}, "backbone": {}, "train": {}}
+    if values.get("family"):
+        tables["family"]["name"] = values["family"]
+    tables["train"]["budget"] = values.get("budget") or USUAL
+    for key, value in values.items():
+        table, dot, option = key.partition(".")
+        if dot and value and table in tables and option not in {*UNASKED, "name"}:
+            tables[table][option] = value
+    return {name: table for name, table in tables.items() if table}
+
+
+async def _form(
+    request: Request, visitor: Visitor, values: Mapping[str, str], failed: str = "",
+    status: int = 200,
+) -> Response:  # fmt: skip
+    """The form for some data, once that was looked at; what was wrong with it last stands above."""
+    source = await _source(visitor, values)
+    look = visitor.here.looks.at(source, look="plan")
+    facts = {"look": look, "source": source, "values": values, "failed": failed}
+    if look.found is None:
+        return page(request, visitor, "train_form", status=status, plan=None, **facts)
+    facts |= _fields(look, values)
+    return page(request, visitor, "train_form", status=status, plan=look.found, **facts)
+
+
+def _fields(look: Look, values: Mapping[str, str]) -> dict[str, Any]:
+    """The form of a family: the usual one's, where none or an unknown one is asked for."""
+    assert look.found is not None
+    fits = look.found["fits"]
+    family = values.get("family", "")
+    family = family if family in fits else look.found["usual"]
+    fields = fits.get(family, {"about": "", "called": {}, **{table: [] for table in TABLES}})
+
+    def named(table: str) -> list[dict[str, Any]]:
+        own = [each for each in fields[table] if each["name"] not in UNASKED]
+        called = [
+            {**each, "name": f"{table}.{each['name']}", "label": each["name"]} for each in own
+        ]
+        return filled(called, values)
+
+    train = named("train")
+    return {
+        "family": family, "about": fields["about"],
+        "parts": [(fields["called"].get(table, ""), named(table)) for table in TABLES[:2]],
+        "first_fields": [each for each in train if each["label"] in FIRST],
+        "other_fields": [each for each in train if each["label"] not in FIRST],
+        "budget": values.get("budget") or USUAL,
+    }  # fmt: skip
+
+
+async def _source(visitor: Visitor, values: Mapping[str, str]) -> Path:
+    """Where the data lies that a form tells of. Raises `APIError`."""
+    known = await asyncio.to_thread(places, visitor.here.settings.data)
+    found = known.get(values.get("data", ""))
+    if found is None:
+        raise APIError(404, "there is no such data: morphogen serve --data FOLDER")
+    return found
+
+
+def _free_name(models: Path, source: Path, recipe: Mapping[str, Mapping[str, str]]) -> str:
+    """A name that no model has, from the data's and the family's."""
+    family = recipe.get("family", {}).get("name", "model").replace("+", "-")
+    stem = "".join(each if each.isascii() and each.isalnum() else "-" for each in source.stem)
+    name = f"{stem.strip('-') or 'data'}-{family}"[:56]
+    number = 1
+    while (models / f"{name}-{number}").exists():
+        number += 1
+    return f"{name}-{number}"
