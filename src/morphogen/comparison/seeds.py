@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import numpy as np
-from scipy import stats
 
 LEVEL = 0.95
 ENOUGH = 4  # seeds whose own spread can be relied on
@@ -118,4 +117,6 @@ def _half(values: list[float], level: float) -> float:
 
 def _quantile(level: float, freedom: int) -> float:
     """Of Student's t, for an interval of both sides."""
-    return float(stats.t.ppf((1 + level) / 2, freedom))
+    from scipy.stats import t  # type: ignore[import-untyped]
+
+    return float(t.ppf((1 + level) / 2, freedom))

@@ -17,8 +17,8 @@ from fastapi import APIRouter, Request, Response
 
 from morphogen.serve.errors import APIError
 from morphogen.serve.looks import Look
+from morphogen.serve.studio.kept import keep_view
 from morphogen.serve.studio.page import Page, moved, page, view
-from morphogen.serve.studio.pages.play import keep_view
 from morphogen.serve.studio.visitor import Reads, Visitor
 
 SHOWN = 24  # items of a page

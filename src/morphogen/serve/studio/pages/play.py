@@ -17,7 +17,7 @@ from morphogen.serve.routes._asked import Drawn
 from morphogen.serve.routes._works import result_of, seeded, worked
 from morphogen.serve.serving import Serving
 from morphogen.serve.studio import asking, conversation
-from morphogen.serve.studio.kept import Given, Kept, Made, keep_view, kept_of
+from morphogen.serve.studio.kept import Given, Kept, Made, kept_of
 from morphogen.serve.studio.page import Page, page, view
 from morphogen.serve.studio.visitor import Generates, Reads, Visitor
 
@@ -29,7 +29,6 @@ PAGES = {
 ONE_BY_ONE = {"interpolate"}  # tasks whose items are looked at one after the other
 
 router = APIRouter(route_class=Page, include_in_schema=False)
-__all__ = ["keep_view"]
 
 
 @dataclass(frozen=True)
