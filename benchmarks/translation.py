@@ -6,9 +6,9 @@
 Multi30k, 29,000 pairs. A translation is an item (German) with a condition that is text (English):
 a decoder that attends to what a reader of the condition says. The peer has the same vocabularies,
 width, layers, batches and time, on the same threads, right after; it is trained with AdamW and a
-warm-up, in batches of one length. Both translate greedily. Which recipe, was decided on the
-validation split. BLEU is sacrebleu's, of cased text, with its signature; load and processor time
-are told, since a machine that is shared gives less than it has.
+warm-up, in batches of one length. Both translate greedily, and by a beam. Which recipe, was decided
+on the validation split. BLEU is sacrebleu's, of cased text, with its signature; load and processor
+time are told, since a machine that is shared gives less than it has.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import torch
 
 import morphogen as mg
 from morphogen.core.bundle import Bundle
+from morphogen.core.codec import Item
 from morphogen.data.dataset import Data
 
 HERE = Path(__file__).parent
@@ -56,22 +57,23 @@ def main() -> None:
     options.add_argument("--num", type=int, default=1000, help="sentences that are translated")
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--only", choices=["ours", "peer"])
+    options.add_argument("--beams", type=int, nargs="+", default=[1, 4], help="1: greedily")
     options.add_argument("--set", nargs="*", default=[], help="settings, as of `morphogen train`")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
     asked = [pair[: given.num] for pair in pairs(given.split)]
-    found: dict[str, float] = {}
+    found: dict[str, dict[int, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         out, seconds = Path(folder), 60 * given.minutes
         data = load(out)
         if given.only != "peer":
-            found["ours"] = report("ours", asked, *ours(data, asked[0], seconds, given.set, out))
+            found["ours"] = report("ours", asked, *ours(data, asked[0], seconds, given, out))
         if given.only != "ours":
-            found["peer"] = report(
-                "peer", asked, *peer(data, asked[0], seconds, given.threads, out)
-            )
-    if len(found) == 2 and found["peer"]:
-        print(json.dumps({"ours / peer": round(found["ours"] / found["peer"], 2)}))
+            found["peer"] = report("peer", asked, *peer(data, asked[0], seconds, given, out))
+    if len(found) == 2:
+        ratios = {beam: round(found["ours"][beam] / max(found["peer"][beam], 0.01), 2)
+                  for beam in given.beams}  # fmt: skip
+        print(json.dumps({"ours / peer, by beam": ratios}))
 
 
 def pairs(split: str) -> tuple[list[str], list[str]]:
@@ -100,28 +102,32 @@ def load(folder: Path) -> Data:
 
 
 def ours(
-    data: Data, english: list[str], seconds: float, settings: list[str], folder: Path
-) -> tuple[list[str], dict[str, Any]]:
-    """Translations by a model of ours, and facts about its training."""
+    data: Data, english: list[str], seconds: float, given: argparse.Namespace, folder: Path
+) -> tuple[dict[int, list[str]], dict[str, Any]]:
+    """Translations by a model of ours, for each beam, and facts about its training."""
     began, log = spent(), []
     bundle: Bundle = mg.train(
-        data, "autoregressive", budget=f"{seconds:.0f}s", settings=[*SETTINGS, *settings],
+        data, "autoregressive", budget=f"{seconds:.0f}s", settings=[*SETTINGS, *given.set],
         on_log=lambda line: log.append(line.step), out=folder / "bundle",
     )  # fmt: skip
-    cpu, begun = spent() - began, time.perf_counter()
-    drawn = bundle.sample(len(english), cond={"en": english}, temperature=0.0)
     facts = {
         "steps": max(log),
         "parameters": sum(p.numel() for p in bundle.family.parameters()),
-        "cpu_s": round(cpu),
-        "decoding_s": round(time.perf_counter() - begun, 1),
+        "cpu_s": round(spent() - began),
+        "decoding_s": {},
     }
-    return list(drawn.items), facts
+    made = {}
+    for beam in given.beams:
+        begun = time.perf_counter()
+        asked = [Item(sentence) for sentence in english]
+        made[beam] = bundle.task("translate", *asked, beam=beam).values["text"]
+        facts["decoding_s"][beam] = round(time.perf_counter() - begun, 1)
+    return made, facts
 
 
 def peer(
-    data: Data, english: list[str], seconds: float, threads: int, folder: Path
-) -> tuple[list[str], dict[str, Any]]:
+    data: Data, english: list[str], seconds: float, given: argparse.Namespace, folder: Path
+) -> tuple[dict[int, list[str]], dict[str, Any]]:
     """The same by the peer, which is given tokens and gives tokens."""
     codec, reader = data.codec, data.codec.condition_codecs["en"]
     train = data.train.batch(torch.arange(len(data.train)))
@@ -133,28 +139,38 @@ def peer(
     )  # fmt: skip
     shape = {
         "--dim": MODEL_DIM, "--decoder-layers": DECODER_LAYERS, "--encoder-layers": READER_LAYERS,
-        "--batch-size": BATCH_SIZE, "--seconds": seconds, "--threads": threads,
+        "--batch-size": BATCH_SIZE, "--seconds": seconds, "--threads": given.threads,
         "--tokens": tokens, "--out": translated,
     }  # fmt: skip
     words = [str(word) for pair in shape.items() for word in pair]
+    words += ["--beams", *map(str, given.beams)]
     subprocess.run([sys.executable, str(PEER), *words], check=True)
-    made = np.load(translated)
-    return codec.decode_many(torch.from_numpy(made["translated"])), json.loads(str(made["facts"]))
+    found = np.load(translated)
+    made = {
+        beam: codec.decode_many(torch.from_numpy(found[f"beam_{beam}"])) for beam in given.beams
+    }
+    return made, json.loads(str(found["facts"]))
 
 
-def report(who: str, asked: list[list[str]], german: list[str], facts: dict[str, Any]) -> float:
-    """Print a line; returns BLEU."""
+def report(
+    who: str, asked: list[list[str]], made: dict[int, list[str]], facts: dict[str, Any]
+) -> dict[int, float]:
+    """Print a line; returns BLEU for each beam."""
     from sacrebleu.metrics import BLEU
 
     judge = BLEU()
-    bleu = judge.corpus_score(german, [asked[1]])
-    line = {"who": who, "bleu": round(bleu.score, 2), "signature": str(judge.get_signature())}
+    bleu = {beam: judge.corpus_score(german, [asked[1]]).score for beam, german in made.items()}
+    line = {
+        "who": who,
+        "bleu": {"greedy" if beam == 1 else f"beam {beam}": round(bleu[beam], 2) for beam in bleu},
+        "signature": str(judge.get_signature()),
+    }
     shown = {
         "load": round(os.getloadavg()[0], 1),
-        "example": [each[0] for each in (*asked, german)],
+        "example": [*(each[0] for each in asked), *(german[0] for german in made.values())],
     }
     print(json.dumps(line | facts | shown, ensure_ascii=False), flush=True)
-    return float(bleu.score)
+    return bleu
 
 
 def spent() -> float:

@@ -17,6 +17,7 @@ from morphogen.core.errors import RefusedPair
 from morphogen.core.random import generator, rand, randint, randn
 from morphogen.core.spec import TensorSpec
 from morphogen.core.writing import Limits
+from morphogen.families._by_length import num_groups
 from morphogen.families._limits import limited
 from morphogen.families._raster import near_and_before
 from morphogen.families.autoregressive import Autoregressive
@@ -235,3 +236,30 @@ def test_what_has_weight_is_as_probable_as_among_all() -> None:
     weight[3] = 0
     found = family.token_log_prob(x, weight=weight)
     torch.testing.assert_close(found, family.token_log_prob(x) * (weight > 0))
+
+
+def test_items_are_computed_in_as_many_groups_as_pay() -> None:
+    assert num_groups(torch.full((32,), 20)) == 1  # of one length
+    assert num_groups(torch.cat([torch.full((16,), 8), torch.full((16,), 60)])) == 2
+    assert num_groups(torch.tensor([5])) == 1
+
+
+def test_smoothing_learns_the_mean_of_all_tokens_in_training_alone() -> None:
+    small = BuildBackbone(TokenTransformer, model_dim=8, num_layers=1, ngrams=1)
+    spec = TensorSpec.tokens(6, 5, end=4)
+    plain = Autoregressive(spec, {}, small)
+    smoothed = Autoregressive(spec, {}, small, smoothing=0.2)
+    smoothed.load_state_dict(plain.state_dict())
+    batch = Batch(spec.canonical(randint(5, (7, 6), generator(1))))
+    assert torch.equal(
+        smoothed.eval().loss(batch, "all", generator(0))[0],
+        plain.eval().loss(batch, "all", generator(0))[0],
+    )
+    x, real = batch.x, spec.mask(batch.x)
+    log_p = plain.network(plain.inputs(x)).log_softmax(1)  # (B, V, L)
+    own = log_p.gather(1, x[:, None])[:, 0]
+    expected = -((0.8 * own + 0.2 * log_p.mean(1)) * real).sum(1)
+    found = smoothed.train().loss(batch, "all", generator(0))[0]
+    torch.testing.assert_close(found, smoothed.per_value(expected))
+    with pytest.raises(RefusedPair, match="for texts"):
+        Autoregressive(TensorSpec("real", (1, 4, 4), levels=16), {}, SMALL, smoothing=0.1)

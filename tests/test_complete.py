@@ -260,6 +260,12 @@ def test_a_translation_is_a_completion_of_nothing_given_the_source(tmp_path: Pat
     completed = bundle.task("complete", *nothing, cond=cond, most=12, temperature=0.0)
     assert translated.values["text"] == completed.values["text"]
     assert bundle.task("translate", Item("a house"), seed=5, most=12).items == translated.items[:1]
+    followed = bundle.task("translate", file, most=12, beam=4)
+    per_token = [sum(x.values["log_prob"]) for x in (translated, followed)]
+    assert len(followed) == 2
+    assert all(map(math.isfinite, per_token))
+    with pytest.raises(RecipeError, match="beam does not fit"):
+        bundle.task("translate", file, beam=0)
 
 
 def test_translating_needs_one_text_that_is_meant() -> None:

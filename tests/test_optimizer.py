@@ -37,6 +37,19 @@ def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int,
     assert cosine > 0.97
 
 
+@pytest.mark.parametrize("shape", [(64, 64), (24, 96), (96, 24)])
+def test_three_iterations_orthogonalise_as_well_as_five(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(shape)
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    cosines = []
+    for num_steps in (3, 5):
+        found = orthogonalise(matrix[None], num_steps)[0]
+        cosines.append(float((found * (u @ v)).sum() / (found.norm() * (u @ v).norm())))
+        assert torch.linalg.svdvals(found).max() < 1.3
+    assert cosines[0] > cosines[1] - 0.02
+
+
 def test_matrices_of_one_shape_are_orthogonalised_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -218,6 +218,23 @@ def test_every_item_comes_once_per_epoch_in_any_batch_size() -> None:
     assert len(DataOrder(3, 8, seed=0).rows(0)) == 8
 
 
+def test_batches_of_one_size_miss_no_item_and_depend_on_their_number_alone() -> None:
+    sizes = torch.randint(5, 60, (1003,), generator=torch.Generator().manual_seed(0))
+    order = DataOrder(1003, 8, seed=1, sizes=sizes)
+    batches = [order.rows(step) for step in range(260)]
+    stream = torch.cat(batches)
+    for epoch in range(2):
+        assert sorted(stream[1003 * epoch : 1003 * (epoch + 1)].tolist()) == list(range(1003))
+    spread = torch.stack([sizes[rows].max() - sizes[rows].min() for rows in batches]).float()
+    assert spread.median() <= 2  # of 55
+    means = torch.stack([sizes[rows].float().mean() for rows in batches])
+    assert (means[1:] - means[:-1]).abs().mean() > 10  # and not the short ones first
+    assert torch.equal(batches[200], DataOrder(1003, 8, seed=1, sizes=sizes).rows(200))
+    assert torch.equal(
+        DataOrder(5, 8, seed=1, sizes=sizes).rows(0), DataOrder(5, 8, seed=1).rows(0)
+    )
+
+
 def test_learning_rate_rises_holds_and_falls() -> None:
     schedule = Schedule(TrainOptions(budget="1000steps", warmup=0.1, decay=0.4), 100)
     state, rates = TrainState(), []

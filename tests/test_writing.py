@@ -411,10 +411,15 @@ def test_a_beam_as_wide_as_all_texts_finds_the_most_probable(backbone: str) -> N
     every = torch.tensor(list(itertools.product(range(3), repeat=4)))
     log_p = model.log_prob(every, generator=generator(0)).detach()
     found = beam(model, Request(nothing, 4), width=81)
-    assert [tokens for tokens, _ in found[:5]] == every[log_p.topk(5).indices].tolist()
-    assert found[0][1] == pytest.approx(float(log_p.max()), abs=1e-4)
+    best = next(iter(model.write([Request(nothing, 4)], beam=81)))
+    assert [list(text.tokens) for text in found[:5]] == every[log_p.topk(5).indices].tolist()
+    assert found[0].log_p == pytest.approx(float(log_p.max()), abs=1e-4)
+    assert [each.token for each in best] == list(found[0].tokens)
+    assert sum(each.log_prob for each in best) == pytest.approx(found[0].log_p)
+    assert [each.finish for each in best] == [None, None, None, "length"]
     greedy = told(model.write([Request(nothing, 4, Limits(temperature=0))]), 1)[0]
-    assert beam(model, Request(nothing, 4), width=1)[0][0] == [w.token for w in greedy]
+    one = beam(model, Request(nothing, 4), width=1)[0]
+    assert list(one.tokens) == [w.token for w in greedy]
 
 
 def test_a_beam_weighs_texts_by_their_length() -> None:
@@ -423,10 +428,11 @@ def test_a_beam_weighs_texts_by_their_length() -> None:
     model = shaken(TensorSpec.tokens(6, 3, end=0), small)
     request = Request(torch.tensor([1]), 5)
     short, long = (beam(model, request, width=60, power=power) for power in (0.0, 3.0))
-    assert all(tokens[-1] == 0 or len(tokens) == 5 for tokens, _ in short + long)
-    assert all(0 not in tokens[:-1] for tokens, _ in short + long)
-    assert short[0][1] == max(log_p for _, log_p in short)
-    assert len(long[0][0]) >= len(short[0][0])
+    texts = [text.tokens for text in short + long]
+    assert all(tokens[-1] == 0 or len(tokens) == 5 for tokens in texts)
+    assert all(0 not in tokens[:-1] for tokens in texts)
+    assert short[0].log_p == max(text.log_p for text in short)
+    assert len(long[0].tokens) >= len(short[0].tokens)
 
 
 def test_the_form_that_goes_on_is_imported_where_bundles_are_opened() -> None:
@@ -439,3 +445,15 @@ def test_the_form_that_goes_on_is_imported_where_bundles_are_opened() -> None:
         "            if isinstance(v, torch.Tensor) and v.is_meta]\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_beam_says_what_it_does_not_heed() -> None:
+    model = shaken(TensorSpec.tokens(6, 3, end=0), WIDE)
+    for asked in ({"limits": Limits(no_repeat=2)}, {"num_alternatives": 2}):
+        request = Request(torch.tensor([1]), 4, **asked)
+        with pytest.raises(RefusedPair, match="a beam heeds no constraint"):
+            next(iter(model.write([request], beam=2)))
+    several = [Request(torch.tensor([start]), 4) for start in (1, 2, 1)]
+    first, other, again = told(model.write(several, beam=3), 3)
+    assert [w.token for w in first] == [w.token for w in again]  # rows are used again
+    assert {each[-1].finish for each in (first, other)} <= {"end", "length"}

@@ -52,15 +52,19 @@ def main() -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         steps += 1
-    cpu, begun = time.process_time(), time.perf_counter()
-    translated = translate(model, cut(asked, ends[0], pad), target.shape[1], ends[1])
+    cpu = time.process_time()
+    asked, decoding, made = cut(asked, ends[0], pad), {}, {}
+    for beams in given.beams:
+        begun = time.perf_counter()
+        made[f"beam_{beams}"] = translate(model, asked, target.shape[1], ends[1], beams).numpy()
+        decoding[beams] = round(time.perf_counter() - begun, 1)
     facts = {
         "steps": steps,
         "parameters": sum(p.numel() for p in model.parameters()),
         "cpu_s": round(cpu),
-        "decoding_s": round(time.perf_counter() - begun, 1),
+        "decoding_s": decoding,
     }
-    np.savez(given.out, translated=translated.numpy(), facts=json.dumps(facts))
+    np.savez(given.out, **made, facts=json.dumps(facts))
 
 
 def arguments() -> argparse.Namespace:
@@ -75,6 +79,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--decoder-layers", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--beams", type=int, nargs="+", default=[1])
     return parser.parse_args()
 
 
@@ -116,14 +121,18 @@ def cut(x: Tensor, end: int, pad: int) -> Tensor:
 
 
 @torch.no_grad()
-def translate(model: Any, asked: Tensor, length: int, end: int) -> Tensor:
-    """Greedy translations (N, length), ends after the first."""
+def translate(model: Any, asked: Tensor, length: int, end: int, beams: int) -> Tensor:
+    """Translations (N, length), ends after the first; greedy ones with one beam."""
     model.eval()
     parts = []
     for x in asked.split(100):
         mask = x != model.config.pad_token_id
         made = model.generate(
-            input_ids=x, attention_mask=mask, num_beams=1, do_sample=False, max_new_tokens=length
+            input_ids=x,
+            attention_mask=mask,
+            num_beams=beams,
+            do_sample=False,
+            max_new_tokens=length,
         )[:, 1 : length + 1]
         made = made.masked_fill(made >= model.config.pad_token_id, end)
         parts.append(torch.nn.functional.pad(made, (0, length - made.shape[1]), value=end))

@@ -282,34 +282,36 @@ class TokenTransformer(Stepping, Backbone):
         *,
         among: int | None = None,
         real: Tensor | None = None,
+        smoothing: float = 0.0,
     ) -> Tensor:
         """log p of the tokens `told` (B, N) at each position of x (B, N), in nats: (B, N). With
-        `among`, given that each is one of the first so many; 0 where it is not `real` (B, N).
+        `among`, given that each is one of the first so many; 0 where it is not `real` (B, N). Of a
+        `smoothing`, so much of each is the mean over all tokens, as in training some do.
 
         As from `forward`, but the logits of a large vocabulary are never there all at once.
         """
         h = self.features(x, cond, context)
         if real is None:
-            return self._each_told(h.flatten(0, 1), told.flatten(), among).view_as(told)
-        found = self._each_told(h[real], told[real], among)
+            return self._each_told(h.flatten(0, 1), told.flatten(), among, smoothing).view_as(told)
+        found = self._each_told(h[real], told[real], among, smoothing)
         return h.new_zeros(told.shape).masked_scatter(real, found)
 
-    def _each_told(self, h: Tensor, told: Tensor, among: int | None) -> Tensor:
+    def _each_told(self, h: Tensor, told: Tensor, *how: Any) -> Tensor:
         """(M, D), (M,) -> (M,)."""
         rows = max(MOST_LOGITS.get(h.device.type, 1 << 24) // self.out_spec.channels, 1)
         if len(h) <= rows:
-            return self._told(h, told, among)
+            return self._told(h, told, *how)
         turns = zip(torch.split(h, rows), torch.split(told, rows), strict=True)
-        return torch.cat([checkpoint(self._told, *t, among, use_reentrant=False) for t in turns])
+        return torch.cat([checkpoint(self._told, *t, *how, use_reentrant=False) for t in turns])
 
     def compile(self, *args: Any, **options: Any) -> None:
         """Compile what training calls: the loss with all before it."""
         super().compile(*args, **options)
         self.__dict__["log_probs"] = torch.compile(self.log_probs, *args, **options)
 
-    def _told(self, h: Tensor, told: Tensor, among: int | None) -> Tensor:
+    def _told(self, h: Tensor, told: Tensor, among: int | None, smoothing: float) -> Tensor:
         logits = self.logits(h)[:, :among].float()
-        return -F.cross_entropy(logits, told, reduction="none")
+        return -F.cross_entropy(logits, told, reduction="none", label_smoothing=smoothing)
 
     def _rotations(self, places: Tensor | slice) -> dict[bool, tuple[Tensor, Tensor] | None]:
         """The angles of places in layers of each kind."""

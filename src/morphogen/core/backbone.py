@@ -157,8 +157,8 @@ class GoesOn(Rows, Protocol):
 class KeepsRows(Protocol):
     """A causal backbone over tokens that gives rows of its own, faster than by its `step`."""
 
-    def rows(self, num: int) -> Rows:
-        """So many rows, of as many tokens as the network has positions."""
+    def rows(self, num: int, room: int | None = None) -> Rows:
+        """So many rows, of up to `room` tokens; none: of as many as the network has positions."""
         ...
 
 

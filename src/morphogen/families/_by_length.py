@@ -14,8 +14,11 @@ from torch import Tensor
 
 from morphogen.core.batch import Batch, learned_length
 
-TOGETHER = 16  # items of a group
-ENOUGH = 256  # tokens of one: products of as many rows are as fast as those of more
+LEAST = 8  # items of a group
+CALL = 64  # tokens that take as long as one more call of the network does by itself
+ENOUGH = (
+    256  # tokens of a group, where weights choose: products of as many rows are as fast as more
+)
 
 
 def by_length(
@@ -34,10 +37,9 @@ def by_length(
         return found
 
     on_cpu = model.shortens and tokens.device.type == "cpu"
-    ends = model.spec.end is not None and batch.mask is None
-    if on_cpu and ends and len(tokens) >= 2 * TOGETHER:
+    if on_cpu and model.spec.end is not None and batch.mask is None:
         lengths = model.spec.num_real(batch.x).long()
-        groups = len(tokens) // TOGETHER
+        groups = num_groups(lengths.sort().values)
         real = torch.arange(tokens.shape[1]) < lengths[:, None]
     elif on_cpu and batch.weight is not None and batch.weight.shape == tokens.shape:
         real = batch.weight > 0  # the rest counts for nothing
@@ -51,3 +53,13 @@ def by_length(
         own = {name: value[rows] for name, value in batch.cond.items()}
         log_p[rows, :longest] = told(tokens[rows, :longest], own, real=real[rows, :longest])
     return log_p
+
+
+def num_groups(lengths: Tensor) -> int:
+    """In how many groups items of `lengths` (B,), the shortest first, take least: each is computed
+    up to its longest, and asks for the network once more."""
+
+    def cost(num: int) -> int:
+        return sum(len(own) * int(own[-1]) + CALL for own in lengths.chunk(num))
+
+    return min(range(1, max(len(lengths) // LEAST, 1) + 1), key=cost)

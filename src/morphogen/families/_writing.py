@@ -40,8 +40,8 @@ class Model(Protocol):
     vocab_size: int
     offsets: Tensor | None  # of each position's own tokens among all; None: there are no such
 
-    def rows(self, num: int) -> Rows:
-        """So many rows of the network."""
+    def rows(self, num: int, room: int | None = None) -> Rows:
+        """So many rows of the network, each for so many tokens."""
         ...
 
     def read(
@@ -68,8 +68,11 @@ def write(
     model: Model, requests: Sequence[Request], num_rows: int, **guessing: Any
 ) -> Iterator[list[Written]]:
     """The tokens of all requests, a list for each step. Raises `RefusedPair` at once."""
-    rows = held_rows(model, requests)
-    writing = Writing(model, min(num_rows, len(requests)), rows=rows, **guessing)
+    rows, num = held_rows(model, requests), min(num_rows, len(requests))
+    if rows is None and requests:
+        longest = max(1, *(len(request.prompt) + request.most for request in requests))
+        rows = model.rows(num, min(longest, model.num_tokens))
+    writing = Writing(model, num, rows=rows, **guessing)
     for request in requests:
         writing.add(request)
     return writing.all_steps()

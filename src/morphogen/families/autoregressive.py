@@ -28,36 +28,34 @@ Bengio et al. 2003; Holtzman et al. 2020 (top-p sampling).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from morphogen.core.backbone import BuildBackbone, CanTell, KeepsRows, Rows
+from morphogen.core.backbone import BuildBackbone, CanTell
 from morphogen.core.batch import Batch
-from morphogen.core.capability import CanPredictNext
 from morphogen.core.conditioning import Conditioner, Embedded, context_dim
 from morphogen.core.errors import RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.likelihood import NEVER, build_likelihood
 from morphogen.core.schema import with_options
 from morphogen.core.spec import Spec, TensorSpec
-from morphogen.core.writing import Limits, Request, Written
-from morphogen.families import _guessing, _reading, _writing
+from morphogen.core.writing import Limits
 from morphogen.families import _raster as raster
 from morphogen.families._by_length import by_length
 from morphogen.families._drawing import draw, draws
 from morphogen.families._explaining import ShowsStates
-from morphogen.families._stepped_rows import SteppedRows
+from morphogen.families._writes import Writes
 
 MOST_LEVELS, ORDERED_FROM = 256, 32  # at most; from which an ordered output beats a free one
 TEXT_POSITIONS = 4_096  # per step, of windows of text
 MOST_READ = 256  # positions of a condition that are read one by one
 
 
-class Autoregressive(ShowsStates, Family):
+class Autoregressive(ShowsStates, Writes, Family):
     """One token, or one pixel's channel value, at a time, with exact likelihood."""
 
     default_backbone = "transformer"
@@ -79,6 +77,7 @@ class Autoregressive(ShowsStates, Family):
         cond_dim: int = 64,  # width of the embedded conditions
         cond_layers: int = 2,  # of attention that read a condition in order: a text, a picture
         start: int | None = None,  # the token before a text, as published models have; none: a new
+        smoothing: float = 0.0,  # share of a text's tokens that are learned as if any might come
     ) -> None:
         super().__init__(spec, conditions, backbone)
         self.num_tokens = spec.num_values
@@ -95,6 +94,8 @@ class Autoregressive(ShowsStates, Family):
         # A network with a vocabulary of its own reads items cut short, and tells their tokens.
         own_vocabulary = backbone.backbone.own_vocabulary and spec.sizes is None
         self.shortens = own_vocabulary and self.head == "categorical"
+        if smoothing and not self.shortens:
+            raise RefusedPair("smoothing is for texts", found=str(spec), hint="smoothing=0")
         self.start = raster.special(self.vocab_size, start if self.shortens else None)
         if self.head == "logistic":
             line = TensorSpec("real", (1, self.num_tokens), None, spec.levels, "sequence")
@@ -114,6 +115,7 @@ class Autoregressive(ShowsStates, Family):
             context_dim=context_dim(conditions, cond_dim),
         )  # fmt: skip
         self.drop_prob, self.short_first = drop_prob, 0.0 if conditions else short_first
+        self.smoothing = smoothing
 
     @classmethod
     def refuses(cls, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
@@ -173,7 +175,8 @@ class Autoregressive(ShowsStates, Family):
         splits = self.training and batch.weight is None  # else items are laid where they are whole
         pieces = raster.num_pieces(self.spec, self.progress, self.short_first) if splits else 1
         tokens = self.to_tokens(batch.x).view(len(batch) * pieces, -1)
-        log_p = by_length(self, tokens, batch, generator).view(len(batch), -1)
+        how = {"smoothing": self.smoothing} if self.smoothing and self.training else {}
+        log_p = by_length(self, tokens, batch, generator, **how).view(len(batch), -1)
         return self.weighed(log_p, batch), {}
 
     def weighed(self, log_p: Tensor, batch: Batch) -> Tensor:
@@ -229,60 +232,6 @@ class Autoregressive(ShowsStates, Family):
         after = self.num_tokens - position if self.head == "logistic" else 1
         params = network.run(self.inputs(F.pad(prefix, (0, after))), *context)
         return self.next_logits(params[:, :, position], position)
-
-    def next_logits(self, params: Tensor, position: int) -> Tensor:
-        """What the network tells at a position (B, C) -> logits of the spec's own tokens (B, V)."""
-        logits = self.logits(params, position)
-        if self.spec.sizes is None or self.offsets is None:
-            return logits
-        own = logits.narrow(1, int(self.offsets[position]), self.spec.sizes[position])
-        return F.pad(own, (0, (self.spec.vocab_size or 1) - own.shape[1]), value=NEVER)
-
-    def taken(self, token: int, position: int) -> int:
-        """A token of the spec as the network takes it."""
-        return token if self.offsets is None else token + int(self.offsets[position])
-
-    def write(
-        self,
-        requests: Sequence[Request],
-        *,
-        num_rows: int = 16,  # texts that go on at once; the others wait
-        draft: CanPredictNext | Literal["lookup"] | None = None,  # what guesses tokens ahead
-        ahead: int = 4,  # tokens guessed at a time
-    ) -> Iterator[list[Written]]:
-        """Go on from each prompt: see `core.writing.CanWrite`. An end or a boundary ends a text.
-
-        Guesses of a `draft`, or from what stands already, change how fast it goes, not what is
-        drawn: the distribution is the same, and at temperature 0 the tokens are.
-        """
-        guesses = _guessing.look_up if draft == "lookup" else draft and _guessing.drafted(draft)
-        return _writing.write(self, requests, num_rows, guesses=guesses or None, ahead=ahead)
-
-    def writing(self, num_rows: int) -> _writing.Writing:
-        """See `core.writing.CanWriteOn`. Between two tokens a piece of a prompt is read at most."""
-        return _writing.Writing(self, num_rows, most_read=_reading.PIECE)
-
-    def rows(self, num: int) -> Rows:
-        """So many rows of the network, each as if it were alone."""
-        network, weight = self.network, next(self.parameters())
-        is_plain = weight.device.type == "cpu" and weight.dtype == torch.float32
-        if isinstance(network, KeepsRows) and is_plain:
-            return network.rows(num)
-        return SteppedRows(self, num)
-
-    def read(
-        self, rows: Rows, row: int, request: Request, known: int = 0
-    ) -> Iterator[tuple[int, Tensor]]:
-        """Read a prompt into a row, piece by piece: see `_reading.read`."""
-        n, cond = len(request.prompt), request.cond
-        one = None if cond is None else {name: value[None] for name, value in cond.items()}
-        prompt = request.prompt.to(self.device)
-        prompt = prompt if self.offsets is None else prompt + self.offsets[:n]
-        if request.begins:
-            prompt = F.pad(prompt, (1, 0), value=self.start)
-        elif isinstance(rows, SteppedRows):
-            raise RefusedPair("this network begins at its start", expected="token_transformer")
-        return _reading.read(rows, row, prompt, request, known, *self.embedded(one, 1))
 
     @torch.no_grad()
     @with_options(Limits)

@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from morphogen.core.capability import refuses
-from morphogen.core.errors import RecipeError
+from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.random import randint
 from morphogen.core.result import Result
-from morphogen.core.schema import with_options
+from morphogen.core.schema import options, with_options
 from morphogen.core.writing import (
     CanWrite,
     Limits,
@@ -61,6 +61,7 @@ def complete(
     choice: Texts = None,  # the texts to choose from: yes|no|perhaps
     grammar: str | None = None,  # a grammar of the text in Lark's form, or a .lark file
     logprobs: int = 0,  # of the most probable tokens that are told beside each one; 0: none
+    beam: int = 1,  # beginnings of each text that are followed to the most probable; 1: it is drawn
     tell: Callable[[Piece], None] | None = None,  # told of each piece of text as it is certain
     **limits: Any,
 ) -> Result:
@@ -70,6 +71,7 @@ def complete(
     """
     within = Limits(**limits)
     check_limits(within, num, most, logprobs)
+    how = _followed(model, beam)
     length = int(getattr(model, "spec").shape[0])  # noqa: B009
     constraint = asked_for(schema=schema, regex=regex, choice=choice, grammar=grammar)
     if (stop or constraint) and not isinstance(codec, TextCodec):
@@ -87,7 +89,7 @@ def complete(
         texts.append(text)
         request = Request(kept, room, within, seeds[row], share, held, watch, logprobs)
         requests.append(marked(request, marking))
-    written = _written(model, requests, texts, tell)
+    written = _written(model, requests, texts, tell, how)
     values = {
         "finish": [each[-1].finish or "interrupted" if each else "interrupted" for each in written],
         "num_tokens": [len(each) for each in written],
@@ -102,16 +104,27 @@ def complete(
     return Result(_items(model, requests, written), values, "write", num)
 
 
+def _followed(model: CanWrite, beam: int) -> dict[str, int]:
+    """What is asked of a model besides the texts. Raises `RecipeError` for a beam that is none, and
+    `RefusedPair` for a model without one."""
+    if beam < 1:
+        raise RecipeError("beam does not fit", found=f"beam={beam}", expected="1 or more")
+    if beam > 1 and "beam" not in options(model.write):
+        raise RefusedPair("this model follows no beam", found=f"beam={beam}", expected="beam=1")
+    return {"beam": beam} if beam > 1 else {}
+
+
 def _written(
     model: CanWrite,
     requests: Sequence[Request],
     texts: Sequence[WrittenText | None],
     tell: Callable[[Piece], None] | None,
+    how: dict[str, int],
 ) -> list[list[Written]]:
     """All tokens of each request. Ctrl-C ends it where somebody looks on: they keep what came."""
     written: list[list[Written]] = [[] for _ in requests]
     try:
-        for step in model.write(requests):
+        for step in model.write(requests, **how):
             for each in step:
                 written[each.row].append(each)
                 text = texts[each.row]

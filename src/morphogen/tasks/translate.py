@@ -52,6 +52,7 @@ def translate(
     temperature: float = 0.0,  # 0: the most probable token each time; 1: as the model draws
     top_p: float | None = None,  # only the fewest tokens whose probabilities reach p
     no_repeat: int = 0,  # no run of so many tokens comes twice; 0: any may
+    beam: int = 1,  # beginnings of each text that are followed to the most probable; 1: one
     tell: Callable[[Piece], None] | None = None,  # told of each piece of text as it is certain
 ) -> Result:
     """Write the text that belongs to each source: a translation, a summary."""
@@ -70,6 +71,7 @@ def translate(
         temperature=temperature,
         top_p=top_p,
         no_repeat=no_repeat,
+        beam=beam,
         tell=tell,
     )
     result.route = f"write, given {name}"

@@ -26,12 +26,13 @@ from morphogen.core.family import Family, load_own_state, own_state
 from morphogen.core.objective import Objective
 from morphogen.core.random import ShardedGenerator, mix_seed, rand
 from morphogen.core.storage import below
+from morphogen.data.progress import Progress
 from morphogen.data.store import Store
 from morphogen.training.ahead import Ahead
 from morphogen.training.distributed import Processes
 from morphogen.training.optimizer import NonFinite, PhaseUpdate
 from morphogen.training.options import TrainOptions
-from morphogen.training.order import DataOrder
+from morphogen.training.order import DataOrder, sizes_of
 from morphogen.training.schedule import Schedule, TrainState
 from morphogen.training.sharding import like, shard
 
@@ -61,6 +62,7 @@ class Log:
     values: dict[str, float] = field(default_factory=dict)
     event: str | None = None
     alarm: Mapping[str, object] | None = None  # the facts of an event that is one
+    doing: Progress | None = None  # how far something besides the steps is; in no file
     snapshot: Snapshot | None = None
 
     def to_json(self) -> dict[str, object]:
@@ -102,7 +104,9 @@ class Run:
             shard(family, device)
             self.processes = replace(self.processes, share_weights=True)
         self.schedule = Schedule(options, len(split), family.finish_share)
-        self.order = DataOrder(len(split), options.batch_size, options.seed)
+        grouped = device.type == "cpu" and objective is None  # elsewhere all cost as the longest
+        sizes = sizes_of(split, family) if grouped else None
+        self.order = DataOrder(len(split), options.batch_size, options.seed, sizes)
         self.ahead = Ahead(self._read, device)
         self.state = TrainState()
         self.is_prepared = False

@@ -26,6 +26,13 @@ OUTER = {
 }  # fmt: skip
 TOGETHER = 1 << 22  # numbers of matrices of one shape that are orthogonalised in one call
 READING = "layers"  # within them: what reads a condition in order, features to features
+# a s + b s^3 + c s^5 of each step. Five times the same leaves singular values where they are about
+# 1; the other three were each fitted to be nearest to 1 on what the one before leaves.
+POLYNOMIALS = {
+    5: ((3.4445, -4.7750, 2.0315),) * 5,
+    3: ((8.0934, -23.6204, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526)),
+    2: ((6.7524, -18.3510, 13.2633), (2.5379, -1.8747, 0.4413)),
+}
 
 
 class NonFinite(ArithmeticError):
@@ -138,7 +145,8 @@ def build_optimizers(
         how = {"fused": True} if fused else {"foreach": True}
         built.append(torch.optim.AdamW(used, lr=options.lr, betas=betas, **how))
     if matrices:
-        built.append(Muon(matrices, lr=options.lr, weight_decay=options.weight_decay))
+        own = {"lr": options.lr, "weight_decay": options.weight_decay}
+        built.append(Muon(matrices, **own, num_steps=options.muon_steps))
     for optimizer in built:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
@@ -167,8 +175,10 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         weight_decay: float = 0.0,
         momentum: float = 0.95,
+        num_steps: int = 5,
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        self.num_steps = num_steps
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -177,7 +187,7 @@ class Muon(torch.optim.Optimizer):
             for alike in batched([p for p in group["params"] if p.grad is not None]):
                 updates = torch.stack([self._update(p, group["momentum"]) for p in alike])
                 size = 0.2 * max(updates.shape[1:]) ** 0.5
-                for p, matrix in zip(alike, orthogonalise(updates), strict=True):
+                for p, matrix in zip(alike, orthogonalise(updates, self.num_steps), strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"])
                     change = like(matrix.reshape(p.shape).to(p.dtype), p)
                     p.add_(change, alpha=-group["lr"] * size)
@@ -208,14 +218,20 @@ def orthogonalise(matrices: Tensor, num_steps: int = 5) -> Tensor:
     """U V^T of the singular value decomposition of each matrix (N, rows, columns), nearly, by a
     quintic Newton-Schulz iteration.
 
-    Singular values end between about 0.7 and 1.2, which is as good as 1 (Jordan et al. 2024).
+    Singular values end between about 0.7 and 1.2, which is as good as 1 (Jordan et al. 2024). With
+    fewer steps, which have polynomials of their own (Amsel et al. 2025, "The Polar Express"), this
+    holds for those above 0.01 (three) or 0.05 (two) of what they are divided by: the fourth root of
+    the sum of their fourth powers, a closer bound than that of squares, and the norm of a product
+    that is there in any case.
     """
-    a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.to(torch.float32 if matrices.device.type == "cpu" else torch.bfloat16)
     x = x.mT if tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(num_steps):
+    for step, (a, b, c) in enumerate(POLYNOMIALS[num_steps]):
         gram = x @ x.mT
+        if num_steps < 5 and step == 0:
+            bound = gram.norm(dim=(1, 2), keepdim=True) + 1e-14
+            x, gram = x / bound.sqrt(), gram / bound
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x

@@ -22,6 +22,7 @@ class TrainOptions:
     batch_size: int = 128  # items per step, over all processes; unless set, fewer of large ones
     lr: float = 1e-3  # peak learning rate
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon: orthogonalised momentum for matrices
+    muon_steps: int = 5  # iterations by which muon orthogonalises; 3 take three fifths of the time
     weight_decay: float = 0.0  # decoupled weight decay
     beta1: float = 0.9  # momentum of AdamW
     beta2: float = 0.99  # decay of AdamW's squared gradients
@@ -44,6 +45,7 @@ class TrainOptions:
         checks = {
             "batch_size": self.batch_size >= 1,
             "lr": 0 < self.lr <= LARGEST_RATE,
+            "muon_steps": self.muon_steps in (2, 3, 5),
             "weight_decay": self.weight_decay >= 0,
             "beta1": 0 <= self.beta1 < 1,
             "beta2": 0 <= self.beta2 < 1,
