@@ -19,6 +19,7 @@ from morphogen.core.family import Family, own_state
 from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import read_tensors
+from morphogen.training import beside
 from morphogen.training.run import prepare, sessions
 from morphogen.wrappers.lora import Adapters, LoRA, LowRank, adapted_layers
 from morphogen.wrappers.partial import Partial
@@ -291,3 +292,22 @@ def test_where_weights_came_from_goes_along(root: Path) -> None:
         held.train(stop)
     mine = mg.train(None, out=out, resume=True)
     assert mine.origin == Bundle.open(out).origin == mine.whole().origin == base.origin
+
+
+def test_both_models_are_judged_on_the_same_items_and_few_after_a_short_run(
+    root: Path, tuned: Bundle
+) -> None:
+    base, mine = Bundle.open(root / "base"), Bundle.open(root / "mine")
+    split = mg.load(root / "dogs.txt", codec=base.codec).train
+    both = [base.family, mine.family]
+    mine.family.train()
+    together = beside.evenly(both, split, beside.loss, 20)
+    assert [family.training for family in both] == [False, True]
+    mine.family.eval()
+    apart = [beside.evenly([family], split, beside.loss, 20)[0] for family in both]
+    assert all(torch.equal(*pair) for pair in zip(together, apart, strict=True))
+    found = beside.compared(*together)
+    assert found["n"] == 20
+    assert found["change"]["low"] < found["change"]["value"] < found["change"]["high"] < 0
+    ns = [beside.beside(mine, split, "none", trained_on=num)["held_out"]["n"] for num in (10, 300)]
+    assert ns == [beside.LEAST, 30]

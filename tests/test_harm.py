@@ -40,6 +40,8 @@ def test_words_are_counted_whole_and_in_what_the_model_wrote() -> None:
     said = harm.say(saying(lambda text: " nice."))
     assert len(said) == len(harm.beginnings())
     assert all(each.text == " nice." and not each.found for each in said)  # not "angry", "worst"
+    half = harm.say(saying(lambda text: " nice."), num=33)
+    assert [each.begun for each in half] == [each.begun for each in said[::2]]
     assert harm.summary(said)["all"]["flagged"] == 0
     assert harm.measured(said).value == 0
 

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 
 import morphogen as mg
 from morphogen.core.errors import RecipeError
-from morphogen.training import session
+from morphogen.training import loop, session
 from morphogen.training.loop import Log, Run
 from morphogen.training.resume import gone_on_with
 from morphogen.training.run import sessions
@@ -94,7 +94,10 @@ def test_a_recipe_and_a_model_to_go_through_count_too(
         mg.train(None, out=run, resume=True, through=run)
 
 
-def test_the_same_again_and_what_changes_nothing_are_taken(source: Path, tmp_path: Path) -> None:
+def test_the_same_again_and_what_changes_nothing_are_taken(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 2)  # where sheets may be drawn
     whole = mg.train(source, "autoencoder", out=tmp_path / "whole", **ASKED)
     out = stopped(source, tmp_path / "run", "autoencoder")
     free = ["train.num_previews=2", "train.checkpoint_every=0", "train.device=cpu"]

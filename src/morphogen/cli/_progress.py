@@ -15,6 +15,7 @@ from morphogen.cli._terminal import bare
 from morphogen.core.amounts import duration
 from morphogen.core.bundle import SAMPLE_BATCH
 from morphogen.core.visible import visible
+from morphogen.data.progress import line
 
 if TYPE_CHECKING:
     from morphogen.comparison.pace import Standing
@@ -39,13 +40,18 @@ class PlainProgress:
 
     def __call__(self, log: Log) -> None:
         """Show one log."""
+        late = time.monotonic() - self.last_line >= PLAIN_EVERY
         if log.event:
             self._print_last()  # an event is read with the numbers that it happened at
             print(log.event, flush=True)
         elif log.values:
             self.last_log = log
-            if time.monotonic() - self.last_line >= PLAIN_EVERY:
+            if late:
                 self._print(log)
+        elif log.doing is not None and late:
+            self._print_last()
+            print(line(log.doing), flush=True)
+            self.last_line = time.monotonic()
 
     def _print_last(self) -> None:
         if self.last_log is not None:
@@ -101,6 +107,9 @@ class BarProgress(Bar):
     def __call__(self, log: Log) -> None:
         """Show one log."""
         self.say(log.event)
+        if log.doing is not None:
+            share = log.doing.done / log.doing.total if log.doing.total else 0.0
+            self.show(share, line(log.doing))
         if not log.values:
             return
         whole = log.seconds + log.remaining

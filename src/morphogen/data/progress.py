@@ -22,12 +22,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` items (None: not known) after `seconds`; `doing` says what is done."""
+    """`done` of `total` items (None: not known) after `seconds`; `doing` says what is done, `what`
+    of what."""
 
     doing: str
     done: int
     total: int | None
     seconds: float
+    what: str = "items"
 
     @property
     def left(self) -> float | None:
@@ -40,7 +42,7 @@ class Progress:
         """Such as: encoding 12,000 of 60,000 items, 40s left."""
         of = f" of {self.total:,}" if self.total is not None else ""
         left = f", {duration(self.left)} left" if self.left is not None else ""
-        return f"{self.doing} {self.done:,}{of} items{left}"
+        return f"{self.doing} {self.done:,}{of} {self.what}{left}"
 
 
 OnProgress = Callable[[Progress], None]
@@ -57,7 +59,9 @@ def listening(show: OnProgress) -> Iterator[None]:
         _listener.reset(token)
 
 
-def told(items: Iterable[T], doing: str, total: int | None = None) -> Iterator[T]:
+def told(
+    items: Iterable[T], doing: str, total: int | None = None, what: str = "items"
+) -> Iterator[T]:
     """Pass items on, telling the listener now and then how many there were."""
     show = _listener.get()
     if show is None:
@@ -69,7 +73,7 @@ def told(items: Iterable[T], doing: str, total: int | None = None) -> Iterator[T
         yield item
         now = time.monotonic()
         if now - said >= EVERY:
-            show(Progress(doing, done, total, now - started))
+            show(Progress(doing, done, total, now - started, what))
             said = now
     if said > started:  # it took long enough to be told of
-        show(Progress(doing, done, done, time.monotonic() - started))
+        show(Progress(doing, done, done, time.monotonic() - started, what))

@@ -27,11 +27,12 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.measurement import Measurement
 from morphogen.core.random import mix_seed
 from morphogen.core.writing import CanWrite, Request, TextCodec
+from morphogen.data import progress
 from morphogen.evaluation.intervals import binomial_interval
 
 FILE = Path(__file__).with_name("harm.toml")
 MOST = 16  # tokens that a beginning is gone on with
-AT_ONCE = 4  # texts: each row has room for all that a model sees
+AT_ONCE = 16  # texts
 LEAST_TOKENS = 4096  # of a vocabulary: models of letters write no English to speak of
 WORD = re.compile(r"[a-z']+")
 CAUTION = "a list of English words, which sees no meaning: compare it before and after"
@@ -83,26 +84,27 @@ def flagged(text: str) -> tuple[str, ...]:
     return tuple(word for word in WORD.findall(text.lower()) if word in words)
 
 
-def say(bundle: Bundle, *, draws: int = 1, seed: int = 0) -> list[Said]:
-    """What a model makes of every beginning, so many times."""
+def say(bundle: Bundle, *, num: int | None = None, draws: int = 1, seed: int = 0) -> list[Said]:
+    """What a model makes of every beginning, so many times; or of about `num` of them, evenly."""
     family, codec = bundle.family, bundle.codec
     reader: Any = codec.tokenizer  # type: ignore[attr-defined]
+    every = beginnings()
+    chosen = every[:: 1 if num is None else max(round(len(every) / num), 1)] * draws
     asked = [
         Request(torch.from_numpy(reader.encode(each.text.encode())), MOST, seed=mix_seed(seed, i))
-        for i, each in enumerate(beginnings() * draws)
+        for i, each in enumerate(chosen)
     ]
-    came: list[list[int]] = [[] for _ in asked]
     assert isinstance(family, CanWrite)
-    for step in family.write(asked, num_rows=AT_ONCE):
-        for each in step:
-            came[each.row].append(each.token)
+    came: list[list[int]] = [[] for _ in asked]
+    written = (each for step in family.write(asked, num_rows=AT_ONCE) for each in step)
+    for each in progress.told(written, "words of harm:", len(asked) * MOST, "tokens"):
+        came[each.row].append(each.token)
     ends = {codec.spec.end, codec.spec.boundary}
     texts = [
         reader.decode([token for token in tokens if token not in ends]).decode("utf-8", "replace")
         for tokens in came
     ]
-    both = zip(beginnings() * draws, texts, strict=True)
-    return [Said(begun, text, flagged(text)) for begun, text in both]
+    return [Said(begun, text, flagged(text)) for begun, text in zip(chosen, texts, strict=True)]
 
 
 def summary(said: Sequence[Said]) -> dict[str, Any]:

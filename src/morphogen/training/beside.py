@@ -2,11 +2,17 @@
 
 Both get the same items and the same draws, so that the difference has an interval of its own. The
 base's own held-out data, where it still lies, tells what was forgotten.
+
+How much is looked at goes by the length of the run, so that judging takes its share and no more:
+
+    items        SHARE of those trained on: two models meet each at half the price of a step
+    beginnings   of words of harm, SAID of the items trained on: short texts, many at a time
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -20,92 +26,95 @@ from morphogen.core.family import Family
 from morphogen.core.random import mix_seed
 from morphogen.core.spec import Spec, TensorSpec
 from morphogen.core.start import checked_base
+from morphogen.data import progress
 from morphogen.data.dataset import load
 from morphogen.data.places import load_options, place_of
 from morphogen.data.store import Store
 from morphogen.evaluation import harm
+from morphogen.evaluation.intervals import mean_interval
 
-MOST, LEAST = 256, 64  # items
-SHARE = 0.15  # of the items trained on, or LEAST: each is met once here, and by both models
-AT_ONCE = 16
-RESAMPLED = 1000
+MOST, LEAST, SHARE = 256, 16, 0.1  # items
+FEWEST, SAID = 33, 0.2  # beginnings
+AT_ONCE = 8  # items
 AUTO, NONE = "auto", "none"
 
+Scored = Callable[[Family, Batch, torch.Generator], Tensor]  # a number for each item: (B,)
+Doing = Callable[[str], AbstractContextManager[None]]  # notes that a part goes on
 
-def losses(family: Family, split: Store, most: int = MOST) -> Tensor:
-    """The loss of each of some items that lie evenly in a split: (n,)."""
 
-    def loss_of(batch: Batch, draw: torch.Generator) -> Tensor:
-        loss, parts = family.loss(batch, family.phases[-1], draw)
-        told = loss if family.objective in (None, "loss") else parts[str(family.objective)]
-        return told.float().expand(len(batch))
-
-    was_training = family.training
-    found = evenly(family, split, loss_of, most, 0)
-    family.train(was_training)
-    return found
+def loss(family: Family, batch: Batch, generator: torch.Generator) -> Tensor:
+    """The loss of each item: (B,)."""
+    told, parts = family.loss(batch, family.phases[-1], generator)
+    told = told if family.objective in (None, "loss") else parts[str(family.objective)]
+    return told.float().expand(len(batch))
 
 
 @torch.no_grad()
 def evenly(
-    family: Family,
-    split: Store,
-    of: Callable[[Batch, torch.Generator], Tensor],
-    most: int,
-    stream: int,
-) -> Tensor:
-    """A number for each of up to `most` items that lie evenly in a split, (n,), by a family in
-    evaluation mode; draws are of a `stream` of their own."""
+    families: Sequence[Family], split: Store, scored: Scored, most: int = MOST
+) -> list[Tensor]:
+    """A number for each of up to `most` items that lie evenly in a split, (n,), by each of several
+    families in evaluation mode, with the same draws."""
     num = min(len(split), most)
     index = torch.arange(num) * len(split) // max(num, 1)
-    family.eval()
-    found = []
-    for number, part in enumerate(torch.split(index, AT_ONCE)):
-        draw = torch.Generator(device=family.device).manual_seed(mix_seed(stream, number))
-        found.append(of(split.batch(part).to(family.device), draw).cpu())
-    return torch.cat(found) if found else torch.empty(0)
+    modes = [family.training for family in families]
+    found: list[list[Tensor]] = [[torch.empty(0)] for _ in families]
+    for family in families:
+        family.eval()
+    parts = enumerate(torch.split(index, AT_ONCE))
+    for number, part in progress.told(parts, "judging:", -(-num // AT_ONCE), "batches"):
+        batch = split.batch(part)
+        for family, own in zip(families, found, strict=True):
+            draw = torch.Generator(device=family.device).manual_seed(mix_seed(0, number))
+            own.append(scored(family, batch.to(family.device), draw).cpu())
+    for family, mode in zip(families, modes, strict=True):
+        family.train(mode)
+    return [torch.cat(own) for own in found]
 
 
 def compared(base: Tensor, tuned: Tensor) -> dict[str, Any]:
-    """Means with intervals of 95 % by bootstrap, and of the difference, item by item."""
-    draw = torch.Generator().manual_seed(0)
-    picks = torch.randint(max(len(base), 1), (RESAMPLED, len(base)), generator=draw)
-    named = {"base": base, "tuned": tuned, "change": tuned - base}
-    told: dict[str, Any] = {"n": len(base)}
-    for name, values in named.items():
-        means = values[picks].mean(1)
-        low, high = torch.quantile(means, torch.tensor([0.025, 0.975])).tolist()
-        told[name] = {"value": float(values.mean()), "low": low, "high": high}
-    return told
+    """Means with intervals of 95 %, and that of the difference, item by item."""
+    found: dict[str, Any] = {"n": len(base)}
+    for name, values in {"base": base, "tuned": tuned, "change": tuned - base}.items():
+        low, high, _ = mean_interval(values.double().numpy())
+        found[name] = {"value": float(values.mean()), "low": low, "high": high}
+    return found
 
 
 def beside(
     bundle: Bundle,
     test: Store,
     forgetting: str = AUTO,
-    scored: Callable[[Family, Store, int], Tensor] = losses,
+    scored: Scored = loss,
+    *,
+    most: int = MOST,
     trained_on: int | None = None,
+    doing: Doing = lambda part: nullcontext(),
 ) -> dict[str, dict[str, Any]]:
     """What the adapted model and its base make of `held_out` items of the new data, as they are
-    `scored`, and of the base's own, `before`; without what there is not. Fewer are looked at where
-    fewer were `trained_on`, so that it takes its share of a run's time and no more."""
+    `scored`, of the base's own, `before`, and of beginnings that may lead to words of `harm`;
+    without what there is not. Of up to `most` items, fewer are looked at where fewer were
+    `trained_on`."""
     assert bundle.path is not None
-    most = MOST if trained_on is None else min(MOST, max(LEAST, int(SHARE * trained_on)))
-    base = Bundle.open(checked_base(bundle.recipe.start, bundle.path))
-    base.family.to(bundle.family.device)
+    worth = MOST / SHARE if trained_on is None else trained_on
+    most = min(most, max(LEAST, int(SHARE * worth)))
+    with doing("opening the base"):
+        base = Bundle.open(checked_base(bundle.recipe.start, bundle.path))
+    both = [base.family.to(bundle.family.device), bundle.family]
     found: dict[str, dict[str, Any]] = {}
-    if harm.why_not(bundle) is None and harm.why_not(base) is None:
-        found["harm"] = harm.beside(*(harm.say(each) for each in (base, bundle)))
     if len(test) > 1 and _alike(test.spec, base.family.spec):
-        found["held_out"] = compared(
-            scored(base.family, test, most), scored(bundle.family, test, most)
-        )
-    try:
-        own = _base_data(base, forgetting)
-    except MorphogenError:
-        return found
-    if own is not None and len(own) > 1 and _alike(own.spec, bundle.family.spec):
-        found["before"] = compared(losses(base.family, own, most), losses(bundle.family, own, most))
+        with doing("held-out items"):
+            found["held_out"] = compared(*evenly(both, test, scored, most))
+    with doing("forgetting"):
+        own = None
+        with suppress(MorphogenError):
+            own = _base_data(base, forgetting)
+        if own is not None and _alike(own.spec, bundle.family.spec):
+            found["before"] = compared(*evenly(both, own, loss, most))
+    if harm.why_not(bundle) is None and harm.why_not(base) is None:
+        with doing("words of harm"):
+            num = max(FEWEST, int(SAID * worth))
+            found["harm"] = harm.beside(*(harm.say(each, num=num) for each in (base, bundle)))
     return found
 
 

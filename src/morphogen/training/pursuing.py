@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import RecipeError
@@ -22,12 +19,10 @@ from morphogen.core.recipe import Recipe, build_adapter, build_objective
 from morphogen.core.start import checked_base
 from morphogen.data.dataset import Data
 from morphogen.data.packing import Packed
-from morphogen.data.store import Store
 from morphogen.training.adapting import adapted
-from morphogen.training.beside import evenly
 from morphogen.training.rewards import Rewarding
 
-MOST = 64  # held-out items that are scored
+MOST = 64  # held-out items that are scored: some objectives draw what they score
 
 
 def train_defaults(recipe: Recipe, usual: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,8 +69,3 @@ def check_start(recipe: Recipe) -> None:
             found=f"--objective {recipe.objective.get('name')}",
             hint="--from models/base",
         )
-
-
-def scores(objective: Objective, family: Family, split: Store, most: int = MOST) -> Tensor:
-    """How good a model is by an objective, on items that lie evenly in a split: (n,)."""
-    return evenly(family, split, partial(objective.scores, family), min(most, MOST), 1)

@@ -17,6 +17,7 @@ from morphogen.data.dataset import Data, load
 from morphogen.data.places import bundle_at, place_of, remember, remember_bundle
 from morphogen.sources import kept_surveys
 from morphogen.training import adapting, chain, pursuing
+from morphogen.training.aside import Aside
 from morphogen.training.chain import Chain, in_latents
 from morphogen.training.checkpoint import clear_leftovers, nothing_to_resume
 from morphogen.training.choice import noting, with_usual_family
@@ -155,7 +156,9 @@ def _adapting(
             "what starts from a bundle learns what that learned", found="--from and --through",
             hint="leave --through out: a model of latents brings its codec",
         )  # fmt: skip
-    base = adapting.opened(wanted, trust)
+    aside = Aside()
+    with aside.doing("opening the base"):
+        base = adapting.opened(wanted, trust)
     wanted = adapting.with_base(wanted, base)
     with ExitStack() as held:
         place = expanded(out) if out else _next_folder(wanted)
@@ -164,11 +167,13 @@ def _adapting(
         if not isinstance(data, Data):
             reading = {k: v for k, v in wanted.reading.items() if k in adapting.READING}
             reading.pop("modality", None)
-            with kept_surveys():
+            with aside.doing("reading"), kept_surveys():
                 loaded = load(data, codec=adapting.codec_on(base, data, wanted), **reading)
         assert isinstance(loaded, Data)
         remember(loaded.source, loaded.digest, loaded.files)
-        yield Session.started(pursuing.laid_out(loaded, wanted), wanted, folder, base)
+        session = Session.started(pursuing.laid_out(loaded, wanted), wanted, folder, base)
+        session.aside = aside
+        yield session
 
 
 def _resumed(

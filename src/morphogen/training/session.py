@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +21,6 @@ from morphogen.core.adapter import merged
 from morphogen.core.amounts import size
 from morphogen.core.border import reading
 from morphogen.core.bundle import Bundle
-from morphogen.core.capability import why_not
 from morphogen.core.codec_storage import codec_tensors
 from morphogen.core.config import describe, read_log
 from morphogen.core.errors import TrainingError
@@ -37,8 +32,10 @@ from morphogen.data.differences import compare
 from morphogen.data.listing import read_hashes, write_hashes
 from morphogen.data.packing import Packed
 from morphogen.data.places import files_of, load_options, place_of
+from morphogen.data.progress import listening
 from morphogen.training import adapting, pursuing
-from morphogen.training.beside import beside, losses, told
+from morphogen.training.aside import Aside
+from morphogen.training.beside import MOST, beside, loss, told
 from morphogen.training.checkpoint import (
     ALONE,
     clear_leftovers,
@@ -64,10 +61,10 @@ from morphogen.training.probe import Probe
 from morphogen.training.proof import examples, prove
 from morphogen.training.resume import gone_on_with, reading_of
 from morphogen.training.sharding import whole
+from morphogen.training.sheets import Sheets
+from morphogen.training.stopping import stop_on_signals
 from morphogen.training.symptoms import UNPAID
 from morphogen.training.watch import Watch, numbers_of
-
-PREVIEW_ITEMS = 36
 
 OnLog = Callable[[Log], None]
 
@@ -89,6 +86,7 @@ class Session:
         recompute_if_asked(family, options)
         compile_if_it_pays(family, options, device)
         self.watch, self.probe = Watch.over(family, options, objective), Probe(self.run, data.test)
+        self.sheets, self.aside = Sheets(self.run), Aside()
         self.unlogged: dict[str, float] = {}  # measured between two logs
         self.environments: list[dict[str, Any]] = []  # where it has run, and from which step on
         self.origin: dict[str, Any] = {}  # of weights that others made, where it began with such
@@ -191,29 +189,20 @@ class Session:
                     for shown in self._drawn() if alarm.kind == UNPAID else ():
                         tell(self._event(shown))
 
-        if self.run.state.step == 0:
-            for chosen in choices(self.data):
-                tell(self._event(chosen))
-            if self.recipe.start:
-                tell(self._event(adapting.told(self.run.family)))
-            for shown in [*examples(self.data), prove(self.run.family, self.data)]:
-                if shown is not None:
-                    tell(self._event(shown))
-            needs = self.forecast()
-            tell(self._event(needs.text()))
-            if self.run.schedule.num_steps is None:
-                self.probe.expect(needs.num_steps)
-            if self.first:
-                write_hashes(self.out, self.data.files)
-        else:
-            if self.first:
-                self._replay()
-            tell(self._event(f"resumed at step {self.run.state.step}"))
-        with stop_on_signals(self.run):
-            self._train(tell)
-        if self.run.is_stopped:
-            self._checkpoint(self.run.snapshot())
-        bundle = self._finish(tell)
+        with listening(lambda progress: on_log(replace(self._event(None), doing=progress))):
+            if self.run.state.step == 0:
+                self._begin(tell)
+            else:
+                if self.first:
+                    self._replay()
+                tell(self._event(f"resumed at step {self.run.state.step}"))
+            with stop_on_signals(self.run):
+                self._train(tell)
+            if self.run.is_stopped:
+                self._checkpoint(self.run.snapshot())
+            bundle = self._finish(tell)
+        if (spent := self.aside.text()) is not None:
+            tell(self._event(spent))
         if self.run.is_stopped:
             tell(self._event(f"stopped: a usable bundle is in {self.out}; go on with --resume"))
         elif self.first:
@@ -221,10 +210,29 @@ class Session:
             tell(self._event(f"bundle written to {self.out}"))
         return bundle
 
+    def _begin(self, tell: OnLog) -> None:
+        """What is told, proved and measured before the first step."""
+        for chosen in choices(self.data):
+            tell(self._event(chosen))
+        if self.recipe.start:
+            tell(self._event(adapting.told(self.run.family)))
+        for shown in examples(self.data):
+            tell(self._event(shown))
+        with self.aside.doing("proof"):
+            if (proved := prove(self.run.family, self.data)) is not None:
+                tell(self._event(proved))
+        with self.aside.doing("forecast"):
+            needs = self.forecast()
+        tell(self._event(needs.text()))
+        if self.run.schedule.num_steps is None:
+            self.probe.expect(needs.num_steps)
+        if self.first:
+            write_hashes(self.out, self.data.files)
+
     def _train(self, tell: OnLog) -> None:
         """Pass the logs on; put each snapshot to use (checkpoint, preview)."""
-        options, previews = self.run.options, self._preview_points()
-        last_checkpoint = -float("inf")
+        options, last_checkpoint = self.run.options, -float("inf")
+        self.sheets.is_due()  # of points that were passed before the run was interrupted
         for log in train_steps(self.run):
             if self.first or self.shared:
                 log.values |= self.unlogged | self.probe.measure(log)
@@ -236,14 +244,12 @@ class Session:
             if waited >= options.checkpoint_every:
                 self._checkpoint(log.snapshot)
                 last_checkpoint = time.monotonic()
-            while previews and self.run.state.progress >= previews[0]:
-                previews.pop(0)
-                if not previews or self.run.state.progress < previews[0]:
-                    picture = self._preview()
-                    if picture is not None:
-                        tell(self._event(f"samples in {picture}"))
-                    for shown in self._drawn():
-                        tell(self._event(shown))
+            if self.sheets.is_due():
+                picture = None if self.sheets.is_last else self._preview()
+                if picture is not None:
+                    tell(self._event(f"samples in {picture}"))
+                for shown in self._drawn():
+                    tell(self._event(shown))
 
     def _drawn(self) -> list[str]:
         """What was drawn last towards an objective, for people."""
@@ -295,12 +301,6 @@ class Session:
         if not self.environments or now.items() - self.environments[-1].items():
             self.environments = [*self.environments, {"from_step": self.run.state.step, **now}]
 
-    def _preview_points(self) -> list[float]:
-        """Shares of the run after which samples are rendered: early ones closer together."""
-        num = self.run.options.num_previews
-        points = [((i + 1) / (num + 1)) ** 1.5 for i in range(num)]
-        return [point for point in points if point > self.run.state.progress]
-
     def _preview(self) -> Path | None:
         """A sheet of samples from the averaged weights; None for families that do not sample."""
         if not (self.first or self.shared):
@@ -310,13 +310,11 @@ class Session:
             return self._sheet(bundle, f"{self.run.state.step:06d}") if self.first else None
 
     def _sheet(self, bundle: Bundle, name: str) -> Path | None:
-        if why_not(bundle.family, discover.find("task", "generate")):
+        if (samples := self.sheets.drawn(bundle)) is None:
             return None
-        path = self.out / "samples" / f"{name}{self.data.codec.suffix}"
-        samples = bundle.sample(PREVIEW_ITEMS, seed=0)
         if samples.x is not None and (found := self.probe.sample_diversity(samples.x)) is not None:
             self.unlogged["sample_diversity"] = found
-        return samples.save(path)
+        return samples.save(self.out / "samples" / f"{name}{self.data.codec.suffix}")
 
     def _finish(self, tell: OnLog) -> Bundle:
         """Settle the family and write the bundle, its curves and last samples."""
@@ -325,8 +323,10 @@ class Session:
             adapter.merge(self.run.family)  # for good
         bundle = self.bundle()
         if self.first:
-            bundle.save(self.out)
-            self._sheet(bundle, "final")
+            with self.aside.doing("writing"):
+                bundle.save(self.out)
+            with self.aside.doing("samples"):
+                self._sheet(bundle, "final")
             if self.unlogged:
                 tell(replace(self._event(None), values=self.unlogged))
             if self.recipe.start:
@@ -340,11 +340,20 @@ class Session:
     def _beside(self, bundle: Bundle, tell: OnLog) -> dict[str, Any]:
         """The adapted model and its base on held-out items."""
         objective, forgetting = self.run.objective, self.run.options.forgetting
-        loss = "bits per learned token" if isinstance(self.data.train, Packed) else "loss"
-        what = loss if objective is None else objective.scored
-        scored = losses if objective is None else partial(pursuing.scores, objective)
+        usual = "bits per learned token" if isinstance(self.data.train, Packed) else "loss"
+        what = usual if objective is None else objective.scored
+        scored = loss if objective is None else objective.scores
+        most = MOST if objective is None else pursuing.MOST
         trained_on = self.run.state.step * self.run.options.batch_size
-        found = beside(bundle, self.data.test, forgetting, scored, trained_on)
+        found = beside(
+            bundle,
+            self.data.test,
+            forgetting,
+            scored,
+            most=most,
+            trained_on=trained_on,
+            doing=self.aside.doing,
+        )
         for line in told(found, what):
             tell(self._event(line))
         return found
@@ -378,23 +387,3 @@ def check_unchanged(data: Data, before: Mapping[str, Any], out: Path) -> None:
         where=before["source"],
         hint="put the data back as it was, or start a new run with another --out",
     )
-
-
-@contextmanager
-def stop_on_signals(run: Run) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the training after the step under way; a second one, at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-
-    def stop(number: int, frame: object) -> None:
-        if run.stop:
-            raise KeyboardInterrupt
-        run.stop = True
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
