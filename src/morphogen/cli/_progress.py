@@ -15,7 +15,6 @@ from morphogen.cli._terminal import bare
 from morphogen.core.amounts import duration
 from morphogen.core.bundle import SAMPLE_BATCH
 from morphogen.core.visible import visible
-from morphogen.data.progress import line
 
 if TYPE_CHECKING:
     from morphogen.comparison.pace import Standing
@@ -50,7 +49,7 @@ class PlainProgress:
                 self._print(log)
         elif log.doing is not None and late:
             self._print_last()
-            print(line(log.doing), flush=True)
+            print(log.doing.text(), flush=True)
             self.last_line = time.monotonic()
 
     def _print_last(self) -> None:
@@ -109,7 +108,7 @@ class BarProgress(Bar):
         self.say(log.event)
         if log.doing is not None:
             share = log.doing.done / log.doing.total if log.doing.total else 0.0
-            self.show(share, line(log.doing))
+            self.show(share, log.doing.text())
         if not log.values:
             return
         whole = log.seconds + log.remaining
