@@ -24,7 +24,8 @@ SOURCES = Path(__file__).parent / "sources"
 IN_ORDER = "autoregressive"
 USUAL = {
     "chat": IN_ORDER, "code": IN_ORDER, "image": "flow_matching", "preference": IN_ORDER,
-    "table": IN_ORDER, "text": IN_ORDER,
+    "table": IN_ORDER, "text": IN_ORDER, "molecule": IN_ORDER, "music": IN_ORDER,
+    "series": "flow_matching",
 }  # fmt: skip
 TINY = ["backbone.model_dim=16", "backbone.num_layers=1", "train.num_previews=0"]
 PIXELS = ["backbone.name=mlp", *TINY]
@@ -53,7 +54,7 @@ def pictures() -> Data:
 
 @pytest.mark.parametrize("modality", USUAL)
 def test_the_modality_says_which(modality: str, tmp_path: Path) -> None:
-    settings = PIXELS if modality == "image" else TINY
+    settings = PIXELS if USUAL[modality] != IN_ORDER else TINY
     session = prepare(source(modality, tmp_path), dry=True, settings=settings)
     usual = USUAL[modality]
     assert session.recipe.family["name"] == usual

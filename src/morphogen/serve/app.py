@@ -90,9 +90,12 @@ def _ended(number: int, frame: object) -> None:
     raise SystemExit(0)
 
 
+KEPT_OPEN = 75  # seconds that an idle connection stays: clients use it again, and it is a race
+
+
 def configured(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How an application is served."""
     return uvicorn.Config(
         app, settings.host, settings.port, log_config=None, access_log=False, server_header=False,
-        timeout_graceful_shutdown=int(settings.patience),
+        timeout_graceful_shutdown=int(settings.patience), timeout_keep_alive=KEPT_OPEN,
     )  # fmt: skip
