@@ -29,6 +29,10 @@ def test_sentences_end_where_they_end() -> None:
     assert [span.text for span in found][1:] == ['"Was he late?"', "He was not!", "No. 4 was."]
     assert all(text[span.start : span.end] == span.text for span in found)
     assert sentences("") == []
+    wrapped = "It goes on in\nthe next line.\n- An item\n- Another\n| a | row |"
+    assert [span.text for span in sentences(wrapped)] == [
+        "It goes on in\nthe next line.", "- An item", "- Another", "| a | row |",
+    ]  # fmt: skip
 
 
 def test_numbers_are_one_however_they_are_written() -> None:
@@ -36,6 +40,7 @@ def test_numbers_are_one_however_they_are_written() -> None:
     assert told.numbers == {1250.5, 21.0, 3.0, -4.5}
     assert said("three months").numbers == said("3 months").numbers == {3.0}
     assert said("three hundred twenty-four of 2 thousand").numbers == {324.0, 2.0, 1000.0}
+    assert said("\u2014 | \u2014").all_words == frozenset()  # a rule of a table is a sentence too
     assert said("It does not deny that it never was.").denies is False
     assert said("It isn't.").denies is True
 

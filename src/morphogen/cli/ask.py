@@ -36,10 +36,10 @@ def ask(
     if as_json:
         print_json(told.to_json())
         return
-    print(told.text)
+    print(" ".join(told.text.split()))
     for verdict in told.verdicts:
         if verdict.supported and verdict.quote is not None:
             where = told.hits[verdict.quote.passage].passage.where
-            print(f'  "{verdict.quote.text}"\n    {where}')
+            print(f'  "{" ".join(verdict.quote.text.split())}"\n    {where}')
         else:
             print(f"  not supported: {verdict.sentence}\n    {'; '.join(verdict.why_not)}")

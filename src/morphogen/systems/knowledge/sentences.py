@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from morphogen.systems.knowledge.words import terms
 
 _END = re.compile(
     r"(?<=[.!?。！？])(?P<closing>[\"')\]]*)(?:\s+|$)(?=[\"'(\[]*[A-Z0-9\u0080-\U0010ffff]|$)"
-    r"|\n{2,}|\n(?=\S)"
+    # a line that goes on is no end, an item of a list is
+    r"|\n{2,}|\n(?=\s*(?:[-*+|#>\u2022]|\d+[.)]\s))"
 )
 _SHORT = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|No|vs|etc|e\.g|i\.e|cf|approx|Inc|Ltd|Jr|Sr|Fig)|\b[A-Z])\.$"
@@ -140,7 +142,7 @@ def _figures(text: str) -> Iterator[float]:
 def _counted(words: list[str]) -> Iterator[float]:
     """Numbers in words: "three hundred twenty four" is one."""
     value: int | None = None
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in pairwise([*words, ""]):
         if word in WORDS:
             number = WORDS[word]
             value = (value or 1) * number if number >= 100 else (value or 0) + number
