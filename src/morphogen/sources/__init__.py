@@ -13,7 +13,7 @@ One file of this folder is one kind of place; a file added here, or in `sources/
 """
 
 from morphogen.sources._foreign import foreign
-from morphogen.sources._layout import split_of_shard
+from morphogen.sources._layout import split_of, split_of_shard
 from morphogen.sources._open import opened
 from morphogen.sources._read import (
     defects,
@@ -43,6 +43,7 @@ __all__ = [
     "recognise",
     "records",
     "source_of",
+    "split_of",
     "split_of_shard",
     "survey",
     "texts",

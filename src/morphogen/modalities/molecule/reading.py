@@ -13,10 +13,11 @@ from typing import Any
 
 from morphogen import sources
 from morphogen.core.codec import Item, Problem, Recognition, Report
-from morphogen.core.errors import DataError, did_you_mean
+from morphogen.core.errors import DataError
 from morphogen.modalities.molecule.chemistry import chem, molecule
 from morphogen.modalities.molecule.properties import PROPERTIES
 from morphogen.modalities.molecule.tokens import looks_like_smiles
+from morphogen.modalities.text.reading import named_column
 from morphogen.sources import Record, Survey, Wants, open_regular, opened
 
 LINES, BLOCKS = frozenset({".smi", ".smiles", ".ism", ".can"}), frozenset({".sdf", ".sd", ".mol"})
@@ -73,18 +74,7 @@ def wants_for(source: Any, column: str | None) -> Wants:
         found = WITH_TEXTS if _texts_are_molecules(sources.survey(source), source) else WANTS
     except DataError:
         found = WANTS
-    return found if column is None else replace(found, column=partial(_named_column, column))
-
-
-def _named_column(name: str, samples: Mapping[str, Sequence[Any]]) -> str:
-    if name not in samples:
-        raise DataError(
-            f"the table has no column {name!r}.{did_you_mean(name, samples)}",
-            found=", ".join(samples),
-            expected=name,
-            hint="--set modality.column=NAME, or leave it out",
-        )
-    return name
+    return found if column is None else replace(found, column=partial(named_column, column))
 
 
 # -- recognising ----------------------------------------------------------------------------------

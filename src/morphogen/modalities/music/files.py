@@ -19,8 +19,7 @@ from morphogen.core.errors import DataError
 from morphogen.core.extras import extra
 from morphogen.core.storage import write_atomic
 from morphogen.modalities.music.piece import Piece
-from morphogen.sources import Wants, open_regular
-from morphogen.sources._layout import TEST, TRAIN, VALIDATION
+from morphogen.sources import Wants, open_regular, split_of
 
 MIDI = frozenset({".mid", ".midi", ".kar"})
 PER_BEAT = 4  # steps of a quarter note that MIDI is read on
@@ -76,7 +75,7 @@ def pieces(content: bytes) -> Iterator[tuple[Piece, str | None]]:
             )  # fmt: skip
         for steps in group:
             kept = [[p for p in step if p != -1] for step in steps]
-            yield Piece.of(kept), _split(split)
+            yield Piece.of(kept), split_of(split)
 
 
 def _depth(value: Any) -> int:
@@ -84,13 +83,6 @@ def _depth(value: Any) -> int:
     if not isinstance(value, list):
         return 0
     return 1 + max((_depth(each) for each in value[:64]), default=0)
-
-
-def _split(word: str) -> str | None:
-    return next(
-        (name for name, words in (("train", TRAIN), ("test", TEST), ("validation", VALIDATION))
-         if word.lower() in words), None
-    )  # fmt: skip
 
 
 def opened(content: bytes) -> Piece:

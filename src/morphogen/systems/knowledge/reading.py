@@ -100,8 +100,9 @@ def read_into(
         (told.changed if place in known else told.added).append(place)
     told.removed = sorted(known.keys() - (found.keys() - told.copies.keys()))
     if told.removed:
-        index.store.remove(told.removed)
-    index.store.settle()
+        index.store.remove(told.removed)  # which settles all
+    else:
+        index.store.settle()
     return told
 
 
