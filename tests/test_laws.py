@@ -122,19 +122,28 @@ def test_long_functions_are_caught() -> None:
     )
 
 
+RUNS = ("eval", "exec", "compile", "__import__", "torch.load", "torch.save")
+
+
 def unsafe_calls(tree: ast.AST) -> list[str]:
     """Ways to run what a file says, and formats that do."""
     found = [name for name in imports(tree) if name.partition(".")[0] in PICKLES]
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            if called in ("eval", "exec", "compile", "__import__", "torch.load", "torch.save"):
+            tensors_alone = called == "torch.load" and says(node, "weights_only", True)
+            if called in RUNS and not tensors_alone:
                 found.append(called)
-            for word in node.keywords:
-                never = isinstance(word.value, ast.Constant) and word.value.value is False
-                if word.arg == "allow_pickle" and not never:
-                    found.append("allow_pickle")
+            told = [word.arg for word in node.keywords]
+            if "allow_pickle" in told and not says(node, "allow_pickle", False):
+                found.append("allow_pickle")
     return found
+
+
+def says(call: ast.Call, name: str, value: bool) -> bool:
+    """Whether an option is given as this constant."""
+    found = [word.value for word in call.keywords if word.arg == name]
+    return any(isinstance(each, ast.Constant) and each.value is value for each in found)
 
 
 @pytest.mark.parametrize("file", FILES, ids=relative)
@@ -144,7 +153,14 @@ def test_no_pickle_no_eval(file: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["import pickle", "eval('1')", "torch.load('x')", "np.load('x', allow_pickle=True)"],
+    [
+        "import pickle",
+        "eval('1')",
+        "torch.load('x')",
+        "torch.load('x', weights_only=told)",
+        "np.load('x', allow_pickle=True)",
+        "np.load('x', allow_pickle=told)",
+    ],
 )
 def test_unsafe_calls_are_caught(line: str) -> None:
     assert unsafe_calls(ast.parse(line))

