@@ -25,7 +25,7 @@ IN_ORDER = "autoregressive"
 USUAL = {
     "chat": IN_ORDER, "code": IN_ORDER, "image": "flow_matching", "preference": IN_ORDER,
     "table": IN_ORDER, "text": IN_ORDER, "molecule": IN_ORDER, "music": IN_ORDER,
-    "series": "flow_matching",
+    "series": "flow_matching", "events": IN_ORDER,
 }  # fmt: skip
 TINY = ["backbone.model_dim=16", "backbone.num_layers=1", "train.num_previews=0"]
 PIXELS = ["backbone.name=mlp", *TINY]

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from morphogen.core.encoded import moved, stacked, unstacked
 from morphogen.core.errors import DataError, RecipeError, RefusedPair, did_you_mean
+from morphogen.core.scatter import scatter
 from morphogen.core.spec import Spec, TensorSpec
 from morphogen.core.storage import write_text
 
@@ -55,6 +56,18 @@ class Report:
     def skipped(self) -> list[Problem]:
         """The problems that cost an item."""
         return [problem for problem in self.problems if problem.fatal]
+
+    def check_readable(self, found: Sequence[Any]) -> None:
+        """Raise `DataError` where something of an input was skipped, or nothing found in it."""
+        if found and not self.skipped:
+            return
+        problem = self.skipped[0] if self.skipped else None
+        raise DataError(
+            "the input cannot be read",
+            found=problem.reason if problem else "nothing",
+            where=problem.name if problem else self.source,
+            hint=problem.fix if problem else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -338,14 +351,7 @@ class Codec(ABC):
         """The items of a file that a user names as a task's input; any problem is raised."""
         report = Report(str(source))
         items = list(self.read(source, report))
-        if report.skipped or not items:
-            problem = report.skipped[0] if report.skipped else None
-            raise DataError(
-                "the input cannot be read",
-                found=problem.reason if problem else "no items",
-                where=problem.name if problem else str(source),
-                hint=problem.fix if problem else None,
-            )
+        report.check_readable(items)
         return items
 
     def decode_many(self, x: Any) -> list[Any]:
@@ -382,19 +388,5 @@ class Codec(ABC):
     def write_map(self, values: Sequence[Any], positions: Tensor, path: Path) -> Path:
         """Draw `values` at 2-D `positions` (N, 2), for maps of the data: by default, a scatter in
         which every point tells its value."""
-        return write_text(Path(path).with_suffix(".svg"), self._scatter(values, positions))
-
-    def _scatter(self, values: Sequence[Any], positions: Tensor, size: int = 800) -> str:
-        """An SVG of points, each with its value as a title; the first few are labelled."""
-        low, high = positions.min(0).values, positions.max(0).values
-        place = (positions - low) / (high - low).clamp(min=1e-12) * (size - 80) + 40
-        points = []
-        for number, (value, (x, y)) in enumerate(zip(values, place.tolist(), strict=True)):
-            told = html.escape(self.brief(value))
-            label = f'<text x="{x + 6:.1f}" y="{size - y + 3:.1f}">{told}</text>'
-            spot = f'<circle cx="{x:.1f}" cy="{size - y:.1f}" r="4"><title>{told}</title></circle>'
-            points.append(spot + label * (number < 60))
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size} {size}" '
-            'font-family="sans-serif" font-size="9" fill="#357">' + "".join(points) + "</svg>\n"
-        )
+        drawn = scatter([self.brief(value) for value in values], positions)
+        return write_text(Path(path).with_suffix(".svg"), drawn)

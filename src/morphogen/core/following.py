@@ -1,7 +1,8 @@
-"""What a codec may offer beyond its contract: items that follow a past, and items with gaps.
+"""What a codec may offer beyond its contract: items that follow a past, that were begun before, or
+that have gaps.
 
-A model of such items learns p(item | past), the past being a condition of the item's own kind. What
-comes after the last that is known is then drawn like anything else: that is a forecast.
+A model of items with a past learns p(item | past), the past being a condition of the item's own
+kind. What comes after the last that is known is then drawn like anything else: that is a forecast.
 """
 
 from __future__ import annotations
@@ -33,6 +34,16 @@ class CanGoOn(ComesWith, Protocol):
     def banded(self, item: Item, low: Tensor, middle: Tensor, high: Tensor, level: float) -> Any:
         """One raw value that shows what may come: the middle (*shape), and the ends of the band
         that holds a share `level` of it."""
+        ...
+
+
+@runtime_checkable
+class BegunBefore(Protocol):
+    """Optional for a codec: held-out items begin with what may have been learned, as the history of
+    a user does, who goes on. What is new of them alone is judged."""
+
+    def judged(self, x: Tensor) -> Tensor:
+        """Which values of encoded held-out items are new, (B, *shape), bool."""
         ...
 
 

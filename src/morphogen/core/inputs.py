@@ -51,8 +51,10 @@ def inputs_of(
     if form is None:
         return Inputs()
     if form == "sequences":
-        sequences = codec.encode_sequences(items_of(codec, inputs))
-        return Inputs({form: sequences}, len(sequences))
+        items = items_of(codec, inputs)
+        sequences = codec.encode_sequences(items)
+        named = {"names": [item.name for item in items]} if "names" in parameters else {}
+        return Inputs({form: sequences, **named}, len(sequences))
     if form == "values":
         values = [item.value for item in items_of(codec, inputs)]
         return Inputs({form: values}, len(values))

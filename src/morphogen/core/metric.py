@@ -12,6 +12,7 @@ that says which of its scores are better high:
     References    each generated item beside the real one whose conditions it was asked for with
     TextReferences    the same of texts, each asked for by more than a label: translations
     Draws         many draws for each of some held-out items, under its own conditions
+    Ranks         at which place what came next was expected, and by what only counts
     Likelihoods   bits of held-out and of training items
 
 An evaluation runs all that apply to a model and says why the rest do not. The floor is the same
@@ -185,6 +186,24 @@ class Draws(Sets):
         return replace(self, generated=_known(self.train))
 
 
+@dataclass(frozen=True)
+class Ranks(Sets):
+    """At which place, from 1 on, what came next in each of N held-out items stood among all that
+    might come: by the model, by how often each comes at all, and by how often it comes after the
+    one before. (N,) each; places that are shared are means."""
+
+    ranks: Tensor
+    by_popularity: Tensor
+    by_chain: Tensor
+    num: int = 0  # tokens that might come
+
+    groups: ClassVar = (("ranks", "by_popularity", "by_chain"),)
+
+    def floor(self) -> Ranks:
+        """What counting which token follows which reaches, in place of the model."""
+        return replace(self, ranks=self.by_chain)
+
+
 class Texts(Items):
     """Items whose values are texts."""
 
@@ -227,7 +246,7 @@ def _known(train: Any) -> Any:
 
 
 KINDS: tuple[type[Sets], ...] = (
-    Features, Items, Texts, References, TextReferences, Draws, Likelihoods,
+    Features, Items, Texts, References, TextReferences, Draws, Ranks, Likelihoods,
 )  # fmt: skip
 
 # From the sets and the upper end of a score's interval: a sentence, or "".

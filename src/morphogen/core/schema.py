@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from morphogen.core.errors import RecipeError, did_you_mean
+from morphogen.core.errors import DataError, RecipeError, did_you_mean
 
 REQUIRED = inspect.Parameter.empty
 LARGEST = 10**12  # no option is larger, whatever it is
@@ -130,6 +130,17 @@ def check_options(
                 where=f"{where}.{key}",
             ) from error
     return checked
+
+
+def check_ranges(where: str, **numbers: tuple[float, float, float]) -> None:
+    """Raise `DataError` for an option of a component of the data, by name, that is not from low to
+    high: (found, low, high)."""
+    for name, (found, low, high) in numbers.items():
+        if not low <= found <= high:
+            raise DataError(
+                f"{name} does not fit", found=found, expected=f"{low:g} to {high:g}",
+                hint=f"--set {where}.{name}=N",
+            )  # fmt: skip
 
 
 def defaults(component: Callable[..., Any]) -> dict[str, Any]:

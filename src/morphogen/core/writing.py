@@ -182,17 +182,22 @@ class Decoder(Protocol):
 
 
 @runtime_checkable
-class TextCodec(Protocol):
-    """A codec whose items are texts, which can be told as they are written."""
+class NamesTokens(Protocol):
+    """A codec whose tokens mean something to people, one by one."""
 
-    end: int  # the token after the last of a text
-
-    def decoder(self) -> Decoder:
-        """What turns tokens into a text one by one."""
-        ...
+    end: int  # the token after the last of an item
 
     def token_text(self, token: int) -> str:
         """A token for people: its text, bytes of no character as escapes."""
+        ...
+
+
+@runtime_checkable
+class TextCodec(NamesTokens, Protocol):
+    """A codec whose items are texts, which can be told as they are written."""
+
+    def decoder(self) -> Decoder:
+        """What turns tokens into a text one by one."""
         ...
 
     def constraint(self, kind: str, told: str, most: int) -> Constraint:

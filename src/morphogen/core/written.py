@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from morphogen.core.errors import RecipeError
-from morphogen.core.writing import TextCodec
+from morphogen.core.writing import NamesTokens, TextCodec
 
 
 class WrittenText:
@@ -53,7 +53,7 @@ class WrittenText:
 
 def named(token: int, codec: Any) -> Any:
     """A token for people: its text, where the codec has one."""
-    return codec.token_text(token) if isinstance(codec, TextCodec) else token
+    return codec.token_text(token) if isinstance(codec, NamesTokens) else token
 
 
 def _begun(text: str, stop: str) -> int:

@@ -21,7 +21,7 @@ from morphogen.core.codec import Codec, Item, Problem, Report
 from morphogen.core.codec_storage import codec_tensors, describe_codec
 from morphogen.core.encoded import Encoded, joined, stacked
 from morphogen.core.errors import DataError
-from morphogen.core.following import ComesWith
+from morphogen.core.following import BegunBefore, ComesWith
 from morphogen.core.storage import cache_folder, lock
 from morphogen.data.conditions import (
     class_counts,
@@ -41,7 +41,16 @@ from morphogen.data.parallel import in_order
 from morphogen.data.progress import told
 from morphogen.data.provenance import hold_out, made_before
 from morphogen.data.scan import Scan
-from morphogen.data.store import CHUNK, Store, compact, expand, item_bytes, no_items, storage_dtype
+from morphogen.data.store import (
+    CHUNK,
+    Begun,
+    Store,
+    compact,
+    expand,
+    item_bytes,
+    no_items,
+    storage_dtype,
+)
 from morphogen.data.views import Suits, choose_view
 from morphogen.data.windows import StreamFilling, check_long_enough
 
@@ -131,6 +140,8 @@ def encode(
     else:
         check_long_enough(stores["train"], report.source)
     _note_split(scan, stores, report)
+    if isinstance(codec, BegunBefore):
+        stores["test"] = Begun(stores["test"], codec.judged)
     around = None if chosen is codec else chosen
     found = Encoding(codec, stores["train"], stores["test"], around=around)
     found.priors = priors_of(codec, found.train.cond)

@@ -6,6 +6,7 @@
     Packed       `packing.py`: documents side by side in windows, with what is learned of them
     Selection      some items of another store, in any order, not copied
     Joined         stores one after the other, not copied
+    Begun          items that were begun before, of which some values count alone
 
 All of them give batches by index and hash to the same digest for the same items. Nothing reads a
 store whole: what needs every item goes through `chunks` or `batches`.
@@ -15,9 +16,10 @@ Legend: N items, B batch.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -196,6 +198,38 @@ class Joined(Store):
 
     def with_cond(self, cond: Mapping[str, Encoded]) -> Store:
         return Joined(self.first, self.second, cond)
+
+
+class Begun(Store):
+    """Items that were begun before (see `core.following.BegunBefore`): only what is new of each
+    counts. Weights are such that their mean over what is real is 1."""
+
+    def __init__(self, store: Store, judged: Callable[[Tensor], Tensor]) -> None:
+        self.store, self.judged, self.spec = store, judged, store.spec
+        self.cond, self.names = store.cond, store.names
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def stored(self, index: Tensor) -> Encoded:
+        return self.store.stored(index)
+
+    def weight(self, index: Tensor) -> Tensor:
+        """How much each value counts, (B, *shape)."""
+        x = expand(self.store.stored(index), self.spec)
+        return self.judged(x) * self._scale
+
+    @functools.cached_property
+    def _scale(self) -> float:
+        real = new = 0.0
+        for chunk in self.store.chunks():
+            x = expand(chunk, self.spec)
+            real += float(self.spec.num_real(x).sum())
+            new += float(self.judged(x).sum())
+        return real / max(new, 1.0)
+
+    def with_cond(self, cond: Mapping[str, Encoded]) -> Store:
+        return Begun(self.store.with_cond(cond), self.judged)
 
 
 def join(first: Store, second: Store) -> Store:

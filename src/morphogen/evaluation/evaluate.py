@@ -39,6 +39,7 @@ from morphogen.core.metric import (
     Features,
     Items,
     Likelihoods,
+    Ranks,
     References,
     Sets,
 )
@@ -47,11 +48,13 @@ from morphogen.core.spec import ProductSpec, Spec
 from morphogen.core.storage import write_text
 from morphogen.data.dataset import Data, load
 from morphogen.data.places import load_options, place_of
+from morphogen.data.store import Begun
 from morphogen.evaluation import harm
 from morphogen.evaluation._again import again, count_again
 from morphogen.evaluation._draws import draws_of, why_no_draws
 from morphogen.evaluation._fields import given_of_fields
 from morphogen.evaluation._items import prediction, reconstruction
+from morphogen.evaluation._ranks import ranks_of, why_no_ranks
 from morphogen.evaluation._references import references_of
 from morphogen.evaluation._samples import (
     Judged,
@@ -76,6 +79,10 @@ MOST_ITEMS = 10_000  # generated and reference items, unless told
 MOST_SCORED = 2_000  # held-out items whose reconstruction is measured
 MOST_COMPARED = 2_000  # generated items that are searched for copies of training items
 SHOWN = 64  # items on the page
+BLIND = (
+    "held-out items begin as training items do, so that nearness to these says nothing of copying: "
+    "only whole items that are training items again are counted"
+)
 
 
 def evaluate(
@@ -262,6 +269,7 @@ def _sets(
     given: dict[type[Sets], Callable[[], Sets] | str] = {}
     bundle, data = about
     given[Likelihoods] = "the model has no normalised likelihood of these items"
+    given[Ranks] = why_no_ranks(bundle, data) or (lambda: ranks_of(bundle, data, seed))
     if x is not None and judged is not None:
         samples = judged.samples
         given[Features] = lambda: samples.sets
@@ -299,6 +307,9 @@ def _search_copies(
 ) -> Encoded | None:
     """Fill in the verdict on copying; return 2 K items, generated ones each followed by the
     nearest training item."""
+    if isinstance(data.test, Begun):
+        record["warnings"].append(BLIND)
+        return None
     some = rows(samples, slice(MOST_COMPARED))
     try:
         found = copying(some, data.train, data.test, extractor.features, seed=seed)

@@ -134,9 +134,13 @@ class Likelihood:
 
 
 def measure_likelihood(bundle: Bundle, data: Data, seed: int) -> Likelihood | None:
-    """Bits of held-out items; None where the model has no normalised likelihood."""
+    """Bits of held-out items; None where the model has no normalised likelihood of what is judged
+    of them."""
     model: Any = bundle.family
     if not has_normalised_log_prob(model):
+        return None
+    in_part = data.test.weight(torch.arange(0)) is not None  # of its items some values are judged
+    if in_part and missing(model, HasTokenLogProb):
         return None
     if isinstance(data.train, Stream) and isinstance(data.test, Stream):
         return _of_stream(model, data, data.train, data.test, seed=seed)
@@ -175,7 +179,7 @@ def measure_likelihood(bundle: Bundle, data: Data, seed: int) -> Likelihood | No
         nats = model.log_prob_error(given)
         error = nats / math.log(2) / float(units.mean())
     view = f", of the view {data.codec.view!r}" if data.codec.view else ""
-    answers = ", of what is learned" * (data.test.weight(torch.arange(0)) is not None)
+    answers = ", of what is learned" * in_part
     reading = f"{model.log_prob_is}{view}{answers}"
     return Likelihood(bits, units, some, data.codec.unit, reading, error, trained)
 

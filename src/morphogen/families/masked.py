@@ -86,7 +86,7 @@ class Masked(Family):
         seen, told = self.line.specs(self.mask, int(start is not None))
         self.network = backbone(seen, told, cond_dim, context_dim=context_dim(conditions, cond_dim))
         if not tells:  # capabilities that are None are none
-            vars(self).update(sample=None, fill=None, log_prob=None)
+            vars(self).update(sample=None, fill=None, log_prob=None, predict_next=None)
 
     @classmethod
     def refuses(cls, spec: Any, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
@@ -225,6 +225,28 @@ class Masked(Family):
                 drawn = categorical((logits / temperature).to(generator.device), generator)
             tokens[now] = drawn.to(tokens)
         return tokens
+
+    def predict_next(self, prefix: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Tokens (B, i), 0 <= i < L -> logits of the next (B, V), V the spec's. Where items end, it
+        is told as the last one before the end, and the end by how often items are no longer; else
+        all after it are hidden."""
+        i, line, spec = prefix.shape[1], self.line, self.spec
+        if not isinstance(spec, TensorSpec) or i >= line.length:
+            raise RefusedPair(
+                "nothing comes next", found=f"{i} tokens of {spec}",
+                expected=f"sequences, and fewer than {line.length} tokens of one",
+            )  # fmt: skip
+        if line.offsets is not None:
+            prefix = prefix + line.offsets[:i]
+        after = self.mask if spec.end is None else spec.end
+        seen = F.pad(F.pad(prefix, (0, 1), value=self.mask), (0, line.length - i - 1), value=after)
+        told = self._logits(seen, self._context(cond, len(prefix)))[:, :, i]
+        if spec.end is None or self.ends is None:
+            own = 0 if line.offsets is None else int(line.offsets[i])
+            return told[:, own : own + (spec.vocab_size or 1)]
+        ends = self.ends[i] / self.ends[i:].sum()
+        log_p = told.log_softmax(1) + (1 - ends).clamp(min=1e-12).log()
+        return log_p.index_fill(1, torch.tensor(spec.end, device=log_p.device), float(ends.log()))
 
     # -- encoding ----------------------------------------------------------------------------------
 

@@ -130,6 +130,8 @@ def graphs_of(bundle: Bundle) -> list[Graph]:
     if isinstance(spec, ProductSpec):
         raise RefusedPair("items of several parts have no form in ONNX here", found=str(spec))
     has = [name for name, capability in GRAPHS.items() if not missing(family, capability)]
+    if getattr(family, "log_prob_is", "exact") != "exact":  # told as one of many orders has it
+        has = [name for name in has if name != "predict_next"]
     has = [name for name in has if name != "features"] or has
     if not has:
         raise RefusedPair(

@@ -4,7 +4,7 @@ Each is held to sets of the kind that it asks for. Features are Gaussian: three 
 reference's own distribution must each score better than items that are moved by one deviation, and
 those no worse than items moved by three, in the direction that each score declares. Likelihoods are
 held to the same, with training items that cost less by one deviation and by three, and so are many
-draws for one item. What a score of
+draws for one item, and places that move down a list. What a score of
 `Items` or `References` looks at is its own affair: of those some score must see that items of
 another law are no draws of the data's, for real values, for tokens, for parts, where it has a score
 for such.
@@ -28,6 +28,7 @@ from morphogen.core.metric import (
     Features,
     Items,
     Likelihoods,
+    Ranks,
     References,
     Sets,
     kind_of,
@@ -59,7 +60,8 @@ def check_metric(metric: Callable[..., Any]) -> None:
     known = all(direction in (True, False, None) for direction in declared.values())
     promise(known, f"{name}: the direction of a score is True, False or None, not {declared}")
     kind = _check_signature(metric, name)
-    moved = {Features: _of_features, Likelihoods: _of_likelihoods, Draws: _of_draws}
+    moved = {Features: _of_features, Likelihoods: _of_likelihoods, Draws: _of_draws,
+             Ranks: _of_ranks}  # fmt: skip
     if kind in moved:
         _check_moved(metric, moved[kind])
     else:
@@ -172,9 +174,8 @@ def _check_repeats(metric: Callable[..., Any], sets: Sets, found: Mapping[str, f
 
 def _check_refusals(metric: Callable[..., Any], sets: Any) -> None:
     """What cannot be measured is a `MeasurementError`, and not a number."""
-    first, second = ("bits", "train_bits") if isinstance(sets, Likelihoods) else (
-        "generated", "reference",
-    )  # fmt: skip
+    of_kind = {Likelihoods: ("bits", "train_bits"), Ranks: ("ranks", "by_chain")}
+    first, second = of_kind.get(type(sets), ("generated", "reference"))
     cases = {}
     for part in (first, second):
         spoilt = getattr(sets, part).clone()
@@ -228,6 +229,14 @@ def _of_draws(seed: int, moved: float = 0.0) -> Draws:
     truth = mean + randn(mean.shape, draw)
     drawn = mean[:, None] + moved + randn(shape, draw)
     return Draws(TensorSpec.vector(NUM_FEATURES), drawn, truth, randn(shape, draw))
+
+
+def _of_ranks(seed: int, moved: float = 0.0) -> Ranks:
+    """Places among 40; `moved` down the list."""
+    draw = generator(seed)
+    every = [1 + randint(40, (NUM_GENERATED,), draw).double() for _ in range(3)]
+    every[0] = 1 + (every[0] - 1) * (0.5 + moved)
+    return Ranks(*every, num=40)
 
 
 def _of_items(spec: Spec, kind: type[Sets], seed: int, moved: float = 0.0) -> Sets:

@@ -72,8 +72,11 @@ class Probe:
         sides = (self.run.split, num_seen), (self.held_out, num_held_out)
         both = [self._batch(split.take(_spaced(len(split), num))) for split, num in sides]
         cond = {name: torch.cat([part.cond[name] for part in both]) for name in both[0].cond}
-        weights = [part.weight for part in both if part.weight is not None]
-        weight = joined(weights) if weights else None
+        weights = [part.weight for part in both]
+        weight = None
+        if any(each is not None for each in weights):  # those that have none count alike
+            whole = zip(both, weights, strict=True)
+            weight = joined([torch.ones(p.x.shape) if w is None else w for p, w in whole])
         # In one go: cheaper.
         return Batch(joined([part.x for part in both]), cond=cond, weight=weight), len(both[0])
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from morphogen.core.codec import Codec, Item, Recognition, Report
 from morphogen.core.errors import DataError
+from morphogen.core.schema import check_ranges
 from morphogen.core.spec import TensorSpec
 from morphogen.modalities.series import page
 from morphogen.modalities.series.cutting import cuts_of, divided, items_of, last_of
@@ -65,7 +66,12 @@ class Series(Codec):
         test_from: str | None = None,  # a stamp in place of the share
         test_until: str | None = None,  # a stamp; none: the end
     ) -> None:
-        _check(length=(length, 1, 100_000), past=(past, 0, 1_000_000), test=(test, 0.001, 0.9))
+        check_ranges(
+            "modality",
+            length=(length, 1, 100_000),
+            past=(past, 0, 1_000_000),
+            test=(test, 0.001, 0.9),
+        )
         self.length, self.past, self.stamp, self.series = length, past, stamp, series
         self.columns, self.ahead, self.apart, self.even = columns, ahead, apart, even
         self.max_gap = max_gap
@@ -131,14 +137,7 @@ class Series(Codec):
         """The series of a source that a user names as an input; any row that is lost is raised."""
         report = Report(str(source))
         every = self._series_in(source, report, most)
-        if report.skipped or not every:
-            problem = report.skipped[0] if report.skipped else None
-            raise DataError(
-                "the input cannot be read",
-                found=problem.reason if problem else "no rows",
-                where=problem.name if problem else str(source),
-                hint=problem.fix if problem else None,
-            )
+        report.check_readable(every)
         return every
 
     def _series_in(self, source: Any, report: Report, most: int | None = None) -> list[Window]:
@@ -297,12 +296,3 @@ def _columns_of(every: Window, ahead: tuple[str, ...]) -> list[Window]:
         )
         for name in series.names
     ]
-
-
-def _check(**numbers: tuple[float, float, float]) -> None:
-    for name, (found, low, high) in numbers.items():
-        if not low <= found <= high:
-            raise DataError(
-                f"{name} does not fit", found=found, expected=f"{low:g} to {high:g}",
-                hint=f"--set modality.{name}=N",
-            )  # fmt: skip
