@@ -21,6 +21,7 @@ from torch import Tensor
 from morphogen.core import discover
 from morphogen.core.codec import Codec, Item, Problem, Recognition, Report
 from morphogen.core.conditioning import absent, present
+from morphogen.core.encoded import Encoded, stacked
 from morphogen.core.errors import DataError, MorphogenError, did_you_mean
 from morphogen.core.following import ComesWith
 from morphogen.core.spec import TensorSpec
@@ -162,13 +163,11 @@ def _reader_of(name: str, values: Sequence[Any], report: Report, codec: Codec) -
 def encode_said(codec: Codec, item: Item, report: Report) -> dict[str, Tensor] | None:
     """What is said of an item, encoded; None, with a problem, where it is not known from training,
     such as a class that only held-out items have, or where the item itself cannot be encoded."""
+    return _said_of(codec, item, report) if _fits(codec, item, report) else None
+
+
+def _said_of(codec: Codec, item: Item, report: Report) -> dict[str, Tensor] | None:
     encoded: dict[str, Tensor] = {}
-    try:
-        codec.check_fits(item, report)
-    except MorphogenError as error:
-        fix = error.hint or "correct it or leave it out"
-        report.problems.append(Problem(item.name, error.message, fix, fatal=True))
-        return None
     for name, spec in codec.conditions.items():
         value = item.cond.get(name, item.tags.get(name))
         if not is_said(value):
@@ -182,6 +181,48 @@ def encode_said(codec: Codec, item: Item, report: Report) -> dict[str, Tensor] |
             report.problems.append(Problem(item.name, reason, fix, fatal=True))
             return None
     return encoded
+
+
+def _fits(codec: Codec, item: Item, report: Report) -> bool:
+    """Whether an item can be encoded; a problem where it cannot."""
+    try:
+        codec.check_fits(item, report)
+    except MorphogenError as error:
+        fix = error.hint or "correct it or leave it out"
+        report.problems.append(Problem(item.name, error.message, fix, fatal=True))
+        return False
+    return True
+
+
+def encode_all_said(
+    codec: Codec, items: Sequence[Item], report: Report
+) -> tuple[list[Item], dict[str, Encoded]]:
+    """The items that can be used, and what is said of them by name, (N, *shape) each. All at once
+    where it can be, else item by item, so that a problem has a name."""
+    fits = [item for item in items if _fits(codec, item, report)]
+    try:
+        return fits, {name: _column_of(codec, name, fits) for name in codec.conditions if fits}
+    except MorphogenError:
+        each = [(item, _said_of(codec, item, report)) for item in fits]
+    usable = [(item, known) for item, known in each if known is not None]
+    return [item for item, _ in usable], {
+        name: stacked([known[name] for _, known in usable]) for name in codec.conditions if usable
+    }
+
+
+def _column_of(codec: Codec, name: str, items: Sequence[Item]) -> Encoded:
+    """What is said of items by one name, (N, *shape)."""
+    values = [item.cond.get(name, item.tags.get(name)) for item in items]
+    there = torch.tensor([is_said(value) for value in values])
+    reader = codec.condition_codecs[name]
+    known = [Item(value) for value in values if is_said(value)]
+    if len(known) == len(values):
+        return reader.encode_many(known)
+    spec: TensorSpec = reader.spec
+    column = absent(spec).expand(len(values), *spec.shape).clone()
+    if known:
+        column[there] = reader.encode_many(known)
+    return column
 
 
 def having(store: Store, names: Iterable[str], conditions: Mapping[str, TensorSpec]) -> Store:

@@ -19,13 +19,13 @@ import torch
 import morphogen
 from morphogen.core.codec import Codec, Item, Problem, Report
 from morphogen.core.codec_storage import codec_tensors, describe_codec
-from morphogen.core.encoded import Encoded, joined, stacked
+from morphogen.core.encoded import Encoded, joined
 from morphogen.core.errors import DataError
 from morphogen.core.following import BegunBefore, ComesWith
 from morphogen.core.storage import cache_folder, lock
 from morphogen.data.conditions import (
     class_counts,
-    encode_said,
+    encode_all_said,
     fit_conditions,
     noting,
     priors_of,
@@ -221,11 +221,9 @@ def _filled(codec: Codec, room: Any, items: Iterator[Item], count: int, report: 
 
     def chosen() -> Iterator[list[Item]]:
         for chunk in chunks(told(items, "encoding", count)):
-            said = [(item, encode_said(codec, item, report)) for item in chunk]
-            usable = [(item, known) for item, known in said if known is not None]
-            for name in cond if usable else ():
-                cond[name].append(stacked([known[name] for _, known in usable]))
-            here = [item for item, _ in usable]
+            here, said = encode_all_said(codec, chunk, report)
+            for name, known in said.items():
+                cond[name].append(known)
             late = here[max(0, room.whole - len(names)) :]  # those before were encoded already
             for item in here:
                 names.append(item.name)

@@ -198,9 +198,18 @@ class Series(Codec):
         return self._use() if self.names else self
 
     def encode(self, item: Item) -> Tensor:
-        window = self._checked(item.value)
-        mean, deviation = self.scale.for_series(window.series, window.names)
-        x = squeezed((window.values - mean) / deviation)
+        return self.encode_many([item])[0]
+
+    def encode_many(self, items: Sequence[Item]) -> Tensor:
+        """Windows (B, C, L), those of each series in its own deviations."""
+        windows = [self._checked(item.value) for item in items]
+        kinds = list(dict.fromkeys((window.series, window.names) for window in windows))
+        of = {kind: self.scale.for_series(*kind) for kind in kinds}
+        values = np.stack([window.values for window in windows])
+        mean, deviation = (
+            np.stack([of[window.series, window.names][end] for window in windows]) for end in (0, 1)
+        )
+        x = squeezed((values - mean) / deviation)
         return self.spec.dequantise(self.spec.quantise(x)) if self.spec.levels else x
 
     def known(self, item: Item) -> Tensor | None:

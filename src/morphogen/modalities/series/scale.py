@@ -1,11 +1,12 @@
 """The scale of series: each column in its own standard deviations, with tails that do not end.
 
     z = (v - mean) / deviation
-    x = z / 4,                                             |z| <= 3
-        sign(z) (3 / 4 + log(1 + 5 (|z| - 3)) / 20),       beyond
+    x = z / 8,                                             |z| <= 6
+        sign(z) (3 / 4 + log(1 + 2 (|z| - 6)) / 16),       beyond
 
-whose slope is continuous: x reaches 1 at 32 deviations and grows slowly from there, so that what is
-far out is still told from what is farther out, and comes back as it was.
+whose slope is continuous: x reaches 1 at 33 deviations and grows slowly from there, so that what is
+far out is still told from what is farther out, and comes back as it was. The tail begins where
+hardly anything is: in it an error of what is drawn grows with e^(16 x) / e^12.
 
 Legend: C columns, N steps.
 """
@@ -22,10 +23,11 @@ from torch import Tensor
 from morphogen.core.errors import DataError, did_you_mean
 from morphogen.modalities.series.window import Window
 
-STRAIGHT, WIDTH = 3.0, 4.0  # deviations up to which x is in proportion; of them in 1
-BEND = 5.0  # of the tail: x is 1 at e^BEND / BEND beyond
+STRAIGHT, WIDTH = 6.0, 8.0  # deviations up to which x is in proportion; of them in 1
+BEND = 2.0  # of the tail
 MOST = 1.25  # of x, that is read: what a model draws may lie anywhere
 LEAST_DEVIATION = 1e-6  # of a column that never varies, of its size
+TOGETHER = 512  # windows whose moments are summed at once
 
 
 Moments = Mapping[str, tuple[float, float]]  # by column, its mean and deviation
@@ -41,13 +43,27 @@ class Scale:
     def of(cls, windows: Iterable[Window]) -> Scale:
         """That of some windows. Raises `DataError` where there are none."""
         sums: dict[str, dict[str, np.ndarray]] = {}
+        waiting: dict[tuple[str, tuple[str, ...], int], list[np.ndarray]] = {}
+
+        def add(series: str, names: tuple[str, ...], some: list[np.ndarray]) -> None:
+            values = np.stack(some)  # (B, C, N)
+            known = np.isfinite(values)
+            values = np.where(known, values, 0)
+            moments = [each.sum((0, 2)) for each in (known, values, np.square(values))]
+            own = sums.setdefault(series, {})
+            for name, told in zip(names, np.stack(moments, 1), strict=True):
+                own[name] = own.get(name, 0) + told
+            some.clear()
+
         for window in windows:
-            own = sums.setdefault(window.series or "", {})
-            known = np.isfinite(window.values)
-            values = np.where(known, window.values, 0)
-            for name, row, there in zip(window.names, values, known, strict=True):
-                moments = np.array([there.sum(), row.sum(), np.square(row).sum()])
-                own[name] = own.get(name, 0) + moments
+            kind = window.series or "", window.names, len(window)
+            some = waiting.setdefault(kind, [])
+            some.append(window.values)
+            if len(some) == TOGETHER:
+                add(*kind[:2], some)
+        for kind, some in waiting.items():
+            if some:
+                add(*kind[:2], some)
         if not sums:
             raise DataError("there are no windows to learn from", expected="at least one")
         scale = cls()
