@@ -170,10 +170,14 @@ def test_rows_that_say_too_little_are_left_out_and_counted(tmp_path: Path) -> No
     bad = [("", "apple", START), ("u1", "NA", START), ("u1", "apple", None), ("u2", "figs", "soon")]
     found, report = read(table(tmp_path, [*rows(), *bad]))
     assert content(found) == content(read(table(tmp_path, rows(), name="b"))[0])
-    for words in ("rows have no user", "rows have no item", "rows have no time", "cannot be read"):
-        assert f"1 {words}" in told(report) or "1 events have a stamp that cannot be read" in told(
-            report
-        )
+    for words in (
+        "rows have no user",
+        "rows have no item",
+        "rows have no time",
+        "events have a stamp",
+    ):
+        assert f"1 {words}" in told(report)
+    assert "'soon'" in told(report)
     with pytest.raises(DataError, match="most rows of the log cannot be used"):
         read(table(tmp_path, [*rows(3), *bad * 20], name="c"))
     soon = [(user, item, "soon") for user, item, _ in rows()]
@@ -362,24 +366,26 @@ def test_a_model_that_is_the_law_reaches_the_recall_of_the_law(tmp_path: Path) -
     assert scores["recall_at_10"] > scores["chain_recall_at_10"] > scores["popularity_recall_at_10"]
 
 
-def test_places_are_those_of_brute_force() -> None:
-    x = torch.tensor([[0, 1, 2], [2, 2, 0], [1, 3, 3]])
-    places = torch.tensor([2, 2, 1])
-    told = {0: [5.0, 1.0, 1.0, 7.0], 1: [0.0, 2.0, 2.0, 2.0], 2: [3.0, 9.0, 9.0, 9.0]}
+@pytest.mark.parametrize("repeats", [True, False])
+def test_places_are_those_of_brute_force(repeats: bool) -> None:
+    x, places = torch.tensor([[0, 1, 2], [2, 2, 0], [1, 3, 3]]), torch.tensor([2, 2, 1])
+    told = [[5.0, 1.0, 1.0, 7.0], [0.0, 2.0, 2.0, 2.0], [3.0, 9.0, 9.0, 9.0]]
     counts = Counts(4)
-    for repeats, expected in ((True, [3.5, 4.0, 2.0]), (False, [1.5 + 0.0 * 2, 3.0, 1.5])):
-        counts.repeats = repeats
-        table_of = iter([torch.tensor([told[2]]), torch.tensor([told[0], told[1]])])
-        found = ranked(x, places, lambda prefix, each=table_of: next(each), counts)
-        assert len(found) == len(expected)
-        for row, place in enumerate(places.tolist()):
-            scores = told[row].copy()
-            if not repeats:
-                for token in x[row, :place].tolist():
-                    scores[token] = -math.inf
-            own = scores[int(x[row, place])]
-            above, level = sum(s > own for s in scores), sum(s == own for s in scores)
-            assert float(found[row]) == 1 + above + (level - 1) / 2
+    counts.repeats = repeats
+
+    def scores(prefix: Tensor) -> Tensor:
+        """By what an item begins with."""
+        return torch.tensor([told[{0: 0, 2: 1, 1: 2}[first]] for first in prefix[:, 0].tolist()])
+
+    found = ranked(x, places, scores, counts)
+    for row, place in enumerate(places.tolist()):
+        own = [
+            -math.inf if not repeats and token in x[row, :place].tolist() else score
+            for token, score in enumerate(told[row])
+        ]
+        mine = own[int(x[row, place])]
+        above, level = sum(s > mine for s in own), sum(s == mine for s in own)
+        assert float(found[row]) == 1 + above + (level - 1) / 2
 
 
 def test_counts_are_those_of_the_training_split(data: Data) -> None:

@@ -54,9 +54,10 @@ class Denoiser(Family, DenoiserSampling):
     It costs nothing, and changes nothing where data is Gaussian.
 
     Where a condition is of the item's own kind (the past of a series), the linear answer is to both
-    x_t and the condition: E[x | c] is fitted first, and Gaussian is what is left, which is narrower
-    than data usually is, by a factor `narrow`. Times in training and sampling are moved as if it
-    were not. Nothing goes further away from the linear answer: shares of samples are probabilities.
+    x_t and the condition: x = E[x | c] + s(c) u, of which E[x | c] and s(c) are fitted first and u,
+    what is left, is Gaussian. It is narrower than data usually is, by a factor `narrow`: times in
+    training and sampling are moved as if it were not. Nothing goes further away from the linear
+    answer: shares of samples are probabilities.
     """
 
     default_backbone = "unet"
@@ -245,8 +246,10 @@ class Denoiser(Family, DenoiserSampling):
         if self.alike is not None and cond is not None and self.alike in cond:
             c = cond[self.alike]
             there = present(c, self.conditions[self.alike])
-            mean = self.from_alike(c.masked_fill(~wide(there, c).bool(), 0))
-            rest = self.rest(x_t - wide(alpha, x_t) * mean, alpha, sigma, a, b)
+            c = c.masked_fill(~wide(there, c).bool(), 0)
+            mean, s = self.from_alike(c), self.from_alike.width(c)
+            left = (x_t - wide(alpha, x_t) * mean) / wide(s, x_t)  # alpha u + sigma / s eps
+            rest = self.rest(left, alpha, sigma / s, a * s, b)
             linear = torch.where(wide(there, x_t).bool(), wide(a, x_t) * mean + rest, linear)
         seen = torch.cat([x_t, linear], dim=1)
         return linear + sharpness * self.network.run(seen, vector, context)
@@ -257,13 +260,14 @@ class Denoiser(Family, DenoiserSampling):
         return float(self.narrow) ** 2
 
     def _left(self, batch: Batch) -> Batch:
-        """What the linear part leaves of items with their conditions."""
+        """What the linear part leaves of items with their conditions, u, as wide for each."""
         if self.alike is None or self.alike not in batch.cond:
             return batch
         c = batch.cond[self.alike]
         there = present(c, self.conditions[self.alike])
         others = {name: value[there] for name, value in batch.cond.items() if name != self.alike}
-        return Batch(batch.x[there] - self.from_alike(c[there]), cond=others)
+        left = batch.x[there] - self.from_alike(c[there])
+        return Batch(left / wide(self.from_alike.width(c[there]), left), cond=others)
 
     def _dropped(
         self, cond: Mapping[str, Tensor] | None, num: int, generator: torch.Generator | None

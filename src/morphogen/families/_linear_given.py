@@ -12,6 +12,13 @@ forecasts of series that drift good ones (Zeng et al. 2023, DLinear and NLinear)
 where these are trained to (Toner & Darlow 2024). r is that of N / k items that tell P numbers of
 the order of noise: windows of a series overlap, so that k of them tell what one does.
 
+How wide x lies about that differs from item to item, and c says how wide: calm is followed by calm.
+
+    log s(c) = g . (f(c) - mean f),     f = (log |c - l|, log |c_i+1 - c_i|)
+
+with roots of mean squares, and g by least squares to log |x - E[x | c]|; s is 1 on average. A
+Gaussian of one width for all would hold more than it promises of the calm ones, and less of others.
+
 Legend: N items, B batch, C channels, P values of a channel of the condition, L of the item.
 """
 
@@ -27,6 +34,8 @@ from morphogen.core.spec import TensorSpec
 MOST_VALUES = 3072  # of an item and of a condition: beyond, the map costs more than the network
 LIKE_ONE, MOST_RIDGE = 10, 1.0  # k; r at most
 RIDGE_OF_LEVEL = 0.02  # q
+LEAST_SIZE = 1e-4  # of a root of mean squares
+RIDGE_OF_WIDTH = 0.01  # for g, of the variance of f
 
 
 def alike(spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> str | None:
@@ -51,6 +60,10 @@ class LinearGiven(nn.Module):
         self.bias: Tensor
         self.register_buffer("weight", torch.zeros(channels, num_in + 1, num_out))
         self.register_buffer("bias", torch.zeros(channels, num_out))
+        self.slopes: Tensor  # g
+        self.sizes: Tensor  # mean, least and largest f
+        self.register_buffer("slopes", torch.zeros(2))
+        self.register_buffer("sizes", torch.zeros(3, 2))
 
     @torch.no_grad()
     def fit(self, x: Tensor, c: Tensor) -> None:
@@ -69,12 +82,42 @@ class LinearGiven(nn.Module):
             weight = torch.linalg.solve(gram, inputs.T @ outputs)  # (P + 1, L)
             self.weight[channel] = weight
             self.bias[channel] = offset - mean @ weight
+        self._fit_width(x - self(c), c)
+
+    def _fit_width(self, left: Tensor, c: Tensor) -> None:
+        """Take g from what is left of items (N, *) and their conditions (N, *)."""
+        f, size = _sizes(c).double(), _size(left.flatten(1)).double()
+        centred = f - f.mean(0)
+        gram = centred.T @ centred
+        gram += RIDGE_OF_WIDTH * gram.diagonal().clamp(min=1e-9).diag()
+        self.slopes.copy_(torch.linalg.solve(gram, centred.T @ (size - size.mean())))
+        self.sizes.copy_(torch.stack([f.mean(0), f.amin(0), f.amax(0)]))
+
+    def width(self, c: Tensor) -> Tensor:
+        """s(c): (B, *) -> (B,). Beyond what was seen, as at its end."""
+        mean, least, most = self.sizes
+        f = _sizes(c).clamp(least, most)
+        return ((f - mean) @ self.slopes).exp()
 
     def forward(self, c: Tensor) -> Tensor:
         """(B, *) -> (B, *shape)."""
         level, features = _features(c)
         rest = torch.einsum("bcp,cpl->bcl", features, self.weight) + self.bias
         return (level + rest).reshape(len(c), *self.shape)
+
+
+def _sizes(c: Tensor) -> Tensor:
+    """f: how far conditions (B, *) lie from their level, and how far each value from the next:
+    (B, 2)."""
+    flat = c.flatten(2)
+    rough = flat.diff(dim=2) if flat.shape[2] > 1 else torch.zeros_like(flat)
+    both = flat - flat.mean(2, keepdim=True), rough
+    return torch.stack([_size(part.flatten(1)) for part in both], 1)
+
+
+def _size(x: Tensor) -> Tensor:
+    """The logarithm of the root of the mean square: (B, D) -> (B,)."""
+    return x.square().mean(1).sqrt().clamp(min=LEAST_SIZE).log()
 
 
 def _features(c: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ from morphogen.core.schema import check_ranges
 from morphogen.core.spec import TensorSpec
 from morphogen.modalities.events import page
 from morphogen.modalities.events.copies import copies
-from morphogen.modalities.events.dividing import items_of, whole_histories
+from morphogen.modalities.events.dividing import MOST_EVENTS, items_of, whole_histories
 from morphogen.modalities.events.history import Event, History, parsed
 from morphogen.modalities.events.reading import SHOWN, Log, read_log, recognise
 
@@ -133,7 +133,7 @@ class Events(Codec):
         if not counts:
             raise DataError("there are no events to learn from", expected="at least one")
         catalogue = sorted(counts, key=lambda event: (-counts[event], event))
-        self._use(catalogue, max(self.length or longest, 2))
+        self._use(catalogue, self.length or min(longest + 1, MOST_EVENTS))  # and what comes next
         top = max(len(catalogue) // 10, 1)
         share = sum(counts[event] for event in catalogue[:top]) / counts.total()
         self.facts = {
