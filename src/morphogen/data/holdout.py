@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import date, time, timedelta
@@ -21,6 +22,7 @@ FEWEST_TO_SPLIT = 5  # with fewer items, all are for training
 # Arrays of the types of pictures are hashed without their type, which their size tells: so that the
 # hashes, and with them the splits, of pictures stay what they are.
 PICTURES = frozenset(map(np.dtype, ("uint8", "uint16", "float32", "float64")))
+WORD, FORM_OF_TEXT = 40, b"str  "  # characters of a word; what texts are hashed with
 # What prints as what it is.
 PRINTED = (str, bool, int, float, complex, Decimal, UUID, date, time, timedelta)
 
@@ -31,6 +33,8 @@ def digest_of(value: Any) -> bytes:
     Goes into dicts, lists and tuples; tensors hash as arrays do. Raises `DataError` for what has no
     content that can be hashed: what it looks like in print is not what it is.
     """
+    if type(value) is str and len(value) <= WORD:
+        return _digest_of_word(value)
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         value = value.float() if value.dtype == torch.bfloat16 else value
@@ -61,6 +65,13 @@ def digest_of(value: Any) -> bytes:
             hint="give it as one of these",
         )
     return hashlib.blake2b(content, digest_size=16, key=form.encode()[:64]).digest()
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest_of_word(text: str) -> bytes:
+    """That of a name or a label, of which most come again and again."""
+    content = text.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(content, digest_size=16, key=FORM_OF_TEXT).digest()
 
 
 def assign(

@@ -73,6 +73,8 @@ class Scan:
         said: dict[str, Any] = {}
         said_digest = digest_of(said)
         self.prints = Fingerprints(codec)
+        own = codec.groupings if isinstance(codec, CanGroup) else {}
+        by = own.get(self.group_by or "")
         for number, item in enumerate(items):
             digest = digest_of(item.value)
             self.names.append(item.name)
@@ -83,7 +85,7 @@ class Scan:
             if item.cond != said:  # items of one class follow one another
                 said, said_digest = item.cond, digest_of(item.cond)
             self.said.update(said_digest)
-            self._note(self._grouped(item, codec))
+            self._note(item.tags if by is None else self._grouped(item, by))
             self.sizes.append(num_bytes(item.value))
             suspect = self.made.may_include(digest)
             if (self._compares(number, item) or suspect) and digest not in seen:
@@ -97,12 +99,10 @@ class Scan:
                 self._take(waiting)
         self._take(waiting)
 
-    def _grouped(self, item: Item, codec: Any) -> dict[str, str]:
-        """The tags of an item, and what it is of by a grouping of its codec where that is asked."""
-        own = codec.groupings if isinstance(codec, CanGroup) else {}
-        if self.group_by is None or self.group_by not in own or self.group_by in item.tags:
-            return item.tags
-        return {**item.tags, self.group_by: own[self.group_by](item.value)}
+    def _grouped(self, item: Item, by: Callable[[Any], str]) -> dict[str, str]:
+        """The tags of an item, and what it is of by a grouping of its codec."""
+        name = self.group_by or ""
+        return item.tags if name in item.tags else {**item.tags, name: by(item.value)}
 
     def _note(self, tags: dict[str, str]) -> None:
         """Keep of an item's tags what is asked for later, and count what is told."""

@@ -125,5 +125,5 @@ def ranked(x: Tensor, places: Tensor, scores: Scores, counts: Counts) -> Tensor:
                 told.scatter_(1, prefix, -torch.inf)
             own = told.gather(1, came[:, None])
             above, level = (told > own).sum(1), (told == own).sum(1)
-            found[rows] = 1 + above + (level - 1) / 2
+            found[rows] = 1 + above + (level.double() - 1) / 2
     return found

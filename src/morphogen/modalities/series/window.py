@@ -47,7 +47,10 @@ class Window:
 
     def cut(self, start: int, end: int) -> Window:
         """Steps `start` to `end`, which share the memory of this one."""
-        return replace(self, values=self.values[:, start:end], stamps=self.stamps[start:end])
+        return Window(
+            self.values[:, start:end], self.stamps[start:end], self.names, self.series, self.dated,
+            self.past, self.low, self.high, self.level,
+        )  # fmt: skip
 
     def only(self, names: tuple[str, ...]) -> Window:
         """Some of its columns."""
