@@ -480,14 +480,18 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return capsys.readouterr().out
 
 
-def test_the_whole_road(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_road(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("morphogen.evaluation.features.FEWEST_STEPS", 5)
+    monkeypatch.setattr("morphogen.evaluation.features.MOST_STEPS", 5)
     source, out = write(tmp_path, 150), tmp_path / "model"
     assert "users" in run(capsys, "inspect", str(source))
     assert json.loads(run(capsys, "data", "check", str(source), "--json"))["error"] is None
     run(capsys, "data", "dedupe", str(source))
     sizes = ["backbone.model_dim=32", "backbone.num_layers=1", "train.num_previews=0"]
     settings = [part for each in (*sizes, "modality.divide=each") for part in ("--set", each)]
-    said = run(capsys, "train", str(source), "--out", str(out), "--budget", "120steps", *settings)
+    said = run(capsys, "train", str(source), "--out", str(out), "--budget", "60steps", *settings)
     assert "autoregressive, as events data is usually learned" in said
     reasons = json.loads(run(capsys, "tasks", str(out), "--json"))
     applies = {name for name, reason in reasons.items() if reason is None}
