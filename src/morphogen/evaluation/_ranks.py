@@ -95,7 +95,7 @@ class Counts:
         a, b = torch.cat(first), torch.cat(second)
         order = a.argsort(stable=True)
         which, sizes = torch.unique_consecutive(a[order], return_counts=True)
-        parts = b[order].split(sizes.tolist())
+        parts = torch.split(b[order], sizes.tolist())
         found.pairs = dict(zip(which.tolist(), parts, strict=True))
         return found
 
@@ -117,8 +117,8 @@ def ranked(x: Tensor, places: Tensor, scores: Scores, counts: Counts) -> Tensor:
     """The place, from 1 on, of the token of each item (N, L) at `places` (N,), given those before
     it: (N,). Tokens of one score share the mean of their places."""
     found = torch.zeros(len(x), dtype=torch.float64)
-    for place in places.unique().tolist():
-        for rows in (places == place).nonzero()[:, 0].split(TOGETHER):
+    for place in torch.unique(places).tolist():
+        for rows in torch.split((places == place).nonzero()[:, 0], TOGETHER):
             prefix, came = x[rows, :place], x[rows, place]
             told = scores(prefix).double().clone()
             if not counts.repeats and place:

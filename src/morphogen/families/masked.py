@@ -231,18 +231,19 @@ class Masked(Family):
         is told as the last one before the end, and the end by how often items are no longer; else
         all after it are hidden."""
         i, line, spec = prefix.shape[1], self.line, self.spec
+        first: Tensor | None = getattr(line, "offsets", None)  # of each column's own tokens
         if not isinstance(spec, TensorSpec) or i >= line.length:
             raise RefusedPair(
                 "nothing comes next", found=f"{i} tokens of {spec}",
                 expected=f"sequences, and fewer than {line.length} tokens of one",
             )  # fmt: skip
-        if line.offsets is not None:
-            prefix = prefix + line.offsets[:i]
+        if first is not None:
+            prefix = prefix + first[:i]
         after = self.mask if spec.end is None else spec.end
         seen = F.pad(F.pad(prefix, (0, 1), value=self.mask), (0, line.length - i - 1), value=after)
         told = self._logits(seen, self._context(cond, len(prefix)))[:, :, i]
         if spec.end is None or self.ends is None:
-            own = 0 if line.offsets is None else int(line.offsets[i])
+            own = 0 if first is None else int(first[i])
             return told[:, own : own + (spec.vocab_size or 1)]
         ends = self.ends[i] / self.ends[i:].sum()
         log_p = told.log_softmax(1) + (1 - ends).clamp(min=1e-12).log()

@@ -45,8 +45,8 @@ def recommend(
     spec: Any = getattr(model, "spec")  # noqa: B009
     known = [row[max(len(row) - spec.shape[0] + 1, 0) :] for row in sequences]
     sizes = torch.tensor([len(row) for row in known])
-    for size in sizes.unique().tolist():
-        for rows in (sizes == size).nonzero()[:, 0].split(TOGETHER):
+    for size in torch.unique(sizes).tolist():
+        for rows in torch.split((sizes == size).nonzero()[:, 0], TOGETHER):
             prefix = torch.stack([known[row] for row in rows.tolist()])
             share = {name: value[rows] for name, value in (cond or {}).items()}
             logits = model.predict_next(prefix, share or None).float().cpu()

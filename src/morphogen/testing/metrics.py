@@ -174,7 +174,9 @@ def _check_repeats(metric: Callable[..., Any], sets: Sets, found: Mapping[str, f
 
 def _check_refusals(metric: Callable[..., Any], sets: Any) -> None:
     """What cannot be measured is a `MeasurementError`, and not a number."""
-    of_kind = {Likelihoods: ("bits", "train_bits"), Ranks: ("ranks", "by_chain")}
+    of_kind: dict[Any, tuple[str, str]] = {
+        Likelihoods: ("bits", "train_bits"), Ranks: ("ranks", "by_chain")
+    }  # fmt: skip
     first, second = of_kind.get(type(sets), ("generated", "reference"))
     cases = {}
     for part in (first, second):
@@ -234,9 +236,8 @@ def _of_draws(seed: int, moved: float = 0.0) -> Draws:
 def _of_ranks(seed: int, moved: float = 0.0) -> Ranks:
     """Places among 40; `moved` down the list."""
     draw = generator(seed)
-    every = [1 + randint(40, (NUM_GENERATED,), draw).double() for _ in range(3)]
-    every[0] = 1 + (every[0] - 1) * (0.5 + moved)
-    return Ranks(*every, num=40)
+    first, second, third = (1 + randint(40, (NUM_GENERATED,), draw).double() for _ in range(3))
+    return Ranks(1 + (first - 1) * (0.5 + moved), second, third, num=40)
 
 
 def _of_items(spec: Spec, kind: type[Sets], seed: int, moved: float = 0.0) -> Sets:

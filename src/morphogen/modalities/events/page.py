@@ -63,8 +63,9 @@ def write_rows(histories: Sequence[History], path: Path) -> Path:
     for number, history in enumerate(histories, 1):
         stamps = history.stamps
         for place, event in enumerate(history.events):
-            known = stamps is not None and len(stamps) == len(history)
-            when = written(float(stamps[place]), history.dated) if known else f"{place}"
+            when = f"{place}"
+            if stamps is not None and len(stamps) == len(history):
+                when = written(float(stamps[place]), history.dated)
             kind = [event.kind] * several_kinds
             writer.writerow([history.user or f"user {number}", event.item, *kind, when])
     return write_text(path, stream.getvalue())

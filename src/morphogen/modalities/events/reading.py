@@ -318,7 +318,7 @@ def read_times(cells: Sequence[Any]) -> tuple[np.ndarray, bool, str]:
     if known and sum(counts.values()) * 2 < known and not len(texts):
         return numbers, False, ""  # steps, days, whatever
     if len(texts):
-        read, _ = read_stamps([cells[place] for place in texts])
+        read, _ = read_stamps([cells[place] for place in texts.tolist()])
         found[texts] = read
         if not np.isnan(read).all():
             counts["dates"] = int((~np.isnan(read)).sum())
