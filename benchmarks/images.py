@@ -5,9 +5,10 @@
     python benchmarks/images.py --table                  the table from what has been measured
 
 Each entrant trains for the same wall-clock on the same machine, alone, and draws 10,000 samples.
-The judge is a classifier trained on the training split; the distance is the Frechet distance of its
-features to those of the 10,000 test images, as a multiple of the floor: the distance of 10,000
-training images. Nothing is chosen by that number: recipes were chosen on held-out training images.
+The judges are those of an evaluation: a classifier trained on the training split, and whole items
+described without training; the distance is the Frechet distance of features to those of the 10,000
+test images, as a multiple of the floor: the distance of 10,000 training images. Nothing is chosen
+by that number: recipes were chosen on held-out training images.
 
 The peers live in an environment of their own (`--peer-python`, made with `pip install torch numpy
 scipy scikit-learn imageio pydantic tqdm cloudpickle` and `pip install --no-deps pythae torchcfm
@@ -38,7 +39,9 @@ from torch import Tensor
 import morphogen as mg
 from morphogen.core.capability import has_normalised_log_prob
 from morphogen.core.likelihood import bits_per_dim
+from morphogen.evaluation._samples import features_of
 from morphogen.evaluation.features import feature_extractor
+from morphogen.evaluation.whole import WholeItem
 from morphogen.metrics.frechet import frechet_distance
 from morphogen.training.chain import stage_folders
 
@@ -106,26 +109,37 @@ def main() -> None:
 
 
 class Judge:
-    """One extractor, one reference, one floor."""
+    """Two judges, as in every evaluation; each with one reference and one floor."""
 
     def __init__(self, data: mg.Data) -> None:
         self.data, self.extractor = data, feature_extractor(data)
+        self.whole = WholeItem.of(data)
         shuffled = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
-        self.reference = self.extractor.features_of(data.test, torch.arange(len(data.test)))
-        real = self.extractor.features_of(data.train, shuffled[:NUM])
-        self.floor = frechet_distance(real, self.reference)
+        self.seen = [self.extractor.features, self.whole.features]
+        self.references = [features_of(by, data.test, torch.arange(NUM)) for by in self.seen]
+        self.floors = [
+            frechet_distance(features_of(by, data.train, shuffled[:NUM]), reference)
+            for by, reference in zip(self.seen, self.references, strict=True)
+        ]
 
     def score(self, samples: Tensor) -> dict[str, Any]:
-        """Level indices (N, C, H, W) -> distance and ratio."""
-        features = self.extractor.features(self.data.spec.dequantise(samples))
-        distance = frechet_distance(features, self.reference)
+        """Level indices (N, C, H, W) -> distances and ratios."""
+        x = self.data.spec.dequantise(samples)
+        classifier, whole = (
+            frechet_distance(by(x), reference)
+            for by, reference in zip(self.seen, self.references, strict=True)
+        )
         return {
-            "distance": distance,
-            "floor": self.floor,
-            "ratio": distance / self.floor,
+            "distance": classifier,
+            "floor": self.floors[0],
+            "ratio": classifier / self.floors[0],
+            "whole_item_distance": whole,
+            "whole_item_floor": self.floors[1],
+            "whole_item_ratio": whole / self.floors[1],
             "num": len(samples),
             "judge_accuracy": self.extractor.accuracy,
             "judge_sha256": self.extractor.weights_hash,
+            "whole_item_sha256": self.whole.weights_hash,
         }
 
     def picture(self, samples: Tensor, path: Path) -> None:
@@ -223,17 +237,18 @@ def table() -> str:
             best_peer[minutes] = min(r["ratio"], best_peer.get(minutes, r["ratio"]))
     lines = [
         "| entrant | training | steps | times the floor | of the best peer in that time "
-        "| bits/dim | sampling |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| by whole items | bits/dim | sampling |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in sorted(records, key=lambda record: record["ratio"]):
         peer = best_peer.get(round(r["seconds"] / 60))
         against = f"{r['ratio'] / peer:.3f}" if peer else ""
         sampling = f"{r['sampling_seconds']:.0f} s" if "sampling_seconds" in r else ""
         bits = f"{r['bits_per_dim']:.2f}" if "bits_per_dim" in r else ""
+        whole = f"{r['whole_item_ratio']:.1f}" if "whole_item_ratio" in r else ""
         lines.append(
             f"| {r['entrant']} | {r['seconds']:.0f} s | {r['steps']:,} | {r['ratio']:.1f} "
-            f"| {against} | {bits} | {sampling} |"
+            f"| {against} | {whole} | {bits} | {sampling} |"
         )
     return "\n".join(lines)
 
