@@ -1,12 +1,15 @@
 """Is what answers a question found? Cranfield and XQuAD, by words, by meaning, by both.
 
     python benchmarks/retrieval.py cranfield SHARED/data/cranfield --by models/published/minilm
+    python benchmarks/retrieval.py cranfield SHARED/data/cranfield --by learned --seconds 120
     python benchmarks/retrieval.py xquad SHARED/data/xquad-en --by models/published/minilm
     python benchmarks/retrieval.py speed --rows 1000000 --dim 128
 
 cranfield: nDCG@10 over 225 questions, each judgement counted as in the BEIR layout, with a paired
 bootstrap of questions for the interval, beside rank_bm25's BM25Okapi where that is installed; and
-two floors: judgements that were shuffled (near 0), documents that ask for themselves (1).
+two floors: judgements that were shuffled (near 0), documents that ask for themselves (1). The
+embedder "learned" is trained on the documents alone, no question and no judgement being seen; with
+--rerank, an encoder learns from them too, and orders the first.
 xquad: the share of 1,190 questions whose own paragraph, of 240, comes first.
 speed: the exact search beside hnswlib at a recall of 0.99, building included.
 """
@@ -27,7 +30,10 @@ import numpy as np
 
 from morphogen.systems.knowledge.embedders import embedder_of
 from morphogen.systems.knowledge.index import Index
+from morphogen.systems.knowledge.learn_embedder import learn
+from morphogen.systems.knowledge.learn_reader import from_documents, train
 from morphogen.systems.knowledge.passage import Block, Document, Passage
+from morphogen.systems.knowledge.reader import Reader
 from morphogen.systems.knowledge.vectors import nearest, of_length_one
 
 NUM_DRAWS = 1000
@@ -45,14 +51,24 @@ def main() -> None:
     options.add_argument("what", choices=["cranfield", "xquad", "speed"])
     options.add_argument("folder", type=Path, nargs="?")
     options.add_argument("--by", default="words", help="who embeds")
+    options.add_argument("--seconds", type=float, default=120, help="that is learned")
+    options.add_argument("--rerank", help="an encoder that becomes a re-ranker")
     options.add_argument("--rows", type=int, default=1_000_000)
     options.add_argument("--dim", type=int, default=128)
     given = options.parse_args()
     {"cranfield": cranfield, "xquad": xquad, "speed": speed}[given.what](given)
 
 
-def filled(texts: Mapping[str, tuple[str, str]], by: str, folder: str) -> Index:
+def filled(
+    texts: Mapping[str, tuple[str, str]], by: str, folder: str, seconds: float = 0.0
+) -> Index:
     """An index with a passage for each text: name -> (title, text)."""
+    if by == "learned":
+        started, by = time.monotonic(), f"{folder}/learned"
+        bundle = learn(filled(texts, "words", f"{folder}/words"), seconds=seconds, told=show)
+        bundle.save(by)
+        told = {"steps": bundle.run["steps"], "seconds": round(time.monotonic() - started, 1)}
+        print(json.dumps({"what": "learned", **told}))
     index = Index.make(Path(folder) / "index", embedder_of(by), most=10**6)
     started = time.monotonic()
     for name, (title, text) in texts.items():
@@ -62,6 +78,20 @@ def filled(texts: Mapping[str, tuple[str, str]], by: str, folder: str) -> Index:
     told = {"passages": len(texts), "seconds": round(time.monotonic() - started, 1)}
     print(json.dumps({"what": "indexed", "by": by, **told}))
     return index
+
+
+def show(step: int, loss: float) -> None:
+    """Now and then, how learning goes."""
+    if step % 100 == 1:
+        print(json.dumps({"step": step, "loss": round(loss, 3)}), flush=True)
+
+
+def reranker(index: Index, base: str, seconds: float) -> Reader:
+    """A reader that learned from questions that were made up from the documents."""
+    reader = Reader(base)
+    steps = train(reader, list(from_documents(index, 2000)), seconds=seconds, told=show)
+    print(json.dumps({"what": "a re-ranker learned", "steps": steps}))
+    return reader
 
 
 def cranfield(given: argparse.Namespace) -> None:
@@ -75,8 +105,11 @@ def cranfield(given: argparse.Namespace) -> None:
             if int(row["score"]) > 0:
                 judged.setdefault(row["query-id"], set()).add(row["corpus-id"])
     with tempfile.TemporaryDirectory() as folder:
-        index = filled(texts, given.by, folder)
-        for way, how in WAYS.items():
+        index, ways = filled(texts, given.by, folder, given.seconds), dict(WAYS)
+        if given.rerank is not None:
+            scores = reranker(index, given.rerank, given.seconds).scores
+            ways["both, re-ranked"] = {"rerank": scores}
+        for way, how in ways.items():
             if index.embedder.dim or how.get("by") == "words":
                 taken: list[float] = []
                 found = {q: places(index, text, how, taken) for q, text in asked.items()}
@@ -134,7 +167,7 @@ def xquad(given: argparse.Namespace) -> None:
     texts = {str(i): ("", p["context"]) for i, p in enumerate(contexts)}
     asked = [(str(i), qa["question"]) for i, p in enumerate(contexts) for qa in p["qas"]]
     with tempfile.TemporaryDirectory() as folder:
-        index = filled(texts, given.by, folder)
+        index = filled(texts, given.by, folder, given.seconds)
         for way, how in WAYS.items():
             if index.embedder.dim or how.get("by") == "words":
                 taken: list[float] = []

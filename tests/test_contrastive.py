@@ -85,9 +85,9 @@ def test_pairs_are_found_again_in_both_directions(form):
     x = randn((640, 4), generator(1))
     told = (x @ randn((4, 3), generator(2))).tanh()
     model = Contrastive(VECTOR, {"told": TensorSpec.vector(3)}, NARROW, form=form)
-    for start in range(0, 600, 200):
-        part = slice(start, start + 200)
-        model, _ = train(model, Batch(x[part], cond={"told": told[part]}), 60, lr=5e-3)
+    for start in range(0, 600, 150):
+        part = slice(start, start + 150)
+        model, _ = train(model, Batch(x[part], cond={"told": told[part]}), 25, lr=1e-2)
     near = model.encode(x[600:]) @ model.encode_condition({"told": told[600:]}).T
     own = torch.arange(40)
     for found in (near, near.T):

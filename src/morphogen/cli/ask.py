@@ -15,6 +15,9 @@ def ask(
         str | None,
         typer.Option(help="who writes the answer: a bundle, an address; none: it is quoted"),
     ] = None,
+    reader: Annotated[
+        str | None, typer.Option(help="who finds the words that answer: morphogen learn reader")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="the model's name, at an address")] = None,
     groups: Annotated[
         list[str] | None, typer.Option("--as", help="group that asks; everyone, if none is named")
@@ -29,10 +32,14 @@ def ask(
     from morphogen.cli._parts import print_json
     from morphogen.systems.knowledge.answering import answer
     from morphogen.systems.knowledge.index import Index
+    from morphogen.systems.knowledge.reader import Reader
     from morphogen.systems.knowledge.writers import writer_of
 
     writer = None if model is None else writer_of(model, name)
-    told = answer(Index.open(index), question, groups=groups or (), writer=writer, num=num)
+    read = None if reader is None else Reader.open(reader)
+    told = answer(
+        Index.open(index), question, groups=groups or (), writer=writer, reader=read, num=num
+    )
     if as_json:
         print_json(told.to_json())
         return

@@ -18,6 +18,9 @@ def search(
     by: Annotated[
         Literal["both", "words", "meaning"], typer.Option(help="what is compared")
     ] = "both",
+    rerank: Annotated[
+        str | None, typer.Option(help="a reader that orders the first: morphogen learn reranker")
+    ] = None,
     place: Annotated[str | None, typer.Option(help="only in such places: handbook/*.pdf")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
 ) -> None:
@@ -29,9 +32,11 @@ def search(
 
     from morphogen.cli._parts import print_json
     from morphogen.systems.knowledge.index import Index
+    from morphogen.systems.knowledge.reader import Reader
 
     hits = Index.open(index).search(
         question, num=num, groups=groups or (), by=by,
+        rerank=None if rerank is None else Reader.open(rerank).scores,
         where=None if place is None else lambda passage: fnmatchcase(passage.place, place),
     )  # fmt: skip
     if as_json:

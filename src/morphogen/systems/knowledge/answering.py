@@ -1,6 +1,8 @@
 """Answers that can be checked: each sentence with the quotes that support it, or none at all.
 
     answer(index, question)                  the sentences of the documents that answer best, quoted
+    answer(index, question, reader=..)       the words of a sentence that answer, by a model that
+                                             reads it with the question (`reader`)
     answer(index, question, writer=model)    what a model writes of them, sentence by sentence
 
 What a model writes is held against the passages that it was given (`verifying`); sentences that
@@ -16,11 +18,13 @@ from typing import Any
 import numpy as np
 
 from morphogen.systems.knowledge.index import Hit, Index
+from morphogen.systems.knowledge.reader import Reader
 from morphogen.systems.knowledge.sentences import COMMON, said, sentences
 from morphogen.systems.knowledge.verifying import Evidence, Quote, Verdict
 
 SILENT = "the documents do not say"
 ENOUGH = 0.45  # of a sentence's score, below which it is no answer
+READ = 8  # sentences that a reader reads
 INSTRUCTIONS = (
     "Answer the question from the numbered passages alone, in one or two short sentences. Use "
     f"their words. If they hold no answer, write exactly: {SILENT}."
@@ -66,36 +70,53 @@ def answer(
     *,
     groups: Iterable[str] = (),
     writer: Writer | None = None,
+    reader: Reader | None = None,
     num: int = 5,
-    enough: float = ENOUGH,
+    enough: float | None = None,
 ) -> Answer:
-    """Answer from what a member of `groups` may read."""
+    """Answer from what a member of `groups` may read; nothing whose score is not `enough`: of a
+    sentence 0.45, of a reader its own bound."""
     hits = index.search(question, num=num, groups=groups)
-    scored = _scored(index, question, hits)
-    if not scored or scored[0][0] < enough:
-        return Answer(question, SILENT, (), hits, scored[0][0] if scored else 0.0)
+    scored = scored_sentences(index, question, hits)
+    if scored and reader is not None:
+        enough = reader.bound if enough is None else enough
+        score, quote, text = _read(reader, question, scored[:READ])
+    else:
+        score, quote = scored[0] if scored else (0.0, None)
+        text = "" if quote is None else quote.text
+    if quote is None or score < (ENOUGH if enough is None else enough):
+        return Answer(question, SILENT, (), hits, score)
     if writer is None:
-        score, quote = scored[0]
-        verdict = Verdict(quote.text, supported=True, quote=quote, coverage=1.0)
-        return Answer(question, quote.text, (verdict,), hits, score)
+        verdict = Verdict(text, supported=True, quote=quote, coverage=1.0)
+        return Answer(question, text, (verdict,), hits, score)
     texts = [hit.passage.text for hit in hits]
     listed = "\n\n".join(f"[{i}] {hit.passage.context}" for i, hit in enumerate(hits, 1))
     written = writer(INSTRUCTIONS, f"{listed}\n\nQuestion: {question}").strip()
     if SILENT in written.lower():
-        return Answer(question, SILENT, (), hits, scored[0][0])
+        return Answer(question, SILENT, (), hits, score)
     evidence = Evidence(texts)
     verdicts = tuple(evidence.verify(span.text) for span in sentences(written))
-    return Answer(question, written, verdicts, hits, scored[0][0])
+    return Answer(question, written, verdicts, hits, score)
 
 
-def _scored(index: Index, question: str, hits: Sequence[Hit]) -> list[tuple[float, Quote]]:
+def _read(
+    reader: Reader, question: str, scored: Sequence[tuple[float, Quote]]
+) -> tuple[float, Quote, str]:
+    """How sure a reader is of the best sentence, that sentence, and its words that answer."""
+    quotes = [quote for _, quote in scored]
+    found = reader.read(question, [each.text for each in quotes], [score for score, _ in scored])
+    best = max(range(len(found)), key=lambda i: (found[i].score, -i))
+    return found[best].score, quotes[best], quotes[best].text[found[best].start : found[best].end]
+
+
+def scored_sentences(index: Index, question: str, hits: Sequence[Hit]) -> list[tuple[float, Quote]]:
     """Every sentence of the passages by how well it answers, best first: half by meaning, half by
     the question's own words that it has."""
-    quotes = [
-        Quote(number, span.start, span.end, span.text)
-        for number, hit in enumerate(hits)
-        for span in sentences(hit.passage.text)
-    ]
+    quotes, near = [], [np.zeros(0, np.float32)]
+    for number, hit in enumerate(hits):
+        spans, vectors = index.sentences(hit.passage)
+        quotes += [Quote(number, span.start, span.end, span.text) for span in spans]
+        near.append(vectors @ index.asked(question)[0])
     if not quotes:
         return []
     asked = said(question)
@@ -107,7 +128,6 @@ def _scored(index: Index, question: str, hits: Sequence[Hit]) -> list[tuple[floa
         by_words.append(len(wanted & there) / max(len(wanted), 1))
     scores = np.array(by_words)
     if index.embedder.dim:
-        vectors = index.embedder.embed([question, *(quote.text for quote in quotes)])
-        scores = (scores + np.maximum(vectors[1:] @ vectors[0], 0)) / 2
+        scores = (scores + np.maximum(np.concatenate(near), 0)) / 2
     order = np.lexsort((np.arange(len(scores)), -scores))
     return [(float(scores[i]), quotes[i]) for i in order]

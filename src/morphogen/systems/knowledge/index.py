@@ -22,12 +22,15 @@ from morphogen.core.errors import DataError, RecipeError
 from morphogen.systems.knowledge.cutting import MOST
 from morphogen.systems.knowledge.embedders import Embedder, embedder_of
 from morphogen.systems.knowledge.passage import Document, Passage
+from morphogen.systems.knowledge.sentences import Span, sentences
 from morphogen.systems.knowledge.store import Store
-from morphogen.systems.knowledge.vectors import nearest
+from morphogen.systems.knowledge.vectors import Floats, nearest
 
 CONSTANT = 60.0  # of reciprocal ranks
 DEPTH = 100  # passages of each list
+RERANKED = 20  # passages that a re-ranker reads
 MOST_KEPT = 4  # sets of groups whose vectors stay in memory
+MOST_SPLIT = 2048  # passages whose sentences do
 
 How = Literal["both", "words", "meaning"]
 Reranker = Callable[[str, Sequence[str]], Sequence[float]]
@@ -76,6 +79,8 @@ class Index:
             )  # fmt: skip
         self.store, self.embedder = store, embedder
         self._kept: dict[tuple[int, tuple[str, ...]], tuple[Any, Any]] = {}
+        self._split: tuple[int, dict[str, tuple[list[Span], Floats]]] = (-1, {})
+        self._asked: tuple[str, Floats] | None = None
 
     @classmethod
     def make(
@@ -144,8 +149,27 @@ class Index:
         ]
         hits.sort(key=lambda hit: (-hit.score, hit.passage.digest))  # equals: whatever their rows
         if rerank is not None:
-            hits = _reranked(question, hits[:depth], rerank)
+            hits = _reranked(question, hits[:RERANKED], rerank) + hits[RERANKED:]
         return hits[:num]
+
+    def asked(self, question: str) -> Floats:
+        """The vector of a question (1, D); that of the last one is remembered."""
+        if self._asked is None or self._asked[0] != question:
+            self._asked = question, self.embedder.embed([question])
+        return self._asked[1]
+
+    def sentences(self, passage: Passage) -> tuple[list[Span], Floats]:
+        """The sentences of a passage and their vectors (S, D), made once while nothing changes, and
+        by themselves: no bit of them depends on what else was asked, or by whom."""
+        if self._split[0] != (now := self.store.change()):
+            self._split = now, {}  # nothing stays of what was removed
+        kept, digest = self._split[1], passage.digest
+        if digest not in kept:
+            found = sentences(passage.text)
+            kept[digest] = found, self.embedder.embed([span.text for span in found])
+            if len(kept) > MOST_SPLIT:
+                del kept[next(iter(kept))]
+        return kept[digest]
 
     def _readable(self, groups: tuple[str, ...]) -> tuple[NDArray[np.int64], Any]:
         """The rows that members of groups may read, and their vectors side by side: (A,), (A, D).
@@ -164,8 +188,7 @@ class Index:
         """name of a list -> place among the rows -> score, best first."""
         lists = {}
         if by != "words":
-            asked = self.embedder.embed([question])
-            place, near = nearest(vectors, asked, depth)
+            place, near = nearest(vectors, self.asked(question), depth)
             lists["meaning"] = dict(zip(place[0].tolist(), near[0].tolist(), strict=True))
         if by != "meaning":
             scores = self.store.words().scores(question, rows)
