@@ -84,7 +84,7 @@ class Contrastive(Family):
                 found=f"{spec} and {told}", where="family.shared", hint="--set family.shared=no",
             )  # fmt: skip
         self.latent_spec = TensorSpec.vector(latent_dim)
-        self.read = _longer(spec, told) if self.shares else spec
+        self.read: Any = _longer(spec, told) if self.shares else spec
         self.encoder = backbone(self.read, self.latent_spec)
         self.reader: ConditionReader | None = None
         if told is not None and not self.shares:

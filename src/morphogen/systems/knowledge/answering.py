@@ -78,6 +78,7 @@ def answer(
     sentence 0.45, of a reader its own bound."""
     hits = index.search(question, num=num, groups=groups)
     scored = scored_sentences(index, question, hits)
+    quote: Quote | None
     if scored and reader is not None:
         enough = reader.bound if enough is None else enough
         score, quote, text = _read(reader, question, scored[:READ])

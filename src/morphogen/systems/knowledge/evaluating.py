@@ -53,7 +53,7 @@ def evaluate(
             "nothing is known of these questions", found=f"{len(questions):,} questions",
             expected='"places" (documents that answer), "quote" (what they hold), or "answers"',
         )  # fmt: skip
-    scores = retrieval(index, judged, groups) | answers(index, told, groups, ask)
+    scores = {**retrieval(index, judged, groups), **answers(index, told, groups, ask)}
     protocol = {
         "index": f"{len(index):,} passages, change {index.store.change()}",
         "embedder": index.embedder.name, "questions": _digest(questions), "groups": list(groups),
@@ -155,7 +155,9 @@ NOTES = {
 def _measured(name: str, values: Sequence[float]) -> dict[str, Any]:
     x = np.array(values, np.float64)
     low, high, method = mean_interval(x)
-    ends = {"low": low, "high": high, "interval": f"95 %, {method}"} if math.isfinite(low) else {}
+    ends: dict[str, Any] = {}
+    if math.isfinite(low):
+        ends = {"low": low, "high": high, "interval": f"95 %, {method}"}
     told = Measurement(
         name, float(x.mean()), len(x), HIGHER.get(name, True), note=NOTES.get(name, ""), **ends
     )

@@ -121,8 +121,8 @@ def vocabulary(texts: Sequence[str], size: int) -> Library:
 @torch.no_grad()
 def begin_with_analysis(family: Any, sources: Sequence[Source], seed: int = 0) -> None:
     """Let the vectors of tokens be those of latent semantic analysis, and W nothing more."""
-    from scipy.sparse import csr_matrix
-    from scipy.sparse.linalg import svds
+    from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
+    from scipy.sparse.linalg import svds  # type: ignore[import-untyped]
 
     weights = family.encoder.embed_tokens.weight  # (V, D)
     chosen = list(sources)

@@ -79,7 +79,7 @@ def from_questions(
             yield _wrong(index, question, groups, None)
             continue
         hits = index.search(question.text, num=5, groups=groups)
-        found, wrong = [], list[Example]()
+        found, wrong = list[Example](), list[Example]()
         for score, quote in scored_sentences(index, question.text, hits):
             right = question.is_answered_by(hits[quote.passage].passage)
             span = _span(quote.text, question.answers) if right else None
@@ -209,7 +209,7 @@ def train(
             group["lr"] = lr * min(1.0, done / WARM + 0.02, (1 - done) / (1 - WARM))
         loss = loss_of(reader, [laid[i] for i in chosen], [examples[i] for i in chosen])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
         optimizer.step()
         step += 1

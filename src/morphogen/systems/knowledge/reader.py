@@ -72,14 +72,14 @@ class Reader(nn.Module):
         super().__init__()
         opened = bundle if isinstance(bundle, Bundle) else opened_or_imported(bundle)
         family: Any = opened.family
-        network, self.bundle = getattr(family, "network", None), opened
-        if not isinstance(network, CanTell) or not hasattr(family, "mask"):
+        self.network: Any = getattr(family, "network", None)
+        self.bundle = opened
+        if not isinstance(self.network, CanTell) or not hasattr(family, "mask"):
             raise RefusedPair(
                 "this model does not look both ways, so that it cannot read a question with a text",
                 found=type(family).__name__,
                 expected="an encoder, such as published/minilm, or --family masked over texts",
             )
-        self.network: Any = network
         self.mark = family.mask if family.start is None else family.start
         self.end: int = family.spec.end
         self.most = min(MOST_READ, self.network.in_spec.shape[0])
