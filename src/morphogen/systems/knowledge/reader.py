@@ -82,8 +82,8 @@ class Reader(nn.Module):
             )
         self.mark = family.mask if family.start is None else family.start
         self.end: int = family.spec.end
-        self.most = min(MOST_READ, self.network.in_spec.shape[0])
-        dim = self.network.embed_tokens.embedding_dim
+        self.most = min(MOST_READ, family.network.in_spec.shape[0])
+        dim = family.network.embed_tokens.embedding_dim
         self.spans, self.answers = nn.Linear(dim, 2), nn.Linear(dim, 1)
         self.prior = nn.Parameter(torch.tensor(PRIOR))
         self.bound = 0.5
