@@ -5,7 +5,7 @@ from __future__ import annotations
 import jsonschema
 import pytest
 
-from morphogen.serve.schemas import closed
+from morphogen.systems.schemas import closed
 
 PLACE = {"type": "object", "properties": {"name": {"type": "string"}}}
 

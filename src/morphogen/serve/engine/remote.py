@@ -20,10 +20,10 @@ from typing import Any
 import httpx
 
 from morphogen.core.errors import RecipeError
-from morphogen.serve.calls import CLOSE, OPEN
 from morphogen.serve.catalogue import Entry
 from morphogen.serve.engine.running import Asked, Running
 from morphogen.serve.settings import Settings
+from morphogen.systems.calls import CLOSE, OPEN
 
 SECONDS = httpx.Timeout(600, connect=5)
 KNOWN = {"url", "model", "key_env"}

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from morphogen.serve.errors import APIError
-from morphogen.serve.schemas import closed
+from morphogen.systems.schemas import closed
 
 MOST_CHOICES = 128  # as OpenAI has it
 MOST_STOPS = 16

@@ -11,12 +11,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from morphogen.serve.answer import Answer
-from morphogen.serve.calls import Call, CallReader, schema_of
 from morphogen.serve.door import Generates
 from morphogen.serve.errors import APIError
 from morphogen.serve.routes._asked import Drawn, ResponseFormat, usage_of
 from morphogen.serve.routes._streams import handed_over
 from morphogen.serve.serving import Here
+from morphogen.systems.calls import Call, CallReader, schema_of
 
 MOST_MESSAGES = 4096
 

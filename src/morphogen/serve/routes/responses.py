@@ -15,13 +15,13 @@ from pydantic import Field, ValidationError
 
 from morphogen.core.errors import MorphogenError
 from morphogen.serve.answer import Answer
-from morphogen.serve.calls import Call
 from morphogen.serve.door import Generates
 from morphogen.serve.errors import APIError
 from morphogen.serve.routes._asked import Asked
 from morphogen.serve.routes._streams import handed_over
 from morphogen.serve.routes.chat import ChatAnswer, ChatRequest
 from morphogen.serve.serving import Here, Serving
+from morphogen.systems.calls import Call
 
 ID = "resp_"
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,13 +22,13 @@ from morphogen.core.writing import (
     marked,
 )
 from morphogen.core.written import WrittenText
-from morphogen.modalities.text.chat import Conversation, Message
+from morphogen.modalities.text.chat import Conversation
 from morphogen.modalities.text.chat.records import listed
 from morphogen.serve.worker.channel import Event, failure
 from morphogen.serve.worker.results import shown
+from morphogen.systems.calls import told_of
 from morphogen.systems.conversing import Conversing
 
-HOW_TO_CALL = 'A call is <tool_call>{"name": NAME, "arguments": {..}}</tool_call>.'
 TOO_LONG = "context_length_exceeded"
 
 
@@ -277,16 +276,6 @@ class Guarded:
     def ended(self) -> bool:
         """See `core.writing.Constraint`."""
         return self.error is not None or self.inner.ended
-
-
-def told_of(tools: Sequence[Mapping[str, Any]], messages: list[Message]) -> list[Message]:
-    """Messages that begin with the functions there are, for a template that does not tell them."""
-    known = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
-    text = f"Functions that you may call:\n{known}\n{HOW_TO_CALL}"
-    first, *rest = messages
-    if first.role == "system":
-        return [Message("system", f"{first.content}\n\n{text}"), *rest]
-    return [Message("system", text), first, *rest]
 
 
 def num_rows(bundle: Bundle, most: int, room_bytes: int) -> int:

@@ -14,9 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from morphogen.serve.schemas import closed
+from morphogen.modalities.text.chat import Message
+from morphogen.systems.schemas import closed
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
+HOW_TO_CALL = 'A call is <tool_call>{"name": NAME, "arguments": {..}}</tool_call>.'
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,16 @@ class CallReader:
         arguments = told.get("arguments", {})
         written = arguments if isinstance(arguments, str) else json.dumps(arguments)
         return Call(f"call_{os.urandom(8).hex()}", told["name"], written)
+
+
+def told_of(tools: Sequence[Mapping[str, Any]], messages: list[Message]) -> list[Message]:
+    """Messages that begin with the functions there are, for a template that does not tell them."""
+    known = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    text = f"Functions that you may call:\n{known}\n{HOW_TO_CALL}"
+    first, *rest = messages
+    if first.role == "system":
+        return [Message("system", f"{first.content}\n\n{text}"), *rest]
+    return [Message("system", text), first, *rest]
 
 
 def schema_of(tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
