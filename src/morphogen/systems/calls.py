@@ -86,10 +86,13 @@ class CallReader:
         return Call(f"call_{os.urandom(8).hex()}", told["name"], written)
 
 
-def told_of(tools: Sequence[Mapping[str, Any]], messages: list[Message]) -> list[Message]:
-    """Messages that begin with the functions there are, for a template that does not tell them."""
+def told_of(
+    tools: Sequence[Mapping[str, Any]], messages: list[Message], how: str = HOW_TO_CALL
+) -> list[Message]:
+    """Messages that begin with the functions there are, for a template that does not tell them, and
+    `how` to call one."""
     known = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
-    text = f"Functions that you may call:\n{known}\n{HOW_TO_CALL}"
+    text = f"Functions that you may call:\n{known}\n{how}"
     first, *rest = messages
     if first.role == "system":
         return [Message("system", f"{first.content}\n\n{text}"), *rest]

@@ -10,7 +10,7 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from morphogen.core.border import check_shape
@@ -39,46 +39,65 @@ class Endpoint:
 
     def answer(self, messages: Sequence[Message], **options: Any) -> tuple[str, bool]:
         """What it says to messages, and whether it came to its end."""
-        asked = {
-            "model": self.model, "messages": [each.to_json() for each in messages],
-            **{name: value for name, value in options.items() if value is not None},
-        }  # fmt: skip
-        told = self._posted(json.dumps(asked).encode())
-        check_shape(told, ANSWER, self.address)
-        if not told["choices"]:
-            raise MorphogenError("the answer holds nothing", where=self.address)
+        told = self.asked([each.to_json() for each in messages], **options)
         first = told["choices"][0]
         return first["message"].get("content") or "", first.get("finish_reason") != "length"
 
-    def _posted(self, body: bytes) -> Any:
+    def asked(
+        self, messages: Sequence[Mapping[str, Any]], *, seconds: float | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """All that comes back for messages: choices, of which there is one at least. It may take
+        `seconds`, all tries together. Raises `MorphogenError` where nothing comes."""
+        given = {name: value for name, value in options.items() if value is not None}
+        body = json.dumps({"model": self.model, "messages": list(messages), **given}).encode()
+        told: dict[str, Any] = self._posted(body, seconds)
+        check_shape(told, ANSWER, self.address)
+        if not told["choices"]:
+            raise MorphogenError("the answer holds nothing", where=self.address)
+        return told
+
+    def _posted(self, body: bytes, seconds: float | None) -> Any:
         """What comes back. Asks again where the server has too much to do."""
+        until = time.monotonic() + (TRIES * self.seconds if seconds is None else seconds)
         place = f"{self.address}/chat/completions"
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(self.key_from):
             headers["Authorization"] = f"Bearer {key}"
         for number in range(TRIES):
             request = urllib.request.Request(place, body, headers)
+            pause = PAUSE * 2**number
             try:
-                with urllib.request.urlopen(request, timeout=self.seconds) as answer:
+                most = min(self.seconds, max(until - time.monotonic(), 0.1))
+                with urllib.request.urlopen(request, timeout=most) as answer:
                     return json.loads(answer.read(MOST))
             except urllib.error.HTTPError as error:
-                said = error.read(400).decode("utf-8", "replace").strip()
-                if error.code not in BUSY or number == TRIES - 1:
-                    raise self._refused(f"{error.code}: {said[:200]}") from error
+                said = f"{error.code}: {error.read(400).decode('utf-8', 'replace').strip()[:200]}"
+                pause = max(pause, _asked_to_wait(error))
+                if error.code not in BUSY or self._gives_up(number, pause, until):
+                    raise self._refused(said) from error
             except ValueError as error:
                 raise MorphogenError(
                     "the answer is no JSON", found=str(error), where=place,
                     hint="an address ends with /v1, as a rule",
                 ) from error  # fmt: skip
             except OSError as error:
-                if number == TRIES - 1:
+                if self._gives_up(number, pause, until):
                     raise self._refused(str(getattr(error, "reason", error))) from error
-            time.sleep(PAUSE * 2**number)
+            time.sleep(pause)
         raise AssertionError("the last try returns or raises")
+
+    def _gives_up(self, number: int, pause: float, until: float) -> bool:
+        """Whether there is no further try, or no time for one."""
+        return number == TRIES - 1 or time.monotonic() + pause > until
 
     def _refused(self, found: str) -> MorphogenError:
         return MorphogenError(
-            "the teacher does not answer", found=found, where=self.address,
-            hint=f"check the address, --model, and the key in {self.key_from}; what was answered "
-            "is kept: the same command goes on",
+            "the model does not answer", found=found, where=self.address,
+            hint=f"check the address, the model's name, and the key in {self.key_from}",
         )  # fmt: skip
+
+
+def _asked_to_wait(error: urllib.error.HTTPError) -> float:
+    """The seconds that a server wants to be left alone for; dates are not read."""
+    told = error.headers.get("Retry-After", "")
+    return float(told) if told.isdecimal() else 0.0

@@ -17,7 +17,8 @@ from morphogen.serve.forms import form_of
 from morphogen.serve.worker.channel import Channel, Event, failure, unexpected
 from morphogen.serve.worker.items import Items
 from morphogen.serve.worker.texts import TOO_LONG, Texts, TooLong, num_rows, writes
-from morphogen.serve.worker.works import check_words, features, run_task
+from morphogen.serve.worker.works import features, run_task
+from morphogen.systems.exchange import check_words
 
 
 def serve(told: Mapping[str, Any]) -> None:

@@ -10,16 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
-
 from morphogen.core.codec import Item
 from morphogen.core.errors import DataError
 from morphogen.core.result import Result
 from morphogen.provenance.beside import SUFFIX as CREDENTIAL
 from morphogen.provenance.beside import side_car
+from morphogen.systems.exchange import plain, shown
 
-NO_CHARACTER = re.compile("[\ud800-\udfff]")  # how bytes that are none are kept
 SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 View = Literal["whole", "each"] | None
 PLAIN = (str, int, float, bool, dict, list, tuple, type(None))
@@ -88,23 +85,3 @@ def _file(file: Path) -> dict[str, Any]:
     made = {"file": data, "suffix": file.suffix, "media_type": kind}
     beside = side_car(file)
     return {**made, "credential": beside.read_text()} if beside.is_file() else made
-
-
-def plain(value: Any) -> Any:
-    """Values as JSON has them."""
-    if isinstance(value, Mapping):
-        return {str(name): plain(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
-    if isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
-        return plain(value.tolist())
-    if isinstance(value, float) and value - value != 0:
-        return None  # JSON has no word for infinity
-    if isinstance(value, str):
-        return shown(value)
-    return value if isinstance(value, (int, float, bool, type(None))) else str(value)
-
-
-def shown(text: str) -> str:
-    """A text with what is no character shown as such: JSON has no word for it."""
-    return NO_CHARACTER.sub("\ufffd", text)

@@ -25,9 +25,9 @@ from morphogen.core.written import WrittenText
 from morphogen.modalities.text.chat import Conversation
 from morphogen.modalities.text.chat.records import listed
 from morphogen.serve.worker.channel import Event, failure
-from morphogen.serve.worker.results import shown
 from morphogen.systems.calls import told_of
 from morphogen.systems.conversing import Conversing
+from morphogen.systems.exchange import shown
 
 TOO_LONG = "context_length_exceeded"
 

@@ -13,13 +13,11 @@ from morphogen.core import discover
 from morphogen.core.bundle import Bundle
 from morphogen.core.capability import HasFeatures, missing
 from morphogen.core.codec import Item
-from morphogen.core.errors import RecipeError, RefusedPair
+from morphogen.core.errors import RefusedPair
 from morphogen.serve.worker.channel import Event
 from morphogen.serve.worker.hidden import known_of
 from morphogen.serve.worker.results import given, told
-
-TEXTS = {"regex", "choice", "stop", "schema", "grammar", "prompt"}  # options that may say anything
-FILES = (".json", ".lark")  # what those of them may name on a command line
+from morphogen.systems.exchange import check_words
 
 
 def run_task(bundle: Bundle, number: int, work: Mapping[str, Any]) -> Iterator[Event]:
@@ -36,20 +34,6 @@ def run_task(bundle: Bundle, number: int, work: Mapping[str, Any]) -> Iterator[E
         result.known_as(work.get("generation"))
         yield {"id": number, "result": told(result, view=work.get("view"))}
     yield {"id": number, "done": {}}
-
-
-def check_words(options: Mapping[str, Any]) -> None:
-    """Raise `RecipeError` for options that name code or files of this machine, as those who type
-    them on its command line may."""
-    for name, value in options.items():
-        for word in value if isinstance(value, list) else [value]:
-            if not isinstance(word, str):
-                continue
-            is_file = word.strip().endswith(FILES) and name in TEXTS
-            if is_file or (name not in TEXTS and (":" in word or "/" in word or "\\" in word)):
-                raise RecipeError(
-                    f"{name} names code or a file, which requests may not", found=word[:80]
-                )
 
 
 def features(bundle: Bundle, number: int, work: Mapping[str, Any]) -> Iterator[Event]:

@@ -1,0 +1,93 @@
+"""A conversation with a model that has tools, documents and a memory.
+
+Each question is a run of its own (`loop`), shown what was said before; what documents and memory
+say of it is looked up first, whoever decides then. Words of others that an earlier turn read taint
+the later ones: its answer may repeat them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from morphogen.systems.agents.deciders import First
+from morphogen.systems.agents.loop import Budget, steps
+from morphogen.systems.agents.privileges import Grants
+from morphogen.systems.agents.tool import Tool
+from morphogen.systems.agents.tools.documents import index_tools
+from morphogen.systems.agents.tools.memories import PLACE, MemoryTools
+from morphogen.systems.agents.trace import Step, Trace, tainted_by
+from morphogen.systems.agents.worlds import Confirm, Decider, Live, nobody
+from morphogen.systems.knowledge.index import Index
+from morphogen.systems.memory.memory import Memory
+from morphogen.systems.memory.session import Session
+
+
+class Assistant:
+    """Answers one question after the other."""
+
+    def __init__(
+        self,
+        decider: Decider,
+        *,
+        tools: Sequence[Tool] = (),
+        index: tuple[Index, str] | None = None,  # and what it is called
+        groups: Sequence[str] = (),  # that the user belongs to, for the index
+        vouched: bool = False,  # the documents are the user's own words
+        memory: Memory | None = None,
+        grants: Grants | None = None,  # for `tools`; the index and the memory may be read
+        budget: Budget | None = None,  # of each question
+        confirm: Confirm = nobody,
+    ) -> None:
+        self.decider, self.confirm, self.budget = decider, confirm, budget
+        self.session, self.traces = Session(), list[Trace]()
+        self._so_far: list[Step] = []
+        granted = grants or Grants()
+        reads, self.first = list(granted.reads), list[str]()
+        self.tools = list(tools)
+        self.memory, self.notes = memory, None
+        if memory is not None:
+            self.notes = MemoryTools(memory, "a conversation", lambda: tainted_by(self._so_far))
+            self.tools += self.notes.tools()
+            self.first.append("recall")
+            reads.append(PLACE)
+            granted = Grants(granted.reads, (*granted.writes, PLACE), granted.freely)
+        if index is not None:
+            found = index_tools(*index, groups=groups, trusted=vouched)
+            self.tools += found
+            self.first.append(found[0].name)
+            reads += found[0].reads
+        self.grants = Grants(tuple(reads), granted.writes, granted.freely)
+
+    @property
+    def last(self) -> Trace:
+        """The last run, as far as it came."""
+        return self.traces[-1]
+
+    def ask(self, question: str) -> Iterator[Step]:
+        """The steps to an answer. Who stops asking for steps interrupts it."""
+        calls = [(name, {"question": question}) for name in self.first]
+        world = Live(First(calls, self.decider), self.confirm)
+        self._so_far = []
+        try:
+            for step in steps(
+                world, question, self.tools, grants=self.grants, budget=self.budget,
+                before=self.session.messages(), tainted=self.session.tainted,
+            ):  # fmt: skip
+                self._so_far.append(step)
+                yield step
+        finally:
+            if self._so_far:
+                trace = Trace(tuple(self._so_far))
+                self.traces.append(trace)
+                self.session.add(question, trace.answer, trace.tainted)
+
+    def save(self, path: Path | str) -> Path:
+        """The traces of all questions, one after the other. A memory knows that its notes stand
+        there: where one is forgotten, the file goes."""
+        from morphogen.core.storage import write_text
+
+        path = write_text(Path(path), "".join(trace.text() for trace in self.traces))
+        if self.memory is not None and self.notes is not None:
+            self.memory.held_by(path, self.notes.touched & self.memory.notes.keys())
+        return path
