@@ -6,10 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
+Repeatable = list[str] | None
+
 
 def chat(
-    model: Annotated[str, typer.Argument(help="a bundle, or what `morphogen import` takes")],
+    model: Annotated[
+        str | None,
+        typer.Argument(help="a bundle, what `morphogen import` takes, or an address"),
+    ] = None,
     *,
+    named: Annotated[str | None, typer.Option("--model", help="the same")] = None,
+    name: Annotated[str | None, typer.Option(help="the model's name, at an address")] = None,
     prompt: Annotated[
         str | None, typer.Option(help="one message, whose answer is all that is printed")
     ] = None,
@@ -19,33 +26,129 @@ def chat(
         bool, typer.Option("--watermark", help="mark answers, for `morphogen whence` to find")
     ] = False,
     settings: Annotated[
-        list[str] | None,
+        Repeatable,
         typer.Option("--set", help="option=value: temperature, top_p, most=200 (tokens), .."),
     ] = None,
+    index: Annotated[str | None, typer.Option(help="documents that are looked up first")] = None,
+    groups: Annotated[Repeatable, typer.Option("--as", help="group that asks")] = None,
+    vouched: Annotated[
+        bool, typer.Option("--vouched", help="the documents are yours: their words may be trusted")
+    ] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="remember, in --memories")] = False,
+    memories: Annotated[str | None, typer.Option(help="folder of a memory")] = None,
+    tools: Annotated[
+        bool, typer.Option("--tools", help="let it run programs, in a sandbox")
+    ] = False,
+    bundles: Annotated[
+        Repeatable, typer.Option("--with", help="bundle whose tasks it calls")
+    ] = None,
+    functions: Annotated[Repeatable, typer.Option("--tool", help="package.module:function")] = None,
+    servers: Annotated[
+        Repeatable, typer.Option("--server", help="command of an MCP server")
+    ] = None,
+    files: Annotated[str | None, typer.Option(help="folder whose files tools may read")] = None,
+    out: Annotated[str | None, typer.Option(help="folder that tools may write to")] = None,
+    trace: Annotated[str | None, typer.Option(help="write what was done: .jsonl")] = None,
 ) -> None:
-    """Talk with a model. Ctrl-C ends an answer, /quit or Ctrl-D the conversation."""
-    import sys
+    """Talk with a model. Ctrl-C ends an answer, /quit or Ctrl-D the conversation.
 
+    With documents, a memory or tools it acts: what it may do it is granted here, what writes you
+    are asked about. Example:
+
+    morphogen chat models/base --index handbook --memory --tools --trace runs.jsonl
+    """
     from morphogen.cli._parts import parse_pairs
-    from morphogen.core.errors import MorphogenError
+    from morphogen.core.errors import RecipeError
+
+    place = model or named
+    if place is None:
+        raise RecipeError("which model is to answer?", expected="morphogen chat MODEL")
+    options: dict[str, Any] = parse_pairs(settings or [], "--set")
+    acts = index or memory or memories or tools or bundles or functions or servers or out or trace
+    if not acts and not place.startswith(("http://", "https://")):
+        _talk(place, prompt, system, (seed, watermark), options)
+        return
+    if watermark:
+        raise RecipeError("answers of a model that calls tools are not marked", found="--watermark")
+    from morphogen.cli._acting import MEMORY, index_of, memory_of, tools_of
+
+    found = None if index is None else index_of(index)
+    notes = memory_of(memories or MEMORY) if memory or memories else None
+    with tools_of(
+        bundles=bundles or (), functions=functions or (), servers=servers or (), python=tools,
+        files=files, out=out,
+    ) as called:  # fmt: skip
+        told: dict[str, Any] = {} if system is None else {"system": system}
+        told |= {"seed": seed} if seed else {}
+        _act(
+            (place, name, {**told, **options}), prompt, trace, tools=called, index=found,
+            groups=groups or (), vouched=vouched, memory=notes,
+        )  # fmt: skip
+
+
+def _talk(
+    model: str, prompt: str | None, system: str | None, drawn: tuple[int, bool], options: Any
+) -> None:
+    """A conversation, and nothing else."""
     from morphogen.interop.importing import opened_or_imported
     from morphogen.records.recording import recording
     from morphogen.systems.chat import chat as begin
 
-    options: dict[str, Any] = parse_pairs(settings or [], "--set")
+    seed, watermark = drawn
     opened = opened_or_imported(model)
     talk = begin(opened, system=system, seed=seed, **options)
     with recording() as records:
         noting = (records, (opened, model), options, watermark)
-        if prompt is not None:
-            _answer(talk, prompt, noting)
-            return
-        while (text := _asked()) is not None:
-            try:
-                if text.strip():
-                    _answer(talk, text, noting)
-            except MorphogenError as error:  # of a message that is too long: the next may fit
-                print(f"error: {error}", file=sys.stderr)
+        _each(prompt, lambda text: _answer(talk, text, noting))
+
+
+def _act(
+    model: tuple[str, str | None, dict[str, Any]], prompt: str | None, trace: str | None,
+    **parts: Any,
+) -> None:  # fmt: skip
+    """A conversation with somebody who calls tools. Where records are kept, they hold what was
+    called and the digests of traces, and no words: a memory may have to forget these."""
+    from morphogen.cli._acting import confirmed, show_answer, show_step
+    from morphogen.core.schema import check_options
+    from morphogen.records.recording import did
+    from morphogen.systems.agents.assistant import Assistant
+    from morphogen.systems.agents.deciders import BundleDecider, RemoteDecider, decider_of
+    from morphogen.systems.agents.privileges import Grants
+
+    place, name, given = model
+    kind = RemoteDecider if place.startswith(("http://", "https://")) else BundleDecider
+    decider = decider_of(place, name, **check_options(kind, given, "chat"))
+    grants = Grants.covering(parts["tools"])
+    assistant = Assistant(decider, grants=grants, confirm=confirmed, **parts)
+
+    def answer(text: str) -> None:
+        for step in assistant.ask(text):
+            show_step(step)
+        show_answer(assistant.last)
+
+    try:
+        _each(prompt, answer)
+    finally:
+        made = [assistant.save(trace)] if trace is not None and assistant.traces else []
+        if assistant.traces:
+            did("chat", place, made=made, facts={"runs": [t.digest for t in assistant.traces]})
+
+
+def _each(prompt: str | None, answer: Any) -> None:
+    """Answer one message, or all that somebody types."""
+    import sys
+
+    from morphogen.core.errors import MorphogenError
+
+    if prompt is not None:
+        answer(prompt)
+        return
+    while (text := _asked()) is not None:
+        try:
+            if text.strip():
+                answer(text)
+        except MorphogenError as error:  # of a message that is too long: the next may fit
+            print(f"error: {error}", file=sys.stderr)
 
 
 def _asked() -> str | None:

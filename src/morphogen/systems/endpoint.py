@@ -20,7 +20,12 @@ from morphogen.modalities.text.chat import Message
 TRIES, PAUSE = 4, 1.0  # of a request that was turned away; seconds before the second, then doubled
 BUSY = {408, 409, 425, 429, 500, 502, 503, 504}
 MOST = 1 << 24  # bytes of an answer
-ANSWER = {"choices": [{"message": {"content?": (str, None)}, "finish_reason?": (str, None)}]}
+_CALLS = [{"function": {"name": str, "arguments": (str, dict)}}]
+_MESSAGE = {"content?": (str, None), "tool_calls?": (_CALLS, None)}
+ANSWER = {
+    "choices": [{"message": _MESSAGE, "finish_reason?": (str, None)}],
+    "usage?": ({"completion_tokens?": (int, None)}, None),
+}
 
 
 class Endpoint:

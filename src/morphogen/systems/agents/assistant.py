@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from morphogen.core.storage import write_text
 from morphogen.systems.agents.deciders import First
 from morphogen.systems.agents.loop import Budget, steps
 from morphogen.systems.agents.privileges import Grants
@@ -41,6 +42,7 @@ class Assistant:
     ) -> None:
         self.decider, self.confirm, self.budget = decider, confirm, budget
         self.session, self.traces = Session(), list[Trace]()
+        self.touched: list[set[str]] = []  # notes that stand in each trace
         self._so_far: list[Step] = []
         granted = grants or Grants()
         reads, self.first = list(granted.reads), list[str]()
@@ -80,14 +82,17 @@ class Assistant:
             if self._so_far:
                 trace = Trace(tuple(self._so_far))
                 self.traces.append(trace)
+                self.touched.append(self.notes.taken() if self.notes is not None else set())
                 self.session.add(question, trace.answer, trace.tainted)
 
     def save(self, path: Path | str) -> Path:
-        """The traces of all questions, one after the other. A memory knows that its notes stand
-        there: where one is forgotten, the file goes."""
-        from morphogen.core.storage import write_text
-
-        path = write_text(Path(path), "".join(trace.text() for trace in self.traces))
-        if self.memory is not None and self.notes is not None:
-            self.memory.held_by(path, self.notes.touched & self.memory.notes.keys())
+        """The traces of the questions, one after the other, but for those that hold a note which
+        was forgotten since. The memory knows that its notes stand there: where one is forgotten
+        later, the file goes."""
+        known = set() if self.memory is None else self.memory.notes.keys()
+        pairs = zip(self.traces, self.touched, strict=True)
+        kept = [(trace, notes) for trace, notes in pairs if notes <= known]
+        path = write_text(Path(path), "".join(trace.text() for trace, _ in kept))
+        if self.memory is not None:
+            self.memory.held_by(path, set[str]().union(*(notes for _, notes in kept)))
         return path

@@ -155,14 +155,13 @@ class RemoteDecider:
         usage = told.get("usage") or {}
         took = round(time.monotonic() - start, 3)
         text = message.get("content") or ""
-        tokens = int(usage.get("completion_tokens") or len(text) // 4 + 1)
+        tokens = usage.get("completion_tokens") or len(text) // 4 + 1
         calls = message.get("tool_calls") or []
         if not calls:
             return Decided(None, text, tokens, took)
         # One call at a time: what comes of the first may change the second.
-        function = calls[0].get("function") or {}
-        arguments = function.get("arguments") or "{}"
-        call = {"name": str(function.get("name", "")), "arguments": arguments}
+        function = calls[0]["function"]
+        call = {"name": function["name"], "arguments": function["arguments"] or "{}"}
         return Decided(call, text, tokens, took)
 
 

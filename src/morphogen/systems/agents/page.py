@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,20 @@ def write_page(trace: Trace, path: Path | str, told: Verdict | None = None) -> P
         f"<h2>Steps</h2><ol class='steps'>{''.join(map(_step, trace.steps))}</ol>",
     ]  # fmt: skip
     if told.effects:
-        rows = [(each.name, ", ".join(each.places), _shown(each.arguments),
-                 "confirmed" if each.confirmed else "granted") for each in told.effects]  # fmt: skip
-        parts.append(f"<h2>What it wrote</h2>{_table(('tool', 'where', 'what', 'by'), rows)}")
+        by = {True: "a person", False: "what was granted"}
+        effects = [
+            (each.name, ", ".join(each.places), _shown(each.arguments), by[each.confirmed])
+            for each in told.effects
+        ]
+        head = ("tool", "where", "what", "allowed by")
+        parts.append(f"<h2>What it wrote</h2>{_table(head, effects)}")
     if told.sentences:
-        rows = [(each.sentence, "supported" if each.supported else "; ".join(each.why_not), "", "")
-                for each in told.sentences]  # fmt: skip
-        parts.append(
-            f"<h2>Sentences of the answer</h2>{_table(('sentence', 'in what was read'), rows)}"
-        )
+        said = [
+            (each.sentence, "supported" if each.supported else "; ".join(each.why_not))
+            for each in told.sentences
+        ]
+        heads = ("sentence", "in what was read")
+        parts.append(f"<h2>Sentences of the answer</h2>{_table(heads, said)}")
     parts.append(f"<h2>Tools and grants</h2>{_tools(trace.began)}")
     return write_text(Path(path), document(title, parts))
 
@@ -89,9 +94,9 @@ def _tools(began: Began) -> str:
     return _table(("tool", "what it does", "reads", "writes"), rows) + f"<p>{escaped(granted)}</p>"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     cells = "".join(f'<th scope="col">{escaped(each)}</th>' for each in head)
-    lines = ["".join(f"<td>{escaped(cell)}</td>" for cell in row[: len(head)]) for row in rows]
+    lines = ["".join(f"<td>{escaped(cell)}</td>" for cell in row) for row in rows]
     return table("".join(f"<tr>{line}</tr>" for line in (cells, *lines)))
 
 

@@ -14,6 +14,8 @@ The rule looks at names and at nothing that a model says.
 
 from __future__ import annotations
 
+import glob
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
@@ -39,6 +41,15 @@ class Grants:
         """From lists; what is free is granted."""
         freely = tuple(freely)
         return cls(tuple(reads), (*writes, *freely), freely)
+
+    @classmethod
+    def covering(cls, tools: Iterable[Tool]) -> Grants:
+        """All that tools say they touch, whatever their arguments; what they write is confirmed."""
+        tools = list(tools)
+        return cls(
+            tuple(dict.fromkeys(_pattern(each) for tool in tools for each in tool.reads)),
+            tuple(dict.fromkeys(_pattern(each) for tool in tools for each in tool.writes)),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -78,6 +89,11 @@ def judge(
     if writes and tainted is not None:
         return Judgement("ask", f"it writes {', '.join(writes)}, after {tainted} was read")
     return Judgement("run", "it writes nothing" if not writes else "it may be written freely")
+
+
+def _pattern(place: str) -> str:
+    """A name with any arguments in it; what else it holds stands for itself."""
+    return "*".join(glob.escape(part) for part in re.split(r"\{\w+\}", place))
 
 
 def _matches(place: str, patterns: Iterable[str]) -> bool:

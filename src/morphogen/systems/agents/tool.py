@@ -219,18 +219,18 @@ def _described(hint: Any, comment: str) -> Any:
 
 
 def _object(name: str, arguments: str | Mapping[str, Any]) -> Arguments:
-    """JSON as it came -> a dict."""
-    if isinstance(arguments, str):
-        if len(arguments) > MOST_ARGUMENTS:
+    """JSON as it came, or what it is to be -> a dict."""
+    try:
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        if len(text) > MOST_ARGUMENTS:
             raise ArgumentsError(
-                "the arguments are too long", found=f"{len(arguments):,} characters",
+                "the arguments are too long", found=f"{len(text):,} characters",
                 expected=f"at most {MOST_ARGUMENTS:,}", where=name,
             )  # fmt: skip
-        try:
-            arguments = json.loads(arguments, parse_constant=_no_number)
-            check_depth(arguments)
-        except (ValueError, RecursionError) as error:
-            raise ArgumentsError(f"the arguments are no JSON: {error}", where=name) from error
+        arguments = json.loads(text, parse_constant=_no_number)
+        check_depth(arguments)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentsError(f"the arguments are no JSON: {error}", where=name) from error
     if not isinstance(arguments, Mapping):
         raise ArgumentsError(
             "arguments are an object", found=type(arguments).__name__, expected="{..}", where=name

@@ -197,7 +197,7 @@ class Memory:
     ) -> list[Recalled]:
         """The notes that a question is about, the fresh before the old; `at` a time, those that
         there were."""
-        now = when(at) or self.clock()
+        now = self._time(at)
         chosen = [
             each for each in self.notes.values()
             if each.made <= now and (each.expires is None or now < each.expires)
@@ -232,7 +232,11 @@ class Memory:
 
     def state(self, subject: str, relation: str, *, at: Any = None) -> str | None:
         """What holds at a time, now unless told: the last that was said to. None: nothing."""
-        return self.graph().state(subject, relation, at=when(at) or self.clock())
+        return self.graph().state(subject, relation, at=self._time(at))
+
+    def _time(self, at: Any) -> float:
+        told = when(at)
+        return self.clock() if told is None else told
 
     # -- what goes ---------------------------------------------------------------------------------
 
@@ -295,6 +299,7 @@ class Memory:
         with place.open("r+b") as file:  # a name that is gone leaves what it named on the disk
             file.write(bytes(place.stat().st_size))
         place.unlink()
+        self.store.gone(place)
         return True
 
     # -- copies ------------------------------------------------------------------------------------
@@ -327,7 +332,7 @@ class Memory:
         return len(back)
 
     def held_by(self, place: Path | str, names: Iterable[str]) -> None:
-        """Say that a file outside, a trace or a page, holds something of notes: it goes with them."""
+        """Say that a file outside, a trace or a page, holds some notes: it goes with them."""
         self.store.copied(expanded(place), "whole", names)
 
     def close(self) -> None:

@@ -101,9 +101,16 @@ class Store:
 
     def read(self, base: sqlite3.Connection) -> Iterator[tuple[Note, Floats]]:
         """Those of any copy of the notes, that there are keys for."""
-        keys = dict(self.keys.execute("select id, key from keys"))
+        try:
+            keys = dict(self.keys.execute("select id, key from keys"))
+            rows = base.execute("select id, note, vector from notes").fetchall()
+        except sqlite3.DatabaseError as error:
+            raise BundleError(
+                f"the notes cannot be read: {error}", where=self.folder,
+                hint="morphogen memory restore FOLDER BACKUP",
+            ) from error  # fmt: skip
         found = []
-        for name, note, vector in base.execute("select id, note, vector from notes"):
+        for name, note, vector in rows:
             if name in keys:
                 told = self._opened(keys[name], name, note)
                 shape = parse_json(told.decode(), SHAPE, f"note {name}")
@@ -142,6 +149,11 @@ class Store:
             if note in wanted:
                 found[Path(place)] = kind
         return found
+
+    def gone(self, place: Path) -> None:
+        """Note that a file outside is there no more."""
+        with self.notes:
+            self.notes.execute("delete from outside where place = ?", (str(place),))
 
     def backup(self, place: Path) -> Path:
         """A copy of the sealed notes."""

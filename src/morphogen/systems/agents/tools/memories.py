@@ -35,6 +35,11 @@ class MemoryTools:
         ]
         return [*reading, *writing]
 
+    def taken(self) -> set[str]:
+        """The notes that were touched since this was asked the last time."""
+        touched, self.touched = self.touched, set()
+        return touched
+
     def recall(
         self, question: Annotated[str, "what it is about"], num: Annotated[int, "notes"] = 5
     ) -> str:
@@ -83,4 +88,5 @@ class MemoryTools:
 
     def forget(self, note: Annotated[str, "its id"]) -> str:
         """Forget a note for good."""
+        self.touched.add(note)
         return self.memory.forget(note).text()
