@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -424,3 +425,17 @@ def test_steps_are_given_as_they_happen() -> None:
     going.close()
     with pytest.raises(RecipeError, match="one name"):
         next(steps(Live(Recited([])), "?", [tool(convert), tool(convert)]))
+
+
+def test_the_page_of_the_docs_says_what_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("cryptography")
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[1] / "docs" / "agents.md").read_text()
+    shown = re.findall(r"<!-- agents.*?-->\n```python\n(.*?)```\n```\n(.*?)```", page, re.DOTALL)
+    assert len(shown) == 3
+    names: dict[str, Any] = {"__name__": "page"}
+    for code, output in shown:
+        exec(code, names)
+        assert capsys.readouterr().out == output

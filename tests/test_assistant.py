@@ -17,10 +17,10 @@ pytest.importorskip("pydantic")
 pytest.importorskip("snowballstemmer")
 pytest.importorskip("cryptography")
 
-import morphogen as mg
 from morphogen.cli.app import main
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import BundleError, MorphogenError, RecipeError, RefusedPair
+from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.data.dataset import load
 from morphogen.evaluation.sandbox import guards_missing
 from morphogen.modalities.text.chat import CHATML, Message
@@ -75,7 +75,7 @@ def test_whatever_a_small_model_writes_is_a_call_that_fits_or_an_answer(small: B
         return a * b
 
     made, seen = tool(multiply, trusted=True), set()
-    for seed in range(4):
+    for seed in range(2):
         decider = BundleDecider(small, system="", most=64, temperature=1.0, seed=seed)
         trace = run(Live(decider), "6 * 7?", [made], budget=Budget(steps=2))
         assert all(step.why == "" for step in given_back(trace)), trace
@@ -94,7 +94,7 @@ def test_a_context_that_overflows_leaves_out_what_came_first(small: Bundle) -> N
     said = [Message("user", "What is it?")]
     for number in range(6):
         said += [Message("assistant", "", ({"name": "look", "arguments": {"n": number}},)),
-                 Message("tool", f"{number}: " + "boats " * 60)]  # fmt: skip
+                 Message("tool", f"{number}: " + "boats " * 200)]  # fmt: skip
     prompt, left_out = decider._fitted(said, (), 64)
     assert len(prompt) + 64 <= 1024
     assert left_out in (4, 6, 8, 10)
@@ -197,12 +197,14 @@ def test_a_remote_model_is_waited_for_no_longer_than_a_run_may_take(far: RemoteD
 
 @pytest.fixture(scope="module")
 def plant(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Path]:
-    """A model of a plant's load, hardly trained, and a folder with what was measured."""
+    """A model of a plant's load that has not learned yet, and a folder with what was measured."""
     folder = tmp_path_factory.mktemp("plant")
     (folder / "measured").mkdir()
     data = load(write_series(folder / "measured"), length=6, past=24)
-    options = {"budget": "1steps", "out": folder / "m", "settings": ["backbone.model_dim=8"]}
-    return mg.train(data, "flow_matching", **options), folder
+    asked = Recipe(family={"name": "flow_matching"}, backbone={"model_dim": 8})
+    recipe = resolve(asked, data.spec)
+    family = build_family(recipe, data.spec, data.conditions)
+    return Bundle(family.eval(), data.codec, recipe), folder
 
 
 def test_a_forecast_is_made_and_explained(plant: tuple[Bundle, Path]) -> None:
@@ -216,14 +218,14 @@ def test_a_forecast_is_made_and_explained(plant: tuple[Bundle, Path]) -> None:
     assert "2024-01-07 06:00" in rows
     # What is said of it is held against what was computed.
     true = f"At {first[0]} the forecast load is {first[1]}."
-    trace = run(Live(Recited([call, f"{true} At noon it is 9999."])), "What comes next?", made,
-                grants=grants)  # fmt: skip
+    decisions = [call, f"{true} At noon the load is 9999."]
+    trace = run(Live(Recited(decisions)), "What comes next?", made, grants=grants)
     told = verdict(trace, must=["plant_forecast"])
     assert told.passed
     assert [each.supported for each in told.sentences] == [True, False], told.sentences
-    assert "9999" in told.sentences[1].why_not[0]
+    assert "9999" in "; ".join(told.sentences[1].why_not)
     # Nothing but the folder is read, and a call says no file of ours.
-    calls = [("plant_forecast", {"files": ["../m/config.json"]}),
+    calls = [("plant_forecast", {"files": ["../../passwd.csv"]}),
              ("plant_forecast", {"files": ["plant.csv"], "cond": {"past": "/etc/passwd"}}),
              ("plant_forecast", {"files": ["plant.csv"], "num": 10**9})]  # fmt: skip
     bad = run(Live(Recited([*calls, "."])), "?", made, grants=grants)
@@ -264,7 +266,7 @@ def test_writing_computing_and_looking_up_share_a_memory(tmp_path: Path) -> None
     memory = Memory.make(tmp_path / "memory")
     texts = bundle_tools(answering("hi", length=256), "writer", tasks=["complete"])
     decisions = [
-        ("python", {"program": "print(12 * 30)"}),
+        ("python", {"program": "print(f'The harbour earns {12 * 30} crowns a day.')"}),
         ("remember", {"text": "The harbour earns 360 crowns a day."}), "It earns 360 crowns a day.",
         ("python", {"program": "import socket\nprint(socket.create_connection(('1.1.1.1', 80)))"}),
         ("writer_complete", {"inputs": ["the harbour"], "most": 3}),
@@ -280,7 +282,7 @@ def test_writing_computing_and_looking_up_share_a_memory(tmp_path: Path) -> None
         "recall", "search_docs", "python", "remember",
     ]  # fmt: skip
     assert verdict(first).sentences[0].supported
-    list(assistant.ask("Say it again, and look outside."))
+    list(assistant.ask("Say again what the harbour earns, and look outside."))
     second = assistant.last
     recalled, _, outside, written = given_back(second)
     assert "360 crowns" in recalled.text

@@ -335,7 +335,7 @@ def test_a_backup_brings_back_what_was_lost_by_accident(memory: Memory, tmp_path
 
 
 def test_what_no_longer_fits_is_summed_up_and_can_be_looked_up() -> None:
-    session = Session(most=120)
+    session = Session(most=140)
     for number in range(6):
         session.add(f"Question {number} is about boats. And more.", f"Answer {number}." * 3)
     shown = session.messages()

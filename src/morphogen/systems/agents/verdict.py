@@ -10,6 +10,8 @@ The same trace has the same verdict.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +22,7 @@ from morphogen.systems.knowledge.sentences import sentences
 from morphogen.systems.knowledge.verifying import Evidence
 from morphogen.systems.knowledge.verifying import Verdict as Sentence
 
+_DATA = re.compile(r'[{}\[\]":,;]')
 OUTCOMES = {
     "": "done", "raised": "failed", "time": "failed", "refused": "refused",
     "unknown": "malformed", "arguments": "malformed",
@@ -106,13 +109,25 @@ def verdict(trace: Trace, *, must: Collection[str] = (), never: Collection[str] 
     missed += [f"{name} was run" for name in never if name in ran]
     ended = trace.steps[-1]
     over = ended if isinstance(ended, Ended) else Ended("cut", "the trace has no end")
-    given = [step.text for step in trace.steps if isinstance(step, Returned) and step.ok]
+    given = [_said(step) for step in trace.steps if isinstance(step, Returned) and step.ok]
     evidence = Evidence(given)
     told = tuple(evidence.verify(span.text) for span in sentences(trace.answer)) if given else ()
     return Verdict(
         over.why, over.reason, *(tuple(names) for names in calls.values()), tuple(_effects(trace)),
         told, trace.tainted, tuple(missed),
     )  # fmt: skip
+
+
+def _said(step: Returned) -> str:
+    """What a call gave, as text: of data, its names and values as one sentence."""
+    try:
+        told = json.loads(step.text)
+    except ValueError:
+        return step.text
+    if not isinstance(told, (dict, list)):
+        return step.text
+    name = step.name.replace("_", " ")
+    return " ".join([name, *_DATA.sub(" ", step.text.replace("\\n", " ")).split()])
 
 
 def _effects(trace: Trace) -> list[Effect]:

@@ -29,6 +29,7 @@ import numpy as np
 from morphogen.core.errors import BundleError, DataError, RecipeError
 from morphogen.core.storage import expanded, write_text
 from morphogen.systems.knowledge.embedders import Embedder, NoEmbedder, embedder_of
+from morphogen.systems.knowledge.sentences import COMMON, sentences
 from morphogen.systems.knowledge.vectors import Floats
 from morphogen.systems.knowledge.words import Words
 from morphogen.systems.memory.graph import Graph
@@ -170,8 +171,6 @@ class Memory:
     ) -> Note:
         """A note that stands for others and stays linked to them. `write` is given instructions and
         notes; without it, it is the first sentence of each."""
-        from morphogen.systems.knowledge.sentences import sentences
-
         notes = [self.note(name) for name in names]
         if not notes:
             raise DataError("there is nothing to summarise", expected="the ids of notes")
@@ -217,7 +216,7 @@ class Memory:
         rows = np.array([self._rows[each.id] for each in notes])
         order = np.argsort(rows)
         words = np.zeros(len(notes))
-        words[order] = self._words.scores(question, rows[order])
+        words[order] = self._words.scores(_telling(question), rows[order])
         words /= max(float(words.max()), 1e-9)
         if not self.embedder.dim:
             return words.tolist()
@@ -348,6 +347,12 @@ class Memory:
     def _take(self, note: Note, vector: Floats) -> None:
         self.notes[note.id], self._vectors[note.id] = note, vector
         self._rows[note.id] = max(self._rows.values(), default=-1) + 1
+
+
+def _telling(question: str) -> str:
+    """The words of a question that say what it is about; all, where none does."""
+    words = [word for word in question.split() if word.strip("?!.,;:'\"").lower() not in COMMON]
+    return " ".join(words) or question
 
 
 def _checked(text: str) -> str:
