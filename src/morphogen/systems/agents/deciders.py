@@ -20,7 +20,7 @@ from torch import Tensor
 
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import MorphogenError, RefusedPair
-from morphogen.core.writing import Limits, Request
+from morphogen.core.writing import Constraint, HeldText, Limits, Request
 from morphogen.core.written import WrittenText
 from morphogen.interop.importing import opened_or_imported
 from morphogen.modalities.text.chat import Conversation, Message
@@ -60,20 +60,17 @@ class BundleDecider:
         self.name = bundle.path.name if bundle.path else "a model in memory"
         self.system, self.most, self.seed = system, most, seed
         self.limits = Limits(temperature=temperature)
+        self.held = HeldText()  # what was read up to here: a step of a run reads what is new
 
     def decide(self, said: Sequence[Message], tools: Sequence[Tool], left: Budget) -> Decided:
         """A call or an answer; after `left.seconds` as far as it came."""
         start = time.monotonic()
         most = max(min(self.most, left.tokens), LEAST)
         prompt, left_out = self._fitted(said, tools, most)
-        constraint = None
-        if tools:
-            calls = schema_of([tool.told() for tool in tools])
-            schema = {"anyOf": [*calls.get("anyOf", [calls]), ANSWER]}
-            constraint = self.codec.constraint("schema", json.dumps(schema), most)
+        constraint = self.constraint(tools, most) if tools else None
         request = Request(
             prompt, most, self.limits, self.seed + len(said), constraint=constraint,
-            begins=self.reader.begins,
+            begins=self.reader.begins, held=self.held,
         )  # fmt: skip
         text = WrittenText(self.codec, self.reader.stops)
         for written in (each for step in self.model.write([request]) for each in step):
@@ -84,6 +81,13 @@ class BundleDecider:
         text.finish()
         took = round(time.monotonic() - start, 3)
         return _decided(text.so_far, bool(tools), text.num_taken, took, left_out)
+
+    def constraint(self, tools: Sequence[Tool], most: int) -> Constraint | None:
+        """What a decision may be: a call of one of the tools, or an answer."""
+        calls = schema_of([tool.told() for tool in tools])
+        schema = {"anyOf": [*calls.get("anyOf", [calls]), ANSWER]}
+        held: Constraint = self.codec.constraint("schema", json.dumps(schema), most)
+        return held
 
     def _fitted(
         self, said: Sequence[Message], tools: Sequence[Tool], most: int
