@@ -52,7 +52,7 @@ class Budget:
         """What is left of it."""
         decided = [step for step in steps if isinstance(step, Decided)]
         returned = [step for step in steps if isinstance(step, Returned)]
-        seconds = sum(step.seconds for step in [*decided, *returned])
+        seconds = sum(each.seconds for each in decided) + sum(each.seconds for each in returned)
         return Budget(
             self.steps - len(decided),
             self.calls - sum(step.why in ("", "raised", "time") for step in returned),

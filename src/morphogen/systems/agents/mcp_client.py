@@ -88,7 +88,8 @@ class McpServer:
     def tools(self) -> list[Tool]:
         """All that it offers, named NAME_TOOL. What has no usable schema is left out, and told in
         `left_out`."""
-        listed, cursor = [], None
+        listed: list[Any] = []
+        cursor = None
         while len(listed) < MOST_TOOLS:
             page = self._asked(self._client.list_tools, cursor=cursor)
             listed += page.tools

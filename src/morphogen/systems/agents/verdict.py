@@ -112,9 +112,10 @@ def verdict(trace: Trace, *, must: Collection[str] = (), never: Collection[str] 
     given = [_said(step) for step in trace.steps if isinstance(step, Returned) and step.ok]
     evidence = Evidence(given)
     told = tuple(evidence.verify(span.text) for span in sentences(trace.answer)) if given else ()
+    by = {word: tuple(names) for word, names in calls.items()}
     return Verdict(
-        over.why, over.reason, *(tuple(names) for names in calls.values()), tuple(_effects(trace)),
-        told, trace.tainted, tuple(missed),
+        over.why, over.reason, by["done"], by["failed"], by["refused"], by["malformed"],
+        tuple(_effects(trace)), told, trace.tainted, tuple(missed),
     )  # fmt: skip
 
 

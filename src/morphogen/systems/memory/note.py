@@ -40,9 +40,10 @@ class Relation:
         if not {"subject", "relation", "object"} <= set(told) <= known:
             raise DataError("that is no relation", found=str(dict(told))[:120],
                             expected="subject, relation, object, since?, until?")  # fmt: skip
-        times = {name: when(told.get(name)) for name in ("since", "until")}
-        words = {name: str(told[name]).strip() for name in ("subject", "relation", "object")}
-        return cls(**words, **times)
+        subject, relation, thing = (
+            str(told[name]).strip() for name in ("subject", "relation", "object")
+        )
+        return cls(subject, relation, thing, when(told.get("since")), when(told.get("until")))
 
     def holds(self, at: float) -> bool:
         """Whether it holds at a time, as far as it is bounded."""

@@ -143,7 +143,8 @@ class _Caller:
         elif (rows := _rows(result)) is not None:
             told["rows"] = rows
         if self.out is not None:
-            file = self.out / f"{self.name}-{task}-{next(self.numbers)}{type(result.codec).suffix}"
+            suffix = type(self.bundle.codec).suffix
+            file = self.out / f"{self.name}-{task}-{next(self.numbers)}{suffix}"
             told["file"] = result.save(file).name
         elif not {"items", "rows"} & set(told):
             told["items"] = [str(each)[:200] for each in items]
