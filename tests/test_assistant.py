@@ -17,7 +17,11 @@ pytest.importorskip("pydantic")
 pytest.importorskip("snowballstemmer")
 pytest.importorskip("cryptography")
 
+from morphogen.cli import memory as verbs
 from morphogen.cli.app import main
+from morphogen.cli.chat import chat
+from morphogen.cli.mcp import mcp
+from morphogen.cli.trace import trace as judged
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import BundleError, MorphogenError, RecipeError, RefusedPair
 from morphogen.core.recipe import Recipe, build_family, resolve
@@ -352,9 +356,7 @@ def test_a_conversation_with_documents_and_a_memory_by_its_verbs(
     (tmp_path / "docs" / "boats.txt").write_text("The harbour holds 12 boats.")
     read_into(Index.make(tmp_path / "indexes" / "handbook", NoEmbedder()), tmp_path / "docs")
     model = str(small.save(tmp_path / "small"))
-    remembered = done("memory", "remember", "mine", "Ann keeps a boat.", "--relation",
-                      "Ann|keeps|a boat|2025-01-01")  # fmt: skip
-    assert not remembered
+    verbs.remember("mine", "Ann keeps a boat.", relation=["Ann|keeps|a boat|2025-01-01"])
     note = capsys.readouterr().out.strip()
     assert not done(
         "chat", "--model", model, "--index", "handbook", "--memories", "mine", "--prompt",
@@ -368,28 +370,34 @@ def test_a_conversation_with_documents_and_a_memory_by_its_verbs(
     assert "calls: " in capsys.readouterr().out
     assert done("trace", "runs.jsonl", "--never", "recall") == 1
     assert "missed: recall was run" in capsys.readouterr().out
-    assert not done("memory", "state", "mine", "Ann", "keeps", "--at", "2025-06-01")
-    assert not done("memory", "recall", "mine", "boat")
-    assert not done("memory", "draw", "mine", "mine.svg")
+    verbs.state("mine", "Ann", "keeps", at="2025-06-01")
+    assert capsys.readouterr().out == "a boat\n"
+    verbs.draw("mine", "mine.svg")
     assert "a boat" in (tmp_path / "mine.svg").read_text()
-    said = capsys.readouterr().out
-    assert said.startswith("a boat\n")
-    assert not done("memory", "correct", "mine", note, "Ann keeps two boats.")
+    verbs.correct("mine", note, "Ann keeps two boats.")
     assert not (tmp_path / "runs.jsonl").exists()  # it held what is no longer remembered
-    assert not done("memory", "export", "mine", "notes.jsonl")
-    assert not done("memory", "backup", "mine", "backup.sqlite")
+    verbs.recall("mine", "boats")
+    assert "two boats" in capsys.readouterr().out
+    verbs.export("mine", "notes.jsonl")
+    verbs.backup("mine", "backup.sqlite")
     assert not done("memory", "forget", "mine", note)
     assert "no trace in" in capsys.readouterr().out
     assert (tmp_path / "notes.jsonl").read_text() == ""
-    assert not done("memory", "restore", "mine", "backup.sqlite")
-    assert capsys.readouterr().out == "0 notes came back\n"
-    assert not done("memory", "show", "mine", "--json")
-    assert capsys.readouterr().out == "[]\n"
-    assert done("memory", "show", "nothing") == 1
-    assert done("chat", model, "--tools", "--watermark") == 1
-    assert done("chat") == 1
-    assert done("mcp") == 1
+    verbs.restore("mine", "backup.sqlite")
+    verbs.show("mine", as_json=True)
+    assert capsys.readouterr().out == "0 notes came back\n[]\n"
+
+
+def test_what_the_verbs_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match="which model"):
+        chat()
+    with pytest.raises(RecipeError, match="not marked"):
+        chat("any", tools=True, watermark=True)
+    with pytest.raises(RecipeError, match="nothing to offer"):
+        mcp()
+    with pytest.raises(BundleError, match="no memory here"):
+        verbs.show("nothing")
     (tmp_path / "changed.jsonl").write_text('{"step": "ended"}')
-    assert done("trace", "changed.jsonl") == 1
-    with pytest.raises(BundleError):
-        traces('{"step": "ended"}')
+    with pytest.raises(BundleError, match="line 1"):
+        judged("changed.jsonl")
