@@ -3,7 +3,6 @@
     python benchmarks/retrieval.py cranfield SHARED/data/cranfield --by models/published/minilm
     python benchmarks/retrieval.py cranfield SHARED/data/cranfield --by learned --seconds 120
     python benchmarks/retrieval.py xquad SHARED/data/xquad-en --by models/published/minilm
-    python benchmarks/retrieval.py speed --rows 1000000 --dim 128
 
 cranfield: nDCG@10 over 225 questions, each judgement counted as in the BEIR layout, with a paired
 bootstrap of questions for the interval, beside rank_bm25's BM25Okapi where that is installed; and
@@ -11,7 +10,6 @@ two floors: judgements that were shuffled (near 0), documents that ask for thems
 embedder "learned" is trained on the documents alone, no question and no judgement being seen; with
 --rerank, an encoder learns from them too, and orders the first.
 xquad: the share of 1,190 questions whose own paragraph, of 240, comes first.
-speed: the exact search beside hnswlib at a recall of 0.99, building included.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +32,6 @@ from morphogen.systems.knowledge.learn_embedder import learn
 from morphogen.systems.knowledge.learn_reader import from_documents, train
 from morphogen.systems.knowledge.passage import Block, Document, Passage
 from morphogen.systems.knowledge.reader import Reader
-from morphogen.systems.knowledge.vectors import nearest, of_length_one
 
 NUM_DRAWS = 1000
 WAYS: dict[str, dict[str, Any]] = {
@@ -48,15 +45,13 @@ WAYS: dict[str, dict[str, Any]] = {
 def main() -> None:
     """A line of JSON for each way."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("what", choices=["cranfield", "xquad", "speed"])
+    options.add_argument("what", choices=["cranfield", "xquad"])
     options.add_argument("folder", type=Path, nargs="?")
     options.add_argument("--by", default="words", help="who embeds")
     options.add_argument("--seconds", type=float, default=120, help="that is learned")
     options.add_argument("--rerank", help="an encoder that becomes a re-ranker")
-    options.add_argument("--rows", type=int, default=1_000_000)
-    options.add_argument("--dim", type=int, default=128)
     given = options.parse_args()
-    {"cranfield": cranfield, "xquad": xquad, "speed": speed}[given.what](given)
+    {"cranfield": cranfield, "xquad": xquad}[given.what](given)
 
 
 def filled(
@@ -190,39 +185,6 @@ def report(way: str, values: Sequence[float], taken: Sequence[float]) -> None:
 def mean(values: Sequence[float]) -> float:
     """Rounded."""
     return round(float(np.mean(values)), 4)
-
-
-def speed(given: argparse.Namespace) -> None:
-    """Vectors drawn at random, and as many questions as both answer in a while."""
-    draw = np.random.default_rng(0)
-    x = of_length_one(draw.normal(size=(given.rows, given.dim)).astype(np.float32))
-    asked = of_length_one(draw.normal(size=(1000, given.dim)).astype(np.float32))
-    exact, _ = timed("ours, exact, 1,000 at once", lambda: nearest(x, asked, 10)[0])
-    timed("ours, exact, one by one (100)", lambda: [nearest(x, q[None], 10) for q in asked[:100]])
-    try:
-        import hnswlib
-    except ImportError:
-        print(json.dumps({"what": "hnswlib is not installed"}))
-        return
-    graph = hnswlib.Index("ip", given.dim)
-    graph.init_index(given.rows, ef_construction=200, M=32)
-    timed("hnswlib, building", lambda: graph.add_items(x))
-    for width in (100, 200, 400, 800, 1600, 3200):
-        graph.set_ef(width)
-        found, seconds = timed(f"hnswlib, ef {width}", lambda: graph.knn_query(asked, 10)[0])
-        same = [len(set(a) & set(b)) for a, b in zip(found.tolist(), exact.tolist(), strict=True)]
-        print(json.dumps({"what": f"ef {width}", "recall@10": mean(same) / 10, "seconds": seconds}))
-        if mean(same) >= 9.9:
-            return
-
-
-def timed(what: str, run: Callable[[], Any]) -> tuple[Any, float]:
-    """What it gives, and the seconds that it took."""
-    started = time.monotonic()
-    found = run()
-    seconds = round(time.monotonic() - started, 2)
-    print(json.dumps({"what": what, "seconds": seconds}), flush=True)
-    return found, seconds
 
 
 if __name__ == "__main__":

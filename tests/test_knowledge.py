@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -13,6 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
+from PIL import ImageDraw
+from scipy.spatial.distance import cdist
 
 from morphogen.core.errors import BundleError, DataError, RecipeError
 from morphogen.systems.knowledge.cutting import passages
@@ -20,7 +24,8 @@ from morphogen.systems.knowledge.embedders import NoEmbedder
 from morphogen.systems.knowledge.formats import blocks_of, formats
 from morphogen.systems.knowledge.index import Index
 from morphogen.systems.knowledge.passage import Block, Document
-from morphogen.systems.knowledge.reading import read_into
+from morphogen.systems.knowledge.reading import document_of, read_into
+from morphogen.systems.knowledge.reduced import Reduced
 from morphogen.systems.knowledge.vectors import nearest, of_length_one
 from morphogen.systems.knowledge.words import Words, terms
 
@@ -232,6 +237,48 @@ def test_the_nearest_are_those_that_are() -> None:
     assert nearest(x[:3], asked, 10)[0].shape == (7, 3)
 
 
+@pytest.mark.parametrize("equal", [False, True])
+def test_the_nearest_of_many_are_those_that_are(equal: bool) -> None:
+    """More rows than pass at once; of rows that are the same, those that come first."""
+    draw = np.random.default_rng(0)
+    x = draw.integers(0, 2, (9000, 5)) if equal else draw.normal(size=(9000, 5))
+    x, asked = x.astype(np.float32), draw.integers(-9, 9, (3, 5)).astype(np.float32)
+    place, near = nearest(x, asked, 7)
+    assert np.array_equal(place, np.argsort(-(asked @ x.T), axis=1, kind="stable")[:, :7])
+    for question, own in zip(asked, place, strict=True):
+        assert np.array_equal(nearest(x, question[None], 7)[0][0], own)
+    assert near[0, 0] == (asked @ x.T)[0].max()
+
+
+@pytest.mark.parametrize("metric", ["inner", "euclidean"])
+def test_few_dimensions_find_the_neighbours(metric: Any) -> None:
+    """In vectors of eight dimensions that lie askew in 128, with noise; of noise alone, nothing is
+    to be had for less, and the answer is exact."""
+    draw = np.random.default_rng(0)
+    inside = draw.normal(size=(4000, 8)) @ draw.normal(size=(8, 128)) + 3
+    noise = draw.normal(size=(4000, 128))
+    for x, is_less in ((inside + 0.1 * noise, True), (noise, False)):
+        rows, asked = x[:3900].astype(np.float32), x[3900:].astype(np.float32)
+        made = Reduced(rows, metric=metric, recall=0.99)
+        found, _ = made.nearest(asked, 10)
+        scores = -cdist(asked, rows) if metric == "euclidean" else asked @ rows.T
+        truth = np.argsort(-scores, axis=1)[:, :10]
+        same = [len(np.intersect1d(a, b)) for a, b in zip(found, truth, strict=True)]
+        assert np.mean(same) >= 9.9
+        assert (made.candidates > 0) is is_less
+
+
+def test_many_vectors_are_searched_through_few_dimensions_of_what_may_be_read(
+    index: Index, monkeypatch: Any
+) -> None:
+    hits = index.search("notice period")
+    monkeypatch.setattr("morphogen.systems.knowledge.held.LARGE", 1)
+    index.store.restrict("handbook/rooms.html", ["everyone"])  # it is read anew
+    again = index.search("notice period")
+    assert [hit.passage for hit in again] == [hit.passage for hit in hits]
+    assert index.store.readable(())._reduced is not None
+
+
 def test_what_is_found_says_where_and_why(index: Index) -> None:
     (first, *_) = index.search("notice period AB-1234/5")
     assert first.passage.place == "handbook/leave.md"
@@ -250,7 +297,7 @@ def test_each_passage_finds_itself(index: Index) -> None:
     """A floor: a question that is the passage has it first, by each list alone."""
     rows = index.store.allowed(())
     for row in rows.tolist():
-        passage = index.store.passage(row)
+        passage = index.store.passages([row])[row]
         for by in ("words", "meaning"):
             assert index.search(passage.context, by=by)[0].passage == passage
 
@@ -311,6 +358,55 @@ def test_only_what_changed_is_read_again(index: Index, handbook: Path, monkeypat
     assert not index.search("booked", by="words")
 
 
+def test_what_is_nearly_the_same_is_read_once(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    folder = tmp_path / "papers"
+    folder.mkdir()
+    texts = [" ".join(f"word{n}" for n in draw.integers(0, 999, 80)) for _ in range(3)]
+    for name, text in zip("abc", texts, strict=True):
+        (folder / f"{name}.txt").write_text(text)
+    (folder / "d.txt").write_text(f"{texts[0]} and no more")
+    index = Index.make(tmp_path / "index", NoEmbedder(), language=None)
+    told = read_into(index, folder, distinct=True)
+    assert told.added == [f"papers/{name}.txt" for name in "abc"]
+    assert told.near == {"papers/d.txt": "papers/a.txt"}
+    (folder / "a.txt").rename(folder / "e.txt")
+    told = read_into(index, folder, distinct=True)
+    assert (told.added, told.removed, told.same) == (["papers/d.txt"], ["papers/a.txt"], 2)
+    assert told.near == {"papers/e.txt": "papers/d.txt"}
+
+
+def test_a_scan_is_named_or_read(monkeypatch: Any) -> None:
+    pytest.importorskip("pdfplumber")
+    page = Pillow.new("L", (1000, 300), 255)
+    ImageDraw.Draw(page).text((60, 60), "The notice period", fill=0, font_size=60)
+    scan = io.BytesIO()
+    page.save(scan, "PDF", resolution=200)
+    if shutil.which("tesseract"):
+        _, (block,), facts = blocks_of("a.pdf", scan.getvalue())
+        assert (block.text, block.page, facts["scans"]) == ("The notice period", 1, 1)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(DataError, match=r"(?s)are scans.*tesseract-ocr"):
+        blocks_of("a.pdf", scan.getvalue())
+
+
+def test_only_what_was_deleted_has_the_index_written_anew(index: Index, tmp_path: Path) -> None:
+    said: list[str] = []
+    index.store.base.set_trace_callback(said.append)
+    index.store.settle()
+    text = "Rooms\n\nThey were booked."
+    (tmp_path / "rooms.txt").write_text(text)
+    read_into(index, tmp_path / "rooms.txt")
+    assert "vacuum" not in said
+    again = Index.open(index.store.folder, Letters())  # a process that does not know of it
+    index.store.put(document_of("rooms.txt", b"Rooms"), [], np.zeros((0, 64), np.float32))
+    again.store.base.set_trace_callback(said.append)
+    again.store.settle()
+    assert "vacuum" in said
+    held = b"".join(file.read_bytes() for file in again.store.folder.iterdir())
+    assert b"They were booked" not in held
+
+
 def test_what_is_removed_leaves_no_trace(index: Index, handbook: Path) -> None:
     assert index.search("booked")[0].passage.place == "handbook/rooms.html"
     index.store.remove(["handbook/rooms.html"])
@@ -331,7 +427,8 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_knowledge import Letters
 from morphogen.systems.knowledge.index import Index
-from morphogen.systems.knowledge.reading import read_into
+from morphogen.systems.knowledge.reading import document_of, read_into
+from morphogen.systems.knowledge.reduced import Reduced
 from morphogen.systems.knowledge.store import Store
 write, times = Store._write_rows, []
 def dying(self, first, vectors):

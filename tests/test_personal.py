@@ -24,6 +24,9 @@ from morphogen.data.check import check
 from morphogen.data.inspect import Inspection
 from morphogen.data.personal import KINDS, OVERLAP, WINDOW, Finder, excerpt
 from morphogen.data.redact import redact
+from morphogen.systems.knowledge.embedders import NoEmbedder
+from morphogen.systems.knowledge.index import Index
+from morphogen.systems.knowledge.reading import read_into
 
 pytest.importorskip("presidio_analyzer", reason="needs morphogen[privacy]")
 
@@ -392,3 +395,13 @@ def test_recall_on_the_labelled_set(monkeypatch: pytest.MonkeyPatch) -> None:
     # Almost all of them are of one kind, in the groups of a phone number: 841 491 20-91.
     alike = benchmark.harmless("held_out", 10, seed=2)
     assert sum(map(bool, benchmark.ours(alike)[1])) < 0.05 * len(alike)
+
+
+def test_personal_data_is_covered_before_it_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("# Desk of ann@example.com\n\nWrite to bob@example.com at once.")
+    index = Index.make(tmp_path / "index", NoEmbedder(), language=None, masked=True)
+    read_into(index, tmp_path / "a.md")
+    (hit,) = index.search("write")
+    assert hit.passage.text == "Write to [e-mail address] at once."
+    held = b"".join(file.read_bytes() for file in index.store.folder.iterdir())
+    assert b"example.com" not in held

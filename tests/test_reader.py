@@ -132,7 +132,7 @@ def test_the_bound_keeps_a_tenth_of_what_is_not_answered(keys: Index, reader: Re
         for each in (Question(f"Who is {name}?") for name in ("Zorro", "Qwark"))
     ]
     assert not all(wrong)
-    away = [learn_reader._score(reader, keys, q, (), learn_reader._away(q)) for q in held]
+    away = [learn_reader._score(reader, keys, q, (), away=True) for q in held]
     assert np.mean([score >= reader.bound for score in away]) <= learn_reader.MOST_FALSE
     with pytest.raises(DataError, match="too few questions"):
         learn_reader.choose_bound(reader, keys, held[:5])

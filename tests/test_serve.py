@@ -42,7 +42,7 @@ from sqlalchemy import event
 from morphogen.cli.app import main
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Item
-from morphogen.core.errors import DataError, RecipeError, RefusedPair
+from morphogen.core.errors import DataError, MorphogenError, RecipeError, RefusedPair
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.writing import Limits, Request
 from morphogen.modalities.category import Category
@@ -57,6 +57,11 @@ from morphogen.serve.rates import Rates
 from morphogen.serve.settings import Settings
 from morphogen.serve.traces import Traces
 from morphogen.serve.worker.hidden import known_of
+from morphogen.systems.knowledge.answering import SILENT
+from morphogen.systems.knowledge.embedders import NoEmbedder, RemoteEmbedder, embedder_of
+from morphogen.systems.knowledge.index import Index
+from morphogen.systems.knowledge.reading import read_into
+from morphogen.systems.knowledge.vectors import of_length_one
 from small_models import answering, language_model, with_marks
 
 torch.set_num_threads(1)
@@ -81,6 +86,12 @@ SCHEMA = {
         "ages": {"type": "array", "items": {"type": "integer"}},
     },
     "required": ["name", "ages"],
+}
+
+
+PAPERS = {
+    "leave.md": "# Leave\n\n## Notice\n\nThe notice period is three months.\n",
+    "desks.md": "# Desks\n\nThe desk by the window is yours.\n",
 }
 
 
@@ -137,8 +148,27 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Records]:
 
 
 @pytest.fixture(scope="module")
-def running(models: Path, records: Records) -> Iterator[Running]:
-    settings = Settings(models=models, port=0, threads=1, rows=64, queue=64, rate=None)
+def indexes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return indexed(tmp_path_factory.mktemp("documents")).parent
+
+
+def indexed(folder: Path) -> Path:
+    """An index of two documents, that is searched by words."""
+    papers = folder / "papers"
+    papers.mkdir()
+    for name, text in PAPERS.items():
+        (papers / name).write_text(text)
+    made = Index.make(folder / "indexes" / "handbook", NoEmbedder(), language=None)
+    read_into(made, papers)
+    made.store.close()
+    return folder / "indexes" / "handbook"
+
+
+@pytest.fixture(scope="module")
+def running(models: Path, records: Records, indexes: Path) -> Iterator[Running]:
+    settings = Settings(
+        models=models, indexes=indexes, port=0, threads=1, rows=64, queue=64, rate=None
+    )
     with Running(settings, records) as server:
         yield server
 
@@ -262,7 +292,7 @@ def test_8_the_same_alone_and_among_63_others(client: openai.OpenAI) -> None:
     """200 times, others coming and going as they please; and log probabilities to the bit."""
     draw = random.Random(0)
     prompts = ["the harbour", "a", "", "12 boats with it and the harbour, still " * 2]
-    asked = [(draw.choice(prompts), seed, draw.randrange(1, 17)) for seed in range(200)]
+    asked = [(draw.choice(prompts), seed, draw.randrange(1, 17)) for seed in range(100)]
     together = dict.fromkeys(asked, "")
 
     def ask(each: tuple[str, int, int]) -> None:
@@ -523,6 +553,20 @@ def test_a_model_of_another_server(client: openai.OpenAI, running: Running, mode
         file.unlink()
 
 
+def test_an_index_is_embedded_by_a_model_behind_an_address(
+    client: openai.OpenAI, running: Running
+) -> None:
+    texts = ["a boat", "the harbour"]
+    far = RemoteEmbedder(f"{running.url}/v1", "writer", seconds=60)
+    told = client.embeddings.create(model="writer", input=texts).data
+    expected = of_length_one(np.array([each.embedding for each in told], np.float32))
+    assert far.embed(texts) == pytest.approx(expected, abs=1e-6)
+    assert far.embed([]).shape == (0, far.dim)
+    assert embedder_of(far.name).digest == far.digest
+    with pytest.raises(MorphogenError, match="does not answer"):
+        RemoteEmbedder(f"{running.url}/v1", "nothing")
+
+
 def test_whatever_the_document_allows_gets_an_answer_or_an_error_in_the_envelope(
     running: Running,
 ) -> None:
@@ -547,6 +591,124 @@ def test_whatever_the_document_allows_gets_an_answer_or_an_error_in_the_envelope
 
 
 # -- operation -------------------------------------------------------------------------------------
+
+
+def test_indexes_are_vector_stores(client: openai.OpenAI) -> None:
+    (store,) = client.vector_stores.list()
+    assert (store.id, store.file_counts.total) == ("handbook", 2)
+    assert client.vector_stores.retrieve("handbook") == store
+    first, *_ = client.vector_stores.search("handbook", query="notice period")
+    assert (first.filename, first.content[0].text) == (
+        "papers/leave.md", "The notice period is three months.",
+    )  # fmt: skip
+    more = (first.model_extra or {})["morphogen"]
+    assert (more["heading"], more["why"]["words"]["rank"]) == (["Notice"], 1)
+    only: Any = {"type": "eq", "key": "place", "value": "papers/d*"}
+    assert not list(client.vector_stores.search("handbook", query="notice", filters=only))
+    with pytest.raises(openai.BadRequestError, match="a filter is"):
+        client.vector_stores.search("handbook", query="a", filters={**only, "type": "gt"})
+    with pytest.raises(openai.NotFoundError, match="Did you mean 'handbook'"):
+        client.vector_stores.search("handbok", query="notice period")
+
+
+def test_chats_answer_from_an_index_with_citations(client: openai.OpenAI, records: Records) -> None:
+    pytest.importorskip("snowballstemmer")
+
+    def ask(question: str, **more: Any) -> Any:
+        said: Any = [{"role": "user", "content": question}]
+        return client.chat.completions.create(
+            model="talker", messages=said, temperature=0,
+            extra_body={"index": "handbook", "num_passages": 1}, **more,
+        )  # fmt: skip
+
+    answer = ask("Whose is the desk by the window?")
+    message = answer.choices[0].message
+    cited = message.annotations[0].url_citation
+    assert message.content[cited.start_index : cited.end_index] == "yours"
+    assert "place=papers%2Fdesks.md" in cited.url
+    kept = records.generations.get(told(answer)["generation_id"])
+    assert kept.parameters["retrieval"] == told(answer)["retrieval_id"]
+    assert "by the window is" not in str(kept.prompt), "documents are not copied into records"
+    (verdict,) = [each for each in kept.annotations if each.name == "unsupported"]
+    assert (verdict.value, verdict.kind) == (0, "code")
+    found = records.generations.get(kept.parameters["retrieval"])
+    assert (found.model, found.task, found.state) == ("/indexes/handbook", "ask", "finished")
+    wrong = ask("What is the notice period?")
+    assert wrong.choices[0].message.annotations == []
+    assert told(wrong)["unsupported"] == [1]
+    silent = ask("Who painted the ceiling of the chapel?", n=2)
+    assert [each.message.content for each in silent.choices] == [SILENT] * 2
+    assert told(silent)["model"] == "/indexes/handbook"
+    *chunks, last = ask("Whose is the desk by the window?", stream=True)
+    said = "".join(each.choices[0].delta.content or "" for each in chunks)
+    assert (said, last.choices[0].finish_reason) == ("yours", "stop")
+    assert chunks[-1].choices[0].delta.annotations[0]["url_citation"]["end_index"] == 5
+
+
+def test_responses_search_files(client: openai.OpenAI) -> None:
+    pytest.importorskip("snowballstemmer")
+    tools: Any = [{"type": "file_search", "vector_store_ids": ["handbook"]}]
+    asked: dict[str, Any] = {"model": "talker", "tools": tools, "temperature": 0}
+    question, wanted = "Whose is the desk by the window?", ["file_search_call.results"]
+    answer: Any = client.responses.create(input=question, include=wanted, **asked)  # type: ignore[arg-type]
+    search, message = answer.output
+    assert (search.queries, search.results[0].filename) == ([question], "papers/desks.md")
+    (cited,) = message.content[0].annotations
+    assert (cited.type, cited.filename, cited.index) == ("file_citation", "papers/desks.md", 5)
+    with client.responses.stream(input=question, **asked) as stream:
+        kinds = [event.type for event in stream]
+        last: Any = stream.get_final_response()
+    assert "response.file_search_call.completed" in kinds
+    assert last.output[0].results is None
+    assert last.output[1].content[0].annotations == [cited]
+    quoted = client.responses.create(model="/indexes/handbook", input="What is the notice period?")
+    assert quoted.output_text == "The notice period is three months."
+    two: Any = [{"type": "file_search", "vector_store_ids": ["handbook", "b"]}]
+    with pytest.raises(openai.BadRequestError, match="one index at a time"):
+        client.responses.create(model="talker", input=question, tools=two)
+
+
+def test_what_a_key_may_not_read_is_not_counted(
+    running: Running, records: Records, indexes: Path, tmp_path: Path
+) -> None:
+    """The same bytes with and without 100 documents that are for others, but for what is drawn
+    anew for each request."""
+    pytest.importorskip("snowballstemmer")
+    words = {}
+    for name, groups in {"anybody": (), "of the board": ("board",)}.items():
+        records.users.set_groups(records.users.add(name, "maker").id, groups)
+        words[name] = records.keys.new(name, "maker", user=name)[1]
+    place = f"{running.url}/v1/vector_stores"
+    questions = ("notice period", "Salary of Ada", "The desk is 30", "xyzzy")
+    chat = {"model": "talker", "index": "handbook", "temperature": 0, "seed": 1}
+
+    def seen(name: str) -> list[str]:
+        with httpx.Client(headers={"authorization": f"Bearer {words[name]}"}) as asking:
+            told = [asking.get(place), asking.get(f"{place}/handbook")]
+            for each in questions:
+                told.append(asking.post(f"{place}/handbook/search", json={"query": each}))
+                told.append(asking.post(f"{place}/handbook/ask", json={"question": each}))
+            said = [{"role": "user", "content": questions[0]}]
+            told.append(
+                asking.post(f"{running.url}/v1/chat/completions", json={**chat, "messages": said})
+            )
+        assert {each.status_code for each in told} == {200}
+        drawn = r'"(generation_id|retrieval_id|id|created|seed)":\s*("[^"]*"|\d+)'
+        return [re.sub(drawn, "", each.text) for each in told]
+
+    before = seen("anybody")
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    for i in range(100):
+        (secret / f"{i}.txt").write_text(f"Salary {i}\n\nThe notice period of Ada is {i} days.")
+    index = Index.open(indexes / "handbook", NoEmbedder())
+    read_into(index, secret, readers=("board",))
+    try:
+        assert seen("anybody") == before
+        assert "Salary" in "".join(seen("of the board"))
+    finally:
+        index.store.remove(list(index.store.digests().keys() - {f"papers/{n}" for n in PAPERS}))
+        index.store.close()
 
 
 def test_what_is_asked_is_recorded(client: openai.OpenAI, records: Records) -> None:

@@ -26,8 +26,12 @@ from morphogen.records import Records
 from morphogen.records import open as records_at
 from morphogen.serve import app
 from morphogen.serve.settings import Settings
+from morphogen.systems.knowledge.cutting import passages
+from morphogen.systems.knowledge.embedders import NoEmbedder
+from morphogen.systems.knowledge.index import Index
+from morphogen.systems.knowledge.passage import Block, Document
 from small_models import answering
-from test_serve import Running, pictures
+from test_serve import Running, indexed, pictures
 
 torch.set_num_threads(1)
 
@@ -42,7 +46,7 @@ PASSWORD = "correct horse battery"
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    answering("yours", length=512).save(folder / "talker")
+    answering("yours", length=1024).save(folder / "talker")
     pictures().save(folder / "digits")
     pictures("vae").save(folder / "faces")
     if WHISPER.is_dir():
@@ -67,8 +71,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def running(models: Path, records: Records, data: Path) -> Iterator[Running]:
-    settings = Settings(models=models, data=(data,), port=0, threads=1, rate=None)
+def indexes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One index, in which a document is for the board alone."""
+    handbook = indexed(tmp_path_factory.mktemp("documents"))
+    index = Index.open(handbook, NoEmbedder())
+    for place, text, readers in (
+        ("plans.md", "The plan of the board is to move.", ("board",)),
+        ("<b onmouseover=alert(1)>.md", f"A hostile paper {HOSTILE} of nobody.", ("everyone",)),
+    ):
+        paper = Document(place, HOSTILE, place, (Block(text, (HOSTILE,)),), readers)
+        index.add(paper, passages(paper))
+    index.store.close()
+    return handbook.parent
+
+
+@pytest.fixture(scope="module")
+def running(models: Path, records: Records, data: Path, indexes: Path) -> Iterator[Running]:
+    settings = Settings(models=models, data=(data,), indexes=indexes, port=0, threads=1, rate=None)
     with Running(settings, records) as running:
         yield running
 
@@ -250,6 +269,76 @@ def test_an_edited_turn_is_a_branch_beside_the_one_that_it_was(
     assert f"/records/{second}" in before
     assert client.get("/play/talker", params={"at": "x"}).status_code == 400
     assert client.get("/play/talker", params={"of": "none"}).status_code == 400
+
+
+def test_documents_are_searched_and_opened_at_the_place(client: httpx.Client) -> None:
+    pytest.importorskip("snowballstemmer")
+    token = token_of(client)
+
+    def ask(question: str, deed: str, **more: str) -> str:
+        form = {"question": question, "deed": deed, "by": "both", "token": token, **more}
+        return client.post("/indexes/handbook", data=form).text
+
+    assert 'href="/indexes/handbook"' in client.get("/indexes").text
+    found = ask("notice period", "search")
+    assert "1. by words: notice, period" in found
+    answered = ask("What is the notice period?", "ask")
+    cited = re.search(r'href="(/indexes/handbook/source\?[^"]+)#cited"', answered)
+    assert cited
+    opened = client.get(html.unescape(cited[1])).text
+    mark = r'<p class="role">Notice</p>\s*<div class="said"><mark id="cited" tabindex="-1">'
+    assert re.search(f"{mark}The notice period is three months.</mark>", opened)
+    assert "the documents do not say" in ask("Who painted the chapel?", "ask")
+    written = ask("Whose is the desk by the window?", "ask", model="talker")
+    assert '<div class="said">yours</div>' in written
+    for shown in (ask("hostile paper", "search"), client.get("/indexes/handbook/documents").text):
+        assert "&lt;b onmouseover" in shown
+        assert "<b onmouseover" not in shown
+    assert "the question is empty" in ask(" ", "ask")
+    assert "no such deed" in ask("a", "burn")
+
+
+def test_who_may_not_read_a_document_sees_no_page_of_it(
+    client: httpx.Client, records: Records
+) -> None:
+    pytest.importorskip("snowballstemmer")
+    records.users.set_groups("ann administrator", ("board",))
+    form = {"question": "plan of the board", "deed": "ask", "by": "both"}
+    token = sign_in(client, "ann administrator")
+    told = client.post("/indexes/handbook", data={**form, "token": token}).text
+    assert "is to move" in told
+    uid = re.search(r"/records/(\w+)", told)
+    assert uid
+    assert client.get("/indexes/handbook/source?place=plans.md").status_code == 200
+    assert "is to move" in client.get("/records").text
+    client.cookies.clear()
+    token = sign_in(client, "ann maker")
+    assert "is to move" not in client.post("/indexes/handbook", data={**form, "token": token}).text
+    kept, none = (
+        client.get("/indexes/handbook/source", params={"place": place})
+        for place in ("plans.md", "plant.md")
+    )
+    assert kept.status_code == none.status_code == 400
+    assert kept.text.replace("plans", "") == none.text.replace("plant", "")
+    assert "plans.md" not in client.get("/indexes/handbook/documents").text
+    assert client.get(f"/records/{uid[1]}").status_code == 403
+    assert "is to move" not in client.get("/records").text
+
+
+def test_conversations_from_documents_show_what_each_sentence_stands_on(
+    client: httpx.Client,
+) -> None:
+    pytest.importorskip("snowballstemmer")
+    settings = {"index": "handbook", "temperature": "0"}
+    token = token_of(client)
+    _, uid = said(client, token, text="Whose is the desk by the window?", settings=settings)
+    shown = client.get("/play/talker", params={"of": uid, "open": "1"}).text
+    assert "source?place=papers%2Fdesks.md" in shown
+    kept = client.get(f"/records/{uid}").text
+    assert "What it stands on" in kept
+    retrieval = re.search(r'<dt>retrieval</dt><dd><a href="(/records/\w+)"', kept)
+    assert retrieval
+    assert "What was found in the documents" in client.get(retrieval[1]).text
 
 
 def test_what_is_said_is_checked(client: httpx.Client) -> None:

@@ -15,7 +15,7 @@ import walk_training
 from morphogen.records import open as records_at
 from morphogen.serve.settings import Settings
 from small_models import answering
-from test_serve import Running, pictures
+from test_serve import Running, indexed, pictures
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 PASSWORD = "correct horse battery"
@@ -28,13 +28,16 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium h
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
-    answering("yours", length=512).save(tmp_path / "models" / "talker")
+    answering("yours", length=1024).save(tmp_path / "models" / "talker")
     pictures().save(tmp_path / "models" / "digits")
     walk_playing.add_models(tmp_path / "models")
     data = walk_training.with_a_broken_one(walk_training.pictures_of_two_classes(tmp_path / "data"))
     with records_at(tmp_path / "records.db", key=bytes(32)) as records:
         records.users.add("ann", "administrator", password=PASSWORD)
-        settings = Settings(models=tmp_path / "models", data=(data,), port=0, threads=1, rate=None)
+        settings = Settings(
+            models=tmp_path / "models", data=(data,), indexes=indexed(tmp_path).parent, port=0,
+            threads=1, rate=None,
+        )  # fmt: skip
         with Running(settings, records) as running:
             yield running
 
@@ -82,6 +85,7 @@ def test_the_whole_road(running: Running) -> None:
         sign_in(walk)
         converse(walk)
         rate(walk)
+        ask_documents(walk)
         draw(walk)
         walk_playing.go_between(walk)
         walk_playing.choose_a_place(walk)
@@ -163,6 +167,27 @@ def rate(walk: Walk) -> None:
     page.wait_for_selector("text=This is the last one")
     page.goto("/records?rated=4")
     assert page.locator("article").count() == 1
+
+
+def ask_documents(walk: Walk) -> None:
+    """With the keyboard alone."""
+    page = walk.page
+    page.goto("/indexes")
+    walk.look()
+    page.click("text=handbook")
+    page.keyboard.type("What is the notice period?")  # the field has the focus
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#answer .said:has-text('three months')")
+    walk.look()
+    page.focus(".citations a")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("mark:has-text('The notice period is three months.')")
+    walk.look()
+    page.goto("/play/talker?temperature=0&index=handbook")
+    page.fill("#text", "Whose is the desk by the window?")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(".turn .citations a:has-text('papers/desks.md')")
+    walk.look()
 
 
 def draw(walk: Walk) -> None:

@@ -28,16 +28,15 @@ def search(
 
     morphogen search indexes/handbook "notice period"
     """
-    from fnmatch import fnmatchcase
-
     from morphogen.cli._parts import print_json
     from morphogen.systems.knowledge.index import Index
     from morphogen.systems.knowledge.reader import Reader
+    from morphogen.systems.knowledge.storing import Where
 
     hits = Index.open(index).search(
         question, num=num, groups=groups or (), by=by,
         rerank=None if rerank is None else Reader.open(rerank).scores,
-        where=None if place is None else lambda passage: fnmatchcase(passage.place, place),
+        where=Where(place),
     )  # fmt: skip
     if as_json:
         print_json([hit.to_json() for hit in hits])

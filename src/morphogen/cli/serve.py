@@ -15,6 +15,9 @@ def serve(
     data: Annotated[
         list[Path] | None, typer.Option(help="data that the studio shows; may be told repeatedly")
     ] = None,
+    indexes: Annotated[Path, typer.Option(help="folder in which indexes of documents lie")] = Path(
+        "indexes"
+    ),
     host: Annotated[
         str, typer.Option(help="address to listen at; another than this machine's needs a key")
     ] = "127.0.0.1",
@@ -54,8 +57,8 @@ def serve(
     from morphogen.serve.settings import Settings
 
     settings = Settings(
-        models=models, data=tuple(data or ()), host=host, port=port, records=records,
-        memory_gb=memory_gb, rows=rows, batch=batch, queue=queue,
+        models=models, data=tuple(data or ()), indexes=indexes, host=host, port=port,
+        records=records, memory_gb=memory_gb, rows=rows, batch=batch, queue=queue,
         rate=None if rate == "none" else rate, body_mb=body_mb, threads=threads, patience=patience,
         watermark=watermark,
         traces=traces,

@@ -43,8 +43,11 @@ def list_(*, as_json: Annotated[bool, typer.Option("--json", help="print JSON")]
     if as_json:
         print_json([asdict(each) for each in everyone])
         return
-    rows = [(each.name, each.role, each.state, day(each.created)) for each in everyone]
-    print_table([("name", "role", "state", "since"), *rows])
+    rows = [
+        (each.name, each.role, " ".join(each.groups), each.state, day(each.created))
+        for each in everyone
+    ]
+    print_table([("name", "role", "groups", "state", "since"), *rows])
 
 
 @users.command()
@@ -55,6 +58,21 @@ def role(name: Name, new: Annotated[str, typer.Argument(help="the new role")]) -
     with opened() as (records, me):
         changed = records.users.set_role(name, new, by=me.id)
         print(f"{changed.name} may {', '.join(sorted(changed.actions))}")
+
+
+@users.command()
+def groups(
+    name: Name,
+    new: Annotated[
+        list[str] | None, typer.Argument(help="all of their groups; none, if empty")
+    ] = None,
+) -> None:
+    """Say whose documents a person may read in indexes, beside those of everyone."""
+    from morphogen.cli._records import opened
+
+    with opened() as (records, me):
+        changed = records.users.set_groups(name, new or (), by=me.id)
+        print(f"{changed.name} reads what is for {', '.join(('everyone', *changed.groups))}")
 
 
 @users.command()

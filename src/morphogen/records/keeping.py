@@ -110,7 +110,8 @@ class Keeping:
                 self.records.generations.index_again(session, number)
             for table in (ApiKey, SignIn):
                 session.execute(delete(table).where(table.user_id == user.id))
-            values = {"name": None, "blind": None, "password": None, "state": "erased"}
+            values = {"name": None, "blind": None, "password": None, "state": "erased",
+                      "groups": ""}  # fmt: skip
             session.execute(update(User).where(User.id == user.id).values(**values))
             self.records.audit.add(session, "users.erase", f"user {user.id}", user=by, num=num)
             self.records.seals.forget(session, user.id)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidKey
@@ -20,6 +22,7 @@ from morphogen.records.tables import User as Row
 
 MEMORY, PASSES = 19456, 2  # KiB: what OWASP recommends
 LEAST_PASSWORD = 10  # letters
+GROUP = re.compile(r"[\w.-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class User:
     role: str
     state: str  # active, disabled, erased
     created: float
+    groups: tuple[str, ...] = ()  # whose documents they may read, beside those of everyone
 
     @property
     def actions(self) -> frozenset[str]:
@@ -102,6 +106,18 @@ class Users:
         actions_of(role)
         return self._change(who, "users.role", by, role=role)
 
+    def set_groups(self, who: str | int, groups: Iterable[str], *, by: int | None = None) -> User:
+        """Say whose documents a person may read (see `systems.knowledge`), in place of those of
+        before. Raises `RecordsError` for what is no word."""
+        named = sorted(set(groups))
+        for group in named:
+            if not GROUP.fullmatch(group):
+                raise RecordsError(
+                    "this is no name for a group", found=repr(group[:80]),
+                    expected="letters, digits and . _ -",
+                )  # fmt: skip
+        return self._change(who, "users.groups", by, groups=" ".join(named))
+
     def disable(self, who: str | int, *, by: int | None = None) -> User:
         """Let a person in no more; what is recorded of them stays."""
         return self._change(who, "users.disable", by, state="disabled")
@@ -139,7 +155,8 @@ class Users:
         return name.decode() if name else "erased"
 
     def _user(self, session: Session, row: Row) -> User:
-        return User(row.id, self.name_of(session, row), row.role, row.state, row.created)
+        groups = tuple(row.groups.split())
+        return User(row.id, self.name_of(session, row), row.role, row.state, row.created, groups)
 
     def _row(self, session: Session, name: str) -> Row | None:
         return session.scalars(

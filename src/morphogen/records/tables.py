@@ -50,6 +50,9 @@ class User(Base):
     role: Mapped[str]
     password: Mapped[str | None]  # Argon2id in its usual text form
     state: Mapped[str] = mapped_column(default="active")  # active, disabled, erased
+    groups: Mapped[str] = mapped_column(
+        default="", server_default=""
+    )  # words, which documents name
     created: Mapped[float] = mapped_column(default=time.time)
 
 

@@ -187,7 +187,7 @@ class Answer:
 
 
 # Recorded elsewhere, or not at all.
-UNTOLD = {"do", "messages", "prompts", "seed", "inputs", "view", "hidden"}
+UNTOLD = {"do", "messages", "prompts", "question", "seed", "inputs", "view", "hidden"}
 
 
 def _reason(error: BaseException | None) -> str:

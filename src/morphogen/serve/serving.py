@@ -16,6 +16,7 @@ from morphogen.serve.catalogue import Catalogue, Entry
 from morphogen.serve.comparisons import Comparisons
 from morphogen.serve.engine.pool import Pool
 from morphogen.serve.errors import APIError
+from morphogen.serve.indexes import Indexes
 from morphogen.serve.looks import Looks
 from morphogen.serve.metrics import Metrics
 from morphogen.serve.quotas import used_up
@@ -34,7 +35,7 @@ class Serving:
 
     def __init__(self, settings: Settings, records: Any = None) -> None:
         self.settings, self.records = settings, records
-        self.catalogue = Catalogue(settings.models)
+        self.catalogue, self.indexes = Catalogue(settings.models), Indexes(settings.indexes)
         self.pool = Pool(settings)
         self.metrics = Metrics()
         self.rates = Rates(settings.rate)

@@ -1,6 +1,7 @@
 """A model behind an address that speaks OpenAI's protocol: vLLM, llama.cpp, Ollama, hosted ones.
 
 POST ADDRESS/chat/completions  {"model", "messages", ..}  ->  {"choices": [{"message", ..}]}
+POST ADDRESS/embeddings        {"model", "input", ..}     ->  {"data": [{"embedding", "index"}]}
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from morphogen.modalities.text.chat import Message
 
 TRIES, PAUSE = 4, 1.0  # of a request that was turned away; seconds before the second, then doubled
 BUSY = {408, 409, 425, 429, 500, 502, 503, 504}
-MOST = 1 << 24  # bytes of an answer
+MOST = 1 << 28  # bytes of an answer
 _CALLS = [{"function": {"name": str, "arguments": (str, dict)}}]
 _MESSAGE = {"content?": (str, None), "tool_calls?": (_CALLS, None)}
 ANSWER = {
     "choices": [{"message": _MESSAGE, "finish_reason?": (str, None)}],
     "usage?": ({"completion_tokens?": (int, None)}, None),
 }
+VECTORS = {"data": [{"embedding": list, "index": int}]}
 
 
 class Endpoint:
@@ -54,17 +56,28 @@ class Endpoint:
         """All that comes back for messages: choices, of which there is one at least. It may take
         `seconds`, all tries together. Raises `MorphogenError` where nothing comes."""
         given = {name: value for name, value in options.items() if value is not None}
-        body = json.dumps({"model": self.model, "messages": list(messages), **given}).encode()
-        told: dict[str, Any] = self._posted(body, seconds)
-        check_shape(told, ANSWER, self.address)
+        body = {"messages": list(messages), **given}
+        told: dict[str, Any] = self._posted("chat/completions", body, ANSWER, seconds)
         if not told["choices"]:
             raise MorphogenError("the answer holds nothing", where=self.address)
         return told
 
-    def _posted(self, body: bytes, seconds: float | None) -> Any:
-        """What comes back. Asks again where the server has too much to do."""
+    def vectors(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector of each text."""
+        asked = {"input": list(texts), "encoding_format": "float"}
+        told = self._posted("embeddings", asked, VECTORS)
+        ordered = sorted(told["data"], key=lambda each: each["index"])
+        if len(ordered) != len(texts):
+            raise MorphogenError("there is not a vector for each text", where=self.address,
+                                 found=len(ordered), expected=len(texts))  # fmt: skip
+        return [each["embedding"] for each in ordered]
+
+    def _posted(
+        self, route: str, asked: Mapping[str, Any], shape: Any, seconds: float | None = None
+    ) -> Any:
+        """What comes back, of a shape. Asks again where the server has too much to do."""
         until = time.monotonic() + (TRIES * self.seconds if seconds is None else seconds)
-        place = f"{self.address}/chat/completions"
+        place, body = f"{self.address}/{route}", json.dumps({"model": self.model, **asked}).encode()
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(self.key_from):
             headers["Authorization"] = f"Bearer {key}"
@@ -74,7 +87,9 @@ class Endpoint:
             try:
                 most = min(self.seconds, max(until - time.monotonic(), 0.1))
                 with urllib.request.urlopen(request, timeout=most) as answer:
-                    return json.loads(answer.read(MOST))
+                    told = json.loads(answer.read(MOST))
+                check_shape(told, shape, place)
+                return told
             except urllib.error.HTTPError as error:
                 said = f"{error.code}: {error.read(400).decode('utf-8', 'replace').strip()[:200]}"
                 pause = max(pause, _asked_to_wait(error))

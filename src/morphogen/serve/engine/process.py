@@ -53,6 +53,7 @@ class ModelProcess(Running):
     async def start(self) -> None:
         """See `Running`."""
         told = {
+            "kind": self.entry.kind,
             "path": str(self.entry.path),
             "threads": self.settings.threads_each,
             "rows": self.settings.rows,

@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from morphogen.serve.answer import Answer
 from morphogen.serve.door import Generates
 from morphogen.serve.errors import APIError
+from morphogen.serve.grounds import Grounds, Judged
 from morphogen.serve.routes._asked import Drawn, ResponseFormat, usage_of
+from morphogen.serve.routes._grounded import begun, cited_in
 from morphogen.serve.routes._streams import handed_over
 from morphogen.serve.serving import Here
 from morphogen.systems.calls import Call, CallReader, schema_of
@@ -122,6 +124,8 @@ class ChatRequest(Drawn):
     response_format: ResponseFormat | None = None
     tools: list[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | Chosen | None = None
+    index: str | None = Field(None, description="documents to answer from")
+    num_passages: int | None = Field(None, ge=1, le=50)
 
     def work(self) -> dict[str, Any]:
         """As the process of a model is asked. Raises `APIError` for what does not fit together."""
@@ -202,10 +206,9 @@ def plain(messages: Sequence[Said]) -> list[dict[str, Any]]:
 
 @router.post("/v1/chat/completions")
 async def chat(asked: ChatRequest, request: Request, here: Here, access: Generates) -> Response:
-    """Go on with a conversation."""
-    entry, work = here.entry(asked.model), asked.work()
-    answer = await Answer.begin(here, entry, work, prompt=work["messages"], access=access)
-    told = ChatAnswer(answer, asked)
+    """Go on with a conversation; with an index, from what its documents say."""
+    answer, grounds = await begun(here, asked, access)
+    told = ChatAnswer(answer, asked, grounds)
     chunks = told.chunks if asked.stream else None
     return await handed_over(request, answer, told.whole, chunks)
 
@@ -213,8 +216,8 @@ async def chat(asked: ChatRequest, request: Request, here: Here, access: Generat
 class ChatAnswer:
     """Events of a model -> an answer, or the chunks of one."""
 
-    def __init__(self, answer: Answer, asked: ChatRequest) -> None:
-        self.answer, self.asked = answer, asked
+    def __init__(self, answer: Answer, asked: ChatRequest, grounds: Grounds | None = None) -> None:
+        self.answer, self.asked, self.grounds = answer, asked, grounds
         self.created = int(time.time())
         names = [tool.function.name for tool in asked.offered()]
         self.readers = [
@@ -222,6 +225,7 @@ class ChatAnswer:
         ]
         self.texts = [""] * (asked.n or 1)
         self.calls: list[list[Call]] = [[] for _ in self.texts]
+        self.judged = [Judged()] * len(self.texts)
 
     async def whole(self) -> dict[str, Any]:
         """The answer at once."""
@@ -244,14 +248,14 @@ class ChatAnswer:
             for row in range(len(self.texts))
         ]
         return self._body("chat.completion", choices, usage=usage_of(usage)) | {
-            "morphogen": self.answer.about()
+            "morphogen": self._about()
         }
 
     async def chunks(self) -> AsyncIterator[dict[str, Any]]:
         """The answer piece by piece."""
         first = {"role": "assistant", "content": ""}
         for row in range(len(self.texts)):
-            yield self._chunk(row, first) | {"morphogen": self.answer.about()}
+            yield self._chunk(row, first) | {"morphogen": self._about()}
         finishes: list[str | None] = [None] * len(self.texts)
         usage: dict[str, Any] = {}
         async for event in self.answer.events():
@@ -262,6 +266,9 @@ class ChatAnswer:
             usage = event.get("done", usage)
         await self._finish(finishes, usage)
         for row, finish in enumerate(finishes):
+            if self.grounds is not None:
+                cited = {"annotations": cited_in(self.judged[row])}
+                yield self._chunk(row, cited) | {"morphogen": self._about()}
             yield self._chunk(row, {}, finish=finish)
         if self.asked.tells_usage:
             yield self._body("chat.completion.chunk", [], usage=usage_of(usage))
@@ -294,6 +301,8 @@ class ChatAnswer:
         return {"delta": {"tool_calls": [told]}}
 
     async def _finish(self, finishes: Sequence[str | None], usage: Mapping[str, Any]) -> None:
+        if self.grounds is not None:
+            self.judged = await self.grounds.judge(self.answer, self.texts)
         said = [self._message(row) for row in range(len(self.texts))]
         content = said[0]["content"] or json.dumps(said[0].get("tool_calls"))
         text = content if len(said) == 1 else json.dumps(said)
@@ -305,7 +314,14 @@ class ChatAnswer:
         if self.calls[row]:
             message["tool_calls"] = [call.to_json() for call in self.calls[row]]
             message["content"] = self.texts[row].strip() or None
+        if self.grounds is not None:
+            message["annotations"] = cited_in(self.judged[row])
         return message
+
+    def _about(self) -> dict[str, Any]:
+        """What every answer carries; one from documents, what it stands on as well."""
+        more = {} if self.grounds is None else self.grounds.about(self.judged)
+        return {**self.answer.about(), **more}
 
     def _chunk(
         self,

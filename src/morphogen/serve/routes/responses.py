@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -17,7 +17,9 @@ from morphogen.core.errors import MorphogenError
 from morphogen.serve.answer import Answer
 from morphogen.serve.door import Generates
 from morphogen.serve.errors import APIError
+from morphogen.serve.grounds import Grounds
 from morphogen.serve.routes._asked import Asked
+from morphogen.serve.routes._grounded import SEARCH, begun, cited_files, search_of, searched
 from morphogen.serve.routes._streams import handed_over
 from morphogen.serve.routes.chat import ChatAnswer, ChatRequest
 from morphogen.serve.serving import Here, Serving
@@ -42,6 +44,8 @@ class ResponseRequest(Asked):
     text: dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
+    include: list[str] | None = None
+    index: str | None = Field(None, description="documents to answer from, as `file_search` does")
 
     def as_chat(self, before: list[dict[str, Any]]) -> ChatRequest:
         """The same as a conversation. Raises `APIError` for what is not known here."""
@@ -51,18 +55,22 @@ class ResponseRequest(Asked):
             "max_completion_tokens": self.max_output_tokens, "temperature": self.temperature,
             "top_p": self.top_p, "seed": self.seed, "stream": self.stream,
         }  # fmt: skip
+        found, told["num_passages"] = search_of(self.tools)
+        told["index"] = found or self.index
         form = (self.text or {}).get("format") or {}
         if form.get("type", "text") != "text":
             told["response_format"] = {"type": form["type"], "json_schema": form}
-        if self.tools:
+        if functions := [tool for tool in self.tools or () if tool.get("type") != SEARCH]:
             told["tools"] = [
                 {
                     "type": tool.get("type"),
                     "function": {k: v for k, v in tool.items() if k in KNOWN},
                 }
-                for tool in self.tools
+                for tool in functions
             ]
         choice = self.tool_choice
+        if isinstance(choice, dict) and choice.get("type") == SEARCH:
+            choice = None  # it is done in any case
         if isinstance(choice, dict):
             told["tool_choice"] = {"function": {"name": choice.get("name")}}
         else:
@@ -106,9 +114,8 @@ async def responses(
     """Answer, and remember what was said."""
     before = await _before(here, asked.previous_response_id, access)
     chat = asked.as_chat(before)
-    entry, work = here.entry(asked.model), chat.work()
-    answer = await Answer.begin(here, entry, work, prompt=work["messages"], access=access)
-    told = Responding(answer, chat, asked)
+    answer, grounds = await begun(here, chat, access)
+    told = Responding(answer, chat, asked, grounds)
     chunks = told.happenings if asked.stream else None
     return await handed_over(request, answer, told.response, chunks, named=True)
 
@@ -137,8 +144,10 @@ async def _before(here: Serving, name: str | None, access: Any) -> list[dict[str
 class Responding(ChatAnswer):
     """Events of a model -> a response, or what happens to one."""
 
-    def __init__(self, answer: Answer, chat: ChatRequest, asked: ResponseRequest) -> None:
-        super().__init__(answer, chat)
+    def __init__(
+        self, answer: Answer, chat: ChatRequest, asked: ResponseRequest, grounds: Grounds | None
+    ) -> None:
+        super().__init__(answer, chat, grounds)
         self.request = asked
         self.finish: str | None = None
         self.usage: Mapping[str, Any] = {}
@@ -161,22 +170,35 @@ class Responding(ChatAnswer):
 
         yield told("response.created", response=self._response("in_progress"))
         yield told("response.in_progress", response=self._response("in_progress"))
-        place = {"output_index": 0, "content_index": 0, "item_id": f"msg_{self.answer.id}"}
+        before = self._searches()
+        for search in before:
+            begins = {**search, "status": "in_progress"}
+            yield told("response.output_item.added", output_index=0, item=begins)
+            for state in ("in_progress", "searching", "completed"):
+                yield told(f"response.file_search_call.{state}", output_index=0,
+                           item_id=search["id"])  # fmt: skip
+            yield told("response.output_item.done", output_index=0, item=search)
+        first = len(before)  # of the message among the items
+        place = {"output_index": first, "content_index": 0, "item_id": f"msg_{self.answer.id}"}
         is_open = False
         async for event in self.answer.events():
             for piece in self._note(event):
                 if not is_open:
                     is_open = True
-                    yield told("response.output_item.added", output_index=0,
+                    yield told("response.output_item.added", output_index=first,
                                item=self._said_item("in_progress", ""))  # fmt: skip
                     yield told("response.content_part.added", **place, part=_part(""))
                 yield told("response.output_text.delta", **place, delta=piece, logprobs=[])
         await self._finish([self.finish], self.usage)
         text = self.texts[0]
         if is_open:
+            cited = cited_files(self.judged[0])
+            for index, each in enumerate(cited):
+                yield told("response.output_text.annotation.added", **place,
+                           annotation_index=index, annotation=each)  # fmt: skip
             yield told("response.output_text.done", **place, text=text, logprobs=[])
-            yield told("response.content_part.done", **place, part=_part(text))
-        for index, item in enumerate(self._output()):
+            yield told("response.content_part.done", **place, part=_part(text, cited))
+        for index, item in enumerate(self._output()[first:], first):
             if item["type"] == "function_call":
                 yield told("response.output_item.added", output_index=index, item=item)
                 yield told("response.function_call_arguments.done", output_index=index,
@@ -218,7 +240,7 @@ class Responding(ChatAnswer):
             "tool_choice": asked.tool_choice or "auto",
             "tools": asked.tools or [],
             "usage": None if status == "in_progress" else self._taken(),
-            "morphogen": self.answer.about(),
+            "morphogen": self._about(),
         }
 
     def _taken(self) -> dict[str, Any]:
@@ -235,7 +257,10 @@ class Responding(ChatAnswer):
         status = "incomplete" if self.finish == "length" else "completed"
         text = self.texts[0]
         said = [self._said_item(status, text)] if text or not self.calls[0] else []
-        return [*said, *(_called(call) for call in self.calls[0])]
+        return [*self._searches(), *said, *(_called(call) for call in self.calls[0])]
+
+    def _searches(self) -> list[dict[str, Any]]:
+        return [] if self.grounds is None else [searched(self.grounds, self.request)]
 
     def _said_item(self, status: str, text: str) -> dict[str, Any]:
         return {
@@ -243,12 +268,14 @@ class Responding(ChatAnswer):
             "id": f"msg_{self.answer.id}",
             "role": "assistant",
             "status": status,
-            "content": [_part(text)] if status != "in_progress" else [],
+            "content": (
+                [_part(text, cited_files(self.judged[0]))] if status != "in_progress" else []
+            ),
         }
 
 
-def _part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _part(text: str, cited: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": list(cited), "logprobs": []}
 
 
 def _called(call: Call) -> dict[str, Any]:

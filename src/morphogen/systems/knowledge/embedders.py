@@ -3,10 +3,6 @@ address. An index remembers who embedded it, and takes no one else's vectors."""
 
 from __future__ import annotations
 
-import json
-import os
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,19 +10,17 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from morphogen.core.border import check_shape
 from morphogen.core.bundle import Bundle
 from morphogen.core.capability import CanEncode, HasFeatures, missing
 from morphogen.core.codec import Item
-from morphogen.core.errors import MorphogenError, RecipeError, RefusedPair
+from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.origin import hash_of
 from morphogen.interop.importing import opened_or_imported
+from morphogen.systems.endpoint import Endpoint
 from morphogen.systems.knowledge.vectors import Floats, of_length_one
 
 DEFAULT = "models/published/minilm"  # where `make models` puts it
 BATCH = 32  # texts that are embedded at once
-MOST_ANSWER = 1 << 28  # bytes of a remote model's answer
-ANSWER = {"data": [{"embedding": list, "index": int}]}
 
 
 class Embedder(Protocol):
@@ -129,33 +123,14 @@ class RemoteEmbedder:
         key_from: str = "OPENAI_API_KEY",  # environment variable with the key, where one is asked
         seconds: float = 120.0,  # that an answer may take
     ) -> None:
-        self.address, self.model = address.rstrip("/"), model
-        self.key_from, self.seconds = key_from, seconds
-        self.name = self.digest = f"{self.address} {model}"
+        self.endpoint = Endpoint(address, model, key_from=key_from, seconds=seconds)
+        self.name = self.digest = f"{self.endpoint.address} {model}"
         self.dim = self.embed(["a"]).shape[1]
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """(N, D). Raises `MorphogenError` where the model does not answer."""
-        parts = [self._asked(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)]
-        return (
-            of_length_one(np.concatenate(parts)) if parts else np.zeros((0, self.dim), np.float32)
-        )
-
-    def _asked(self, texts: Sequence[str]) -> Floats:
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(self.key_from):
-            headers["Authorization"] = f"Bearer {key}"
-        body = {"model": self.model, "input": list(texts), "encoding_format": "float"}
-        place = f"{self.address}/embeddings"
-        request = urllib.request.Request(place, json.dumps(body).encode(), headers)
-        try:
-            with urllib.request.urlopen(request, timeout=self.seconds) as answer:
-                told = json.loads(answer.read(MOST_ANSWER))
-        except (urllib.error.URLError, OSError, ValueError) as error:
-            raise MorphogenError(
-                "the model that embeds does not answer", found=str(error), where=place,
-                hint=f"check the address, the model, and the key in {self.key_from}",
-            ) from error  # fmt: skip
-        check_shape(told, ANSWER, place)
-        ordered = sorted(told["data"], key=lambda each: each["index"])
-        return np.array([each["embedding"] for each in ordered], np.float32)
+        if not texts:
+            return np.zeros((0, self.dim), np.float32)
+        starts = range(0, len(texts), BATCH)
+        parts = [self.endpoint.vectors(texts[i : i + BATCH]) for i in starts]
+        return of_length_one(np.array([each for part in parts for each in part], np.float32))

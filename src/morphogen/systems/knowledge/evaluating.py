@@ -101,11 +101,10 @@ def _of_ranking(question: Question, hits: Sequence[Hit]) -> dict[str, float]:
 
 def _by_itself(index: Index, groups: Sequence[str]) -> list[float]:
     """Whether passages come first that are asked for by all that they say."""
-    rows = index.store.allowed(groups)
-    step = max(1, len(rows) // MOST_SELF)
+    readable = index.store.readable(groups)
+    step = max(1, len(readable) // MOST_SELF)
     found = []
-    for row in rows[::step][:MOST_SELF].tolist():
-        passage = index.store.passage(row)
+    for passage in readable.passages(readable.rows[::step][:MOST_SELF].tolist()).values():
         first = index.search(passage.context, num=1, groups=groups)[0].passage
         found.append(float(first.context == passage.context))
     return found

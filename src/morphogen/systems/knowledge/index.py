@@ -15,26 +15,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from morphogen.core.errors import DataError, RecipeError
+from morphogen.systems.knowledge import stores
 from morphogen.systems.knowledge.cutting import MOST
 from morphogen.systems.knowledge.embedders import Embedder, embedder_of
 from morphogen.systems.knowledge.passage import Document, Passage
 from morphogen.systems.knowledge.sentences import Span, sentences
-from morphogen.systems.knowledge.store import Store
-from morphogen.systems.knowledge.vectors import Floats, nearest
+from morphogen.systems.knowledge.storing import EVERYWHERE, Readable, Storing, Where
+from morphogen.systems.knowledge.vectors import Floats
 
 CONSTANT = 60.0  # of reciprocal ranks
 DEPTH = 100  # passages of each list
 RERANKED = 20  # passages that a re-ranker reads
-MOST_KEPT = 4  # sets of groups whose vectors stay in memory
-MOST_SPLIT = 2048  # passages whose sentences do
+MOST_SPLIT = 2048  # passages whose sentences stay in memory
 
 How = Literal["both", "words", "meaning"]
 Reranker = Callable[[str, Sequence[str]], Sequence[float]]
-Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -67,18 +63,17 @@ class Hit:
 
 
 class Index:
-    """An index in a folder, with who embeds its questions."""
+    """An index in a folder or a database (`stores`), with who embeds its questions."""
 
-    def __init__(self, store: Store, embedder: Embedder) -> None:
+    def __init__(self, store: Storing, embedder: Embedder) -> None:
         about = store.about
         if about["embedder"]["digest"] != embedder.digest:
             raise RecipeError(
                 "this index was made with another embedder, whose vectors say nothing to this one",
-                found=embedder.name, expected=about["embedder"]["name"], where=store.folder,
+                found=embedder.name, expected=about["embedder"]["name"], where=store.name,
                 hint=f"morphogen index DOCUMENTS --by {embedder.name} --out ANOTHER",
             )  # fmt: skip
         self.store, self.embedder = store, embedder
-        self._kept: dict[tuple[int, tuple[str, ...]], tuple[Any, Any]] = {}
         self._split: tuple[int, dict[str, tuple[list[Span], Floats]]] = (-1, {})
         self._asked: tuple[str, Floats] | None = None
 
@@ -90,23 +85,25 @@ class Index:
         *,
         most: int = MOST,
         language: str | None = "english",
+        masked: bool = False,
     ) -> Index:
-        """A new one. `most` characters are a passage, `language` is that of stems of words."""
+        """A new one. `most` characters are a passage, `language` is that of stems of words;
+        personal data in what is read is `masked` (`data.personal`)."""
         about = {
             "embedder": {"name": embedder.name, "digest": embedder.digest},
-            "dim": embedder.dim, "most": most, "language": language,
+            "dim": embedder.dim, "most": most, "language": language, "masked": masked,
         }  # fmt: skip
-        return cls(Store.make(Path(folder), about), embedder)
+        return cls(stores.make(folder, about), embedder)
 
     @classmethod
     def open(cls, folder: Path | str, embedder: Embedder | None = None) -> Index:
         """One that there is, with the embedder that made it. Raises `BundleError` where there is
         none, `RecipeError` for another embedder."""
-        store = Store.open(Path(folder))
+        store = stores.opened(folder)
         return cls(store, embedder or embedder_of(store.about["embedder"]["name"]))
 
     def __len__(self) -> int:
-        return sum(num for *_, num, _ in self.store.documents())
+        return sum(each.num for each in self.store.documents())
 
     def add(self, document: Document, passages: Sequence[Passage]) -> None:
         """Take in a document, in place of an older version of it."""
@@ -123,29 +120,27 @@ class Index:
         fuse: Literal["sum", "ranks"] = "sum",
         weight: float = 0.5,
         depth: int = DEPTH,
-        where: Callable[[Passage], bool] | None = None,
+        where: Where = EVERYWHERE,
         rerank: Reranker | None = None,
     ) -> list[Hit]:
-        """The best `num` passages for a question, of those that a member of `groups` may read and
-        that `where` lets through. Raises `DataError` for a question without a word."""
+        """The best `num` passages for a question, of those that a member of `groups` may read, in
+        the documents of `where`. Raises `DataError` for a question without a word."""
         if not question.strip():
             raise DataError("the question is empty", hint="ask with words")
-        rows, vectors = self._readable(tuple(sorted(set(groups))))
-        if where is not None:
-            kept = np.array([where(self.store.passage(row)) for row in rows.tolist()], bool)
-            rows, vectors = rows[kept], vectors[kept]
-        if not len(rows):
+        readable = self.store.readable(groups, where)
+        if not len(readable):
             return []
-        if not self.embedder.dim:
-            by = "words"
-        lists = self._lists(question, rows, vectors, by, max(depth, num))
+        lists = self._lists(
+            question, readable, by if self.embedder.dim else "words", max(depth, num)
+        )
         fused = _by_ranks(lists) if fuse == "ranks" else _by_sum(lists, weight)
         wanted = depth if rerank is not None else num
         bound = sorted(fused.values(), reverse=True)[:wanted][-1] if fused else 0.0
+        best = {row: score for row, score in fused.items() if score >= bound}
+        passages = readable.passages(list(best))
         hits = [
-            self._hit(question, int(rows[place]), score, place, lists)
-            for place, score in fused.items()
-            if score >= bound
+            Hit(passages[row], score, _why(question, row, lists, readable))
+            for row, score in best.items()
         ]
         hits.sort(key=lambda hit: (-hit.score, hit.passage.digest))  # equals: whatever their rows
         if rerank is not None:
@@ -171,46 +166,30 @@ class Index:
                 del kept[next(iter(kept))]
         return kept[digest]
 
-    def _readable(self, groups: tuple[str, ...]) -> tuple[NDArray[np.int64], Any]:
-        """The rows that members of groups may read, and their vectors side by side: (A,), (A, D).
-        Vectors of other rows take no part in any product, so that no bit depends on them."""
-        key = (self.store.change(), groups)
-        if key not in self._kept:
-            rows, vectors = self.store.allowed(groups), self.store.vectors()
-            whole = len(rows) == len(vectors)
-            self._kept = dict(list(self._kept.items())[-MOST_KEPT + 1 :])
-            self._kept[key] = rows, vectors if whole else vectors[rows]
-        return self._kept[key]
-
     def _lists(
-        self, question: str, rows: Any, vectors: Any, by: How, depth: int
+        self, question: str, readable: Readable, by: How, depth: int
     ) -> dict[str, dict[int, float]]:
-        """name of a list -> place among the rows -> score, best first."""
+        """name of a list -> row -> score, best first."""
         lists = {}
         if by != "words":
-            place, near = nearest(vectors, self.asked(question), depth)
-            lists["meaning"] = dict(zip(place[0].tolist(), near[0].tolist(), strict=True))
+            lists["meaning"] = readable.nearest(self.asked(question)[0], depth)
         if by != "meaning":
-            scores = self.store.words().scores(question, rows)
-            best = np.lexsort((np.arange(len(scores)), -scores))[:depth]
-            lists["words"] = {int(i): float(scores[i]) for i in best if scores[i] > 0}
-        return {name: _in_order(found) for name, found in lists.items()}
-
-    def _hit(
-        self, question: str, row: int, score: float, place: int, lists: Mapping[str, Any]
-    ) -> Hit:
-        why: dict[str, Any] = {}
-        for name, found in lists.items():
-            if place in found:
-                rank = 1 + sum(1 for other in found.values() if other > found[place])
-                why[name] = {"rank": rank, "score": found[place]}
-        if "words" in why:
-            why["words"]["held"] = self.store.words().held(question, row)
-        return Hit(self.store.passage(row), score, why)
+            lists["words"] = readable.holding(question, depth)
+        return lists
 
 
-def _in_order(found: Mapping[int, float]) -> dict[int, float]:
-    return dict(sorted(found.items(), key=lambda each: (-each[1], each[0])))
+def _why(
+    question: str, row: int, lists: Mapping[str, Mapping[int, float]], readable: Readable
+) -> dict[str, Any]:
+    """Its rank and score in each list, and the words that it holds. Equals share a rank."""
+    why: dict[str, Any] = {}
+    for name, found in lists.items():
+        if row in found:
+            rank = 1 + sum(1 for other in found.values() if other > found[row])
+            why[name] = {"rank": rank, "score": found[row]}
+    if "words" in why:
+        why["words"]["held"] = readable.held(question, row)
+    return why
 
 
 def _by_ranks(lists: Mapping[str, Mapping[int, float]]) -> dict[int, float]:

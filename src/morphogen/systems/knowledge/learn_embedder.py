@@ -16,6 +16,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,8 @@ def learn(
 ) -> Bundle:
     """An embedder of what an index holds, for everyone who may read it. Raises `DataError` for too
     few passages."""
-    passages = [index.store.passage(row) for row in index.store.allowed(()).tolist()]
+    readable = index.store.readable(())
+    passages = list(readable.passages(readable.rows.tolist()).values())
     if len(passages) < FEWEST:
         raise DataError(
             "there are too few passages to learn from", found=len(passages),
@@ -83,7 +85,8 @@ def learn(
     steps = _train(
         bundle.family, sources, told, seconds=seconds, num_steps=num_steps, lr=lr, seed=seed
     )
-    bundle.data = {"source": f"{len(passages):,} passages of {index.store.folder.resolve().name}"}
+    source = Path(index.store.name).resolve().name
+    bundle.data = {"source": f"{len(passages):,} passages of {source}"}
     bundle.run = {"steps": steps}
     return bundle
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from morphogen.core.errors import DataError
 from morphogen.systems.knowledge.answering import READ, answer, scored_sentences
-from morphogen.systems.knowledge.index import Index
+from morphogen.systems.knowledge.index import Hit, Index
 from morphogen.systems.knowledge.passage import Passage
 from morphogen.systems.knowledge.questions import Question
 from morphogen.systems.knowledge.reader import Laid, Reader
@@ -37,8 +37,9 @@ FEWEST = 20  # questions to choose a bound from
 BATCH, WARM = 16, 0.1  # pairs of a step; share of the steps in which the rate of learning rises
 KEPT = 0.1  # of the sentences that ask stay in their passage
 
+READ_OF, AWAY = 5, 50  # passages; those among which others are, where some answer
+
 Told = Callable[[int, float], None]  # (step, loss)
-Where = Callable[[Passage], bool]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def from_questions(
     """For each question what is read of it: sentences with and without its answer."""
     for question in questions:
         if not question.answers:
-            yield _wrong(index, question, groups, None)
+            yield _wrong(index, question, groups, away=False)
             continue
         hits = index.search(question.text, num=5, groups=groups)
         found, wrong = list[Example](), list[Example]()
@@ -85,20 +86,20 @@ def from_questions(
             span = _span(quote.text, question.answers) if right else None
             example = Example(question.text, quote.text, span is not None, span, score)
             (found if span is not None else wrong).append(example)
-        without = _wrong(index, question, groups, _away(question))
+        without = _wrong(index, question, groups, away=True)
         yield [*found[:1], *wrong[:WRONG], *without[:1]]
 
 
-def _away(question: Question) -> Where:
-    """Lets through what does not answer a question."""
-    return lambda passage: not question.is_answered_by(passage)
+def _hits(index: Index, question: Question, groups: Sequence[str], *, away: bool) -> list[Hit]:
+    """What comes first; or `away` from what answers, as if that were not there."""
+    hits = index.search(question.text, num=AWAY if away else READ_OF, groups=groups)
+    left = [each for each in hits if not (away and question.is_answered_by(each.passage))]
+    return left[:READ_OF]
 
 
-def _wrong(
-    index: Index, question: Question, groups: Sequence[str], where: Where | None
-) -> list[Example]:
+def _wrong(index: Index, question: Question, groups: Sequence[str], *, away: bool) -> list[Example]:
     """The sentences that come first among documents that do not answer."""
-    hits = index.search(question.text, num=5, groups=groups, where=where)
+    hits = _hits(index, question, groups, away=away)
     scored = scored_sentences(index, question.text, hits)[:WRONG]
     return [Example(question.text, quote.text, False, None, score) for score, quote in scored]
 
@@ -117,9 +118,10 @@ def _span(text: str, answers: Sequence[str]) -> tuple[int, int] | None:
 def from_documents(index: Index, num: int, seed: int = 0) -> Iterator[list[Example]]:
     """For each of `num` questions that are made up: the passage that it is from, and such as hold
     its words as well."""
-    draw, rows = random.Random(seed), index.store.allowed(())
+    draw, readable = random.Random(seed), index.store.readable(())
     for _ in range(num):
-        passage = index.store.passage(int(draw.choice(rows)))
+        row = int(draw.choice(readable.rows))
+        passage = readable.passages([row])[row]
         asked, text = made_up(passage, draw)
         if not asked.strip() or not text.strip():
             continue
@@ -246,9 +248,7 @@ def choose_bound(
     """Choose the score below which nothing is said. Returns what it does to the questions it was
     chosen on. Raises `DataError` where these are too few."""
     known = _check_held(held)
-    wrong = [
-        _score(reader, index, each, groups, _away(each) if each.answers else None) for each in known
-    ]
+    wrong = [_score(reader, index, each, groups, away=bool(each.answers)) for each in known]
     reader.bound = float(np.nextafter(np.quantile(wrong, 1 - MOST_FALSE), 2.0))
     right = [
         not answer(index, each.text, groups=groups, reader=reader).is_silent
@@ -274,10 +274,11 @@ def _score(
     index: Index,
     question: Question,
     groups: Sequence[str],
-    where: Where | None,
+    *,
+    away: bool,
 ) -> float:
-    """How sure a reader is of its best sentence, of documents that `where` lets through."""
-    hits = index.search(question.text, num=5, groups=groups, where=where)
+    """How sure a reader is of its best sentence; or of the best `away` from what answers."""
+    hits = _hits(index, question, groups, away=away)
     scored = scored_sentences(index, question.text, hits)[:READ]
     found = reader.read(
         question.text, [quote.text for _, quote in scored], [score for score, _ in scored]

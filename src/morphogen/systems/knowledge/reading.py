@@ -10,14 +10,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from morphogen.core.errors import DataError, MorphogenError
 from morphogen.core.visible import visible
 from morphogen.data import progress
+from morphogen.data.personal import Finder
 from morphogen.sources import read_regular
+from morphogen.systems.knowledge.copies import Copies
 from morphogen.systems.knowledge.cutting import passages
 from morphogen.systems.knowledge.formats import blocks_of, formats, suffix_of
 from morphogen.systems.knowledge.index import Index
@@ -34,7 +36,8 @@ class Read:
     changed: list[str] = field(default_factory=list)
     same: int = 0
     removed: list[str] = field(default_factory=list)
-    copies: dict[str, str] = field(default_factory=dict)  # place -> place of the same text
+    copies: dict[str, str] = field(default_factory=dict)  # place -> place of the same file
+    near: dict[str, str] = field(default_factory=dict)  # place -> place of nearly the same text
     problems: dict[str, str] = field(default_factory=dict)  # place -> why it was not read
     left_out: dict[str, int] = field(default_factory=dict)  # suffix -> files of no known kind
 
@@ -51,7 +54,8 @@ class Read:
         said += [f"{self.same:,} as they were"] * bool(self.same)
         lines = [f"documents: {', '.join(said) or 'none'}"]
         lines += [f"not read: {place}: {why}" for place, why in sorted(self.problems.items())]
-        lines += [f"a copy of {first}: {place}" for place, first in sorted(self.copies.items())]
+        for how, found in {"a copy": self.copies, "nearly a copy": self.near}.items():
+            lines += [f"{how} of {first}: {place}" for place, first in sorted(found.items())]
         if self.left_out:
             kinds = ", ".join(f"{n:,} {suffix}" for suffix, n in sorted(self.left_out.items()))
             lines.append(f"of kinds that are not read: {kinds}")
@@ -63,9 +67,11 @@ def read_into(
     source: Path | str,
     *,
     readers: Sequence[str] = (EVERYONE,),
+    distinct: bool = False,
 ) -> Read:
     """Bring an index up to what a folder, or a file, holds. `readers` are the groups that may read
-    what is added. Raises `DataError` where there is nothing to read."""
+    what is added; of documents that are nearly the same, `distinct` keeps one. Raises `DataError`
+    where there is nothing to read."""
     root = Path(source)
     found, left_out = _files(root)
     if not found:
@@ -86,24 +92,52 @@ def read_into(
         except MorphogenError as error:
             told.problems[place] = error.message
     told.copies = _copies(digests, known)
-    left = [place for place in digests if place not in told.copies]
-    for place in progress.told(left, "reading documents", len(left)):
-        if known.get(place) == digests[place]:
-            told.same += 1
-            continue
-        try:
-            document = document_of(place, read_regular(found[place], MOST_BYTES), readers)
-        except MorphogenError as error:
-            told.problems[place] = error.message
-            continue
+    left = {
+        place: found[place] for place in digests
+        if place not in told.copies and known.get(place) != digests[place]
+    }  # fmt: skip
+    told.same = len(digests) - len(told.copies) - len(left)
+    documents = _read(left, readers, Finder() if index.store.about.get("masked") else None, told)
+    if distinct:
+        held = ((place, index.store.text(place)) for place in known if place in digests)
+        documents = Copies(held).kept(documents, told.near)
+    for document in documents:
         index.add(document, passages(document, index.store.about["most"]))
-        (told.changed if place in known else told.added).append(place)
-    told.removed = sorted(known.keys() - (found.keys() - told.copies.keys()))
+        (told.changed if document.place in known else told.added).append(document.place)
+    told.removed = sorted(known.keys() - (found.keys() - told.copies.keys() - told.near.keys()))
     if told.removed:
         index.store.remove(told.removed)  # which settles all
     else:
         index.store.settle()
     return told
+
+
+def _read(
+    files: Mapping[str, Path], readers: Sequence[str], finder: Finder | None, told: Read
+) -> Iterator[Document]:
+    """Files as documents; `told` learns why one cannot be read."""
+    for place, file in progress.told(files.items(), "reading documents", len(files)):
+        try:
+            document = document_of(place, read_regular(file, MOST_BYTES), readers)
+        except MorphogenError as error:
+            told.problems[place] = error.message
+            continue
+        yield document if finder is None else masked(document, finder)
+
+
+def masked(document: Document, finder: Finder) -> Document:
+    """A document with `[e-mail address]` in place of an address, and so on: in its text, its
+    headings, and what it says of itself."""
+    cover = finder.redact
+    blocks = tuple(
+        replace(each, text=cover(each.text), heading=tuple(map(cover, each.heading)))
+        for each in document.blocks
+    )
+    facts = {
+        name: cover(value) if isinstance(value, str) else value
+        for name, value in document.facts.items()
+    }
+    return replace(document, title=cover(document.title), blocks=blocks, facts=facts)
 
 
 def _copies(digests: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:

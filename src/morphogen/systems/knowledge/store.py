@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 
 from morphogen.core.errors import BundleError
 from morphogen.core.storage import write_text
+from morphogen.systems.knowledge.held import Held
 from morphogen.systems.knowledge.passage import EVERYONE, Document, Passage
+from morphogen.systems.knowledge.storing import EVERYWHERE, Listed, Where
 from morphogen.systems.knowledge.vectors import Floats
 from morphogen.systems.knowledge.words import Words
 
@@ -42,7 +44,12 @@ create index passages_of on passages (document);
 create table changes (number integer not null, next_row integer not null);
 insert into changes values (0, 0);
 """
-COLUMNS = "d.place, d.title, p.text, p.heading, p.page, p.start, p.end, p.number"
+COLUMNS = (
+    "d.place, d.title, p.text, p.heading, p.page, p.start, p.end, p.number"
+    " from passages p join documents d on d.id = p.document"
+)
+MOST_KEPT = 4  # sets of groups whose vectors stay in memory
+ASKED = 500  # rows of one query
 
 Ints = NDArray[np.int64]
 
@@ -57,6 +64,12 @@ class Store:
         self.base.execute("pragma foreign_keys = on")
         self.base.execute("pragma secure_delete = on")
         self._words: tuple[int, Words] | None = None
+        self._kept: dict[tuple[int, tuple[str, ...]], Held] = {}
+
+    @property
+    def name(self) -> str:
+        """Where it is."""
+        return str(self.folder)
 
     @classmethod
     def make(cls, folder: Path, about: Mapping[str, Any]) -> Store:
@@ -138,46 +151,75 @@ class Store:
             )
             self._changed()
 
-    def text(self, place: str) -> str:
-        """The text that offsets of a document's passages point into."""
-        found = self.base.execute("select text from documents where place = ?", (place,)).fetchone()
+    def text(self, place: str, groups: Iterable[str] | None = None) -> str:
+        """See `storing.Storing`."""
+        which, given = _of(groups, Where())
+        found = self.base.execute(
+            f"select text from documents where place = ? and {which}", (place, *given)
+        ).fetchone()
         if found is None:
             raise BundleError("there is no such document in the index", found=place)
         return str(found[0])
 
-    def documents(self) -> Iterator[tuple[str, str, int, int, list[str]]]:
-        """(place, title, version, number of passages, readers), in the order of their places."""
-        rows = self.base.execute(
+    def documents(self, groups: Iterable[str] | None = None) -> list[Listed]:
+        """See `storing.Storing`."""
+        which, given = _of(groups, Where())
+        found = self.base.execute(
             "select place, title, version, (select count(*) from passages where document = id),"
-            " readers from documents order by place"
-        )
-        for place, title, version, num, readers in rows:
-            yield place, title, version, num, json.loads(readers)
+            f" readers, facts from documents where {which} order by place", given,
+        )  # fmt: skip
+        return [
+            Listed(place, title, version, num, json.loads(readers), json.loads(facts))
+            for place, title, version, num, readers, facts in found
+        ]
+
+    def counted(self, groups: Iterable[str]) -> tuple[int, int]:
+        """See `storing.Storing`."""
+        which, given = _of(groups, Where())
+        (found,) = self.base.execute(
+            "select count(*), coalesce(sum(length(cast(text as blob))), 0) from documents"
+            f" where {which}", given,
+        )  # fmt: skip
+        return found[0], found[1]
 
     # -- passages ----------------------------------------------------------------------------
 
-    def allowed(self, groups: Iterable[str]) -> Ints:
-        """The rows that a member of `groups` may read, sorted by where their documents come in the
-        order of their names: the same whatever else there is."""
-        own = {EVERYONE, *groups}
-        found = self.base.execute("select id, readers from documents").fetchall()
-        may = [number for number, readers in found if own & set(json.loads(readers))]
-        if len(may) == len(found):
-            rows = self.base.execute("select row from passages")
-        else:
-            self.base.execute("create temp table if not exists may (id integer primary key)")
-            self.base.execute("delete from temp.may")
-            self.base.executemany("insert into temp.may values (?)", [(each,) for each in may])
-            rows = self.base.execute("select row from passages join temp.may on id = document")
-        return np.sort(np.fromiter((row for (row,) in rows), np.int64))
+    def allowed(self, groups: Iterable[str], where: Where = EVERYWHERE) -> Ints:
+        """The rows that a member of `groups` may read, in the order in which they came."""
+        which, given = _of(groups, where)
+        found = self.base.execute(
+            f"select row from passages where document in (select id from documents where {which})",
+            given,
+        )
+        return np.sort(np.fromiter((row for (row,) in found), np.int64))
 
-    def passage(self, row: int) -> Passage:
-        """The passage of a row."""
-        (place, title, text, heading, page, start, end, number) = self.base.execute(
-            f"select {COLUMNS} from passages p join documents d on d.id = p.document where row = ?",
-            (int(row),),
-        ).fetchone()
-        return Passage(place, title, text, tuple(json.loads(heading)), page, start, end, number)
+    def readable(self, groups: Iterable[str], where: Where = EVERYWHERE) -> Held:
+        """See `storing.Storing`. What a set of groups may read of all stays in memory."""
+        named = tuple(sorted(set(groups)))
+        key = (self.change(), named)
+        if where or key not in self._kept:
+            rows, vectors = self.allowed(named, where), self.vectors()
+            near = vectors if len(rows) == len(vectors) else vectors[rows]
+            made = Held(rows, near, self.words(), self.passages, is_kept=not where)
+            if where:
+                return made
+            self._kept = dict(list(self._kept.items())[-MOST_KEPT + 1 :])
+            self._kept[key] = made
+        return self._kept[key]
+
+    def passages(self, rows: Sequence[int]) -> dict[int, Passage]:
+        """The passages of rows."""
+        found: dict[int, Passage] = {}
+        for start in range(0, len(rows), ASKED):
+            part = [int(row) for row in rows[start : start + ASKED]]
+            query = f"select row, {COLUMNS} where row in ({_marks(part)}) order by row"
+            found |= {row: _passage(*told) for row, *told in self.base.execute(query, part)}
+        return found
+
+    def of_document(self, place: str) -> list[Passage]:
+        """See `storing.Storing`."""
+        query = f"select {COLUMNS} where d.place = ? order by p.number"
+        return [_passage(*told) for told in self.base.execute(query, (place,))]
 
     def vectors(self) -> Floats:
         """(rows, D), mapped: rows that hold no passage are zeros."""
@@ -201,12 +243,15 @@ class Store:
         return int(self.base.execute("select number from changes").fetchone()[0])
 
     def settle(self) -> None:
-        """Write down what follows from the passages, and leave nothing of those that are gone: at
-        the end of a reading."""
-        self._blank_gone()
+        """See `storing.Storing`; and write down what follows from the passages."""
         self._save_words(self.words())
+        if not self.base.execute("pragma user_version").fetchone()[0]:
+            self.base.execute("pragma wal_checkpoint(truncate)")
+            return
+        self._blank_gone()
         self.base.execute("pragma wal_checkpoint(truncate)")  # the log keeps no old pages
         self.base.execute("vacuum")
+        self.base.execute("pragma user_version = 0")
         self.base.execute("pragma wal_checkpoint(truncate)")
 
     def _brought_up(self, words: Words | None) -> Words:
@@ -222,7 +267,7 @@ class Store:
             words.remove(gone)
         new = sorted(there.keys() - set(known.tolist()))
         if new:
-            words.add({row: self.passage(row).context for row in new})
+            words.add({row: each.context for row, each in self.passages(new).items()})
         return words
 
     def _save_words(self, words: Words) -> None:
@@ -240,6 +285,7 @@ class Store:
             if found is None:
                 continue
             self.base.execute("delete from documents where id = ?", found[:1])
+            self.base.execute("pragma user_version = 1")  # something is to be overwritten: `settle`
             version = found[1]
         return version
 
@@ -275,3 +321,30 @@ class Store:
 
     def _changed(self) -> None:
         self.base.execute("update changes set number = number + 1")
+
+
+def _of(groups: Iterable[str] | None, where: Where) -> tuple[str, list[Any]]:
+    """Which documents: what stands behind `where` of a query, and what is given to it."""
+    said, given = ["true"], list[Any]()
+    if groups is not None:
+        own = sorted({EVERYONE, *groups})
+        said.append(f"exists (select 1 from json_each(readers) where value in ({_marks(own)}))")
+        given += own
+    if where.place is not None:
+        said.append("place glob ?")
+        given.append(where.place.replace("[!", "[^"))
+    for name, value in where.facts.items():
+        said.append("exists (select 1 from json_each(facts) where key = ? and value = ?)")
+        given += [name, value]
+    return " and ".join(said), given
+
+
+def _marks(given: Sequence[Any]) -> str:
+    return ", ".join("?" * len(given))
+
+
+def _passage(
+    place: str, title: str, text: str, heading: str, page: int | None, *numbers: int
+) -> Passage:
+    start, end, number = numbers
+    return Passage(place, title, text, tuple(json.loads(heading)), page, start, end, number)

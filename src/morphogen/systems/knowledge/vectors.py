@@ -4,17 +4,21 @@ r"""The nearest vectors, exactly.
 
 All of X passes the processor once for a block of questions, as one matrix product: with vectors of
 length 1 the inner product is the cosine. Nothing is built beforehand, so nothing is out of date,
-and what is not among the rows takes no part.
+and what is not among the rows takes no part. After a first few rows only scores above the k-th best
+so far are looked at again, so that choosing costs less than multiplying.
 
-Legend: N rows, D dimensions, Q questions.
+Legend: N rows, D dimensions, Q questions, W the most that come in question of a block.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 1 << 16  # rows that pass at once
+FIRST, BLOCK = 1 << 12, 1 << 14  # rows that pass at once: the first ones, and others
+ASKED = 512  # questions that are answered at once
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -23,25 +27,51 @@ Ints = NDArray[np.int64]
 def nearest(x: Floats, questions: Floats, num: int) -> tuple[Ints, Floats]:
     """(N, D), (Q, D) -> the places of the `num` largest inner products, best first, and these:
     (Q, num) each. Equals stand in the order of their places."""
-    num = min(num, len(x))
-    best = np.full((len(questions), 0), -np.inf, np.float32)
-    place = np.zeros((len(questions), 0), np.int64)
-    for start in range(0, len(x), BLOCK):
-        scores = questions @ x[start : start + BLOCK].T  # (Q, block)
-        chosen = _largest(scores, num)
-        best = np.concatenate([best, np.take_along_axis(scores, chosen, 1)], 1)
-        place = np.concatenate([place, chosen + start], 1)
-        kept = _largest(best, num)
+    parts = [
+        _nearest(x, questions[start : start + ASKED], min(num, len(x)))
+        for start in range(0, max(len(questions), 1), ASKED)
+    ]
+    place, best = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return place, best
+
+
+def _nearest(x: Floats, questions: Floats, num: int) -> tuple[Ints, Floats]:
+    scores = questions @ x[: max(FIRST, num)].T
+    place = largest(scores, num)
+    best = np.take_along_axis(scores, place, 1)
+    step = BLOCK if len(questions) > 1 else len(x)
+    for start in range(max(FIRST, num), len(x), max(step, 1)):
+        scores = questions @ x[start : start + step].T  # (Q, block)
+        found, where = _above(scores, best.min(1))
+        best, place = np.hstack([best, found]), np.hstack([place, where + start])
+        kept = largest(best, num)
         best, place = np.take_along_axis(best, kept, 1), np.take_along_axis(place, kept, 1)
     order = np.lexsort((place, -best), axis=1)
     return np.take_along_axis(place, order, 1), np.take_along_axis(best, order, 1)
 
 
-def _largest(scores: Floats, num: int) -> Ints:
-    """Where the `num` largest of each row stand, in the order of their places."""
+def _above(scores: Floats, least: Floats) -> tuple[Floats, Ints]:
+    """The scores of each row that are larger than what is `least` for it, and where: (Q, W) each,
+    filled up with what is never chosen."""
+    row, column = np.nonzero(scores > least[:, None])
+    counts = np.bincount(row, minlength=len(scores))
+    slot = np.arange(len(row)) - (np.cumsum(counts) - counts)[row]
+    found = np.full((len(scores), counts.max(initial=0)), -np.inf, np.float32)
+    where = np.zeros(found.shape, np.int64)
+    found[row, slot], where[row, slot] = scores[row, column], column
+    return found, where
+
+
+def largest(scores: NDArray[Any], num: int) -> Ints:
+    """Where the `num` largest of each row stand, in the order of their places; of equals at the
+    end, those that stand first."""
     if scores.shape[1] <= num:
-        return np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+        return np.tile(np.arange(scores.shape[1]), (len(scores), 1))
     chosen = np.argpartition(-scores, num - 1, axis=1)[:, :num]
+    least = np.take_along_axis(scores, chosen, 1).min(1, keepdims=True)
+    for row in np.flatnonzero((scores == least).sum(1) > 1):
+        best = np.lexsort((np.arange(scores.shape[1]), -scores[row]))
+        chosen[row] = best[:num]
     return np.sort(chosen, axis=1)
 
 

@@ -36,6 +36,7 @@ _WORD = re.compile(r"[^\W_]+")
 _DIGIT = re.compile(r"\d")
 
 Ints = NDArray[np.int64]
+Numbers = NDArray[Any]
 
 
 def terms(text: str, language: str | None = "english") -> list[str]:
@@ -68,6 +69,17 @@ def _stemmer(language: str | None) -> Callable[[str], str]:
             expected=", ".join(sorted(library.algorithms())),
         )  # fmt: skip
     return cache(library.stemmer(language).stemWord)  # type: ignore[no-any-return]
+
+
+def norm(lengths: Numbers, mean: float) -> Numbers:
+    """What a count is divided by beside itself: more in what is longer than most."""
+    return K1 * (1 - B + B * lengths / max(mean, 1e-9))
+
+
+def gain(num: int, num_held: int, count: Numbers, norm: Numbers) -> Numbers:
+    """What a term adds to the scores of the `num_held` of `num` rows that hold it `count` times."""
+    rarity = np.log1p((num - num_held + 0.5) / (num_held + 0.5))
+    return rarity * count * (K1 + 1) / (count + norm)
 
 
 class Words:
@@ -117,14 +129,14 @@ class Words:
         lengths = np.zeros(len(allowed))  # rows without a word come after the last that has one
         inside = int(np.searchsorted(allowed, len(self.lengths)))
         lengths[:inside] = self.lengths[allowed[:inside]]
-        norm = K1 * (1 - B + B * lengths / max(float(lengths.mean()), 1e-9))
+        divided = norm(lengths, float(lengths.mean()))
         asked = Counter(terms(question, self.language))
         for term in sorted(asked, key=str):
             where, count = self._postings(term, allowed)
             if not len(where):
                 continue
-            rarity = np.log1p((len(allowed) - len(where) + 0.5) / (len(where) + 0.5))
-            scores[where] += asked[term] * rarity * count * (K1 + 1) / (count + norm[where])
+            more = gain(len(allowed), len(where), count, divided[where])
+            scores[where] += asked[term] * more
         return scores
 
     def held(self, question: str, row: int) -> list[str]:

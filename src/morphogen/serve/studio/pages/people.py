@@ -96,6 +96,9 @@ def _change(visitor: Visitor, form: FormData) -> None:
         raise RecordsError("nobody takes their own rights away: another administrator can")
     if role and role != known.role:
         users.set_role(who, role, by=_by(visitor))
+    groups = _word(form, "groups").split()
+    if "groups" in form and groups != list(known.groups):
+        users.set_groups(who, groups, by=_by(visitor))
     if password:
         users.set_password(who, password, by=_by(visitor))
     if state and state != known.state:

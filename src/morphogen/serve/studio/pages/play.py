@@ -13,6 +13,7 @@ from morphogen.serve.catalogue import Entry
 from morphogen.serve.engine.running import Running
 from morphogen.serve.errors import APIError
 from morphogen.serve.forms import filled, written
+from morphogen.serve.grounds import UNSUPPORTED, recorded
 from morphogen.serve.routes._asked import Drawn
 from morphogen.serve.routes._works import result_of, seeded, worked
 from morphogen.serve.serving import Serving
@@ -145,23 +146,30 @@ async def _talk(request: Request, visitor: Visitor, shown: Shown) -> Response:
     here, values = visitor.here, shown.values
     records = here.records
 
-    def read() -> tuple[list[conversation.Turn], list[int]]:
+    def read() -> tuple[list[conversation.Turn], list[int], dict[str, list[dict[str, Any]]]]:
         others = conversation.roots(records, values.get("beside", ""))
         node = asking.number(values.get("at", ""))
         if values.get("of"):
             node = conversation.node_of(records, values["of"])
         elif node is not None and values.get("branch"):
             node = conversation.end_of(records, node)
-        return ([] if node is None else conversation.turns(records, node, others)), others
+        said = [] if node is None else conversation.turns(records, node, others)
+        made = [turn.generation for turn in said if turn.generation]
+        return (
+            said,
+            others,
+            {uid: recorded(UNSUPPORTED, records.annotations.of(uid)) for uid in made},
+        )
 
-    turns, others = await asyncio.to_thread(read)
+    turns, others, cited = await asyncio.to_thread(read)
     if not shown.process.is_warm:
         shown.process.begin_to_warm()
     fields = shown.about.get("forms", {}).get(TALK, {"fields": ()})["fields"]
     settings = filled([each for each in fields if each["name"] in Drawn.model_fields], values)
     return page(
         request, visitor, "talk", **shown.facts(), turns=turns, others=others, settings=settings,
-        is_warm=shown.process.is_warm, hearer=_hearer(here),
+        is_warm=shown.process.is_warm, hearer=_hearer(here), cited=cited,
+        indexes=list(here.indexes.entries()),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from morphogen.records.generation import Generation
 from morphogen.records.searching import Filters
 from morphogen.serve.errors import APIError
+from morphogen.serve.grounds import FOUND, UNSUPPORTED, may_see, recorded
 from morphogen.serve.studio.page import Page, moved, page
 from morphogen.serve.studio.visitor import Annotates, Reads, Visitor
 
@@ -30,8 +31,9 @@ async def found(request: Request, visitor: Reads, before: int | None = None) -> 
     told = _told(request)
     kept = await asyncio.to_thread(_find, visitor, told, before, SHOWN)
     last = kept[-1].number if len(kept) == SHOWN else None
+    seen = [each for each in kept if may_see(each, visitor.access)]
     return page(
-        request, visitor, "records", kept=kept, told=told, last=last, since=SINCE, states=STATES,
+        request, visitor, "records", kept=seen, told=told, last=last, since=SINCE, states=STATES,
         entries=list(visitor.here.catalogue.entries()),
     )  # fmt: skip
 
@@ -44,7 +46,10 @@ async def one(uid: str, request: Request, visitor: Reads) -> Response:
 
     def read() -> tuple[Generation, Generation | None, list[Any]]:
         kept = records.generations.get(uid)
-        rest = _find(visitor, told, kept.number, 1)
+        if not may_see(kept, visitor.access):
+            raise APIError(403, "it stands on documents that you may not read")
+        older = _find(visitor, told, kept.number, SHOWN)
+        rest = [each for each in older if may_see(each, visitor.access)]
         judged = records.models.evaluations(kept.model_id) if kept.model_id else []
         return kept, (rest[0] if rest else None), judged
 
@@ -53,7 +58,8 @@ async def one(uid: str, request: Request, visitor: Reads) -> Response:
     mine = [a for a in kept.annotations if a.name == "rating" and a.user == own]
     return page(
         request, visitor, "generation", kept=kept, after=after, again=_again(kept), told=told,
-        judged=judged, mine=mine[-1] if mine else None,
+        judged=judged, mine=mine[-1] if mine else None, found=recorded(FOUND, kept.annotations),
+        verdicts=recorded(UNSUPPORTED, kept.annotations), machine=(FOUND, UNSUPPORTED),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
+from morphogen.serve import grounds as grounding
 from morphogen.serve.answer import Answer
 from morphogen.serve.errors import APIError
 from morphogen.serve.studio.saying import Said, prompt_of, work_of
@@ -27,15 +28,24 @@ async def talk(name: str, said: Said, request: Request, visitor: Generates) -> R
     if said.after is not None:
         path = await asyncio.to_thread(here.records.prompts.path, said.after)
     work = work_of(entry.name, said, path, chats=bool(about.get("chats")))
-    answer = await Answer.begin(here, entry, work, prompt=prompt_of(work), access=visitor.access)
+    prompt, access, grounds = prompt_of(work), visitor.access, None
+    if index := said.settings.get("index") if about.get("chats") else None:
+        grounds = await grounding.found(
+            here, index, prompt, access=access, prompt=prompt, entry=entry
+        )
+        answer = await grounds.begin(entry, work, prompt=prompt, access=access)
+    else:
+        answer = await Answer.begin(here, entry, work, prompt=prompt, access=access)
     async with answer:
         await answer.first()
         answer.is_handed_on = True
     headers = {"cache-control": "no-store", **answer.headers()}
-    return StreamingResponse(_lines(answer), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(
+        _lines(answer, grounds), media_type="text/event-stream", headers=headers
+    )
 
 
-async def _lines(answer: Answer) -> AsyncIterator[str]:
+async def _lines(answer: Answer, grounds: grounding.Grounds | None) -> AsyncIterator[str]:
     """Server-sent events: pieces of the text, then where the answer stands. Whoever leaves cuts it;
     what there is of it is recorded."""
     text, finish = "", "stop"
@@ -48,6 +58,8 @@ async def _lines(answer: Answer) -> AsyncIterator[str]:
                     yield _line(text=piece)
                 finish = event.get("finish", finish)
                 usage = event.get("done", usage)
+            if grounds is not None:
+                await grounds.judge(answer, [text])
             await answer.finish(text, reason=finish, usage=usage)
             yield _line(over=answer.id, seed=answer.seed, finish=finish, usage=usage)
         except APIError as error:

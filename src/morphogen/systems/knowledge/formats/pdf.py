@@ -1,6 +1,7 @@
 """PDF: the text of each page, its tables whole with the lines above them, headings by their size.
 
-A line is a heading where its letters are larger than those of most of the document.
+A line is a heading where its letters are larger than those of most of the document. A page that is
+a picture is read by tesseract where that is installed (`_scan`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from morphogen.core.errors import DataError
-from morphogen.systems.knowledge.formats import Parts, library
+from morphogen.systems.knowledge.formats import Parts, _scan, library
 from morphogen.systems.knowledge.formats._text import rows_as_text
 from morphogen.systems.knowledge.passage import Block
 
@@ -25,7 +26,7 @@ _CAPTION = re.compile(r"^(table|tab\.|figure|fig\.|tabelle|abbildung)\s*\d", re.
 
 
 def parts(data: bytes, place: str) -> Parts:
-    """Raises `DataError` for a file that asks for a password."""
+    """Raises `DataError` for a file that asks for a password, and for scans that nothing reads."""
     plumber = library("pdfplumber", "pdfplumber")
     try:
         opened = plumber.open(io.BytesIO(data))
@@ -38,7 +39,15 @@ def parts(data: bytes, place: str) -> Parts:
         raise
     with opened:
         lines = [_lines(page) for page in opened.pages]
-        sizes = Counter(round(s, 1) for page in lines for s, text, *_ in page for _ in text)
+        scans = [i for i, page in enumerate(opened.pages) if not lines[i] and page.images]
+        if scans and not any(lines) and not _scan.can_read():
+            raise DataError(
+                "its pages are scans: pictures of text", where=place, found=f"{len(scans)} pages",
+                hint="apt install tesseract-ocr, which reads them; then the same command",
+            )  # fmt: skip
+        for i in scans if _scan.can_read() else ():
+            lines[i] = _as_lines(_scan.lines_of(opened.pages[i], place))
+        sizes = Counter(round(s, 1) for page in lines for s, text, *_ in page if s for _ in text)
         usual = sizes.most_common(1)[0][0] if sizes else 0.0
         tables = [_tables(page) for page in opened.pages]
         facts: dict[str, Any] = {
@@ -46,6 +55,8 @@ def parts(data: bytes, place: str) -> Parts:
         }
     title = facts.get("title", "")
     facts["pages"] = len(lines)
+    if scans:
+        facts["scans"] = len(scans)
     return title, list(_blocks(lines, tables, usual)), facts
 
 
@@ -58,6 +69,12 @@ def _lines(page: Any) -> list[Line]:
         sizes = Counter(round(char["size"], 1) for char in line["chars"])
         found.append((sizes.most_common(1)[0][0], line["text"], line["top"], line["bottom"]))
     return found
+
+
+def _as_lines(said: list[str]) -> list[Line]:
+    """Lines of a scan: of no size, one below the other, paragraphs apart."""
+    placed = ((text.strip(), 2.0 * i) for i, text in enumerate(said))
+    return [(0.0, text, top, top + 1) for text, top in placed if text]
 
 
 def _tables(page: Any) -> list[tuple[float, float, str]]:

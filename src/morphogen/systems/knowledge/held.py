@@ -1,0 +1,62 @@
+"""What a search looks at, in memory: vectors side by side, and postings.
+
+Vectors of other rows take no part in any product, so that no bit of a score depends on them; words
+are counted over these rows alone.
+
+Legend: A rows that may be read, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from morphogen.systems.knowledge.passage import Passage
+from morphogen.systems.knowledge.reduced import Reduced
+from morphogen.systems.knowledge.vectors import Floats, Ints, largest, nearest
+from morphogen.systems.knowledge.words import Words
+
+LARGE = 200_000  # vectors from which on fewer dimensions of them are compared first
+
+
+class Held:
+    """See `storing.Readable`."""
+
+    def __init__(
+        self,
+        rows: Ints,  # (A,), sorted
+        vectors: Floats,  # (A, D)
+        words: Words,
+        passages: Callable[[Sequence[int]], dict[int, Passage]],
+        *,
+        is_kept: bool = False,  # asked again and again: a way through many vectors is found once
+    ) -> None:
+        self.rows, self.vectors, self.words, self.passages = rows, vectors, words, passages
+        self.is_large = is_kept and len(rows) >= LARGE
+        self._reduced: Reduced | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def nearest(self, vector: Floats, num: int) -> dict[int, float]:
+        """See `storing.Readable`."""
+        if self.is_large and self._reduced is None:
+            self._reduced = Reduced(self.vectors)
+        if self._reduced is not None:
+            place, near = self._reduced.nearest(vector[None], num)
+        else:
+            place, near = nearest(self.vectors, vector[None], num)
+        return dict(zip(self.rows[place[0]].tolist(), near[0].tolist(), strict=True))
+
+    def holding(self, question: str, num: int) -> dict[int, float]:
+        """See `storing.Readable`."""
+        scores = self.words.scores(question, self.rows)  # (A,)
+        some = np.flatnonzero(scores > 0)
+        best = some[largest(scores[None, some], num)[0]]
+        best = best[np.lexsort((best, -scores[best]))]
+        return {int(self.rows[i]): float(scores[i]) for i in best}
+
+    def held(self, question: str, row: int) -> list[str]:
+        """See `storing.Readable`."""
+        return self.words.held(question, row)
