@@ -85,8 +85,8 @@ def test_task(name: str) -> None:
         model, codec = writer()
         check_task(discover.find("task", name), [model], codec=codec)
     elif CanTranscribe in needs(discover.find("task", name)):
-        model, codec = TwoTones(), Sound(rate=TwoTones.sample_rate)
-        codec.spec = model.spec
+        model = TwoTones()
+        codec = Sound().for_hearing(model.sample_rate, model.spec.shape[1] / model.sample_rate)
         drawn = model.sample(2, generator=torch.Generator().manual_seed(0))
         values = codec.decode_many(drawn)
         check_task(discover.find("task", name), [model], codec=codec, values=values)

@@ -18,6 +18,7 @@ from morphogen.evaluation.scores import measure
 from morphogen.metrics.code_form import code_form
 from morphogen.metrics.text_overlap import signatures, text_overlap
 from morphogen.metrics.text_statistics import text_statistics, words
+from morphogen.metrics.transcript_errors import transcript_errors
 
 SPEC = TensorSpec.tokens(1, 1000)
 
@@ -119,3 +120,15 @@ def test_what_is_no_text_says_so() -> None:
     found = given_of_fields(given, ["label"], texts)
     assert found[TextReferences] == "no text is asked for by more than a label"
     assert callable(found[Texts])
+
+
+def test_error_rates_are_jiwers_over_all_texts() -> None:
+    jiwer = pytest.importorskip("jiwer")
+    written = ["the cat sat", "a dog", "nothing was said"]
+    said = ["the cat sat down", "the dog", " "]
+    found = transcript_errors(sets(TextReferences, written, said))
+    assert found["word_error_rate"] == pytest.approx(2 / 6)
+    assert found["word_error_rate"] == pytest.approx(jiwer.wer(said[:2], written[:2]))
+    assert found["char_error_rate"] == pytest.approx(jiwer.cer(said[:2], written[:2]))
+    with pytest.raises(MeasurementError, match="no text has a word"):
+        transcript_errors(sets(TextReferences, ["a"], [""]))

@@ -22,6 +22,14 @@ def parse_pairs(pairs: Iterable[str], option: str) -> dict[str, str]:
     return parsed
 
 
+def reading_options(settings: Iterable[str] | None) -> dict[str, str]:
+    """Options of reading, as `train` takes them: `["modality.seconds=2"]` -> {"seconds": "2"}."""
+    return {
+        name.removeprefix("modality."): value
+        for name, value in parse_pairs(settings or (), "--set").items()
+    }
+
+
 def print_json(value: Any) -> None:
     """JSON for programs, with what JSON has no word for as text."""
     print(json.dumps(value, indent=2, default=str))

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 data = typer.Typer(help="Check, clean, divide and version data.", no_args_is_help=True)
 Source = Annotated[str, typer.Argument(help="a folder or a file")]
 Modality = Annotated[str | None, typer.Option(help="read it as this; default: found out")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="how it is read: modality.option=value")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Store = Annotated[str | None, typer.Option(help="where versions are kept; default: beside it")]
 
 
 @data.command()
-def check(source: Source, *, modality: Modality = None, as_json: AsJson = False) -> None:
+def check(
+    source: Source,
+    *,
+    modality: Modality = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
     """List every defect with its file, its reason and what to do; exit code 1 if any is grave."""
-    from morphogen.cli._parts import print_found
+    from morphogen.cli._parts import print_found, reading_options
     from morphogen.data.check import check as check_source
 
-    found = check_source(source, modality)
+    options: dict[str, Any] = reading_options(settings)
+    found = check_source(source, modality, **options)
     print_found(found, as_json)
     if found.error is not None:
         raise typer.Exit(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,13 +13,17 @@ def inspect(
     modality: Annotated[
         str | None, typer.Option(help="read it as this; default: found out")
     ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="how it is read: modality.option=value")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Say what is in the data, and what is wrong."""
-    from morphogen.cli._parts import print_found
+    from morphogen.cli._parts import print_found, reading_options
     from morphogen.data.inspect import inspect as inspect_source
 
-    found = inspect_source(source, modality)
+    options: dict[str, Any] = reading_options(settings)
+    found = inspect_source(source, modality, **options)
     print_found(found, as_json)
     if found.error is not None:
         raise typer.Exit(1)

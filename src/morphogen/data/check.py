@@ -28,6 +28,7 @@ def check(
     modality: str | None = None,
     *,
     group_by: str | None = None,
+    file_names: str | None = None,
     **codec_options: Any,
 ) -> Inspection:
     """Inspect `source`, compare its items with one another, and look into its files.
@@ -36,7 +37,7 @@ def check(
     or one of the same entity (`group_by`), in the training split: numbers from it would be wrong.
     """
     modality = modality or find_modality(source)
-    scan = Scan(near=True, most_compared=MOST_COMPARED, group_by=group_by)
+    scan = Scan(near=True, most_compared=MOST_COMPARED, group_by=group_by, file_names=file_names)
     found = inspect_with(scan, source, modality, codec_options)
     codec = build_codec(modality, codec_options)
     problems = list(found.problems)

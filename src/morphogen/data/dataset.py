@@ -26,7 +26,8 @@ from morphogen.data.store import Store, digest_stores
 from morphogen.data.views import Suits, choose_view, view_of
 from morphogen.sources import Labelled
 
-READING = ("group_by", "synthetic")  # options of a scan, which a bundle records
+# Options of a scan, which a bundle records.
+READING = ("group_by", "synthetic", "file_names", "given")
 
 
 @dataclass
@@ -68,6 +69,8 @@ class Data:
         codec: Codec | None = None,
         group_by: str | None = None,
         synthetic: Literal["hold_out", "include"] = "hold_out",
+        file_names: str | None = None,
+        given: str | None = None,
         view: str | None = None,
         suits: Suits | None = None,
         conditions: str | None = None,
@@ -76,8 +79,9 @@ class Data:
         """What lies in memory: an array or tensor, such as pictures (N, H, W), (N, H, W, C) or
         (N, C, H, W), a DataFrame, a list of dicts or of texts.
 
-        `options` are the codec's; a fitted `codec` is used as it is; `group_by`,
-        `synthetic`, `view` and `suits` are those of `load`. Without `test`, a tenth is held out.
+        `options` are the codec's; a fitted `codec` is used as it is; `group_by`, `synthetic`,
+        `file_names`, `given`, `view` and `suits` are those of `load`. Without `test`, a tenth is
+        held out.
         """
 
         parts = [Labelled(x, labels, None if test is None else "train")]
@@ -86,7 +90,7 @@ class Data:
         def read(codec: Codec, report: Report) -> Iterator[Item]:
             return codec.read(parts, report)
 
-        scan = Scan(group_by=group_by, synthetic=synthetic)
+        scan = Scan(group_by=group_by, synthetic=synthetic, file_names=file_names, given=given)
         if codec is None and modality is None:  # what nobody knows is told the shapes of pictures
             modality = find_modality(parts) if recognitions(parts) else "image"
         used = codec or build_codec(modality or "image", options)
@@ -198,6 +202,8 @@ def load(
     codec: Codec | None = None,
     group_by: str | None = None,  # what stays on one side: a column, or a pattern of file names
     synthetic: Literal["hold_out", "include"] = "hold_out",  # items that a model made
+    file_names: str | None = None,  # what names of items say: "{label}_{speaker}_{take}"
+    given: str | None = None,  # learn texts, given what they are said of: "sound"
     canaries: int = 0,  # made-up items planted once, as many 4, 16 and 64 times
     view: str | None = None,  # one of the codec's encodings; none: the first that fits the family
     suits: Suits | None = None,  # what the family has against a spec, see `data.views`
@@ -210,15 +216,20 @@ def load(
     Items that cannot be used are listed in `Data.report.problems`; raises `DataError` when fewer
     than two, or less than half, can be used. What `group_by` (a column of the table, or a regular
     expression on file names) calls the same stays on one side of the split. Items that a model made
-    are held out, unless `synthetic` is "include". With `canaries`, so many items are made up and
-    planted in the training split once, as many 4, 16 and 64 times (see `data.canaries`). Where a
-    codec offers several encodings, that called `view` is used, else the first that `suits`.
-    `conditions` names what is said of the items and learned with them; none given, the labels.
+    are held out, unless `synthetic` is "include". `file_names` is a pattern by which names of items
+    say their labels, splits and tags (see `data.file_names`). With `canaries`, so many items are
+    made up and planted in the training split once, as many 4, 16 and 64 times (see
+    `data.canaries`). With `given`, the texts that are said of items of that modality are learned,
+    given those (see `data.turned`). Where a codec offers several encodings, that called `view` is
+    used, else the first that `suits`. `conditions` names what is said of the items and learned with
+    them; none named, the labels.
     """
-    given = {"group_by": group_by, "synthetic": synthetic, "canaries": canaries, "view": view}
-    given["conditions"] = conditions
-    reading = check_options(load, given, "modality")  # settings come as text
+    asked = {"group_by": group_by, "synthetic": synthetic, "canaries": canaries, "view": view}
+    asked |= {"conditions": conditions or given, "file_names": file_names, "given": given}
+    reading = check_options(load, asked, "modality")  # settings come as text
     num, view, chosen = (reading.pop(name) for name in ("canaries", "view", "conditions"))
+    if given is not None and modality is None:
+        modality = "text"
     if codec is not None and codec.inner is not None:  # read with the codec inside, then encode
         return load(source, codec=codec.inner, canaries=num, **reading).through(codec)
     if num:

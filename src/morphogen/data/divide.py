@@ -62,6 +62,7 @@ def split(
     by: str | None = None,
     repair: bool = False,
     write: bool = True,
+    file_names: str | None = None,
     **codec_options: Any,
 ) -> SplitPlan:
     """Divide `source` so that nothing leaks, and write the division beside the data.
@@ -71,7 +72,7 @@ def split(
     splits and an item of the test split has a twin in the training split, raises `DataError` naming
     both; `repair` takes such training items, and those of the same entity, over to the test split.
     """
-    scan = Scan(near=True, most_compared=EVERY, group_by=by)
+    scan = Scan(near=True, most_compared=EVERY, group_by=by, file_names=file_names)
     report = Report(str(source))
     read_scan(source, modality, codec_options, report, scan)
     entities = entities_of(scan, str(source))

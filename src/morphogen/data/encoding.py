@@ -32,6 +32,7 @@ from morphogen.data.conditions import (
 )
 from morphogen.data.disk import check_room
 from morphogen.data.division import entities_of, follow_splits_file
+from morphogen.data.file_names import named
 from morphogen.data.filling import InMemory, OnDisk, chunks
 from morphogen.data.modality import build_codec, find_modality
 from morphogen.data.names import Names, Repeated
@@ -51,6 +52,7 @@ from morphogen.data.store import (
     no_items,
     storage_dtype,
 )
+from morphogen.data.turned import turned
 from morphogen.data.views import Suits, choose_view
 from morphogen.data.windows import StreamFilling, check_long_enough
 
@@ -82,13 +84,17 @@ def read_scan(
 ) -> Codec:
     """See a source whole, without encoding it; returns the codec that read it, not fitted."""
     codec = build_codec(modality or find_modality(source, report), options)
-    see(codec, reader(source), report, scan)
+    see(codec, _as_asked(reader(source), scan), report, scan)
     return codec
 
 
 def reader(source: Path | str) -> Read:
     """How a codec comes to the items of a source that lies on disk."""
     return lambda codec, report: iter(codec.read(source, report))
+
+
+def _as_asked(read: Read, scan: Scan) -> Read:
+    return turned(named(read, scan.file_names), scan.given)
 
 
 def see(codec: Codec, read: Read, report: Report, scan: Scan) -> None:
@@ -111,6 +117,7 @@ def encode(
 ) -> Encoding:
     """All of the road, for a codec that is `fitted` or is to be, in the `view` asked for or the
     first that `suits`, with the `conditions` named."""
+    read = _as_asked(read, scan)
     scan.made = made_before(codec, report.source)
     see(codec, read, report, scan)
     scan.assign(entities_of(scan, report.source))

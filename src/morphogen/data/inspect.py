@@ -79,10 +79,17 @@ def _together(problems: list[Problem]) -> list[tuple[str, Problem]]:
     return told
 
 
-def inspect(source: Path | str, modality: str | None = None, **codec_options: Any) -> Inspection:
-    """Read all of `source` and judge it. A source that cannot be trained on is told, not raised;
-    raises `DataError` only when there is nothing that a codec recognises."""
-    return inspect_with(Scan(), source, modality, codec_options)
+def inspect(
+    source: Path | str,
+    modality: str | None = None,
+    *,
+    file_names: str | None = None,
+    **codec_options: Any,
+) -> Inspection:
+    """Read all of `source` and judge it (`file_names`: see `data.file_names`). A source that cannot
+    be trained on is told, not raised; raises `DataError` only when there is nothing that a codec
+    recognises."""
+    return inspect_with(Scan(file_names=file_names), source, modality, codec_options)
 
 
 def inspect_with(

@@ -22,7 +22,7 @@ from morphogen.core.errors import DataError, MorphogenError
 from morphogen.core.storage import cache_folder, write_text
 
 # Options of `load` that are not the codec's.
-LOAD = ("group_by", "synthetic", "canaries", "conditions")
+LOAD = ("group_by", "synthetic", "file_names", "given", "canaries", "conditions")
 PLACE = {"source": str, "files?": {str: str}}
 HUB = "hf://"  # the one kind of address that leads everybody to the same data, once it is named
 

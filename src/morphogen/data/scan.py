@@ -63,6 +63,12 @@ class Scan:
     made: Made = field(default_factory=Made)  # by a model: what may be in here
     group_by: str | None = None  # a column, or a pattern of names: what must not be divided
     synthetic: Literal["hold_out", "include"] = "hold_out"
+    file_names: str | None = None  # what the names of items say: see `data.file_names`
+    given: str | None = None  # the modality whose items are said of the texts: see `data.turned`
+
+    def __post_init__(self) -> None:
+        if self.given is not None:  # what is said may be the same where it is said anew
+            self.near = False
 
     def see(self, items: Iterable[Item], codec: Any = None, keep_bytes: int = 0) -> None:
         """Record every item; keep them in memory up to `keep_bytes`."""
@@ -76,7 +82,8 @@ class Scan:
         own = codec.groupings if isinstance(codec, CanGroup) else {}
         by = own.get(self.group_by or "")
         for number, item in enumerate(items):
-            digest = digest_of(item.value)
+            beside = () if self.given is None else (item.cond[self.given],)
+            digest = digest_of((item.value, *beside) if beside else item.value)
             self.names.append(item.name)
             self.own.append(item.split)
             self.digests.append(digest)
@@ -91,7 +98,7 @@ class Scan:
             if (self._compares(number, item) or suspect) and digest not in seen:
                 waiting.append((number, item, suspect))
                 seen.add(digest)
-            kept += self.sizes[-1]
+            kept += self.sizes[-1] + sum(map(num_bytes, beside))
             if self.items is not None:
                 self.items.append(item)
                 self.items = self.items if kept <= keep_bytes else None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from morphogen.core import discover
 from morphogen.core.codec import Codec
 from morphogen.core.errors import RecipeError, RefusedPair, did_you_mean
-from morphogen.core.spec import TensorSpec
 from morphogen.core.transcript import Segment
 
 RATE = 16_000  # samples a second
@@ -16,9 +16,9 @@ SECONDS = 30  # of the window that Whisper encodes at once
 
 def window() -> Codec:
     """The codec of their items: one channel, of the window that is heard at once."""
-    codec: Codec = discover.find("modality", "sound")(rate=RATE, channels="mono", seconds=SECONDS)
-    codec.spec = TensorSpec("real", (1, RATE * SECONDS), layout="sequence")
-    return codec
+    codec: Any = discover.find("modality", "sound")(channels="mono", seconds=SECONDS)
+    heard: Codec = codec.for_hearing(RATE, SECONDS)
+    return heard
 
 
 def segment(start: float, end: float, text: str, num_samples: int) -> Segment:

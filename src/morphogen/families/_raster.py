@@ -16,6 +16,7 @@ from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.spec import Spec, TensorSpec
 
 LONGEST = 4096  # positions: attention over more does not fit small machines
+LONGEST_LINE = 1 << 16  # of items that end, which a network without attention can learn
 MOST_POSITIONS = 6_400  # per step, but for 8 items at least: more steps are worth more
 SHORTEST = 32  # tokens of a piece of a window
 RADIUS = 2  # positions along every axis that count as near
@@ -58,12 +59,13 @@ def num_pieces(spec: TensorSpec, progress: float, short_first: float) -> int:
 
 def too_long(spec: TensorSpec, advice: str) -> RefusedPair | None:
     """What is to be said against items of more values than a line may have."""
-    if spec.num_values <= LONGEST:
+    longest = LONGEST_LINE if spec.end is not None else LONGEST
+    if spec.num_values <= longest:
         return None
     return RefusedPair(
         "the items are too long to be told value by value",
         found=f"{spec.num_values} values",
-        expected=f"at most {LONGEST}",
+        expected=f"at most {longest}",
         hint=advice,
     )
 
@@ -85,6 +87,7 @@ def special(vocab_size: int, start: int | None) -> int:
 
 def network_over(spec: Spec, usual: str) -> str:
     """The network runs over a sequence whatever the layout of the data; that of texts is the one of
-    language models."""
-    is_text = isinstance(spec, TensorSpec) and (spec.end, spec.boundary) != (None, None)
-    return "token_transformer" if is_text else usual
+    language models, and that of lines too long for attention has none."""
+    if not isinstance(spec, TensorSpec) or (spec.end, spec.boundary) == (None, None):
+        return usual
+    return "token_transformer" if spec.num_values <= LONGEST else "wavenet"

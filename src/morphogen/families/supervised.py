@@ -6,7 +6,8 @@ r"""Supervised learning: predict one condition of an item from the item.
 h is the backbone with a nonlinearity, the features. m and s are the mean and standard deviation of
 the targets in the first large batch: targets in any unit are learned equally well. Label smoothing
 mixes the target with the uniform distribution (Szegedy et al. 2016). The conditions that are not
-the target are inputs.
+the target are inputs. In training, real items may be shifted, mirrored, partly hidden and made
+brighter (for spectra: louder).
 
     x ----> backbone ----> SiLU ----> h (features) ----> linear ----> class probabilities or values
     other conditions --^
@@ -39,7 +40,7 @@ class Supervised(Family):
     default_backbone: ClassVar[str] = "conv"
     takes: ClassVar[frozenset[str]] = frozenset({"parts", "lengths", "columns"})
     train_defaults: ClassVar[dict[str, Any]] = {"lr": 1e-3, "batch_size": 128, "weight_decay": 0.05}
-    papers: ClassVar[tuple[str, ...]] = ("szegedy2016inception",)
+    papers: ClassVar[tuple[str, ...]] = ("szegedy2016inception", "park2019specaugment")
 
     def __init__(
         self,
@@ -52,6 +53,8 @@ class Supervised(Family):
         label_smoothing: float = 0.0,  # share of the target that is spread over all classes
         max_shift: int = 0,  # augmentation: shift each item by up to so many positions per axis
         flip_prob: float = 0.0,  # augmentation: probability to mirror an item's last axis
+        mask_share: float = 0.0,  # augmentation: hide a run along each axis, up to this share of it
+        max_gain: float = 0.0,  # augmentation: add a number, up to this size, to an item's values
         cond_dim: int = 64,  # size of the embedding of the other conditions
     ) -> None:
         super().__init__(spec, conditions, backbone)
@@ -59,6 +62,7 @@ class Supervised(Family):
         self.target, self.target_spec = target, conditions[target]
         self.label_smoothing = label_smoothing
         self.max_shift, self.flip_prob = max_shift, flip_prob
+        self.mask_share, self.max_gain = mask_share, max_gain
         others = {name: each for name, each in conditions.items() if name != target}
         self.conditioner = Conditioner(others, cond_dim if others else 0)
         features = TensorSpec.vector(feature_dim)
@@ -130,9 +134,33 @@ class Supervised(Family):
         return batch.cond[self.target]
 
     def _augmented(self, x: Any, generator: torch.Generator) -> Any:
-        """Shift along every axis of space, repeating the border, and mirror the last axis."""
+        """Shift and mirror, hide runs of positions, add a number: what is asked for."""
         if self.spec.kind != "real":
             return x
+        x = self._moved(x, generator)
+        if self.mask_share:
+            x = self._masked(x, generator)
+        if self.max_gain:
+            gain = (2 * rand((len(x), *(1,) * (x.dim() - 1)), generator) - 1) * self.max_gain
+            x = x + gain.to(x)
+        return x
+
+    def _masked(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Put an item's mean over one run of positions along each axis of space (Park et al. 2019,
+        SpecAugment)."""
+        mean = x.flatten(1).mean(1).view(-1, *(1,) * (x.dim() - 1))
+        for axis, size in enumerate(self.spec.space, start=2):
+            width, place = (rand((len(x), 1), generator) for _ in range(2))
+            width = width * self.mask_share * size
+            away = torch.arange(size) - place * (size - width)  # (B, size)
+            hidden = ((away >= 0) & (away < width)).to(x.device)
+            wide = [len(x), *(1,) * (x.dim() - 1)]
+            wide[axis] = size
+            x = torch.where(hidden.view(wide), mean, x)
+        return x
+
+    def _moved(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Shift along every axis of space, repeating the border, and mirror the last axis."""
         for axis, size in enumerate(self.spec.space, start=2):
             index = torch.arange(size, device=x.device).expand(len(x), -1)  # (B, size)
             if self.max_shift:

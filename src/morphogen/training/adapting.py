@@ -33,7 +33,9 @@ TRAIN_DEFAULTS = {
 }  # fmt: skip
 POSITIONS = 2048  # of sequences in a step, at most: what a network costs goes by these
 FEW = 8  # windows of one document each
-READING = ("name", "group_by", "synthetic", "canaries", "view", "conditions")  # not the codec's
+READING = (  # not the codec's
+    "name", "group_by", "synthetic", "file_names", "given", "canaries", "view", "conditions",
+)  # fmt: skip
 
 
 def opened(recipe: Recipe, trust: bool = False) -> Bundle:

@@ -1,17 +1,19 @@
-"""Sounds: mono or stereo waveforms of one rate, as real sequences of samples.
+"""Sounds: WAV, FLAC, Ogg, MP3 and AIFF, of any rate, mono or stereo, in three views.
 
-    x = the samples in [-1, 1], (C, N): longer sounds are cut, shorter ones end in silence
+    mel     how loud each band of pitch is over time, (C, B, T): see `mel.py`. Learned by what
+            learns pictures; decoded with phases that fit (Griffin & Lim 1984; Perraudin et al.
+            2013)
+    codes   samples as tokens, mu-law, (C N,), which end where the sound does: see `codes.py`
+    wave    the samples in [-1, 1], (C, N): shorter sounds end in silence
 
 A file of any rate and number of channels is resampled and mixed to those of the data. Models that
 hear sounds of any length (`CanTranscribe`) are given `waveform`, which neither cuts nor pads.
 
-Legend: C channels, N samples.
+Legend: C channels, N samples, B bands, T frames.
 """
 
 from __future__ import annotations
 
-import base64
-import html
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,45 +26,59 @@ from torch import Tensor
 from morphogen.core.codec import Codec, Item, Recognition, Report
 from morphogen.core.errors import DataError
 from morphogen.core.spec import TensorSpec
+from morphogen.modalities.sound import codes, page
 from morphogen.modalities.sound import watermark as tones
 from morphogen.modalities.sound.files import (
     SOUNDS,
     WANTS,
     Waveform,
-    as_wav,
     mixed,
+    oddities,
     opened,
     resampled,
     write_sounds,
 )
+from morphogen.modalities.sound.mel import LogMel, usual_bands
 from morphogen.provenance.said import said_by
 from morphogen.sources import Record, read_regular, recognise, records
 from morphogen.sources import opened as opened_records
 
 CHANNELS = {"mono": 1, "stereo": 2}
 STEP = 64  # numbers of samples are multiples, so that networks can halve them
-MOST_SECONDS = 30.0  # of an item, where the user names no length
+USUAL_SHARE = 0.99  # of the sounds that an item has room for, where the user names no length
+MOST_SECONDS = 30.0  # of an item then
+MEASURED, MEASURED_SECONDS = 500, 4.0  # sounds whose bands are measured, and how much of each
+MEL, CODES, WAVE = "mel", "codes", "wave"
 
 
 class Sound(Codec):
     """Sounds from WAV, FLAC, Ogg, MP3 and AIFF files, wherever these lie."""
 
     suffix: ClassVar[str] = ".wav"
-    unit: ClassVar[str] = "sample"
-    defining: ClassVar[tuple[str, ...]] = ("rate", "channels")
+    defining: ClassVar[tuple[str, ...]] = ("rate", "channels", "seconds")
+    views: ClassVar[tuple[str, ...]] = (MEL, CODES, WAVE)
 
     def __init__(
         self,
         *,
         rate: int | None = None,  # samples a second; none: as most of the data has
         channels: Literal["auto", "mono", "stereo"] = "auto",  # auto: as most of the data has
-        seconds: float | None = None,  # of an item; none: the longest of the data, up to 30
+        seconds: float | None = None,  # of an item; none: what 99 of 100 fit in, up to 30
+        bands: int | None = None,  # of pitch, in the view mel; none: 32 at 8 kHz, 64 from 16 kHz on
+        hop: float = 20.0,  # milliseconds between its frames
     ) -> None:
-        if rate is not None and not 1 <= rate <= 384_000:
-            raise DataError("the rate does not fit", found=rate, expected="1 to 384000")
-        if seconds is not None and not 0 < seconds <= 3600:
-            raise DataError("the length does not fit", found=seconds, expected="up to 3600 seconds")
+        for name, value, low, high in (
+            ("rate", rate, 1, 384_000), ("seconds", seconds, 1e-6, 3600),
+            ("bands", bands, 4, 512), ("hop", hop, 0.1, 1000),
+        ):  # fmt: skip
+            if value is not None and not low <= value <= high:
+                raise DataError(
+                    f"{name} does not fit", found=value, expected=f"{low:g} to {high:g}",
+                    hint=f"--set modality.{name}=N",
+                )  # fmt: skip
         self.rate, self.channels, self.seconds = rate, channels, seconds
+        self.bands, self.hop, self.view = bands, hop, MEL
+        self.num_channels, self.num_samples = CHANNELS.get(channels, 1), 0  # of an item
         self.facts: dict[str, Any] = {}  # what fit chose, and how many sounds that changes
 
     # -- reading ---------------------------------------------------------------------------------
@@ -87,36 +103,61 @@ class Sound(Codec):
         """A sound by the name of its file."""
         return self.read_inputs(text)[0].value
 
-    # -- fitting and encoding ----------------------------------------------------------------------
+    # -- fitting ---------------------------------------------------------------------------------
 
     def fit(self, items: Iterable[Item]) -> Sound:
-        rates: Counter[int] = Counter()
-        channels: Counter[int] = Counter()
-        lengths: list[float] = []
+        heard = _Heard()
         for item in items:
-            rates[item.value.rate] += 1
-            channels[min(len(item.value.samples), 2)] += 1
-            lengths.append(item.value.seconds)
-        if not lengths:
+            heard.note(item.value)
+        if not heard.lengths:
             raise DataError("there are no sounds to learn from", expected="at least one")
-        rate = self.rate or rates.most_common(1)[0][0]
-        count = CHANNELS.get(self.channels) or channels.most_common(1)[0][0]
-        seconds = self.seconds or min(max(lengths), MOST_SECONDS)
-        num = max(round(seconds * rate / STEP), 1) * STEP
+        self.rate = self.rate or heard.rates.most_common(1)[0][0]
+        self.num_channels = CHANNELS.get(self.channels) or heard.channels.most_common(1)[0][0]
+        usual = float(np.quantile(heard.lengths, USUAL_SHARE, method="higher"))
+        seconds = self.seconds or min(usual, MOST_SECONDS)
+        self.num_samples = max(round(seconds * self.rate / STEP), 1) * STEP
+        self.bands = self.bands or usual_bands(self.rate)
+        self.mel = LogMel(self.rate, self.bands, self.hop).fit(map(self.waveform, heard.some))
         self.facts = {}
-        if others := sum(n for other, n in rates.items() if other != rate):
-            self.facts["resampled"] = f"{others:,} of {len(lengths):,} sounds become {rate:,} Hz"
-        if cut := sum(length * rate > num + STEP for length in lengths):
-            self.facts["cut"] = f"{cut:,} sounds are longer than {num / rate:.2f} s, and are cut"
-        self.spec = TensorSpec("real", (count, num), layout="sequence")
-        self.rate = rate
+        total, rate = len(heard.lengths), self.rate
+        if others := total - heard.rates[rate]:
+            self.facts["resampled"] = f"{others:,} of {total:,} sounds become {rate:,} Hz"
+        most = self.num_samples + STEP
+        if cut := sum(length * rate > most for length in heard.lengths):
+            told = f"longer than {self.num_samples / rate:.2f} s, and are cut"
+            self.facts["cut"] = f"{cut:,} of {total:,} sounds are {told} (modality.seconds=N)"
+        return self.use_view(self.view)
+
+    def use_view(self, name: str) -> Sound:
+        super().use_view(name)
+        if not self.num_samples:
+            return self
+        count = self.num_channels
+        if name == MEL:
+            assert self.bands is not None
+            self.spec = TensorSpec("real", (count, self.bands, self.mel.room(self.num_samples)))
+        elif name == CODES:
+            # One token more, so that the longest end too.
+            num = count * self.num_samples + 1
+            self.spec = TensorSpec.tokens(num, codes.END + 1, end=codes.END)
+        else:
+            self.spec = TensorSpec("real", (count, self.num_samples), layout="sequence")
         return self
 
+    # -- encoding --------------------------------------------------------------------------------
+
     def encode(self, item: Item) -> Tensor:
-        sound, num = self.waveform(item.value), self._fitted().shape[1]
-        x = torch.zeros(self.spec.shape)
-        there = min(sound.shape[1], num)
-        x[:, :there] = sound[:, :there]
+        shape = self._fitted().shape
+        samples = self.waveform(item.value)[:, : self.num_samples]
+        if self.view == MEL:
+            return self.mel.encode(samples, shape[-1])
+        if self.view == CODES:
+            x = torch.full(shape, codes.END)
+            told = codes.to_codes(samples)
+            x[: len(told)] = told
+            return x
+        x = torch.zeros(shape)
+        x[:, : samples.shape[1]] = samples
         return x
 
     def waveform(self, value: Any) -> Tensor:
@@ -125,26 +166,26 @@ class Sound(Codec):
             raise DataError(
                 "not a sound", found=type(value).__name__, expected="a file of sound, or a Waveform"
             )
-        found = mixed(value, self._fitted().channels)
+        found = mixed(value, self.num_channels)
         samples = resampled(found, self.rate or value.rate).samples
         return torch.from_numpy(np.array(samples)).clamp(-1, 1)
 
     def decode(self, x: Tensor) -> Waveform:
         self._fitted().check(x[None], "sound")
-        return Waveform(x.detach().cpu().float().clamp(-1, 1).numpy(), self.rate or 1)
+        x = x.detach().cpu()
+        if self.view == MEL:
+            samples = self.mel.decode(x.float())
+        elif self.view == CODES:
+            samples = codes.from_codes(x, self.num_channels)
+        else:
+            samples = x.float()
+        return Waveform(samples.clamp(-1, 1).numpy(), self.rate or 1)
 
     # -- for people ------------------------------------------------------------------------------
 
     def html(self, values: Sequence[Any], columns: int | None = None) -> str:
-        """A player for each."""
-        cells = []
-        for value in values:
-            told = base64.b64encode(as_wav(value)).decode()
-            source = f"data:audio/wav;base64,{told}"
-            name = html.escape(str(value))
-            cells.append(f'<figure><audio controls src="{source}"></audio><br>{name}</figure>')
-        style = f"display:grid;grid-template-columns:repeat({columns or 1},minmax(0,1fr))"
-        return f'<div style="{style}">{"".join(cells)}</div>'
+        """A player for each, and a picture."""
+        return page.pictures(values, columns)
 
     def write(self, values: Sequence[Any], path: Path, columns: int | None = None) -> Path:
         if path.suffix.lower() in (".html", ".htm"):
@@ -168,14 +209,24 @@ class Sound(Codec):
     # -- state -----------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        options = {"rate": self.rate, "channels": self.channels, "seconds": self.seconds}
-        return {"options": options, "spec": self._fitted().to_json()}
+        self._fitted()
+        options = {name: getattr(self, name) for name in OPTIONS}
+        fitted = {"num_channels": self.num_channels, "num_samples": self.num_samples}
+        bands = self.mel.state() if hasattr(self, "mel") else None
+        return {"options": options, "view": self.view, "mel": bands, **fitted}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Sound:
         codec = cls(**state["options"])
-        codec.spec = TensorSpec.from_json(state["spec"])
-        return codec
+        codec.num_channels, codec.num_samples = state["num_channels"], state["num_samples"]
+        if state["mel"] is not None:
+            codec.mel = LogMel(codec.rate or 1, codec.bands or 1, codec.hop).load(state["mel"])
+        return codec.use_view(state["view"])
+
+    def for_hearing(self, rate: int, seconds: float) -> Sound:
+        """Made for models that hear so many seconds at once, and learn nothing here."""
+        self.rate, self.num_samples = rate, round(seconds * rate)
+        return self.use_view(WAVE)
 
     def _fitted(self) -> TensorSpec:
         if not hasattr(self, "spec"):
@@ -184,10 +235,38 @@ class Sound(Codec):
         return spec
 
 
+OPTIONS = ("rate", "channels", "seconds", "bands", "hop")
+
+
+class _Heard:
+    """What there is to know of sounds that pass by, and some of them, evenly spread."""
+
+    def __init__(self) -> None:
+        self.rates: Counter[int] = Counter()
+        self.channels: Counter[int] = Counter()
+        self.lengths: list[float] = []
+        self.some: list[Waveform] = []
+        self.every = 1  # each of so many is kept
+
+    def note(self, sound: Waveform) -> None:
+        """Take one."""
+        self.rates[sound.rate] += 1
+        self.channels[min(len(sound.samples), 2)] += 1
+        if len(self.lengths) % self.every == 0:
+            beginning = sound.samples[:2, : int(MEASURED_SECONDS * sound.rate)]
+            self.some.append(Waveform(beginning.copy(), sound.rate))
+        self.lengths.append(sound.seconds)
+        if len(self.some) >= 2 * MEASURED:
+            self.some, self.every = self.some[::2], 2 * self.every
+
+
 def _open(record: Record, notes: Report) -> Waveform:
     content = record.value()
     if not isinstance(content, bytes):
         raise DataError("it is no file of sound", hint="name the folder of the files")
     if found := said_by(content):
         notes.marks[record.name] = found
-    return opened(content)
+    sound = opened(content)
+    notes.problems += oddities(sound, record.name)
+    notes.facts["rates"] = {f"{sound.rate:,} Hz": 1}
+    return sound

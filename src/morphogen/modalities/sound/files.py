@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from morphogen.core.codec import Problem
 from morphogen.core.errors import DataError
 from morphogen.core.extras import extra
 from morphogen.core.storage import write_atomic
@@ -25,10 +26,13 @@ CONVERT = dict.fromkeys(
 )
 LONGEST = 6 * 3600  # seconds of a file: beyond, a small file can be made to fill the memory
 UNTOLD = (0, 0xFFFFFFFF)  # bytes of a WAV's samples, as a program says that does not know yet
+SILENT = 1e-4  # the largest sample of a sound that cannot be heard
+FULL = 0.999  # of full scale: three such samples in a row were cut off
+CLIPPED = 1e-3  # share of such samples that is told
 PAUSE = 0.5  # seconds between sounds that are written into one file
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Waveform:
     """A sound as it was recorded: samples (C, N) of float32 in [-1, 1], so many a second."""
 
@@ -40,9 +44,21 @@ class Waveform:
         """How long it lasts."""
         return self.samples.shape[1] / self.rate
 
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes."""
+        return self.samples.nbytes
+
     def tobytes(self) -> bytes:
         """What tells it from other sounds."""
         return f"{self.rate} {self.samples.shape} ".encode() + self.samples.tobytes()
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, Waveform) and self.rate == other.rate
+        return same and np.array_equal(self.samples, other.samples)
+
+    def __hash__(self) -> int:
+        return hash(self.tobytes())
 
     def __str__(self) -> str:
         channels = {1: "mono", 2: "stereo"}.get(len(self.samples), f"{len(self.samples)} channels")
@@ -92,6 +108,19 @@ def opened(content: bytes) -> Waveform:
     if not np.isfinite(samples).all():
         raise DataError("some samples are not finite", hint="export it again, as 16-bit WAV")
     return Waveform(np.ascontiguousarray(samples), rate)
+
+
+def oddities(sound: Waveform, name: str) -> list[Problem]:
+    """What is wrong with a sound that can be read: it is silent, or cut off at full scale."""
+    height = np.abs(sound.samples)
+    if height.max() < SILENT:
+        return [Problem(name, "the sound is silent from beginning to end", "remove it")]
+    full = height >= FULL
+    share = float((full[:, 2:] & full[:, 1:-1] & full[:, :-2]).mean()) if full.shape[1] > 2 else 0.0
+    if share < CLIPPED:
+        return []
+    reason = f"the sound is clipped: {share:.1%} of its samples are cut off at full scale"
+    return [Problem(name, reason, "record it at a lower level, or leave it")]
 
 
 def _told_by_wav(content: bytes, frames: int) -> int:
