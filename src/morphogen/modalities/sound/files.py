@@ -54,8 +54,9 @@ class Waveform:
         return f"{self.rate} {self.samples.shape} ".encode() + self.samples.tobytes()
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Waveform) and self.rate == other.rate
-        return same and np.array_equal(self.samples, other.samples)
+        if not isinstance(other, Waveform) or self.rate != other.rate:
+            return False
+        return np.array_equal(self.samples, other.samples)
 
     def __hash__(self) -> int:
         return hash(self.tobytes())
