@@ -156,6 +156,14 @@ def test_a_schema_of_others_is_held_to_as_well() -> None:
     for wrong in ({"n": 4}, {"n": "2"}, {}, {"n": 1, "m": 2}):
         with pytest.raises(ArgumentsError):
             made.check(wrong)
+    away = {"properties": {"n": {"$ref": "http://127.0.0.1:9/schema"}}}
+    with pytest.raises(ArgumentsError, match="leads nowhere"):
+        tool_of_schema("double", "Twice.", away, len).check({"n": 1})
+    slow = {"properties": {"s": {"type": "string", "pattern": "^(a+)+$"}, "pattern": {}}}
+    theirs = tool_of_schema("look", "Slow.", slow, len, described=False)
+    assert theirs.check({"s": "a" * 60 + "!", "pattern": 1})
+    with pytest.raises(RecipeError, match="too long"):
+        tool_of_schema("look", "x" * 10, {"properties": {"n": {"description": "x" * 10**5}}}, len)
     with pytest.raises(RecipeError, match="an object"):
         tool_of_schema("double", "Twice.", {"type": "array"}, len)
     with pytest.raises(RecipeError, match="no JSON schema"):
@@ -295,7 +303,7 @@ def test_a_run_ends_at_each_bound() -> None:
     made = tool(again, trusted=True)
     always = lambda: iter([("again", {})] * 50)  # noqa: E731
     assert acted(always(), [made], budget=Budget(calls=3)).steps[-1] == Ended(
-        "calls", "it called once more than it may"
+        "calls", "it called where there was only an answer to give"
     )
     ended = acted(always(), [made], budget=Budget(steps=4, calls=99))
     assert sum(isinstance(step, Decided) for step in ended.steps) == 4

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -67,7 +68,8 @@ class BundleDecider:
         start = time.monotonic()
         most = max(min(self.most, left.tokens), LEAST)
         prompt, left_out = self._fitted(said, tools, most)
-        constraint = self.constraint(tools, most) if tools else None
+        acted = bool(tools) or any(each.calls for each in said)
+        constraint = self.constraint(tools, most) if acted else None
         request = Request(
             prompt, most, self.limits, self.seed + len(said), constraint=constraint,
             begins=self.reader.begins, held=self.held,
@@ -80,12 +82,13 @@ class BundleDecider:
                 break
         text.finish()
         took = round(time.monotonic() - start, 3)
-        return _decided(text.so_far, bool(tools), text.num_taken, took, left_out)
+        return _decided(text.so_far, acted, text.num_taken, took, left_out)
 
     def constraint(self, tools: Sequence[Tool], most: int) -> Constraint | None:
-        """What a decision may be: a call of one of the tools, or an answer."""
+        """What a decision may be: a call of one of the tools, or an answer; without tools, who
+        wrote calls before goes on as it did and is held to an answer."""
         calls = schema_of([tool.told() for tool in tools])
-        schema = {"anyOf": [*calls.get("anyOf", [calls]), ANSWER]}
+        schema = {"anyOf": [*calls.get("anyOf", [calls]), ANSWER]} if tools else ANSWER
         held: Constraint = self.codec.constraint("schema", json.dumps(schema), most)
         return held
 
@@ -206,7 +209,9 @@ def decider_of(model: str, name: str | None = None, **options: Any) -> Decider:
     """A bundle's folder, or an address and the name of a model there."""
     if model.startswith(("http://", "https://")):
         return RemoteDecider(Endpoint(model, name or "default"), **options)
-    return BundleDecider(opened_or_imported(model), **options)
+    decider = BundleDecider(opened_or_imported(model), **options)
+    decider.name = Path(model).name
+    return decider
 
 
 def _decided(text: str, called: bool, tokens: int, seconds: float, left_out: int) -> Decided:

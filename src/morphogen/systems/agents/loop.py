@@ -127,8 +127,11 @@ def steps(
         if left.spent is not None:
             yield noted(Ended(*left.spent))
             return
-        # With the last call, and before the last decision, there is only an answer to give.
-        offered = tools if left.calls > 0 and left.steps > 1 else ()
+        # What was refused is not offered again, and with the last call, and before the last
+        # decision, there is only an answer to give.
+        refused = {s.name for s in so_far if isinstance(s, Returned) and s.why == "refused"}
+        may_call = left.calls > 0 and left.steps > 1
+        offered = [tool for tool in tools if may_call and tool.name not in refused]
         said = list(messages(so_far))
         try:
             decided = world.decide(said, offered, left)
@@ -140,7 +143,7 @@ def steps(
             yield noted(Ended("answered"))
             return
         if not offered and tools:
-            yield noted(Ended("calls", "it called once more than it may"))
+            yield noted(Ended("calls", "it called where there was only an answer to give"))
             return
         tainted = tainted_by(so_far)
         for step in called(world, known, decided.call, (grants, tainted), left.seconds):

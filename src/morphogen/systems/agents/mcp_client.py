@@ -96,13 +96,16 @@ class McpServer:
             cursor = page.next_cursor
             if not cursor:
                 break
-        found = []
+        found: dict[str, Tool] = {}
         for each in listed[:MOST_TOOLS]:
             try:
-                found.append(self._tool(each))
+                made = self._tool(each)
             except RecipeError as error:
                 self.left_out.append(f"{each.name}: {error.message}")
-        return found
+                continue
+            if found.setdefault(made.name, made) is not made:
+                self.left_out.append(f"{each.name}: there is another of that name")
+        return list(found.values())
 
     def _tool(self, told: Any) -> Tool:
         name, place = str(told.name), f"mcp:{self.name}"

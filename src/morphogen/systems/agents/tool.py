@@ -16,7 +16,7 @@ import inspect
 import json
 import re
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ from morphogen.systems.schemas import closed
 SECONDS = 30.0  # that a tool may take, unless it says otherwise
 MOST = 16_000  # characters of what it gives
 MOST_ARGUMENTS = 200_000  # characters of what it is given
+MOST_SCHEMA = 50_000  # characters
+EXPRESSIONS = ("pattern", "patternProperties")  # in a schema
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 Arguments = dict[str, Any]
@@ -125,7 +127,7 @@ def tool(
             place = ".".join(map(str, first["loc"])) or "the whole"
             raise _misfit(called, f"{place}: {first['msg']}", schema) from error
 
-    schema = _untitled(adapter.json_schema())
+    schema = _without(adapter.json_schema(), {"title"})  # which the library makes of names
     told = summary or inspect.getdoc(function) or called.replace("_", " ")
     return Tool(
         called, told, schema, fit, function, tuple(reads), tuple(writes), trusted, True, seconds,
@@ -146,10 +148,21 @@ def tool_of_schema(
     seconds: float = SECONDS,
     most: int = MOST,
 ) -> Tool:
-    """What is called with keyword arguments that a JSON schema describes. Raises `RecipeError` for
-    a schema of anything but an object."""
+    """What is called with keyword arguments that a JSON schema describes. A schema that is not
+    `described` by us leads nowhere outside it, and its regular expressions are left to whoever
+    wrote them: one may take for ever.
+
+    Raises `RecipeError` for a schema of anything but an object.
+    """
     library: Any = extra("jsonschema", "agents", "arguments of tools are checked")
-    told = closed({"properties": {}, **schema})
+    referencing: Any = extra("referencing", "agents", "arguments of tools are checked")
+    try:
+        check_depth(dict(schema))
+    except ValueError as error:
+        raise RecipeError("that is no JSON schema", found=str(error), where=name) from error
+    told = closed({"properties": {}, **(schema if described else _without(schema, EXPRESSIONS))})
+    if len(json.dumps(told)) > MOST_SCHEMA:
+        raise RecipeError("the schema is too long", expected=f"{MOST_SCHEMA:,} characters at most")
     if told.setdefault("type", "object") != "object":
         raise RecipeError("arguments of a tool are an object", found=told["type"], where=name)
     if not told["properties"]:
@@ -158,10 +171,13 @@ def tool_of_schema(
         library.Draft202012Validator.check_schema(told)
     except library.SchemaError as error:
         raise RecipeError("that is no JSON schema", found=error.message, where=name) from error
-    held = library.Draft202012Validator(told)
+    held = library.Draft202012Validator(told, registry=referencing.Registry())  # fetches nothing
 
     def fit(arguments: Arguments) -> Arguments:
-        wrong = library.exceptions.best_match(held.iter_errors(arguments))
+        try:
+            wrong = library.exceptions.best_match(held.iter_errors(arguments))
+        except (referencing.exceptions.Unresolvable, RecursionError) as error:
+            raise ArgumentsError(f"the schema leads nowhere: {error}", where=name) from error
         if wrong is not None:
             place = ".".join(map(str, wrong.absolute_path)) or "the whole"
             raise _misfit(name, f"{place}: {wrong.message[:300]}", told)
@@ -251,17 +267,17 @@ def _misfit(name: str, what: str, schema: Mapping[str, Any]) -> ArgumentsError:
     )
 
 
-def _untitled(schema: Any, *, names: bool = False) -> Any:
-    """A schema without the titles that the library makes of names. Below "properties" keys are
-    `names`, of which one may be "title"."""
+def _without(schema: Any, dropped: Collection[str], *, names: bool = False) -> Any:
+    """A schema without some of its words, wherever they stand. Below "properties" keys are `names`,
+    of which one may be "title"."""
     if isinstance(schema, list):
-        return [_untitled(each) for each in schema]
-    if not isinstance(schema, dict):
+        return [_without(each, dropped) for each in schema]
+    if not isinstance(schema, Mapping):
         return schema
     return {
-        key: _untitled(value, names=not names and key in ("properties", "$defs"))
+        key: _without(value, dropped, names=not names and key in ("properties", "$defs"))
         for key, value in schema.items()
-        if names or key != "title"
+        if names or key not in dropped
     }
 
 
