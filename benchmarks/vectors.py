@@ -145,7 +145,7 @@ def chunks(given: argparse.Namespace) -> None:
                 index.add(Document(name, "", name, blocks), parts)
             index.store.settle()
 
-        timed("100,000 passages into an index", fill)
+        timed(f"{total:,} passages into an index", fill)
         timed("the first question", lambda: index.search("w3 w500"))
         size = sum(each.stat().st_size for each in (Path(folder) / "index").iterdir())
         for way in ("both", "words", "meaning"):

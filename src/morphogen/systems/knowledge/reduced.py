@@ -60,6 +60,7 @@ class Reduced:
             if np.mean(same) >= (recall + SPARE) * min(num, len(x) - 1):
                 return
         self.reduced, self.candidates = self.x, 0
+        self.directions = self.directions[:, :0]
 
     def nearest(self, questions: Floats, num: int) -> tuple[Ints, Floats]:
         """(Q, D) -> the places of about the `num` nearest, nearest first, and their scores."""
