@@ -36,7 +36,7 @@ demo: $(BASE)
 	PATH="$(abspath $(BIN)):$$PATH" sh scripts/demo.sh
 
 test: lint
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check src tests benchmarks scripts

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import builtins
-import functools
 import io
 import json
 import os
@@ -315,10 +314,9 @@ def sweep(
 
 def quick() -> None:
     """Leave out what takes most of the time of so short a run and touches no other file: drawing
-    curves, and looking for plugins again and again. Checkpoints come sooner."""
+    curves. Checkpoints come sooner."""
     loop.SNAPSHOT_EVERY = SNAPSHOT_EVERY
     running.draw_curves = no_curves  # type: ignore[assignment]
-    discover.metadata.entry_points = functools.cache(discover.metadata.entry_points)  # type: ignore
 
 
 def no_curves(log: Path, picture: Path) -> Path:

@@ -1,5 +1,7 @@
 """One thread per test process: the suite runs several side by side on few cores. And a cache folder
-of its own, so that no test reads or fills the user's."""
+of its own, so that no test reads or fills the user's. Files that take long come first, so that
+processes that share out the files end together (`--no-loadscope-reorder` keeps the order); of the
+first two only one has numba compile what writes texts, which the others find compiled."""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ from typing import Any
 import pytest
 import torch
 
+from morphogen.training import curves
+
 torch.set_num_threads(1)
+curves.MOST_PANELS = 2  # twelve take longer to draw than the few steps that they are of
 if "MORPHOGEN_CACHE" not in os.environ:
     os.environ["MORPHOGEN_CACHE"] = tempfile.mkdtemp(prefix="morphogen-cache-")
     atexit.register(shutil.rmtree, os.environ["MORPHOGEN_CACHE"], ignore_errors=True)
@@ -25,6 +30,17 @@ os.environ.pop("MORPHOGEN_SIGNING", None)
 os.environ["XDG_DATA_HOME"] = os.environ["XDG_CONFIG_HOME"] = os.environ["MORPHOGEN_CACHE"]
 
 NUMBERS = itertools.count()
+LONG = (
+    "kit", "kills", "studio_walk", "every_verb", "serve", "compare", "reproduce", "ray", "train",
+    "studio", "studio_training", "evaluate", "metrics", "groups", "cli", "docs", "records_verbs",
+    "drivers", "writing", "vae", "sharding", "distributed", "knowledge", "adapt", "laws",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long first."""
+    place = {f"test_{name}.py": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
 
 
 @pytest.fixture(scope="session")

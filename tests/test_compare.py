@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,7 +17,9 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, ttest_rel
 
+from forks import forked
 from morphogen.cli._progress import ComparisonBar, ComparisonLines
+from morphogen.comparison import runs as running
 from morphogen.comparison.compare import _first_round, _starved, compare, suitable
 from morphogen.comparison.leaderboard import leaderboard
 from morphogen.comparison.pace import Pace, Standing
@@ -288,10 +289,7 @@ def test_families_that_do_not_fit_are_absent_with_a_reason(pictures: Path) -> No
         compare("nowhere.npz")
 
 
-def test_a_comparison_trains_scores_writes_and_goes_on(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MORPHOGEN_CACHE", str(tmp_path / "cache"))
+def test_a_comparison_trains_scores_writes_and_goes_on(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "comparison"
     said: list[Standing] = []
     options: dict[str, Any] = {
@@ -337,33 +335,27 @@ def _check_chain(folder: Path, found: dict[str, Any]) -> None:
     assert found["num_parameters"] == sum(counts)
 
 
+def apart(job: Job, said: Path) -> None:
+    """What the process of a run does, and the last that it says."""
+    try:
+        running._main(json.dumps(asdict(job)))
+    except SystemExit as end:
+        said.write_text(str(end.code))
+        raise
+
+
 def test_a_run_that_was_stopped_is_not_taken_for_a_whole_one(
     pictures: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "rbm-0"
-    settings = ("train.num_previews=0",)
+    settings = ("train.num_previews=0", "train.device=cpu")
     job = Job(str(pictures), "rbm", 0, "1000000steps", 40, settings, str(out))
-    command = [sys.executable, "-m", "morphogen.comparison.runs", json.dumps(asdict(job))]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not list((out / "checkpoint").glob("step_*")):
+    said = tmp_path / "said"
+    process = forked(apart, job, said)
+    while process.is_alive() and not list((out / "checkpoint").glob("step_*")):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert "stopped before its budget was spent" in why_ended(process.returncode, said)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(120)
+    assert "stopped before its budget was spent" in why_ended(process.exitcode, said.read_text())
     assert not (out / "run.json").exists()
     assert has_begun(out)
-
-
-def test_runs_on_a_local_ray_come_back_as_they_would_have_been_here(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ray = pytest.importorskip("ray")
-    monkeypatch.setenv("MORPHOGEN_CACHE", str(tmp_path / "cache"))
-    options: dict[str, Any] = {"families": ["rbm"], "budget": "10steps", "seeds": 1, "num": 40}
-    try:
-        there = compare(pictures, on="ray", out=tmp_path / "there", **options)
-    finally:
-        ray.shutdown()
-    here = compare(pictures, out=tmp_path / "here", **options)
-    assert (tmp_path / "there" / "runs" / "rbm-0" / "model.safetensors").is_file()
-    assert there.places[0].value == pytest.approx(here.places[0].value, rel=1e-4)

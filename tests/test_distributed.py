@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,6 @@ from morphogen.core.folder import MODEL
 from morphogen.core.storage import read_tensors
 from morphogen.training.loop import train_steps
 from morphogen.training.run import prepare
-from two_processes import run_in_two
 
 torch.set_num_threads(1)
 
@@ -63,8 +65,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images, labels = load_digits(return_X_y=True)
     digits = place / "digits.npz"
     np.savez(digits, images=images.reshape(-1, 8, 8)[:300].astype(np.uint8), labels=labels[:300])
-    run_in_two(WORKER, digits, place, SETTINGS)
+    run_in_two(digits, place)
     return place
+
+
+def run_in_two(digits: Path, place: Path) -> None:
+    """The worker, by `torchrun` in two processes."""
+    worker = place / "worker.py"
+    worker.write_text(WORKER)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*launcher, "--nproc-per-node", "2", str(worker), str(digits), str(place), *SETTINGS],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.fixture(scope="module")

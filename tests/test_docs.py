@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from forks import printed_by
+
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+from docs import pages  # noqa: E402
+from export_digits import export_digits  # noqa: E402
+
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 
@@ -25,28 +29,15 @@ def blocks(page: str, mark: str, language: str) -> list[tuple[str, str]]:
 @pytest.fixture
 def workdir(tmp_path: Path) -> Path:
     """A folder with `photos/`: twelve digits of each class."""
-    export = [sys.executable, str(ROOT / "scripts" / "export_digits.py"), "photos", "12"]
-    subprocess.run(export, cwd=tmp_path, check=True, capture_output=True)
+    export_digits(tmp_path / "photos", 12)
     return tmp_path
 
 
-def run(folder: Path, *command: str, **environment: str) -> str:
-    """Run a command where the console script is the one of this environment."""
-    script_folder = str(Path(sys.executable).parent)
-    path = os.pathsep.join([script_folder, os.environ.get("PATH", "")])
-    variables = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **environment}
-    done = subprocess.run(
-        command, cwd=folder, env=variables, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-# A process starts PyTorch in three seconds: all lines run in one, each as the console script does.
+# As the console script does, line after line.
 LINES = """
-import shlex, sys
+import shlex
 from morphogen.cli.app import main
-for line in sys.argv[1].replace("\\\\\\n", " ").splitlines():
+for line in CODE.replace("\\\\\\n", " ").splitlines():
     name, *arguments = shlex.split(line)
     assert name == "morphogen", line
     try:
@@ -59,7 +50,7 @@ for line in sys.argv[1].replace("\\\\\\n", " ").splitlines():
 
 def run_lines(folder: Path, code: str, **environment: str) -> str:
     """What lines `morphogen ...` print. An error ends them, as with `set -e`."""
-    return run(folder, sys.executable, "-c", LINES, code, **environment)
+    return printed_by(f"CODE = {code!r}\n{LINES}", folder, environment)
 
 
 def test_readme_commands_run(workdir: Path) -> None:
@@ -90,7 +81,7 @@ def test_readme_commands_run(workdir: Path) -> None:
 def test_readme_python_runs(workdir: Path) -> None:
     (example,) = (code for _, code in blocks("README.md", "python", "python"))
     assert 'budget="10m"' in example
-    run(workdir, sys.executable, "-c", example.replace('"10m"', '"3steps"'))
+    printed_by(example.replace('"10m"', '"3steps"'), workdir)
     assert (workdir / "grid.png").is_file()
 
 
@@ -122,7 +113,7 @@ def test_extend_example_works(workdir: Path) -> None:
     for number, moves in enumerate(("NNESW", "EES", "WWNNE", "S", "NEN")):
         (workdir / "walks").mkdir(exist_ok=True)
         (workdir / "walks" / f"{number}.walk").write_text(moves + "\n")
-    run(workdir, sys.executable, "-c", check, MORPHOGEN_PLUGINS=plugins)
+    printed_by(check, workdir, {"MORPHOGEN_PLUGINS": plugins})
     ((_, shell),) = blocks("docs/extend.md", "sh", "sh")
     export, _, lines = shell.partition("\n")
     assert export == "export MORPHOGEN_PLUGINS=plugins"
@@ -133,16 +124,10 @@ def test_extend_example_works(workdir: Path) -> None:
     assert (workdir / "independent.png").is_file()
 
 
-def test_reference_pages_are_current() -> None:
-    environment = {key: value for key, value in os.environ.items() if key != "MORPHOGEN_PLUGINS"}
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "docs.py"), "--check"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def test_reference_pages_are_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MORPHOGEN_PLUGINS", raising=False)
+    stale = [name for name, text in pages().items() if (ROOT / "docs" / name).read_text() != text]
+    assert stale == [], "run `make docs`"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

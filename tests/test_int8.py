@@ -13,12 +13,11 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.config import read_config
 from morphogen.core.errors import BundleError, RecipeError, RefusedPair
 from morphogen.core.folder import CODEC, MODEL
-from morphogen.core.rounded import MOST, Packed, Rounded, rounded
+from morphogen.core.rounded import MOST, Packed, Rounded, rounded, rounded_layers
 from morphogen.core.storage import read_tensors
 from morphogen.core.writing import Limits, Request
 from morphogen.interop.export import export
 from morphogen.training.run import prepare
-from morphogen.wrappers._rounding import rounded_layers
 from morphogen.wrappers.int4 import Int4, in_int4
 from morphogen.wrappers.int8 import Int8, in_int8
 from morphogen.wrappers.lora import LoRA

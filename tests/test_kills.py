@@ -3,7 +3,6 @@ them in benchmarks/kills.py."""
 
 from __future__ import annotations
 
-import functools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,6 @@ from types import ModuleType
 import pytest
 
 import morphogen as mg
-from morphogen.core import discover
 from morphogen.training import checkpoint, loop, session
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -27,8 +25,6 @@ def kills() -> Iterator[ModuleType]:
 
         patch.setattr(loop, "SNAPSHOT_EVERY", 2)
         patch.setattr(session, "draw_curves", harness.no_curves)
-        points = functools.cache(discover.metadata.entry_points)
-        patch.setattr(discover.metadata, "entry_points", points)
         yield harness
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import os
 import pkgutil
 import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import morphogen
+from forks import printed_by
 from morphogen.core.discover import AXES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +26,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from house import LAYERS  # noqa: E402 - the law stands where the map is drawn
 
 CORE_MAY_IMPORT = {"torch", "safetensors", "morphogen", *sys.stdlib_module_names}
+Trees = dict[Path, ast.AST]
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 
 
@@ -67,13 +67,27 @@ def broken_imports(package: str, tree: ast.AST) -> list[str]:
     return broken
 
 
-@pytest.mark.parametrize("file", FILES, ids=relative)
-def test_dependency_law(file: Path) -> None:
-    parts = file.relative_to(SOURCE).parts
-    if len(parts) == 1:
-        return  # the package's own __init__ hands out names lazily
-    assert parts[0] in LAYERS, f"src/morphogen/{parts[0]} has no place in the house"
-    assert broken_imports(parts[0], ast.parse(file.read_text())) == []
+@pytest.fixture(scope="module")
+def trees() -> Trees:
+    """Every file of the package, parsed."""
+    return {file: ast.parse(file.read_text()) for file in FILES}
+
+
+def where(faults: Callable[[Path, ast.AST], object], trees: Trees) -> dict[str, object]:
+    """The files in which there are faults, and which."""
+    found = {relative(file): faults(file, tree) for file, tree in trees.items()}
+    return {file: each for file, each in found.items() if each}
+
+
+def test_dependency_law(trees: Trees) -> None:
+    def broken(file: Path, tree: ast.AST) -> list[str]:
+        parts = file.relative_to(SOURCE).parts
+        if len(parts) == 1:
+            return []  # the package's own __init__ hands out names lazily
+        assert parts[0] in LAYERS, f"src/morphogen/{parts[0]} has no place in the house"
+        return broken_imports(parts[0], tree)
+
+    assert where(broken, trees) == {}
 
 
 @pytest.mark.parametrize(
@@ -93,13 +107,15 @@ def test_dependency_law_catches(package: str, line: str) -> None:
     assert broken_imports(package, ast.parse(line))
 
 
-@pytest.mark.parametrize("file", FILES, ids=relative)
-def test_budgets(file: Path) -> None:
-    lines = file.read_text().splitlines()
-    assert file.name != "utils.py", "name a file for what it holds"
-    assert len(lines) <= MOST_LINES, f"{len(lines)} lines"
-    assert [i for i, line in enumerate(lines, 1) if len(line) > MOST_COLUMNS] == []
-    assert long_functions(ast.parse("\n".join(lines))) == []
+def test_budgets(trees: Trees) -> None:
+    def beyond(file: Path, tree: ast.AST) -> list[str]:
+        lines = file.read_text().splitlines()
+        assert file.name != "utils.py", "name a file for what it holds"
+        wide = [f"line {i}" for i, line in enumerate(lines, 1) if len(line) > MOST_COLUMNS]
+        long = [f"{len(lines)} lines"] if len(lines) > MOST_LINES else []
+        return [*long, *wide, *long_functions(tree)]
+
+    assert where(beyond, trees) == {}
 
 
 def long_functions(tree: ast.AST) -> list[str]:
@@ -146,9 +162,8 @@ def says(call: ast.Call, name: str, value: bool) -> bool:
     return any(isinstance(each, ast.Constant) and each.value is value for each in found)
 
 
-@pytest.mark.parametrize("file", FILES, ids=relative)
-def test_no_pickle_no_eval(file: Path) -> None:
-    assert unsafe_calls(ast.parse(file.read_text())) == []
+def test_no_pickle_no_eval(trees: Trees) -> None:
+    assert where(lambda file, tree: unsafe_calls(tree), trees) == {}
 
 
 @pytest.mark.parametrize(
@@ -166,13 +181,16 @@ def test_unsafe_calls_are_caught(line: str) -> None:
     assert unsafe_calls(ast.parse(line))
 
 
-@pytest.mark.parametrize("file", FILES, ids=relative)
-def test_public_names_have_docstrings(file: Path) -> None:
-    """Methods may leave theirs to the contract that they implement."""
+def test_public_names_have_docstrings(trees: Trees) -> None:
+    assert where(lambda file, tree: bare_names(file), trees) == {}
+
+
+def bare_names(file: Path) -> list[str]:
+    """Public names of a file that say nothing of themselves. Methods may leave it to the contract
+    that they implement."""
     parts = file.relative_to(SOURCE).with_suffix("").parts
     module = importlib.import_module(".".join(("morphogen", *parts)).removesuffix(".__init__"))
-    assert module.__doc__, "the file does not say what it is"
-    bare = []
+    bare = [] if module.__doc__ else ["the file"]
     for name, value in vars(module).items():
         own = getattr(value, "__module__", None) == module.__name__
         if name.startswith("_") or not own or not (inspect.isclass(value) or callable(value)):
@@ -184,7 +202,7 @@ def test_public_names_have_docstrings(file: Path) -> None:
             is_method = inspect.isroutine(method) or isinstance(method, property)
             if public and is_method and not inspect.getdoc(getattr(value, member)):
                 bare.append(f"{name}.{member}")
-    assert bare == []
+    return bare
 
 
 def test_every_package_is_importable_by_name() -> None:
@@ -199,20 +217,11 @@ def test_every_package_is_importable_by_name() -> None:
 def plugins(tmp_path: Path) -> dict[str, str]:
     """An environment where a folder outside the package holds one component of several axes."""
     shutil.copytree(PLUGINS, tmp_path / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
-    return {**os.environ, "MORPHOGEN_PLUGINS": str(tmp_path / "plugins")}
+    return {"MORPHOGEN_PLUGINS": str(tmp_path / "plugins")}
 
 
-def run(environment: dict[str, str], *command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *command],
-        env=environment,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def run(environment: dict[str, str], script: str) -> str:
+    return printed_by(script, ROOT, environment)
 
 
 def source_state() -> dict[str, str]:
@@ -248,13 +257,12 @@ def test_one_file_added_is_listed(plugins: dict[str, str]) -> None:
         "    try: main(['list', axis])\n"
         "    except SystemExit as done: assert not done.code\n"
     )
-    listed = run(plugins, "-c", script).split("## ")[1:]
+    listed = run(plugins, script).split("## ")[1:]
     for page, (axis, (name, summary)) in zip(listed, ADDED.items(), strict=True):
         assert page.startswith(axis)
         assert name in page
         assert summary[:30] in " ".join(page.split())
-    plain = {key: value for key, value in plugins.items() if key != "MORPHOGEN_PLUGINS"}
-    assert "toy_" not in run(plain, "-c", script)
+    assert "toy_" not in run({"MORPHOGEN_PLUGINS": ""}, script)
 
 
 def test_one_file_added_passes_the_kit(plugins: dict[str, str]) -> None:
@@ -262,7 +270,7 @@ def test_one_file_added_passes_the_kit(plugins: dict[str, str]) -> None:
     for axis in ("family", "task", "metric", "backbone", "sampler"):
         name, _ = ADDED[AXES[axis]]
         script += f"testing.check_{axis}(discover.find({axis!r}, {name!r}))\nprint('kept')\n"
-    assert run(plugins, "-c", script).split() == ["kept"] * 5
+    assert run(plugins, script).split() == ["kept"] * 5
 
 
 def test_one_file_added_modifies_none(plugins: dict[str, str], tmp_path: Path) -> None:
@@ -283,7 +291,7 @@ family.load_state_dict(read_tensors(file))
 spread = discover.find("task", "toy_spread")
 print(spread(family, cond={{}}, generator=torch.Generator().manual_seed(0)).values["spread"] > 0)
 """
-    assert "True" in run(plugins, "-c", script)
+    assert "True" in run(plugins, script)
     assert source_state() == before
 
 
@@ -298,7 +306,7 @@ assert data.codec.class_names("label") == ["a", "b"], data.codec.class_names("la
 print(type(data.codec).__name__, len(data.train) + len(data.test))
 """
     before = source_state()
-    assert "Text 18" in run(plugins, "-c", script)
+    assert "Text 18" in run(plugins, script)
     assert source_state() == before
 
 
@@ -308,7 +316,7 @@ def test_one_file_added_is_in_the_generated_docs(plugins: dict[str, str]) -> Non
         "import sys; sys.path.insert(0, 'scripts'); import docs\n"
         "print(docs.axis_page('family', 'families'), docs.axis_page('task', 'tasks'))"
     )
-    page = run(plugins, "-c", script)
+    page = run(plugins, script)
     assert "## toy_average" in page
     assert "## toy_spread" in page
     lines = page.splitlines()
@@ -324,9 +332,16 @@ def test_one_driver_added_is_imported(plugins: dict[str, str], tmp_path: Path) -
     (tmp_path / "theirs" / "toy.json").write_text('{"number": 7.5}')
     before = source_state()
     theirs, ours = str(tmp_path / "theirs"), str(tmp_path / "ours")
-    run(plugins, "-m", "morphogen.cli.app", "import", theirs, "--out", ours)
-    script = f"import morphogen as mg; print(mg.open({ours!r}).sample(2, seed=0).x.flatten())"
-    assert "[7.5000, 7.5000]" in run(plugins, "-c", script)
+    script = f"""
+from morphogen.cli.app import main
+import morphogen as mg
+try:
+    main(["import", {theirs!r}, "--out", {ours!r}])
+except SystemExit as end:
+    assert not end.code
+print(mg.open({ours!r}).sample(2, seed=0).x.flatten())
+"""
+    assert "[7.5000, 7.5000]" in run(plugins, script)
     assert source_state() == before
 
 

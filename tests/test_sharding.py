@@ -10,79 +10,81 @@ import pytest
 import torch
 
 import morphogen as mg
+from forks import run_in_two
 from morphogen.core.errors import BundleError, TrainingError
 from morphogen.core.family import Family
 from morphogen.training.checkpoint import read_checkpoint
 from morphogen.training.loop import train_steps
 from morphogen.training.run import prepare
-from morphogen.training.sharding import shard
-from two_processes import run_in_two
+from morphogen.training.session import Session
+from morphogen.training.sharding import part, shard
 
 torch.set_num_threads(1)
 
 SETTINGS = [
     "backbone.model_dim=16", "backbone.num_layers=2", "modality.length=24", "train.batch_size=4",
     "train.num_previews=0", "train.shard=yes", "train.recompute=yes", "modality.form=windows",
+    "train.device=cpu",
 ]  # fmt: skip
 STEPS, STOPPED_AT = 6, 3
-WORKER = f"""
-import json, sys
-from pathlib import Path
-import torch
-from morphogen.training.loop import train_steps
-from morphogen.training.run import prepare
-from morphogen.training.sharding import part
 
-torch.set_num_threads(1)
-corpus, folder, settings = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
 
-def begun(out):
-    budget = "{STEPS}steps"
-    return prepare(corpus, "autoregressive", out=out, budget=budget, settings=settings)
+def work(corpus: Path, place: Path) -> None:
+    """What each of two processes does: a whole run, and one that is stopped and gone on with."""
 
-def ended(held):
-    logs = [(log.step, log.values | held.probe.measure(log)) for log in train_steps(held.run)]
-    held.run.finish()
-    return logs, {{name: part(each) for name, each in held.run.family.state_dict().items()}}
+    def begun(out: Path) -> Session:
+        budget = f"{STEPS}steps"
+        return prepare(corpus, "autoregressive", out=out, budget=budget, settings=SETTINGS)
 
-held = begun(folder / "unbroken")
-matrices = [each for each in held.run.family.parameters() if each.dim() > 1]
-assert {{part(each).numel() / each.numel() for each in matrices}} == {{0.5}}
-logs, unbroken = ended(held)
-if held.first:
-    (folder / "logs.json").write_text(json.dumps(logs))
+    def ended(held: Session) -> tuple[list[Any], dict[str, torch.Tensor]]:
+        logs = [(log.step, log.values | held.probe.measure(log)) for log in train_steps(held.run)]
+        held.run.finish()
+        return logs, {name: part(each) for name, each in held.run.family.state_dict().items()}
 
-held = begun(folder / "stopped")
-def stop_half_way(log):  # only the first process is told
-    held.run.stop = log.step >= {STOPPED_AT}
-held.train(stop_half_way)
+    held = begun(place / "unbroken")
+    matrices = [each for each in held.run.family.parameters() if each.dim() > 1]
+    assert {part(each).numel() / each.numel() for each in matrices} == {0.5}
+    logs, unbroken = ended(held)
+    if held.first:
+        (place / "logs.json").write_text(json.dumps(logs))
 
-_, resumed = ended(prepare(None, out=folder / "stopped", resume=True))
-for name, each in unbroken.items():
-    assert torch.equal(each, resumed[name]), name
-"""
+    held = begun(place / "stopped")
+
+    def stop_half_way(log: Any) -> None:  # only the first process is told
+        held.run.stop = log.step >= STOPPED_AT
+
+    held.train(stop_half_way)
+    _, resumed = ended(prepare(None, out=place / "stopped", resume=True))
+    for name, each in unbroken.items():
+        assert torch.equal(each, resumed[name]), name
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes have left behind: the log of a whole run, and one that was stopped."""
-    place = tmp_path_factory.mktemp("runs")
-    corpus = place / "corpus.txt"
-    corpus.write_text("the harbour lay still, and the boats in it.\n" * 40)
-    run_in_two(WORKER, corpus, place, SETTINGS)
-    return place
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("runs") / "corpus.txt"
+    file.write_text("the harbour lay still, and the boats in it.\n" * 40)
+    return file
 
 
 @pytest.fixture(scope="module")
-def one(folder: Path) -> tuple[list[Any], dict[str, torch.Tensor]]:
-    """The log and the weights of the same run in one process."""
+def one(corpus: Path) -> tuple[list[Any], dict[str, torch.Tensor]]:
+    """The log and the weights of the run in one process."""
     held = prepare(
-        folder / "corpus.txt", "autoregressive", out=folder / "one", budget=f"{STEPS}steps",
+        corpus, "autoregressive", out=corpus.parent / "one", budget=f"{STEPS}steps",
         settings=SETTINGS,
     )  # fmt: skip
     logs = [[log.step, log.values | held.probe.measure(log)] for log in train_steps(held.run)]
     held.run.finish()
     return logs, held.run.family.state_dict()
+
+
+@pytest.fixture(scope="module")
+def folder(corpus: Path, one: Any) -> Path:
+    """What two processes have left behind: the log of a whole run, and one that was stopped."""
+    import torch.distributed.fsdp  # noqa: F401  - as all that the run of one took, once for both
+
+    run_in_two(work, corpus, corpus.parent)
+    return corpus.parent
 
 
 def test_two_processes_give_the_log_of_one(folder: Path, one: Any) -> None:

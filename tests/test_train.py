@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import morphogen as mg
+from forks import forked
 from morphogen.core.errors import BundleError, RecipeError, TrainingError
 from morphogen.core.random import mix_seed
 from morphogen.training.loop import MOST_ROLLBACKS, Run, train_steps
@@ -43,55 +44,59 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "model.safetensors")
 
 
-def start(digits: Path, out: Path, steps: int, resume: bool, checkpoint_every: float = 0.0):
+def start(digits: Path, out: Path, steps: int, resume: bool) -> BaseProcess:
     """A training process of its own."""
-    code = (
-        "import sys, torch, morphogen as mg\n"
-        "torch.set_num_threads(1)\n"
-        f"mg.train({str(digits)!r}, 'flow_matching', budget='{steps}steps', out={str(out)!r},"
-        f" resume={resume}, settings={[*TINY, f'train.checkpoint_every={checkpoint_every}']!r})"
-    )
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    return forked(train, digits, out, steps, resume)
+
+
+def train(digits: Path, out: Path, steps: int, resume: bool) -> None:
+    """With a checkpoint whenever there is something to keep."""
+    mg.train(
+        str(digits), "flow_matching", budget=f"{steps}steps", out=out, resume=resume,
+        settings=[*TINY, "train.checkpoint_every=0", "train.device=cpu"],
+    )  # fmt: skip
+
+
+def has_checkpoint(out: Path) -> bool:
+    return bool(list((out / "checkpoint").glob("step_*")))
 
 
 def test_killed_and_resumed_ends_with_the_same_weights(digits: Path, tmp_path: Path) -> None:
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    process = start(digits, unbroken, 800, resume=False)
-    assert process.wait() == 0, process.stderr.read().decode()
+    train(digits, unbroken, 200, resume=False)
 
     kills = 0
     for waits in (0.05, 0.31, 0.17):
-        process = start(digits, broken, 800, resume=(broken / "checkpoint").is_dir())
-        while process.poll() is None and not list((broken / "checkpoint").glob("step_*")):
+        process = start(digits, broken, 200, resume=(broken / "checkpoint").is_dir())
+        while process.is_alive() and not has_checkpoint(broken):
             time.sleep(0.01)
         # The instant is arbitrary: inside a step, a checkpoint, a log line.
         time.sleep(waits)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        process.wait()
+        kills += process.is_alive()
+        process.kill()
+        process.join()
     assert kills >= 2
     if not (broken / "config.json").exists():
-        process = start(digits, broken, 800, resume=True)
-        assert process.wait() == 0, process.stderr.read().decode()
+        mg.train(None, out=broken, resume=True)
 
     one, other = weights(unbroken), weights(broken)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
     steps = [json.loads(line)["step"] for line in (broken / "log.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
-    assert steps[-1] == 800
+    assert steps[-1] == 200
 
 
 def test_ctrl_c_leaves_a_usable_bundle_and_a_checkpoint(digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = start(digits, out, 10**6, resume=False)
-    while process.poll() is None and not list((out / "checkpoint").glob("step_*")):
+    while process.is_alive() and not has_checkpoint(out):
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    assert process.wait() == 0, process.stderr.read().decode()
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
+    assert process.exitcode == 0
     assert len(mg.open(str(out)).sample(2).items) == 2
-    assert list((out / "checkpoint").glob("step_*"))
+    assert has_checkpoint(out)
 
 
 class Poisoned(torch.nn.Module):

@@ -54,6 +54,16 @@ def mix_seed(*parts: int) -> int:
     return state >> 1
 
 
+def seed_global(seed: int) -> None:
+    """Seed the global generators of the devices in use, as `torch.manual_seed` does; that one keeps
+    a note with a stack of every call besides, for devices that are not there yet."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
+
+
 def randn(shape: Sequence[int], generator: torch.Generator) -> Tensor:
     """Standard normal numbers; the first axis is the batch."""
     if isinstance(generator, JoinedGenerator):

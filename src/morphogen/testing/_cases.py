@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 
 from morphogen.core import discover
 from morphogen.core.backbone import BuildBackbone
@@ -64,6 +66,10 @@ class Case:
 
     def family(self) -> Family:
         """The untrained family, with the same weights at every call."""
+        return deepcopy(self._built)
+
+    @cached_property
+    def _built(self) -> Family:
         with global_seed(0):
             options = small_options(self.family_class)
             family = self.family_class(self.spec, self.conditions, self.build, **options)
@@ -117,11 +123,11 @@ def _builder(
     build = BuildBackbone(network, **small_options(network))
     if family_class.refusal(spec, conditions) is not None:
         return build
-    try:
-        with global_seed(0):
+    where = f"building {family_class.__name__} on {spec} with {network.__name__}"
+    with works(where), global_seed(0):
+        try:
             family_class(spec, conditions, build)
-    except ValueError:  # sizes that do not divide: the defaults must do
-        build = BuildBackbone(network)
-    with works(f"building {family_class.__name__} on {spec} with {network.__name__}"):
-        family_class(spec, conditions, build)
+        except ValueError:  # sizes that do not divide: the defaults must do
+            build = BuildBackbone(network)
+            family_class(spec, conditions, build)
     return build

@@ -53,6 +53,10 @@ def draw_curves(log: Path, picture: Path) -> Path | None:
         axes.plot(steps, _smoothed(list(values)), linewidth=1.4, color="#1f5fa8")
         if min(values) > 0 and max(values) > 20 * min(values):
             axes.set_yscale("log")
+        else:
+            axes.locator_params(axis="y", nbins=4)
+        axes.locator_params(axis="x", nbins=5)
+        axes.minorticks_off()  # ticks and their labels are what takes the time
         for step in alarms:
             axes.axvline(step, color="#b03020", linewidth=0.8, linestyle=":")
         axes.set_title(name, fontsize=9)

@@ -1,7 +1,8 @@
 """What a run will need, measured before it starts: memory, time, disk.
 
-A few real steps are taken and undone. Their median time, times the number of steps, is the time;
-the largest memory seen while they ran is the memory; the size of a checkpoint is the disk.
+A few real steps are taken and undone, no more than the run has. Their median time, times the number
+of steps, is the time; the largest memory seen while they ran is the memory; the size of a
+checkpoint is the disk.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from morphogen.core.amounts import duration, size
 from morphogen.training.loop import Run
 from morphogen.training.optimizer import NonFinite
 
-TRIAL_STEPS = 8
+TRIAL_STEPS, FEWEST_STEPS = 8, 2
 TRIAL_SECONDS = 5.0
 
 
@@ -51,11 +52,12 @@ def forecast(run: Run) -> Forecast:
     before = run.snapshot()
     budget = run.schedule.budget.seconds
     limit = TRIAL_SECONDS if budget is None else min(TRIAL_SECONDS, 0.03 * budget)
+    most = min(TRIAL_STEPS, max(run.schedule.num_steps or TRIAL_STEPS, FEWEST_STEPS))
     times: list[float] = []
     with MemoryPeak(run.device) as peak:
         global_state = torch.get_rng_state()
         begun = time.perf_counter()
-        for _ in range(TRIAL_STEPS):
+        for _ in range(most):
             (enough,) = run.processes.agree(bool(times) and time.perf_counter() - begun >= limit)
             if enough:
                 break

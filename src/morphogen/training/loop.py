@@ -24,7 +24,7 @@ from morphogen.core.codec import Codec
 from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family, load_own_state, own_state
 from morphogen.core.objective import Objective
-from morphogen.core.random import ShardedGenerator, mix_seed, rand
+from morphogen.core.random import ShardedGenerator, mix_seed, rand, seed_global
 from morphogen.core.storage import below
 from morphogen.data.progress import Progress
 from morphogen.data.store import Store
@@ -143,7 +143,7 @@ class Run:
         """One training step at the current state; raises `NonFinite` with nothing changed yet."""
         state, options = self.state, self.options
         seed = mix_seed(options.seed, state.step, state.rollbacks)
-        torch.manual_seed(seed)  # dropout inside networks draws from the global generator
+        seed_global(seed)  # dropout inside networks draws from the global generator
         begun = time.perf_counter()
         batch = self.batch(state.step)
         rate = self.schedule.rate(state)
