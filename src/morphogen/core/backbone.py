@@ -81,19 +81,6 @@ class Backbone(nn.Module):
         return self(x, cond, context) if self.context_dim else self(x, cond)
 
 
-class CanStep(Protocol):
-    """A causal backbone that generates one position at a time, keeping what it has seen."""
-
-    def step(
-        self, token: Tensor, cond: Tensor | None = None, state: Any = None
-    ) -> tuple[Tensor, Any]:
-        """token (B,) at the next position -> output (B, C) there, and the state to pass on.
-
-        Equal to the last position of `forward` over the whole prefix.
-        """
-        ...
-
-
 class Rows(Protocol):
     """Sequences that go on side by side, each as if it were alone: to the bit, on one machine."""
 
@@ -206,11 +193,3 @@ class BuildBackbone:
             )
             return built
         return self.backbone(in_spec, out_spec, cond_dim, causal, **self.hyperparameters)
-
-
-def zero_init(module: nn.Module) -> nn.Module:
-    """Start a residual branch or an output layer at zero (Goyal et al. 2017; ReZero)."""
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.zero_()
-    return module

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
@@ -82,6 +82,7 @@ class Files(nn.Module):
     def __init__(self, sizes: Mapping[str, int]) -> None:
         super().__init__()
         self.sizes = dict(sizes)
+        self._made: tuple[str, Any] | None = None  # of which files, and what was made of them
         for name, size in self.sizes.items():
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 raise ValueError(f"a file called {name!r} lies elsewhere")
@@ -107,6 +108,15 @@ class Files(nn.Module):
         for name in sorted(self.sizes):
             told.update(name.encode() + b"\0" + self.content(name))
         return told.hexdigest()
+
+    def made(self, make: Callable[[Path], Any]) -> Any:
+        """What `make` makes of a folder with these files: kept for as long as they are the same,
+        of one maker."""
+        digest = self.digest()
+        if self._made is None or self._made[0] != digest:
+            with self.unpacked() as folder:
+                self._made = digest, make(folder)
+        return self._made[1]
 
     @contextmanager
     def unpacked(self) -> Iterator[Path]:

@@ -168,6 +168,11 @@ class Family(nn.Module):
         step."""
         return 1
 
+    @property
+    def log_prob_passes(self) -> int:
+        """How many passes of the network the likelihood of an item takes, where it has one."""
+        return 1
+
     def drawn_like(self, batch: Batch, num: int, generator: torch.Generator) -> Tensor:
         """`num` samples with the conditions of the batch's first items."""
         model: Any = self

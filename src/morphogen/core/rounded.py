@@ -13,6 +13,8 @@ reads weights reads that one, and what is faster with whole numbers asks for `ro
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,10 @@ from torch import Tensor, nn
 OWN = "int8"  # what whole weights are called within their layer
 MOST = 127
 LEVELS = 15
+LAYERS = (
+    nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d,
+    nn.ConvTranspose2d, nn.ConvTranspose3d,
+)  # fmt: skip
 SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)  # of a group's range, the rest being cut off
 
 
@@ -92,6 +98,13 @@ def _least_error(grouped: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             torch.where(better, least, best[2]),
         )
     return best
+
+
+def rounded_layers(family: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The layers whose weights can be whole numbers, by name."""
+    for name, layer in family.named_modules():
+        if isinstance(layer, LAYERS) and layer._parameters.get("weight") is not None:
+            yield name, layer
 
 
 def rounded(layer: nn.Module) -> Rounded | None:

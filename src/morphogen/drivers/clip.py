@@ -13,6 +13,7 @@ apart that it is given by name, with no example of any.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -61,7 +62,6 @@ class Clip(Driver):
         library = transformers()
         self.model: Any = built(library.CLIPModel, configured(library.CLIPConfig, config))
         self.held = Files(files)
-        self._tokens: tuple[str, Any] | None = None  # of which files, and the tokenizer of them
 
     @classmethod
     def opened(cls, folder: Path) -> tuple[Driver, Codec]:
@@ -82,11 +82,7 @@ class Clip(Driver):
 
     def tokenizer(self) -> Any:
         """What makes tokens of texts. Raises `BundleError`."""
-        digest = self.held.digest()
-        if self._tokens is None or self._tokens[0] != digest:
-            with self.held.unpacked() as folder:
-                self._tokens = digest, from_files(transformers().CLIPTokenizer, folder)
-        return self._tokens[1]
+        return self.held.made(partial(from_files, transformers().CLIPTokenizer))
 
     @property
     def text_scale(self) -> float:

@@ -57,7 +57,6 @@ class Whisper(Driver):
             library.WhisperForConditionalGeneration, configured(library.WhisperConfig, config)
         )
         self.held = Files(files)
-        self._reading: tuple[str, Any] | None = None  # of which files, and the processor of them
 
     @classmethod
     def opened(cls, folder: Path) -> tuple[Driver, Codec]:
@@ -73,16 +72,15 @@ class Whisper(Driver):
 
     def processor(self) -> Any:
         """What makes spectra of sounds, and texts of tokens. Raises `BundleError`."""
-        digest = self.held.digest()
-        if self._reading is None or self._reading[0] != digest:
-            library = transformers()
-            with self.held.unpacked() as folder:
-                found = from_files(library.WhisperProcessor, folder)
-                if (folder / "generation_config.json").is_file():
-                    told = library.GenerationConfig.from_pretrained(folder)
-                    self.model.generation_config = told
-            self._reading = digest, found
-        return self._reading[1]
+        return self.held.made(self._read)
+
+    def _read(self, folder: Path) -> Any:
+        """The processor that is in a folder; how texts are written, which is there as well."""
+        library = transformers()
+        found = from_files(library.WhisperProcessor, folder)
+        if (folder / "generation_config.json").is_file():
+            self.model.generation_config = library.GenerationConfig.from_pretrained(folder)
+        return found
 
     def transcribe(
         self,

@@ -19,8 +19,8 @@ import torch
 from morphogen.core.backbone import KeepsRows
 from morphogen.core.bundle import Bundle
 from morphogen.core.family import own_state
+from morphogen.core.rounded import rounded_layers
 from morphogen.interop.exported import Exported, check_empty
-from morphogen.wrappers._rounding import rounded_layers
 from morphogen.wrappers.int4 import in_int4
 from morphogen.wrappers.int8 import in_int8
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -98,19 +99,14 @@ class Database:
 
     def insert_new(self, session: Session, table: type[Base], **values: Any) -> int | None:
         """Insert a row; returns its number, or None where one with its unique values is there."""
-        dialect = sqlite if self.is_sqlite else postgresql
-        statement = dialect.insert(table.__table__).values(**values).on_conflict_do_nothing()
-        if "id" not in table.__table__.columns:
-            session.execute(statement)
-            return None
-        return session.execute(statement.returning(table.__table__.c.id)).scalar()
+        found = session.execute(_inserting(table, self.is_sqlite), values)
+        return found.scalar() if "id" in table.__table__.c else None
 
     def insert_all_new(
         self, session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]]
     ) -> None:
         """Insert rows, those left out that are there already."""
-        dialect = sqlite if self.is_sqlite else postgresql
-        session.execute(dialect.insert(table.__table__).on_conflict_do_nothing(), list(rows))
+        session.execute(_inserting(table, self.is_sqlite, numbered=False), list(rows))
 
     def count(
         self,
@@ -176,6 +172,15 @@ class Database:
         lines = [line.split(" ", 1) for line in self._list.read_text().splitlines()]
         there = [(when, path) for when, path in lines if Path(path).is_file()]
         return f"{there[-1][1]} of {there[-1][0]}" if there else None
+
+
+@cache
+def _inserting(table: type[Base], is_sqlite: bool, numbered: bool = True) -> Any:
+    """The statement that inserts what is not there, made once: making it costs as much as running
+    it does."""
+    rows: Any = table.__table__
+    statement = (sqlite if is_sqlite else postgresql).insert(rows).on_conflict_do_nothing()
+    return statement.returning(rows.c.id) if numbered and "id" in rows.c else statement
 
 
 class _Open(threading.local):

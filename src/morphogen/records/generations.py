@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from morphogen.core.errors import RecordsError
@@ -29,6 +29,20 @@ from morphogen.records.tables import Artefact, Model, Word
 from morphogen.records.tables import Evaluation as EvaluationRow
 from morphogen.records.tables import Generation as Row
 from morphogen.records.words import terms
+
+# Made once: of the time that a call is on its way, making and mapping these was the largest part.
+ROWS: Any = Row.__table__
+GIVEN: Any = bindparam("given")
+INSERT = insert(ROWS).returning(ROWS.c.id)
+ASKED = select(
+    ROWS.c.id, ROWS.c.uid, ROWS.c.state, ROWS.c.user_id, ROWS.c.key_id, ROWS.c.prompt_id
+).where(ROWS.c.uid == GIVEN)
+UPDATE = update(ROWS).where(ROWS.c.id == GIVEN)
+MODEL = select(Model.__table__.c.id).where(Model.__table__.c.hash == GIVEN)
+JUDGED: Any = EvaluationRow.__table__
+VERDICT = (
+    select(JUDGED.c.verdict).where(JUDGED.c.model_id == GIVEN).order_by(JUDGED.c.id.desc()).limit(1)
+)
 
 
 class Generations:
@@ -70,20 +84,20 @@ class Generations:
         with self.database.write() as session:
             if key is not None:
                 self.quotas.take(session, key)
-            row = Row(
-                uid=uid, user_id=user, key_id=key, template_id=template, model_name=model,
-                model_hash=model_hash, task=task, seed=seed, state="started", verdict=verdict,
-                started=time.time(), process=this_process(), prompt_id=parent,
-            )  # fmt: skip
-            self._link_model(session, row)
+            values: dict[str, Any] = {
+                "uid": uid, "user_id": user, "key_id": key, "template_id": template,
+                "model_name": model, "model_hash": model_hash, "task": task, "seed": seed,
+                "state": "started", "started": time.time(), "process": this_process(),
+                "prompt_id": parent, "parameters": None,
+            }  # fmt: skip
+            values |= self._model(session, model_hash, verdict)
             if messages:
-                row.prompt_id = self.prompts.add(session, messages, user=user, parent=parent)
+                values["prompt_id"] = self.prompts.add(session, messages, user=user, parent=parent)
             if parameters:
-                purpose = f"parameters {uid}"
-                row.parameters = self.seals.seal_json(session, user, dict(parameters), purpose)
-            session.add(row)
-            session.flush()
-            self._index(session, row.id, messages[-1:])
+                sealed = (session, user, dict(parameters), f"parameters {uid}")
+                values["parameters"] = self.seals.seal_json(*sealed)
+            number = session.execute(INSERT, values).scalar_one()
+            self._index(session, number, messages[-1:])
         return uid
 
     def finish(
@@ -133,9 +147,7 @@ class Generations:
         """The row of an id."""
         row = session.scalars(select(Row).where(Row.uid == uid)).first()
         if row is None:
-            raise RecordsError(
-                "there is no such generation", found=uid, hint="morphogen records search"
-            )
+            raise _unknown(uid)
         return row
 
     def index_again(self, session: Session, number: int) -> None:
@@ -160,36 +172,40 @@ class Generations:
         files: Iterable[Path | str],
     ) -> None:
         message = Message.of("assistant", answer) if isinstance(answer, str) else answer
-        with self.database.write() as session, session.no_autoflush:  # the row is written once
-            row = self.row(session, uid)
+        with self.database.write() as session:
+            row = session.execute(ASKED, {"given": uid}).first()
+            if row is None:
+                raise _unknown(uid)
             if row.state != "started":
                 raise RecordsError(f"this generation is {row.state} already", found=uid)
-            row.state, row.reason, row.finished = state, reason, time.time()
-            row.usage, row.process = dict(usage or {}), None
+            told = dict(usage or {})
+            values: dict[str, Any] = {
+                "state": state, "reason": reason, "finished": time.time(), "usage": told,
+                "process": None, "answer_id": None,
+            }  # fmt: skip
             if row.key_id is not None:
-                self.quotas.spend(session, row.key_id, row.usage)
+                self.quotas.spend(session, row.key_id, told)
             if message is not None:
-                owner = row.user_id
-                row.answer_id = self.prompts.add(
-                    session, [message], user=owner, parent=row.prompt_id
+                values["answer_id"] = self.prompts.add(
+                    session, [message], user=row.user_id, parent=row.prompt_id
                 )
                 self._index(session, row.id, [message])
+            session.execute(UPDATE, {"given": row.id, **values})
             for file in files:
                 session.add(self._artefact(session, row, Path(file)))
 
-    def _link_model(self, session: Session, row: Row) -> None:
-        if row.model_hash is None:
-            return
-        row.model_id = session.scalars(select(Model.id).where(Model.hash == row.model_hash)).first()
-        if row.verdict is None and row.model_id is not None:
-            row.verdict = session.scalars(
-                select(EvaluationRow.verdict)
-                .where(EvaluationRow.model_id == row.model_id)
-                .order_by(EvaluationRow.id.desc())
-                .limit(1)
-            ).first()
+    def _model(
+        self, session: Session, model_hash: str | None, verdict: str | None
+    ) -> dict[str, Any]:
+        """The columns of a generation that say by which model it is, as far as it is known."""
+        if model_hash is None:
+            return {"model_id": None, "verdict": verdict}
+        number = session.execute(MODEL, {"given": model_hash}).scalar()
+        if verdict is None and number is not None:
+            verdict = session.execute(VERDICT, {"given": number}).scalar()
+        return {"model_id": number, "verdict": verdict}
 
-    def _artefact(self, session: Session, row: Row, path: Path) -> Artefact:
+    def _artefact(self, session: Session, row: Any, path: Path) -> Artefact:
         with path.open("rb") as file:
             digest = self.seals.blind("file", hashlib.file_digest(file, "sha256").digest())
         place = str(path.absolute()).encode(errors="surrogateescape")
@@ -199,6 +215,10 @@ class Generations:
     def _index(self, session: Session, number: int, messages: Iterable[Message]) -> None:
         texts = (f.text for m in messages for f in m.fragments if f.kind == TEXT)
         add_words(session, self.database, self.seals, number, texts)
+
+
+def _unknown(uid: str) -> RecordsError:
+    return RecordsError("there is no such generation", found=uid, hint="morphogen records search")
 
 
 def add_words(

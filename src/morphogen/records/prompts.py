@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from morphogen.core.errors import RecordsError
@@ -28,6 +28,10 @@ from morphogen.records.tables import PromptPart
 
 TEXT = "text"
 NODES, PARTS, PIECES = Row.__table__, PromptPart.__table__, FragmentRow.__table__
+BY_ADDRESS = {
+    table: select(rows.c.id).where(rows.c.address == bindparam("given"))
+    for table, rows in ((Row, NODES), (FragmentRow, PIECES))
+}
 
 
 @dataclass(frozen=True)
@@ -184,8 +188,7 @@ class Prompts:
 
     @staticmethod
     def _number(session: Session, table: Any, address: bytes) -> int | None:
-        rows = table.__table__
-        return session.execute(select(rows.c.id).where(rows.c.address == address)).scalar()
+        return session.execute(BY_ADDRESS[table], {"given": address}).scalar()
 
     def _known(self, session: Session, table: Any, address: bytes) -> int:
         found = self._number(session, table, address)

@@ -23,7 +23,7 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.orm import Session
 
 from morphogen.core.errors import RecordsError
@@ -34,6 +34,16 @@ from morphogen.records.tables import DataKey, Setting
 HEAD = struct.Struct("<q")  # the number of the data key
 NEEDED = "key"  # the setting that says which key the records need
 HOUSE = None  # whose contents the installation's own are
+KEYS = DataKey.__table__
+NEWEST = (
+    select(KEYS.c.id)
+    .where(KEYS.c.purpose == "content")
+    .order_by(KEYS.c.id.desc())
+    .limit(1)
+    .with_for_update(read=True, key_share=True)
+)
+NEWEST_OF_HOUSE = NEWEST.where(KEYS.c.user_id.is_(None))
+NEWEST_OF_OWNER = NEWEST.where(KEYS.c.user_id == bindparam("owner"))
 
 
 class Seals:
@@ -146,14 +156,8 @@ class Seals:
         known: dict[int | None, int] = session.info.setdefault(self, {})
         number = known.get(owner)
         if number is None:
-            found = session.scalars(
-                select(DataKey.id)
-                .where(DataKey.user_id.is_(None) if owner is None else DataKey.user_id == owner)
-                .where(DataKey.purpose == "content")
-                .order_by(DataKey.id.desc())
-                .limit(1)
-                .with_for_update(read=True, key_share=True)
-            ).first()
+            newest = NEWEST_OF_HOUSE if owner is HOUSE else NEWEST_OF_OWNER
+            found = session.execute(newest, {} if owner is HOUSE else {"owner": owner}).scalar()
             if found is None:
                 raise RecordsError(
                     "nothing more is recorded of a person who was erased", where=self.database.name

@@ -13,13 +13,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from morphogen.core.storage import write_text
-from morphogen.serve.catalogue import read_json
+from morphogen.serve.catalogue import DEEPEST, read_json
 from morphogen.serve.errors import APIError
 from morphogen.serve.settings import Settings
 from morphogen.training.hold import Owner
@@ -73,6 +73,20 @@ def asked_in(folder: Path) -> dict[str, Any]:
     asked = read_json(folder / ASKED)
     source = asked.get("source")
     return asked if isinstance(source, str) and Path(source).is_absolute() else {}
+
+
+def folders(root: Path, verb: str, left: Set[str]) -> Iterator[Path]:
+    """Folders below the models in which a verb is or was at work: those that the studio began it
+    in, and those that hold one of the files that it leaves, whoever began it. What lies in one is
+    its own."""
+    for place, below, files in os.walk(root, followlinks=True):
+        folder = Path(place)
+        depth = len(folder.relative_to(root).parts)
+        below[:] = [] if depth >= DEEPEST else sorted(each for each in below if each[0] != ".")
+        is_ours = ASKED in files and asked_in(folder).get("verb") == verb
+        if depth and (is_ours or left & set(files)):
+            below.clear()
+            yield folder
 
 
 def owner_of(asked: Mapping[str, Any]) -> Owner | None:

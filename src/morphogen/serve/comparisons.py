@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from morphogen.core.errors import did_you_mean
-from morphogen.serve.begun import ASKED, Begun, asked_in, owner_of, said_in
-from morphogen.serve.catalogue import DEEPEST, read_json
+from morphogen.serve.begun import Begun, asked_in, folders, owner_of, said_in
+from morphogen.serve.catalogue import read_json
 from morphogen.serve.errors import APIError
 from morphogen.training.hold import Owner
 
@@ -69,7 +69,9 @@ class Comparisons:
     def all(self) -> dict[str, Comparison]:
         """By name."""
         self.begun.reap()
-        return {each.name: each for each in _found(self.root)}
+        places = folders(self.root, VERB, {RECORD, BEGUN})
+        found = [_comparison(self.root, folder) for folder in places]
+        return {each.name: each for each in found}
 
     def find(self, name: str) -> Comparison:
         """The one of a name. Raises `APIError`."""
@@ -102,17 +104,6 @@ class Comparisons:
     def _begin(self, out: Path, asked: Mapping[str, Any]) -> None:
         told = [f"--budget={asked['budget']}", f"--seeds={asked['seeds']}"]
         self.begun.begin(out, asked, [VERB, asked["source"], *told])
-
-
-def _found(root: Path) -> Iterator[Comparison]:
-    for place, folders, files in os.walk(root, followlinks=True):
-        folder = Path(place)
-        depth = len(folder.relative_to(root).parts)
-        folders[:] = [] if depth >= DEEPEST else sorted(f for f in folders if f[0] != ".")
-        is_ours = ASKED in files and asked_in(folder).get("verb") == VERB
-        if depth and (is_ours or {RECORD, BEGUN} & set(files)):
-            folders.clear()
-            yield _comparison(root, folder)
 
 
 def _comparison(root: Path, folder: Path) -> Comparison:

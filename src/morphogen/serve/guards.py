@@ -38,11 +38,9 @@ class BodyLimit:
         """Pass a request on."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        refused = APIError(413, f"the body is larger than {self.most:,} bytes",
-                           code="body_too_large").response()  # fmt: skip
-        told = dict(scope["headers"]).get(b"content-length", b"0")
+        told = next((v for name, v in scope["headers"] if name == b"content-length"), b"0")
         if not told.isdigit() or int(told) > self.most:
-            return await refused(scope, receive, send)
+            return await self._refused(scope, receive, send)
         come, begun = 0, False
 
         async def counted() -> Message:
@@ -62,8 +60,12 @@ class BodyLimit:
             await self.app(scope, counted, noted)
         except TooLarge:
             if not begun:
-                await refused(scope, receive, send)
+                await self._refused(scope, receive, send)
         return None
+
+    async def _refused(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = APIError(413, f"the body is larger than {self.most:,} bytes", code="body_too_large")
+        await error.response()(scope, receive, send)
 
 
 class Watch:

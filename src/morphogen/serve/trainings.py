@@ -12,7 +12,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,8 +20,8 @@ from typing import Any, Literal
 from morphogen.core.errors import MorphogenError, did_you_mean
 from morphogen.core.folder import CHAIN, CHECKPOINTS
 from morphogen.core.storage import write_text
-from morphogen.serve.begun import ASKED, Begun, asked_in, owner_of, said_in
-from morphogen.serve.catalogue import DEEPEST, read_json
+from morphogen.serve.begun import ASKED, Begun, asked_in, folders, owner_of, said_in
+from morphogen.serve.catalogue import read_json
 from morphogen.serve.errors import APIError
 from morphogen.training.hold import Owner, holder
 from morphogen.training.options import Budget, TrainOptions
@@ -128,7 +128,9 @@ class Trainings:
     def all(self) -> list[Training]:
         """Every one: those that go on first, then the newest."""
         self.begun.reap()
-        return sorted(_found(self.root), key=lambda each: (not each.is_going, -each.changed))
+        places = folders(self.root, VERB, {LOG, CHAIN})
+        found = [_training(self.root, folder) for folder in places]
+        return sorted(found, key=lambda each: (not each.is_going, -each.changed))
 
     def find(self, name: str) -> Training:
         """The one of a name, looked up among those that there are. Raises `APIError`."""
@@ -185,17 +187,6 @@ def as_toml(recipe: Mapping[str, Mapping[str, str]]) -> str:
             # What is printable is written in JSON as in TOML.
             lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
     return "\n".join([*lines, ""])
-
-
-def _found(root: Path) -> Iterator[Training]:
-    for place, folders, files in os.walk(root, followlinks=True):
-        folder = Path(place)
-        depth = len(folder.relative_to(root).parts)
-        folders[:] = [] if depth >= DEEPEST else sorted(f for f in folders if f[0] != ".")
-        is_ours = ASKED in files and asked_in(folder).get("verb") == VERB
-        if depth and (is_ours or {LOG, CHAIN} & set(files)):
-            folders.clear()
-            yield _training(root, folder)
 
 
 def _training(root: Path, folder: Path) -> Training:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import zlib
 from collections.abc import Iterator
 from functools import partial
@@ -89,11 +88,6 @@ def stated_delimiter(line: str) -> str | None:
     """The delimiter that Excel's first line `sep=;` states."""
     text = line.strip().strip('"').lower()
     return text[4:] if text.startswith("sep=") and len(text) == 5 else None
-
-
-def delimited_text(text: str, name: str) -> Table:
-    """CSV text -> a table."""
-    return delimited_table(lambda: io.BytesIO(text.encode()), name)
 
 
 def _outside_quotes(line: str) -> str:

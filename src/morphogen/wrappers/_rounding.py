@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -11,12 +11,7 @@ from torch import nn
 
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import BundleError, RefusedPair
-from morphogen.core.rounded import OWN
-
-LAYERS = (
-    nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d,
-    nn.ConvTranspose2d, nn.ConvTranspose3d,
-)  # fmt: skip
+from morphogen.core.rounded import OWN, rounded_layers
 
 
 class Rounding:
@@ -49,13 +44,6 @@ class Rounding:
 
     def split(self, family: Any) -> None:
         """Nothing: what the weights were before is gone."""
-
-
-def rounded_layers(family: nn.Module) -> Iterator[tuple[str, Any]]:
-    """The layers that are rounded, by name."""
-    for name, layer in family.named_modules():
-        if isinstance(layer, LAYERS) and layer._parameters.get("weight") is not None:
-            yield name, layer
 
 
 def in_whole_numbers(bundle: Bundle, rounding: Rounding, wrapper: Mapping[str, Any]) -> Bundle:

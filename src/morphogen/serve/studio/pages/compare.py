@@ -20,6 +20,7 @@ from morphogen.serve.catalogue import NOT_EVALUATED, Entry, read_json
 from morphogen.serve.comparisons import Comparison
 from morphogen.serve.errors import APIError
 from morphogen.serve.places import places
+from morphogen.serve.studio.deeds import done_with
 from morphogen.serve.studio.page import Page, at, moved, page
 from morphogen.serve.studio.pages.model import number
 from morphogen.serve.studio.visitor import Reads, Trains, Visitor
@@ -93,14 +94,11 @@ async def one(name: str, request: Request, visitor: Reads) -> Response:
 @router.post("/compare/of/{name:path}")
 async def do(name: str, request: Request, visitor: Trains) -> Response:
     """Stop it, or go on with it."""
-    deed = str((await request.form()).get("deed", ""))
-    access, here = visitor.check("train"), visitor.here
-    deeds = {"stop": here.comparisons.stop, "go_on": here.comparisons.go_on}
-    if deed not in deeds:
-        raise APIError(400, "there is no such deed")
-    comparison = await asyncio.to_thread(here.comparisons.find, name)
-    await asyncio.to_thread(deeds[deed], comparison)
-    await here.record(here.records.audit.note, f"compare.{deed}", user=access.user.id)
+    own = visitor.here.comparisons
+    deeds = {"stop": own.stop, "go_on": own.go_on}
+    comparison = await done_with(
+        request, visitor, verb="compare", find=own.find, name=name, deeds=deeds
+    )
     return moved(f"/compare/of/{at(comparison.name)}")
 
 

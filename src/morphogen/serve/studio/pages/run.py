@@ -19,6 +19,7 @@ from morphogen.core.amounts import duration
 from morphogen.serve.curves import Follower, Told, chosen, told_by
 from morphogen.serve.errors import APIError
 from morphogen.serve.serving import Serving
+from morphogen.serve.studio.deeds import done_with
 from morphogen.serve.studio.page import VIEW_POLICY, Page, at, moved, page
 from morphogen.serve.studio.visitor import Reads, Trains
 from morphogen.serve.trainings import Training
@@ -58,14 +59,11 @@ async def run(name: str, request: Request, visitor: Reads) -> Response:
 @router.post("/train/run/{name:path}")
 async def do(name: str, request: Request, visitor: Trains) -> Response:
     """Stop it, or go on with it."""
-    deed = str((await request.form()).get("deed", ""))
-    access, here = visitor.check("train"), visitor.here
-    deeds = {"stop": here.trainings.stop, "resume": here.trainings.resume}
-    if deed not in deeds:
-        raise APIError(400, "there is no such deed")
-    training = await asyncio.to_thread(here.trainings.find, name)
-    await asyncio.to_thread(deeds[deed], training)
-    await here.record(here.records.audit.note, f"train.{deed}", user=access.user.id)
+    own = visitor.here.trainings
+    deeds = {"stop": own.stop, "resume": own.resume}
+    training = await done_with(
+        request, visitor, verb="train", find=own.find, name=name, deeds=deeds
+    )
     return moved(f"/train/run/{at(training.name)}")
 
 
