@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -30,8 +31,8 @@ from morphogen.data.progress import listening
 VALUES = {"cond", "label", "prompt", "settings", "system", "text"}
 
 
-def build_app() -> typer.Typer:
-    """The command line with every verb of this folder, in alphabetical order."""
+def build_app(only: str | None = None) -> typer.Typer:
+    """The command line with every verb of this folder, in alphabetical order; or with one."""
     app = typer.Typer(
         name="morphogen",
         help="Train, judge and use generative models of your own data.",
@@ -42,7 +43,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     app.callback()(global_options)
-    for name in verbs():
+    for name in verbs() if only is None else [only]:
         module = importlib.import_module(f"morphogen.cli.{name}")
         # list.py holds list_: a trailing underscore keeps the builtin's name free.
         function = getattr(module, name, None) or getattr(module, f"{name}_")
@@ -50,10 +51,17 @@ def build_app() -> typer.Typer:
             for own in function.registered_commands:
                 if own.callback is not None:
                     own.callback = with_home(own.callback)
-            app.add_typer(function, name=name)
+            app.add_typer(function, name=name, epilog=example_in(module))
             continue
-        app.command(name, **getattr(module, "COMMAND", {}))(with_home(function))
+        more = {"epilog": example_in(module), **getattr(module, "COMMAND", {})}
+        app.command(name, **more)(with_home(function))
     return app
+
+
+def example_in(module: ModuleType) -> str | None:
+    """The first command that the file of a verb shows: what its `--help` ends with."""
+    found = re.search("`(morphogen [^`]+)`", module.__doc__ or "")
+    return None if found is None else f"Example: {found[1]}"
 
 
 def with_home(verb: Callable[..., object]) -> Callable[..., object]:
@@ -105,7 +113,9 @@ def main(arguments: list[str] | None = None) -> None:
         discover.vouch(re.split("[=,]", each))  # dotted paths that are typed may be imported
     try:
         with plain_output(), listening(ReadingShown()):
-            build_app()(args=[each for each in given if each != "--debug"], prog_name="morphogen")
+            asked = [each for each in given if each != "--debug"]
+            is_verb = bool(asked) and asked[0] in verbs()  # the others need not be imported for it
+            build_app(asked[0] if is_verb else None)(args=asked, prog_name="morphogen")
     except MorphogenError as error:
         if debug:
             raise

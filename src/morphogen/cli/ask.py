@@ -25,10 +25,7 @@ def ask(
     num: Annotated[int, typer.Option("--num", "-n", min=1, help="passages that are read")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
 ) -> None:
-    """Answer from documents, each sentence with its source; or say that they do not say. Example:
-
-    morphogen ask indexes/handbook "What is the notice period?"
-    """
+    """Answer from documents, each sentence with its source; or say that they do not say."""
     from morphogen.cli._parts import print_json
     from morphogen.systems.knowledge.answering import answer
     from morphogen.systems.knowledge.index import Index

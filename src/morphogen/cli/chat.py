@@ -53,7 +53,7 @@ def chat(
     """Talk with a model. Ctrl-C ends an answer, /quit or Ctrl-D the conversation.
 
     With documents, a memory or tools it acts: what it may do it is granted here, what writes you
-    are asked about. Example:
+    are asked about:
 
     morphogen chat models/base --index handbook --memory --tools --trace runs.jsonl
     """

@@ -35,9 +35,7 @@ def index(
 ) -> None:
     """Read documents into an index that is searched by words and by meaning.
 
-    Only what changed is read again; what is gone is forgotten. Example:
-
-    morphogen index handbook/ --out indexes/handbook
+    Only what changed is read again; what is gone is forgotten.
     """
     from morphogen.cli._parts import print_json
     from morphogen.core.errors import RecipeError

@@ -24,10 +24,7 @@ def search(
     place: Annotated[str | None, typer.Option(help="only in such places: handbook/*.pdf")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
 ) -> None:
-    """Find passages, with where they stand and why they were found. Example:
-
-    morphogen search indexes/handbook "notice period"
-    """
+    """Find passages, with where they stand and why they were found."""
     from morphogen.cli._parts import print_json
     from morphogen.systems.knowledge.index import Index
     from morphogen.systems.knowledge.reader import Reader

@@ -101,6 +101,7 @@ class _ListsTasks(typer.core.TyperCommand):
         """Name each task in a word or two; nothing heavy is imported."""
         from morphogen.core import discover
 
+        super().format_epilog(ctx, formatter)
         formatter.write(f"\nTasks:\n  {', '.join(discover.names('task'))}\n")
         formatter.write("  `morphogen show task NAME` lists a task's options.\n")
 

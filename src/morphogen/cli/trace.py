@@ -1,4 +1,4 @@
-"""`morphogen trace runs.jsonl --out runs.html`: what an agent did, and the verdict."""
+"""`morphogen trace runs.jsonl --must search_handbook`: what an agent did, and the verdict."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ def trace(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Replay runs from their trace, and judge them by what was done in them. Exit code 1 where one
-    does not come out the same, or missed what was asked for. Example:
-
-    morphogen trace runs.jsonl --must search_handbook --out runs.html
+    does not come out the same, or missed what was asked for.
     """
     from pathlib import Path
 

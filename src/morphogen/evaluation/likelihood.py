@@ -54,7 +54,9 @@ from morphogen.evaluation.intervals import LEVEL, mean_interval
 
 MOST_SCORED = 2_000  # held-out items
 USUAL_VALUES = 784  # of an item: the likelihood of fewer is measured where they have more
+USUAL_PASSES = 6  # of the network for an item: of fewer too, where there are more
 FEWEST = 64  # items, however large they are
+FEWEST_OF_PASSES = 500  # however many passes they take: the interval says how well it is known
 TRAINED_SHARE = 4  # one training item for so many held-out ones
 AS_EVER = ("value", "pixel value")  # units that are dimensions of an item
 
@@ -144,10 +146,10 @@ def measure_likelihood(bundle: Bundle, data: Data, seed: int) -> Likelihood | No
         return None
     if isinstance(data.train, Stream) and isinstance(data.test, Stream):
         return _of_stream(model, data, data.train, data.test, seed=seed)
-    most = max(FEWEST, MOST_SCORED * USUAL_VALUES // data.spec.num_values)  # large ones take longer
+    most = _most_scored(data.spec.num_values, getattr(model, "log_prob_passes", 1))
     # The same items as are rebuilt: the first of one order.
     some = torch.randperm(len(data.test), generator=generator(mix_seed(seed, 3)))
-    some = some[: min(MOST_SCORED, most)]
+    some = some[:most]
 
     def of(split: Store, index: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         draw, bits, units = generator(seed), [], []
@@ -182,6 +184,13 @@ def measure_likelihood(bundle: Bundle, data: Data, seed: int) -> Likelihood | No
     answers = ", of what is learned" * in_part
     reading = f"{model.log_prob_is}{view}{answers}"
     return Likelihood(bits, units, some, data.codec.unit, reading, error, trained)
+
+
+def _most_scored(num_values: int, num_passes: int) -> int:
+    """How many held-out items are scored: fewer of large ones, and of those that take long."""
+    worth = MOST_SCORED * USUAL_VALUES // num_values
+    most = max(FEWEST_OF_PASSES, worth * USUAL_PASSES // num_passes)
+    return min(MOST_SCORED, most, max(FEWEST, worth))
 
 
 def _of_stream(model: Any, data: Data, train: Stream, test: Stream, *, seed: int) -> Likelihood:

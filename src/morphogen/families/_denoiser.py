@@ -167,6 +167,11 @@ class Denoiser(Family, DenoiserSampling):
         """How `log_prob` is to be read: that of the ODE, which the default samplers follow."""
         return likelihood.log_prob_is("ode", self.spec)
 
+    @property
+    def log_prob_passes(self) -> int:
+        """Four for each step of the ODE."""
+        return 4 * (STEPS_WITH_LEVELS if self.spec.levels else STEPS)["ode"]
+
     @torch.no_grad()
     def log_prob(
         self,
