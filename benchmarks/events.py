@@ -13,8 +13,10 @@ knows the law, infers the group from what the user did, and ranks by
 which nobody can beat: its recall at ten is the mean of the ten largest of these. A chain that does
 not know of groups ranks by the mean over groups that fits the last item alone.
 
-log: any log of users, items and times. Scores are those of `morphogen evaluate`: all items are
-ranked, of each user the last event is judged, given all before it.
+log: any log of users, items and times; or the wheel of RecBole (`pip download --no-deps recbole`),
+in which MovieLens-100K lies: its licence lets it be used for research, and not be handed on. Scores
+are those of `morphogen evaluate`: all items are ranked, of each user the last event is judged,
+given all before it.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import csv
 import json
 import tempfile
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -144,13 +147,23 @@ def models(data: Data, given: argparse.Namespace) -> None:
 def log(given: argparse.Namespace) -> None:
     """Models of a log that is given."""
     begun = time.perf_counter()
+    source = movielens(given.source) if given.source.suffix == ".whl" else given.source
     own = dict(each.removeprefix("modality.").split("=", 1) for each in given.set
                if each.startswith("modality."))  # fmt: skip
-    data = mg.load(given.source, "events", **own)
+    data = mg.load(source, "events", **own)
     facts = data.report.facts
     tell(read_seconds=time.perf_counter() - begun, train=len(data.train), judged=len(data.test),
          log=facts["log"], divided=facts["divided"])  # fmt: skip
     models(data, given)
+
+
+def movielens(wheel: Path) -> Path:
+    """The ratings of MovieLens-100K as a table, out of a wheel that holds them."""
+    with zipfile.ZipFile(wheel) as packed:
+        text = packed.read("recbole/dataset_example/ml-100k/ml-100k.inter").decode()
+    path = Path(tempfile.mkdtemp()) / "ml-100k.tsv"
+    path.write_text(text)
+    return path
 
 
 def reading(given: argparse.Namespace) -> None:
