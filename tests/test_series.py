@@ -28,7 +28,7 @@ from morphogen.families._linear_given import LinearGiven
 from morphogen.metrics.forecasts import coverage, crps, forecasts
 from morphogen.modalities.series import Series
 from morphogen.modalities.series.scale import squeezed, stretched
-from morphogen.modalities.series.window import Window
+from morphogen.modalities.series.window import Window, together
 from morphogen.modalities.value import Value
 from morphogen.tasks.changes import segmented
 from morphogen.testing.oracles import RandomWalk
@@ -444,12 +444,19 @@ def test_gaps_of_an_input_are_filled_and_nothing_else(model: Bundle, tmp_path: P
     lines[27] = ",".join([lines[27].split(",")[0], "", lines[27].split(",")[2]])
     path = tmp_path / "gap.csv"
     path.write_text("\n".join(lines) + "\n")
-    result = model.task("fill", path, num=2, num_steps=4)
-    whole = model.codec.read_inputs(source_of(model))[0].value.values
-    for window in result.items[1:]:
-        differs = ~np.isclose(window.values, whole, atol=1e-2)
-        assert differs.sum() <= 1
-        assert not differs[1].any()
+    (window,) = model.task("fill", path, num=3, num_steps=4).items
+    whole = together([item.value for item in model.codec.read_inputs(source_of(model))])
+    assert np.array_equal(window.stamps, whole.stamps[: len(window)])
+    differs = window.values != whole.values[:, : len(window)]
+    assert differs.sum() == 1
+    row, step = np.argwhere(differs)[0]
+    assert (window.names[row], window.when(step)) == ("load", lines[27].split(",")[0])
+    low, high = window.low, window.high
+    assert low is not None
+    assert high is not None
+    assert low[row, step] < window.values[row, step] < high[row, step]
+    assert np.array_equal(low[~differs], high[~differs])
+    assert window.level == 0.5  # of three draws the least and the most
     with pytest.raises(DataError, match="have gaps"):
         model.task("anomaly", path)
 

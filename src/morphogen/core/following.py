@@ -55,6 +55,11 @@ class HasGaps(Protocol):
         """Which values of an encoded item are known, (*shape), bool; None where all are."""
         ...
 
+    def filled(self, items: Sequence[Item], draws: Tensor) -> list[Any]:
+        """Raw values that hold what is known of items, and in its gaps what was drawn, S times for
+        each: (N, S, *shape)."""
+        ...
+
 
 def conditions_of(codec: Codec, items: Sequence[Item]) -> dict[str, list[Any]]:
     """What items come with, by name, one value for each, None where it is not said: of the names

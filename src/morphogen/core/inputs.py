@@ -68,7 +68,10 @@ def inputs_of(
         spec.check(inputs[0], "input")
         return Inputs({form: inputs[0]}, num_items(inputs[0]))
     items = items_of(codec, inputs)
-    arguments = {form: codec.encode_many(items), **gaps_in(codec, items, name, parameters, given)}
+    gaps: dict[str, Any] = dict(gaps_in(codec, items, name, parameters, given))
+    if gaps and "items" in parameters:
+        gaps["items"] = items
+    arguments = {form: codec.encode_many(items), **gaps}
     return Inputs(arguments, len(items), conditions_of(codec.innermost, items))
 
 

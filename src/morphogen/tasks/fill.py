@@ -11,6 +11,7 @@ reconstruct   pseudo-Gibbs (Rezende et al. 2014): decode(encode(x)), put the kno
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +19,9 @@ import torch
 from torch import Tensor
 
 from morphogen.core.capability import CanDenoise, CanFill, CanReconstruct
-from morphogen.core.encoded import Encoded, each, joined, num_items, rows, together
+from morphogen.core.codec import Item
+from morphogen.core.encoded import Encoded, each, joined, num_items, rows, tensor, together
+from morphogen.core.following import HasGaps
 from morphogen.core.random import rand, randn
 from morphogen.core.result import Result
 from morphogen.core.schema import options
@@ -33,6 +36,8 @@ STEPS = 50  # of the routes denoise and reconstruct, where none are told
 def fill(
     model: CanFill | CanDenoise | CanReconstruct,
     x: Any,
+    codec: Any = None,
+    items: Sequence[Item] | None = None,
     *,
     cond: Conditions | None = None,  # conditions by name, each (N, ...)
     generator: torch.Generator,
@@ -44,7 +49,8 @@ def fill(
     num_repeats: int = 4,  # denoise: how often each step is gone back and repeated
     route: Literal["fill", "denoise", "reconstruct"] | None = None,  # force a way
 ) -> Result:
-    """Redraw a hidden part of each item: rows of the masked input and its fillings."""
+    """Redraw a hidden part of each item: rows of the masked input and its fillings. Of `items` with
+    gaps of their own, the items with these filled."""
     spec: Spec = getattr(model, "spec")  # noqa: B009
     if known is None:
         known = known_region(mask, x, spec, generator)
@@ -77,6 +83,9 @@ def fill(
     shares = chunks(num_items(x_all), repeat(cond, num))
     filled = joined([run(part, share) for part, share in shares])
     masked = kept(known, x, each(torch.zeros_like, x))
+    if items is not None and isinstance(codec, HasGaps):
+        drawn = tensor(filled).unflatten(0, (len(items), num)).cpu()
+        return Result(None, {"hidden": hidden_share(known)}, name, raw=codec.filled(items, drawn))
     return Result(in_rows(masked, filled, num), {"hidden": hidden_share(known)}, name, num + 1)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from morphogen.core.bands import band, quantile
 from morphogen.core.codec import Codec, Item, Recognition, Report
 from morphogen.core.errors import DataError
 from morphogen.core.schema import check_ranges
@@ -31,10 +32,11 @@ from morphogen.modalities.series.cutting import cuts_of, divided, items_of, last
 from morphogen.modalities.series.reading import read_series, recognise
 from morphogen.modalities.series.scale import Scale, squeezed, stretched
 from morphogen.modalities.series.stamps import bridged, in_order, on_grid
-from morphogen.modalities.series.window import Window
+from morphogen.modalities.series.window import Window, together
 
 VALUES, LEVELS = "values", "levels"
 NUM_LEVELS = 256
+LEVEL = 0.8  # share of the truth that a band about what was filled in is to hold
 
 
 class Series(Codec):
@@ -112,9 +114,11 @@ class Series(Codec):
         items = []
         for whole in self._given(source, most=0):
             told, each = divided(whole, self._ahead)
+            bridge = bridged(whole, self.max_gap, Report(""), "")  # of a past, gaps are
+            before = divided(bridge, self._ahead)[1]
             for start in range(self.past, len(each) - self.length + 1, self.length):
                 item = each.cut(start, start + self.length)
-                past = each.cut(start - self.past, start)
+                past = before.cut(start - self.past, start)
                 cond: dict[str, Any] = {"label": each.series or None}
                 if self.past and np.isfinite(past.values).all():
                     cond["past"] = past
@@ -216,6 +220,23 @@ class Series(Codec):
         """Which values of an item are known, (C, L); None where all are."""
         there = np.isfinite(self._checked(item.value).values)
         return None if there.all() else torch.from_numpy(there)
+
+    def filled(self, items: Sequence[Item], draws: Tensor) -> list[Window]:
+        """The windows of each series as one, gaps filled by the middle of what was drawn, with the
+        band about it, of 80 % or what so few draws tell."""
+        level = min(LEVEL, (draws.shape[1] - 1) / (draws.shape[1] + 1))
+        low, high = band(draws, level)
+        joined: dict[str | None, list[Window]] = {}
+        for item, ends in zip(
+            items, zip(low, quantile(draws, 0.5), high, strict=True), strict=True
+        ):
+            own = item.value
+            there = np.isfinite(own.values)
+            told = [self._decoded(x, own.series, own.stamps).values for x in ends]
+            first, middle, last = (np.where(there, own.values, each) for each in told)
+            window = replace(own, values=middle, low=first, high=last, level=level)
+            joined.setdefault(own.series, []).append(window)
+        return [together(windows) for windows in joined.values()]
 
     def decode(self, x: Tensor) -> Window:
         """In the units of the series, where there is one; of several, in standard deviations."""

@@ -6,6 +6,7 @@ Legend: C columns, N steps.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,6 +70,17 @@ class Window:
             told = f"{known[0]:.4g} to {known[-1]:.4g}" if len(known) else "nothing known"
             ends += f"{', ' * bool(ends)}{name} {told}"
         return f"{whose}{len(self):,} steps, {ends}"
+
+
+def together(windows: Sequence[Window]) -> Window:
+    """Windows of one series, one after the other, as one."""
+
+    def joined(name: str) -> np.ndarray | None:
+        parts = [getattr(window, name) for window in windows]
+        return None if parts[0] is None else np.concatenate(parts, axis=-1)
+
+    ends = {name: joined(name) for name in ("values", "stamps", "low", "high")}
+    return replace(windows[0], **ends)  # type: ignore[arg-type]
 
 
 def written(stamp: float, dated: bool) -> str:
