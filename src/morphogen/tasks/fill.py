@@ -84,7 +84,7 @@ def fill(
     filled = joined([run(part, share) for part, share in shares])
     masked = kept(known, x, each(torch.zeros_like, x))
     if items is not None and isinstance(codec, HasGaps):
-        drawn = tensor(filled).unflatten(0, (len(items), num)).cpu()
+        drawn = tensor(filled).cpu().view(len(items), num, *x.shape[1:])
         return Result(None, {"hidden": hidden_share(known)}, name, raw=codec.filled(items, drawn))
     return Result(in_rows(masked, filled, num), {"hidden": hidden_share(known)}, name, num + 1)
 
