@@ -24,7 +24,7 @@ SOURCES = Path(__file__).parent / "sources"
 IN_ORDER = "autoregressive"
 USUAL = {
     "chat": IN_ORDER, "code": IN_ORDER, "image": "flow_matching", "preference": IN_ORDER,
-    "table": IN_ORDER, "text": IN_ORDER, "molecule": IN_ORDER, "music": IN_ORDER,
+    "table": "masked", "text": IN_ORDER, "molecule": IN_ORDER, "music": IN_ORDER,
     "series": "flow_matching", "events": IN_ORDER, "sound": "flow_matching",
 }  # fmt: skip
 TINY = ["backbone.model_dim=16", "backbone.num_layers=1", "train.num_previews=0"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 
 from morphogen.core.backbone import BuildBackbone
+from morphogen.core.batch import Batch
 from morphogen.core.encoded import equal
 from morphogen.core.spec import ProductSpec, TensorSpec
 from morphogen.families._lines import PartsLine, line_of
 from morphogen.families.masked import Masked
+from morphogen.tasks.fill import fill
 from morphogen.testing._promises import draw_data
 
 SIZE = 5
@@ -68,3 +70,37 @@ def _gnn() -> type:
     from morphogen.backbones.gnn import GNN
 
     return GNN
+
+
+def test_columns_are_told_among_their_own_tokens() -> None:
+    """A vector of all columns' logits says the same as a vocabulary for each position."""
+    spec = TensorSpec.columns((2, 3, 4), ("a", "b", "b"))
+    line, x = line_of(spec), draw_data(spec, 20, 0)
+    tokens, told = line.tokens(x), torch.randn(20, 9, generator=torch.Generator().manual_seed(0))
+    wide = line.logits(told).log_softmax(1)  # (B, V, L)
+    assert torch.allclose(wide.exp().sum(1), torch.ones(20, 3))
+    expected = wide.gather(1, tokens[:, None])[:, 0]
+    assert torch.allclose(line.log_probs(told, tokens), expected, atol=1e-6)
+
+
+def test_a_joint_law_of_columns_is_learned_and_any_of_them_filled_in() -> None:
+    """x_3 = (x_1 + x_2) mod 3, which no pair of columns shows."""
+    from morphogen.backbones.mlp import MLP
+
+    spec, draw = TensorSpec.columns((3, 3, 3), ("a", "b", "c")), torch.Generator().manual_seed(0)
+    pair = torch.randint(3, (512, 2), generator=draw)
+    x = torch.cat([pair, pair.sum(1, keepdim=True) % 3], 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        family = Masked(spec, {}, BuildBackbone(MLP, model_dim=32, num_layers=1))
+    optimizer = torch.optim.AdamW(family.parameters(), lr=1e-2)
+    for _ in range(150):
+        loss = family.loss(Batch(x), "all", draw)[0].mean()
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+    drawn = family.sample(300, generator=draw)
+    assert ((drawn[:, 0] + drawn[:, 1]) % 3 == drawn[:, 2]).float().mean() > 0.97
+    for hidden in ("a", "b", "c"):
+        filled = fill(family, x[:100], generator=draw, mask=hidden, num=1).x[1::2]
+        assert (filled == x[:100]).float().mean() > 0.97

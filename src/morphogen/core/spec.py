@@ -33,8 +33,9 @@ class TensorSpec:
     `kind="token"`: integers in [0, vocab_size); shape (L,) for sequences, () for a class label.
     A sequence with an `end` token has items of any length up to L: what follows the first end is
     padding, no part of the item. With `sizes`, position i holds one of its own sizes[i] tokens (the
-    columns of a table), and `vocab_size` is the largest of them. Where items are windows of a
-    stream of documents, `boundary` is the token after each document.
+    columns of a table), and `vocab_size` is the largest of them; `names` says what each is called,
+    those of one name being one thing that takes several tokens. Where items are windows of a stream
+    of documents, `boundary` is the token after each document.
     """
 
     kind: Literal["real", "token"]
@@ -45,6 +46,7 @@ class TensorSpec:
     end: int | None = None
     sizes: tuple[int, ...] | None = None
     boundary: int | None = None
+    names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
@@ -66,6 +68,10 @@ class TensorSpec:
             or max(self.sizes) != self.vocab_size
         ):  # fmt: skip
             raise ValueError("sizes has one number for each position, the largest is vocab_size")
+        if self.names is not None:
+            object.__setattr__(self, "names", tuple(self.names))
+            if len(self.names) != len(self.sizes or ()):
+                raise ValueError("names has one for each column")
 
     @classmethod
     def vector(cls, dim: int) -> TensorSpec:
@@ -85,9 +91,9 @@ class TensorSpec:
         return cls("token", (length,), vocab_size, None, "sequence", end, None, boundary)
 
     @classmethod
-    def columns(cls, sizes: tuple[int, ...]) -> TensorSpec:
+    def columns(cls, sizes: tuple[int, ...], names: tuple[str, ...] | None = None) -> TensorSpec:
         """One token for each column of a row, each with a vocabulary of its own."""
-        return cls("token", (len(sizes),), max(sizes), layout="sequence", sizes=sizes)
+        return cls("token", (len(sizes),), max(sizes), None, "sequence", sizes=sizes, names=names)
 
     @property
     def channels(self) -> int:

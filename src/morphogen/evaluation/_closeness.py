@@ -1,6 +1,7 @@
 r"""Tests of whether generated items are closer to training items than they should be.
 
     share         are generated items nearer to training or to held-out items?
+    membership    does it show what was trained on, that a generated item lies near?
     c_t           Meehan, Chaudhuri & Dasgupta 2020, the C_T statistic
     authenticity  Alaa et al. 2022
     labels        of the training and held-out items that generated items lie next to, are too
@@ -132,6 +133,21 @@ def share(to_train: Tensor, to_held_out: Tensor, nearest: Tensor) -> tuple[float
     apart = float(counts.sum().square() / counts.square().sum())
     value = float(nearer.mean())
     return value, *binomial_interval(value * apart, apart)
+
+
+def membership(train: Tensor, held_out: Tensor) -> tuple[float, float, float]:
+    """The area under the ROC of an attack that takes an item for a training item the nearer a
+    generated one is to it (Chen et al. 2020, GAN-Leaks), with its interval; 0.5 is chance.
+
+    `train` (N,) and `held_out` (M,) are distances to the nearest generated item.
+    """
+    from scipy.stats import rankdata  # type: ignore[import-untyped]
+
+    n, m = len(train), len(held_out)
+    ranks = torch.from_numpy(rankdata(torch.cat([held_out, train]).double().numpy()))
+    value = 1 - float(ranks[m:].sum() - n * (n + 1) / 2) / (n * m)
+    error = 1.96 * math.sqrt((n + m + 1) / (12 * n * m))  # of Mann & Whitney's count, by chance
+    return value, value - error, value + error
 
 
 def c_t(

@@ -26,6 +26,7 @@ from morphogen.evaluation.features import parts as chunks
 MOST_GENERATED, MOST_TRAIN, MOST_HELD_OUT = 10_000, 200_000, 20_000
 MOST_USUAL = 4000  # held-out items that say what is usual
 MOST_TRANSFORMED = 2000  # generated, and held-out, items in views of many transforms
+MOST_ATTACKED = 2000  # training, and held-out, items that are told by what lies near
 MANY = 4  # transforms
 NEIGHBOURS = 10
 FLOOR = 1e-3  # of the usual distance to the k-th neighbour: smaller distances are 0
@@ -42,6 +43,7 @@ class Look:
     share: Measurement
     c_t: Measurement
     authenticity: Measurement
+    membership: Measurement
     labels: closeness.Found
     tail: closeness.Found
     support: closeness.Found  # the labels of as many items as `tail` found, the most suspicious
@@ -52,7 +54,7 @@ class Look:
     @property
     def scores(self) -> tuple[Measurement, ...]:
         """The numbers that describe."""
-        return (self.share, self.c_t, self.authenticity)
+        return (self.share, self.c_t, self.authenticity, self.membership)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -154,7 +156,7 @@ class Viewpoint:
 
     def _scores(
         self, x: Encoded, near: Near, protocol: Mapping[str, Any]
-    ) -> tuple[Measurement, Measurement, Measurement]:
+    ) -> tuple[Measurement, Measurement, Measurement, Measurement]:
         nearer = near.equal_train < near.equal_held_out
         number = torch.where(nearer, near.train[1][:, 0], -1 - near.held_out[1][:, 0])
         value, low, high = closeness.share(near.equal_train, near.equal_held_out, number)
@@ -165,6 +167,11 @@ class Viewpoint:
         share = Measurement(
             "train_share", value, higher_is_better=False, low=low, high=high, floor=0.5, **about,
             interval=f"{BINOMIAL}, items next to one real item falling together",
+        )  # fmt: skip
+        value, low, high = closeness.membership(*self._from_real(x))
+        told = Measurement(
+            "membership_auc", value, higher_is_better=False, low=low, high=high, floor=0.5, **about,
+            interval="95 %, Mann & Whitney",
         )  # fmt: skip
         cells = self._cells(lambda part: rows(x, part), num_items(x))
         c_t, error, num_cells = closeness.c_t(
@@ -181,7 +188,7 @@ class Viewpoint:
             "authenticity", value, higher_is_better=True, low=low, high=high, interval=BINOMIAL,
             floor=self.usual_authenticity, **about, note="the floor is that of held-out items",
         )  # fmt: skip
-        return share, copied, authentic
+        return share, copied, authentic, told
 
     def _pairs(
         self, some: Tensor, nearest: Tensor, ratio: Tensor, num: int
@@ -204,6 +211,20 @@ class Viewpoint:
         k = parts[0][0].shape[1]
         train, held_out = merged(*parts[:2], k=k), merged(*parts[2:], k=k)
         return Near(train, held_out, parts[0][0][:, 0], parts[2][0][:, 0])
+
+    def _from_real(self, x: Encoded) -> tuple[Tensor, Tensor]:
+        """Distances (N,) of training and (M,) of held-out items to the nearest generated one."""
+        keys = in_chunks(
+            lambda part: self.view.keys(rows(x, part)).float(), torch.arange(num_items(x))
+        )
+        drawn = Index(keys, self.index.mean, self.index.axes)
+        found = []
+        for split, order in ((self.train, self.order), (self.held, self.held_order)):
+            own = order[:MOST_ATTACKED]
+            queries = (self.view.queries(split.batch(own[p]).x).float() for p in chunks(len(own)))
+            near = [drawn.nearest(q, self.view.coarse, 1, 0, len(drawn))[0] for q in queries]
+            found.append(torch.cat(near)[:, 0])
+        return found[0], found[1]
 
     def _spacing(self, numbers: Tensor) -> Tensor:
         """Distance (G,) of training items to their nearest other training item."""

@@ -4,7 +4,7 @@
     copying          whether samples replay training items (see `copying`), or spans of texts
     likelihood       bits per dimension of held-out items, where the model has one
     reconstruction   error of rebuilding held-out items
-    prediction       accuracy or absolute error on held-out items
+    prediction       accuracy and reliability, or absolute error, on held-out items
     exposure         how much is remembered of planted canaries, where the data has such
     groups           shares in data and samples, and each of these by group (see `groups`)
 
@@ -51,6 +51,7 @@ from morphogen.data.places import load_options, place_of
 from morphogen.data.store import Begun
 from morphogen.evaluation import harm
 from morphogen.evaluation._again import again, count_again
+from morphogen.evaluation._calibration import calibration
 from morphogen.evaluation._draws import draws_of, why_no_draws
 from morphogen.evaluation._fields import given_of_fields
 from morphogen.evaluation._items import prediction, reconstruction
@@ -142,6 +143,7 @@ def evaluate(
         record |= likelihood.by_region()
     found += (
         again(record)
+        + calibration(bundle, loaded, record["protocol"], seed)
         + copied_text(record)
         + _exposure(record, bundle, loaded, seed)
         + _harm(record, bundle)

@@ -1,7 +1,8 @@
 r"""Items as one line of tokens, of which some are hidden: sequences, columns, and parts of a graph.
 
     sequence    x_1 .. x_L; what follows the first end is none, and where it stands is drawn first
-    columns     each with tokens of its own, side by side in one vocabulary
+    columns     each with tokens of its own, side by side in one vocabulary; a network tells them
+                all as one vector, each column's logits side by side
     parts       every part flattened and one behind the other, likewise; first those that say how
                 many positions there are, which are never hidden and drawn first. Of pairs, one of
                 each two
@@ -52,6 +53,8 @@ class SequenceLine(nn.Module):
         spec, length = self.spec, self.length + before
         known = max(self.vocab_size, mask + 1)
         seen = TensorSpec.tokens(length, known, end=spec.end, boundary=spec.boundary)
+        if spec.sizes is not None:
+            return seen, TensorSpec.vector(self.vocab_size)
         return seen, TensorSpec("real", (self.vocab_size, length), layout="sequence")
 
     def tokens(self, x: Any) -> Tensor:
@@ -76,8 +79,22 @@ class SequenceLine(nn.Module):
 
     def logits(self, told: Any) -> Tensor:
         """What a network tells -> (B, V, L)."""
+        if self.spec.sizes is not None:
+            return told[..., None].masked_fill(self.never.T, NEVER)
         logits: Tensor = told[..., -self.length :]
         return logits if self.never is None else logits.masked_fill(self.never.T, NEVER)
+
+    def log_probs(self, told: Any, tokens: Tensor) -> Tensor:
+        """What a network tells -> log q of tokens (B, L), each among those of its position."""
+        if self.spec.sizes is None:
+            return self.logits(told).log_softmax(1).gather(1, tokens[:, None])[:, 0]
+        own = told.split(self.spec.sizes, dim=1)  # a vocabulary for each column would be L times V
+        columns = (tokens - self.offsets).unbind(1)
+        found = [
+            logits.gather(1, column[:, None])[:, 0] - logits.logsumexp(1)
+            for logits, column in zip(own, columns, strict=True)
+        ]
+        return torch.stack(found, 1)
 
     def counts(self, tokens: Tensor) -> Tensor:
         """How often the first end stands at each place; the last: nowhere."""
@@ -205,6 +222,10 @@ class PartsLine(nn.Module):
             own = told[field.name].flatten(2)[..., field.places]
             logits[:, field.offset : field.offset + field.size, field.here] = own
         return logits
+
+    def log_probs(self, told: dict[str, Tensor], tokens: Tensor) -> Tensor:
+        """What a network tells of each part -> log q of tokens (B, L)."""
+        return self.logits(told).log_softmax(1).gather(1, tokens[:, None])[:, 0]
 
     def counts(self, tokens: Tensor) -> Tensor:
         """How often each length came, of one part after the other."""

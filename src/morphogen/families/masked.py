@@ -104,15 +104,19 @@ class Masked(Family):
 
     @classmethod
     def train_defaults_for(cls, spec: Any) -> dict[str, Any]:
-        """Long items come in smaller batches."""
+        """Long items come in smaller batches; rows are cheap, and come in larger ones."""
+        if getattr(spec, "sizes", None) is not None:
+            return {"lr": 2e-3, "batch_size": 256}
         usual = cls.train_defaults["batch_size"]
         return {**cls.train_defaults, "batch_size": fitting_batch(spec, usual)}
 
     @classmethod
     def backbone_for(cls, spec: Spec) -> str:
-        """One that sees both sides, over a sequence or a graph."""
-        is_line = isinstance(spec, TensorSpec)
-        return network_over(spec, cls.default_backbone) if is_line else super().backbone_for(spec)
+        """One that sees both sides, over a sequence or a graph; columns have no neighbours, and a
+        network of theirs reads and tells each by weights of its own."""
+        if not isinstance(spec, TensorSpec):
+            return super().backbone_for(spec)
+        return "mlp" if spec.sizes is not None else network_over(spec, cls.default_backbone)
 
     # -- learning ----------------------------------------------------------------------------------
 
@@ -294,13 +298,15 @@ class Masked(Family):
 
     def _logits(self, tokens: Tensor, context: Embedded) -> Tensor:
         """Tokens (B, L), some hidden -> (B, V, L)."""
-        seen = self.line.seen(self._inputs(tokens), self.mask)
-        return self.line.logits(self.network.run(seen, *context))
+        return self.line.logits(self._network(tokens, context))
+
+    def _network(self, tokens: Tensor, context: Embedded) -> Any:
+        """What the network tells of tokens (B, L), some of them hidden."""
+        return self.network.run(self.line.seen(self._inputs(tokens), self.mask), *context)
 
     def _told(self, seen: Tensor, tokens: Tensor, context: Embedded) -> Tensor:
         """log q(x_i | what is seen): (B, L)."""
-        log_q = self._logits(seen, context).log_softmax(1)
-        return log_q.gather(1, tokens[:, None])[:, 0]
+        return self.line.log_probs(self._network(seen, context), tokens)
 
 
 def _chosen(parts: list[Tensor]) -> Tensor:

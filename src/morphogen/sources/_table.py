@@ -99,6 +99,9 @@ def records_of(table: Table, wants: Wants, report: Report) -> Iterator[Record]:
         return
     columns = choose(table, wants)
     for name, row in table.rows():
+        if None in row:
+            beyond = report.facts.get("rows_longer_than_the_header", 0)
+            report.facts["rows_longer_than_the_header"] = beyond + 1
         record = _record(table, columns, (name, row), wants, report)
         if record is not None:
             record.split = columns.split_in(row) or table.split

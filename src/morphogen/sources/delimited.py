@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, cast
@@ -70,7 +70,7 @@ def delimited_table(
             except (csv.Error, UnicodeError) as error:
                 raise DataError(f"the table cannot be read: {error}", where=where) from error
 
-    columns = [cell.strip() for cell in next(reader(), [])]
+    columns = distinct([cell.strip() for cell in next(reader(), [])])
 
     def rows() -> Iterator[tuple[str, Row]]:
         lines = reader()
@@ -82,6 +82,18 @@ def delimited_table(
             yield f"{name}#row {number}", row
 
     return Table(name, [column for column in columns if column], rows, folder, where=where)
+
+
+def distinct(columns: Sequence[str]) -> list[str]:
+    """Names of columns, a second `x` called `x (2)`: no cell is lost to another. Those without a
+    name stay so."""
+    found: list[str] = []
+    for name in columns:
+        number, called = 2, name
+        while called and called in found:
+            number, called = number + 1, f"{name} ({number})"
+        found.append(called)
+    return found
 
 
 def stated_delimiter(line: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -20,16 +21,22 @@ def known_region(mask: str, x: Any, spec: Spec, generator: torch.Generator) -> A
     "center" hides the middle half of every axis, a side its half of one axis (left and right the
     last, top and bottom the one before it), "random:0.5" half of all positions, drawn per item.
     Items without space axes are masked along their features; items that end early along what is
-    real of them, their end with their right side. Of items of parts, names hide parts ("age,job"),
-    and "random:0.5" hides each with that probability. "auto" is "center", of parts "random:0.5".
+    real of them, their end with their right side. Of items of parts and of columns, names hide
+    those ("age,job"), and "random:0.5" hides each with that probability. "auto" is "center", of
+    parts and columns "random:0.5".
     """
+    names = getattr(spec, "names", None)
     if mask == "auto":
-        mask = "random:0.5" if isinstance(spec, ProductSpec) else "center"
+        mask = "random:0.5" if isinstance(spec, ProductSpec) or names else "center"
     if isinstance(spec, ProductSpec):
         return _known_parts(mask, x, spec, generator)
+    if names and mask.partition(":")[0] not in (*SIDES, "random"):
+        hidden = _named(mask, names)
+        return torch.tensor([name not in hidden for name in names], device=x.device)[None]
     if (real := spec.mask(x)) is not None:
         return _known_of_ended(mask, x, real, generator)
-    return _known(mask, x, spec.space, generator)
+    known = _known(mask, x, spec.space, generator)
+    return known[:, [names.index(name) for name in names]] if names else known  # together
 
 
 def _known_parts(
@@ -43,15 +50,21 @@ def _known_parts(
             keep = rand((len(value), *(1,) * (value.dim() - 1)), generator) >= prob
             known[part] = keep.to(value.device).expand(value.shape)
         return known
+    hidden = _named(mask, spec.parts)
+    return {n: torch.full_like(v, n not in hidden, dtype=torch.bool) for n, v in x.items()}
+
+
+def _named(mask: str, names: Collection[str]) -> list[str]:
+    """The parts that a mask names. Raises `RecipeError` for one that there is not."""
     hidden = [each.strip() for each in mask.split(",")]
     for each in hidden:
-        if each not in spec.parts:
+        if each not in names:
             raise RecipeError(
-                f"the items have no part {each!r}.{did_you_mean(each, spec.parts)}",
+                f"the items have no part {each!r}.{did_you_mean(each, names)}",
                 found=mask,
-                expected=f"names of {', '.join(spec.parts)}; or random:0.5",
+                expected=f"names of {', '.join(dict.fromkeys(names))}; or random:0.5",
             )
-    return {n: torch.full_like(v, n not in hidden, dtype=torch.bool) for n, v in x.items()}
+    return hidden
 
 
 def _known_of_ended(mask: str, x: Tensor, real: Tensor, generator: torch.Generator) -> Tensor:

@@ -4,7 +4,9 @@ r"""Score how strange items are to the model: higher is stranger.
                   noise that the model fails to tell from the item, with the same noises for all
                   (Graham et al. 2023)
     log_prob      -log p(x) / (D ln 2), bits per dimension: the model's surprise. Smooth items can
-                  be more probable than typical ones (Nalisnick et al. 2019)
+                  be more probable than typical ones (Nalisnick et al. 2019). Of codecs that know
+                  how much room an encoded item stands for, the density of raw items: a value far
+                  out has more room to itself than one among many
     reconstruct   mean squared error of decode(encode(x)), or the share of tokens that come out
                   otherwise: what does not pass the bottleneck
     energy        E(x) / D, -log p(x) up to a constant
@@ -26,6 +28,7 @@ from torch import Tensor
 
 from morphogen.core.capability import CanDenoise, CanReconstruct, HasEnergy, HasLogProb
 from morphogen.core.change import change, change_of_items
+from morphogen.core.codec import HasRoom
 from morphogen.core.encoded import tensor
 from morphogen.core.likelihood import bits_per_dim
 from morphogen.core.result import Result
@@ -36,6 +39,7 @@ from morphogen.tasks._routes import Conditions, choose, in_chunks
 def anomaly(
     model: HasLogProb | CanDenoise | CanReconstruct | HasEnergy,
     x: Any,
+    codec: Any = None,
     *,
     cond: Conditions | None = None,  # conditions by name, each (N, ...)
     generator: torch.Generator,
@@ -47,6 +51,8 @@ def anomaly(
 
     def by_log_prob(m: HasLogProb) -> tuple[Tensor, Tensor | None]:
         log_prob = in_chunks(lambda p, c: m.log_prob(p, cond=c, generator=generator), x, cond)
+        if isinstance(codec, HasRoom):
+            log_prob = log_prob - codec.log_room(x).to(log_prob)
         return bits_per_dim(log_prob, spec, x), None
 
     def by_denoising(m: CanDenoise) -> tuple[Tensor, Tensor | None]:

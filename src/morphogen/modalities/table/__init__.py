@@ -1,27 +1,29 @@
 """Tables: rows of numbers, categories, truth values, dates and missing cells.
 
 A row is encoded in one of two views. `parts`: a real value for each number, a token for each
-category, each with a likelihood of its own kind. `tokens`: one token for each column, numbers in
-bins of about equally many rows. A constant column is put back by `decode`; identifiers and free
-texts are left out, which the facts say.
+category, each with a likelihood of its own kind. `tokens`: one token for each column, two for
+numbers of many values. A constant column is put back by `decode`, and so is what follows from other
+columns (`rules`); identifiers and free texts are left out, which the facts say.
 
 Legend: B batch, D columns that are learned.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from morphogen.core.codec import Codec, Item, Recognition, Report
 from morphogen.core.codec import Text as Listed
-from morphogen.core.encoded import num_items, unstacked
+from morphogen.core.encoded import moved, num_items, stacked, unstacked
 from morphogen.core.errors import DataError
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.modalities.table import page
@@ -29,26 +31,39 @@ from morphogen.modalities.table.cells import parsed_row
 from morphogen.modalities.table.columns import Column, Number, column_from_json, missing
 from morphogen.modalities.table.kinds import Seen, kind_of
 from morphogen.modalities.table.reading import list_texts, read_rows, recognise
+from morphogen.modalities.table.rules import (
+    Row,
+    Rule,
+    Rules,
+    check_kept,
+    completed,
+    keep,
+    rule_from_json,
+)
 
-PARTS, TOKENS = "parts", "tokens"
+PARTS, TOKENS, ROW = "parts", "tokens", "row"
+AT_ONCE = 4096  # rows that are looked at together
 
 
 class Table(Codec):
     """Rows of CSV, TSV, JSON lines, Parquet, DataFrames: numbers, categories, missing cells."""
 
     suffix: ClassVar[str] = ".csv"
-    family = "autoregressive"  # over tokens: the closest by far on Adult (benchmarks/RESULTS.md)
+    family = "masked"  # over tokens: any columns given any others (benchmarks/RESULTS.md)
+    holds: ClassVar[str] = ROW
     unit: ClassVar[str] = "column"
-    defining: ClassVar[tuple[str, ...]] = ("target",)
+    defining: ClassVar[tuple[str, ...]] = ("target", "rules")
     views: ClassVar[tuple[str, ...]] = (PARTS, TOKENS)
 
     def __init__(
         self,
         *,
         target: str = "auto",  # the column that rows are drawn for; auto: label, class or target
+        rules: str = "auto",  # that all rows keep: "a <= b; c = a + b; (a, b)"; none; auto: found
     ) -> None:
-        self.target, self.view = target, PARTS
+        self.target, self.rules, self.view = target, rules, PARTS
         self.columns: list[Column] = []
+        self.kept: list[Rule] = []
         self.facts: dict[str, Any] = {}
 
     # -- reading ---------------------------------------------------------------------------------
@@ -64,18 +79,21 @@ class Table(Codec):
 
     def fit(self, items: Iterable[Item]) -> Table:
         seen: dict[str, Seen] = {}
-        num_rows = 0
-        for item in items:
-            row = parsed_row(item.value)
-            for name in row:
+        num_rows, rules = 0, Rules(self.rules)
+        values = (item.value for item in items)
+        while some := list(itertools.islice(values, AT_ONCE)):
+            rows = list(map(parsed_row, some))
+            rules.see(rows)
+            for name in dict.fromkeys(name for row in rows for name in row):
                 if name not in seen:  # missing in all rows before
                     seen[name] = Seen(name, num_rows, num_rows)
             for name, each in seen.items():
-                each.see(row.get(name))
-            num_rows += 1
+                each.see([row.get(name) for row in rows])
+            num_rows += len(rows)
         if not num_rows:
             raise DataError("there are no rows to learn from", expected="at least one")
-        self._use([kind_of(each) for each in seen.values()])
+        columns = [kind_of(each) for each in seen.values()]
+        self._use(columns, rules.found({c.name: c.why for c in columns}))
         if not self.learned:
             raise DataError(
                 "no column of the table can be learned from",
@@ -85,16 +103,23 @@ class Table(Codec):
         self.facts = self._facts({name: each.num_missing for name, each in seen.items()})
         return self
 
-    def _use(self, columns: Sequence[Column]) -> Table:
-        self.columns = list(columns)
-        self.learned = {part: c for part, c in _named(columns).items() if c.size}
+    def _use(self, columns: Sequence[Column], kept: Sequence[Rule]) -> Table:
+        self.columns, self.kept = list(columns), list(kept)
+        told = {rule.gives for rule in kept}
+        self.learned = {
+            part: c for part, c in _named(columns).items() if c.sizes and c.name not in told
+        }
         self._specs: dict[str, Spec] = {}
         if self.learned:
             parts = [column.parts(part) for part, column in self.learned.items()]
             self._specs[PARTS] = ProductSpec(
                 {n: spec for each in parts for n, spec in each.items()}
             )
-            self._specs[TOKENS] = TensorSpec.columns(tuple(c.size for c in self.learned.values()))
+            sizes = {part: column.sizes for part, column in self.learned.items()}
+            self._specs[TOKENS] = TensorSpec.columns(
+                tuple(size for own in sizes.values() for size in own),
+                tuple(part for part, own in sizes.items() for _ in own),
+            )
             self.spec = self._specs[self.view]
         return self
 
@@ -112,15 +137,20 @@ class Table(Codec):
         for column in self.columns:
             dated = isinstance(column, Number) and column.date
             kinds["constant" if column.is_constant else "date" if dated else column.kind] += 1
-            if not column.size:
+            if not column.sizes:
                 left[column.name] = column.why
             elif column.why:
                 rare[column.name] = column.why
         facts: dict[str, Any] = {"columns": dict(kinds)}
+        if self.kept:
+            facts["rules"] = [str(rule) for rule in self.kept]
         if left:
             facts["not_learned"] = left
         if rare:
             facts["rare_values"] = rare
+        numbers = [column for column in self.columns if isinstance(column, Number)]
+        if stand_ins := {c.name: c.absent for c in numbers if c.absent is not None}:
+            facts["read_as_missing"] = stand_ins
         if absent := {name: number for name, number in num_missing.items() if number}:
             facts["missing_cells"] = absent
         return facts
@@ -133,31 +163,63 @@ class Table(Codec):
     def encode_many(self, items: Sequence[Item]) -> Any:
         if not self.columns:
             raise DataError("the codec has seen no rows yet", hint="codec.fit(items)")
-        rows = [parsed_row(item.value) for item in items]
+        rows = [self._row(item) for item in items]
+        check_kept(self.kept, rows)
         cells = {c.name: [row.get(c.name) for row in rows] for c in self.learned.values()}
         if self.view == TOKENS:
-            return torch.stack([c.tokens(cells[c.name]) for c in self.learned.values()], 1)
+            return torch.cat([_tokens(c, cells[c.name]) for c in self.learned.values()], 1)
         x: dict[str, Tensor] = {}
         for part, column in self.learned.items():
             x |= column.encode(part, cells[column.name])
         return x
 
+    def known(self, item: Item) -> Tensor | None:
+        """Which tokens of a row are known, (L,); None where all are. A row with no cell in a column
+        in which all training rows have one is to be filled: there, and in columns it has not."""
+        row = self._row(item)
+        empty = [c for c in self.learned.values() if row.get(c.name) is None]
+        if self.view != TOKENS or all(column.has_missing for column in empty):
+            return None
+        gaps = {c.name for c in empty if c.name not in row or not c.has_missing}
+        return torch.tensor([c.name not in gaps for c in self.learned.values() for _ in c.sizes])
+
+    def _row(self, item: Item) -> Row:
+        return completed(self.kept, parsed_row(item.value))
+
     def decode(self, x: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self.decode_many(stacked([x]))[0]
+        return found
+
+    def decode_many(self, x: Any) -> list[dict[str, Any]]:
+        num, x = num_items(x), moved(x, "cpu")
         if self.view == TOKENS:
-            cells = {
-                column.name: column.of_token(token)
-                for column, token in zip(self.learned.values(), x.tolist(), strict=True)
-            }
+            own = x.split([len(column.sizes) for column in self.learned.values()], 1)
+            pairs = zip(self.learned.values(), own, strict=True)
+            cells = {column.name: column.of_tokens(tokens) for column, tokens in pairs}
         else:
             cells = {column.name: column.decode(part, x) for part, column in self.learned.items()}
-        return {
-            column.name: cells.get(column.name, column.constant)
+        if not self.kept:
+            return self._rows(cells, num)
+        names, told = list(cells), zip(*cells.values(), strict=True)
+        rows = [dict(zip(names, row, strict=True)) for row in told]
+        for row in rows:
+            keep(self.kept, row)
+        again = {name: [row[name] for row in rows] for name in rows[0]} if rows else cells
+        return self._rows(again, num)
+
+    def _rows(self, cells: Mapping[str, Sequence[Any]], num: int) -> list[dict[str, Any]]:
+        """Cells by column as rows, with the columns in order and those of one value put back."""
+        whole = {
+            column.name: cells.get(column.name, [column.constant] * num)
             for column in self.columns
-            if column.size or column.is_constant
+            if column.sizes or column.is_constant
         }
+        names = list(whole)
+        return [dict(zip(names, row, strict=True)) for row in zip(*whole.values(), strict=True)]
 
     def check_fits(self, item: Item, report: Report) -> None:
         row = parsed_row(item.value)
+        check_kept(self.kept, [row])
         for column in self.learned.values():
             if column.moves(row.get(column.name)):
                 counts = report.facts.setdefault("moved_into_range", {})
@@ -166,6 +228,20 @@ class Table(Codec):
     def num_units(self, x: Any) -> Tensor:
         """Columns that are learned."""
         return torch.full((num_items(x),), float(len(self.learned)))
+
+    def log_room(self, x: Any) -> Tensor:
+        """How much of the range of values encoded rows stand for, in nats (N,): what is taken from
+        a log probability makes it a density of the rows as they are, whatever the bins."""
+        total = np.zeros(num_items(x))
+        x = moved(x, "cpu")
+        if self.view == TOKENS:
+            own = x.split([len(column.sizes) for column in self.learned.values()], 1)
+            for column, tokens in zip(self.learned.values(), own, strict=True):
+                total = total + column.log_room_of(tokens)
+        else:
+            for part, column in self.learned.items():
+                total = total + column.log_room(part, x)
+        return torch.from_numpy(total).float()
 
     def texts(self, source: Any) -> Iterator[Listed]:
         """The cells that are texts."""
@@ -185,15 +261,30 @@ class Table(Codec):
     # -- state -----------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        columns = [column.to_json() for column in self.columns]
-        return {"options": {"target": self.target}, "view": self.view, "columns": columns}
+        return {
+            "options": {"target": self.target, "rules": self.rules},
+            "view": self.view,
+            "columns": [column.to_json() for column in self.columns],
+            "rules": [rule.to_json() for rule in self.kept],
+        }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Table:
         codec = cls(**state["options"])
-        codec._use([column_from_json(dict(column)) for column in state["columns"]])
+        rules = [rule_from_json(rule) for rule in state.get("rules", ())]
+        codec._use([column_from_json(dict(column)) for column in state["columns"]], rules)
         codec.use_view(state["view"])
         return codec
+
+
+def _tokens(column: Column, cells: Sequence[Any]) -> Tensor:
+    """The tokens of cells (N, positions), 0 where one is wanting."""
+    if column.has_missing or None not in cells:
+        return column.tokens(cells)
+    there = [i for i, cell in enumerate(cells) if cell is not None]
+    tokens = torch.zeros(len(cells), len(column.sizes), dtype=torch.int64)
+    tokens[there] = column.tokens([cells[i] for i in there])
+    return tokens
 
 
 def _named(columns: Iterable[Column]) -> dict[str, Column]:

@@ -20,8 +20,8 @@ DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 COMMAS = {"thousands": (",", ""), "decimal": (",", ".")}  # what a comma means -> its replacement
 DATES = (  # of several forms that fit all cells of a column, the first is taken
     "%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M",
-    "%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y",
-    "%H:%M:%S", "%H:%M",
+    "%Y/%m/%d", "%Y/%m/%d %H:%M", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%d/%m/%Y", "%m/%d/%Y",
+    "%d-%m-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%H:%M:%S", "%H:%M",
 )  # fmt: skip
 EPOCH = datetime.datetime(1970, 1, 1)
 
@@ -58,9 +58,20 @@ def _number(value: float) -> Cell:
     return int(value) if value.is_integer() and abs(value) < 1e15 else value
 
 
+def marked(cell: Cell) -> Any:
+    """A cell to be looked up by: 1 and 1.0 are one value, True is none of them."""
+    return (bool, cell) if isinstance(cell, bool) else cell
+
+
+class Parsed(dict[str, Cell]):
+    """A row of values, which need not be parsed again."""
+
+
 def parsed_row(row: Mapping[Any, Any]) -> dict[str, Cell]:
     """A row of cells -> a row of values; cells beyond the last column are left out."""
-    return {str(name): parsed(cell) for name, cell in row.items() if name is not None}
+    if isinstance(row, Parsed):
+        return row
+    return Parsed({str(name): parsed(cell) for name, cell in row.items() if name is not None})
 
 
 def comma_of(cells: Iterable[str]) -> str | None:

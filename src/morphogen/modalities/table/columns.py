@@ -3,17 +3,23 @@
     constant      one value in every row: no model needs it, `decode` puts it back
     left out      an identifier or a free text: nothing to learn from, said in the facts
     category      one of few values: a token
-    number        real, whole or a date: a value in [-1, 1], or the token of a bin
+    number        real, whole or a date: a value in [-1, 1], or one or two tokens
 
 A number of few levels keeps them: v -> 2 (v - low) / (high - low) - 1, whole steps. Others are
 straightened, so that no tail is squeezed into a corner: the quantiles of the training rows are laid
 evenly over [-1, 1], and between two of them lies a straight line, which is as exact backwards.
+
+As tokens, a number whose values come again has a token for each. Others are told in two: the bin,
+of about equally many training rows, and which of its values it is, of up to `MOST_VALUES` in all
+bins together; what lies between them is moved to the nearest.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -23,12 +29,23 @@ from torch import Tensor
 
 from morphogen.core.errors import DataError, did_you_mean
 from morphogen.core.spec import TensorSpec
-from morphogen.modalities.table.cells import COMMAS, Cell, decimals_of, moment, written
+from morphogen.modalities.table.cells import (
+    COMMAS,
+    Cell,
+    decimals_of,
+    marked,
+    moment,
+    written,
+)
 
 OTHER = "(other)"  # stands for the rare values of a column that has many
 MOST_LEVELS = 256
 NUM_KNOTS = 33  # quantiles that a number is straightened by
-MOST_BINS = 64  # tokens of a number
+MOST_EXACT, ROWS_EACH = 128, 4  # values with a token each; rows that each must have on average
+MOST_BINS, ROWS_OF_BIN = 64, 25  # bins of a number; rows that each should have
+FEWEST_BINS = 4
+MOST_VALUES = 2048  # of a number that is told in bins
+SMOOTHED = 8  # values on either side, by which it is told how close they lie
 MOST_DECIMALS = 15  # beyond, nothing is rounded
 
 
@@ -42,34 +59,43 @@ class Column:
     why: str = ""  # in words, for the facts
     is_constant: bool = False
     constant: Cell = None
+    has_missing: bool = False  # whether training rows have missing cells
 
     def parts(self, part: str) -> dict[str, TensorSpec]:
         """The tensors of a cell in the view of parts, the first of them called `part`."""
         return {}
 
     @property
-    def size(self) -> int:
-        """How many tokens there are for a cell; 0 for a column without any."""
-        return 0
+    def sizes(self) -> tuple[int, ...]:
+        """How many tokens there are at each position of a cell; none for a column without any."""
+        return ()
 
     def encode(self, part: str, cells: Sequence[Cell]) -> dict[str, Tensor]:
         """Cells (N,) -> their tensors, (N, *shape)."""
         return {}
 
-    def decode(self, part: str, x: Mapping[str, Tensor]) -> Cell:
-        """The tensors of one cell -> the cell."""
-        return self.constant
+    def decode(self, part: str, x: Mapping[str, Tensor]) -> list[Cell]:
+        """The tensors of cells (N, *shape) -> the cells (N,)."""
+        raise NotImplementedError
 
     def tokens(self, cells: Sequence[Cell]) -> Tensor:
-        """Cells (N,) -> their tokens, (N,)."""
+        """Cells (N,) -> their tokens, (N, positions)."""
         raise NotImplementedError
+
+    def log_room(self, part: str, x: Mapping[str, Tensor]) -> np.ndarray:
+        """The log of how much of the range of values each cell's place stands for, (N,)."""
+        return np.zeros(1)
+
+    def log_room_of(self, tokens: Tensor) -> np.ndarray:
+        """The same of tokens (N, positions)."""
+        return np.zeros(1)
 
     def moves(self, cell: Cell) -> bool:
         """Whether encoding changes the cell. Raises `DataError` when it cannot be encoded."""
         return False
 
-    def of_token(self, token: int) -> Cell:
-        """A token -> a cell, always the same."""
+    def of_tokens(self, tokens: Tensor) -> list[Cell]:
+        """The tokens of cells (N, positions) -> the cells (N,), always the same."""
         raise NotImplementedError
 
     def to_json(self) -> dict[str, Any]:
@@ -85,49 +111,54 @@ class Category(Column):
     kind: ClassVar[str] = "category"
 
     values: list[Any] = field(default_factory=list)
-    has_missing: bool = False
 
     def __post_init__(self) -> None:
-        self.index = {_key(value): i for i, value in enumerate(self.values)}
+        self.index = {marked(value): i for i, value in enumerate(self.values)}
+        if self.has_missing:
+            self.index[None] = len(self.values)
 
     @property
-    def size(self) -> int:
-        return len(self.values) + self.has_missing
+    def sizes(self) -> tuple[int, ...]:
+        return (len(self.values) + self.has_missing,)
 
     def parts(self, part: str) -> dict[str, TensorSpec]:
-        return {part: TensorSpec.label(self.size)}
+        return {part: TensorSpec.label(*self.sizes)}
 
     def encode(self, part: str, cells: Sequence[Cell]) -> dict[str, Tensor]:
-        return {part: self.tokens(cells)}
+        return {part: self.tokens(cells)[:, 0]}
 
-    def decode(self, part: str, x: Mapping[str, Tensor]) -> Cell:
-        return self.of_token(int(x[part]))
+    def decode(self, part: str, x: Mapping[str, Tensor]) -> list[Cell]:
+        return self.of_tokens(x[part][:, None])
 
     def tokens(self, cells: Sequence[Cell]) -> Tensor:
-        return torch.tensor([self._token(cell) for cell in cells], dtype=torch.int64)
+        found = map(self.index.get, map(marked, cells))
+        tokens = [self._other(cells[i]) if n is None else n for i, n in enumerate(found)]
+        return torch.tensor(tokens, dtype=torch.int64)[:, None]
 
     def moves(self, cell: Cell) -> bool:
-        return self._token(cell) < 0  # never: it raises where a token is wanting
+        if marked(cell) not in self.index:
+            self._other(cell)
+        return False
 
-    def _token(self, cell: Cell) -> int:
-        if cell is None and self.has_missing:
-            return len(self.values)
-        found = self.index.get(_key(cell), self.index.get(_key(OTHER)))
+    def _other(self, cell: Cell) -> int:
+        """The token of values that are rare among many. Raises `DataError` where there is none."""
+        found = self.index.get(OTHER)
         if found is None or cell is None:
             raise unknown(self.name, cell, [str(value) for value in self.values])
         return found
 
-    def of_token(self, token: int) -> Cell:
-        found: Cell = self.values[token] if token < len(self.values) else None
-        return found
+    def of_tokens(self, tokens: Tensor) -> list[Cell]:
+        cells = [*self.values, None]
+        return [cells[token] for token in tokens[:, 0].tolist()]
 
 
 @dataclass
 class Number(Column):
     """A number between `low` and `high`: of `levels` with equal steps, or straightened by `knots`.
 
-    `bins` are the smallest values of the token's bins, `typical` a value of each; a missing number
-    has the last token, or a part of its own beside it.
+    `values` are those that tokens stand for, in order; with `starts`, the places of the first one
+    of each bin, the first token is the bin, the second the place in it. A missing number has the
+    last token (and then the first place), or a part of its own beside it.
     """
 
     kind: ClassVar[str] = "number"
@@ -137,15 +168,18 @@ class Number(Column):
     decimals: int | None = 0  # that the training rows have; None: as many as there can be
     levels: int | None = None
     knots: list[float] = field(default_factory=list)
-    bins: list[float] = field(default_factory=list)
-    typical: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)  # none: every value has a token of its own
     date: str | None = None  # the form of dates that the column is in
     comma: str | None = None  # what commas in its cells mean
-    has_missing: bool = False
+    absent: float | None = None  # the number that stands for a missing one
 
     @property
-    def size(self) -> int:
-        return len(self.bins) + self.has_missing
+    def sizes(self) -> tuple[int, ...]:
+        if not self.starts:
+            return (len(self.values) + self.has_missing,)
+        widths = np.diff([*self.starts, len(self.values)])
+        return len(self.starts) + self.has_missing, int(widths.max())
 
     def parts(self, part: str) -> dict[str, TensorSpec]:
         value = TensorSpec("real", (1,), levels=self.levels, layout="vector")
@@ -160,33 +194,77 @@ class Number(Column):
             found[missing(part)] = torch.from_numpy(absent.astype(np.int64))
         return found
 
-    def decode(self, part: str, x: Mapping[str, Tensor]) -> Cell:
-        if self.has_missing and int(x[missing(part)]):
-            return None
-        place = float(x[part].double().clamp(-1, 1))
+    def decode(self, part: str, x: Mapping[str, Tensor]) -> list[Cell]:
+        places = x[part][:, 0].double().clamp(-1, 1).numpy()
         if self.levels:
-            step = round((place + 1) * (self.levels - 1) / 2)
-            return self._cell(self.low + step * (self.high - self.low) / (self.levels - 1))
-        return self._cell(float(np.interp(place, np.linspace(-1, 1, len(self.knots)), self.knots)))
+            steps = np.rint((places + 1) * (self.levels - 1) / 2)
+            numbers = self.low + steps * (self.high - self.low) / (self.levels - 1)
+        else:
+            numbers = np.interp(places, np.linspace(-1, 1, len(self.knots)), self.knots)
+        if self.has_missing:
+            numbers = np.where(x[missing(part)].bool().numpy(), np.nan, numbers)
+        return self._cells(numbers)
 
     def tokens(self, cells: Sequence[Cell]) -> Tensor:
         numbers = self.numbers(cells)
-        found = np.searchsorted(self.bins, numbers, side="right") - 1
-        found = np.where(np.isnan(numbers), len(self.bins), found.clip(min=0))
-        return torch.from_numpy(found.astype(np.int64))
+        absent, values = np.isnan(numbers), np.array(self.values)
+        place = np.searchsorted((values[1:] + values[:-1]) / 2, numbers)  # of the nearest
+        if not self.starts:
+            return torch.from_numpy(np.where(absent, len(values), place))[:, None]
+        own = np.searchsorted(self.starts, place, side="right") - 1
+        both = np.stack([np.where(absent, len(self.starts), own),
+                         np.where(absent, 0, place - np.array(self.starts)[own])], 1)  # fmt: skip
+        return torch.from_numpy(both)
 
-    def of_token(self, token: int) -> Cell:
-        return self._cell(self.typical[token]) if token < len(self.bins) else None
+    def of_tokens(self, tokens: Tensor) -> list[Cell]:
+        absent, place = self._places(tokens)
+        return self._cells(np.where(absent, np.nan, np.array(self.values)[place]))
+
+    def _places(self, tokens: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Whether cells are missing (N,), and the places of their values (N,)."""
+        first, *second = tokens.numpy().T
+        place = first
+        if self.starts:  # beyond the last value of a bin is the last one
+            starts = np.array([*self.starts, len(self.values)])
+            own = first.clip(max=len(self.starts) - 1)
+            place = np.minimum(starts[own] + second[0], starts[own + 1] - 1)
+        return first >= len(self.starts or self.values), place.clip(max=len(self.values) - 1)
+
+    def log_room(self, part: str, x: Mapping[str, Tensor]) -> np.ndarray:
+        if self.levels:
+            return np.zeros(1)
+        widths = np.diff(self.knots) * (len(self.knots) - 1)
+        place = (x[part][:, 0].double().numpy() + 1) / 2 * (len(self.knots) - 1)
+        return self._logs(widths)[place.astype(np.int64).clip(0, len(widths) - 1)]
+
+    def log_room_of(self, tokens: Tensor) -> np.ndarray:
+        absent, place = self._places(tokens)
+        return np.where(absent, 0.0, self._logs(self._widths)[place])
+
+    @functools.cached_property
+    def _widths(self) -> np.ndarray:
+        """How far it is from a value to the next, on average of some about each: one alone says
+        little of how close values of a bin are. A value with a token of its own is told alone."""
+        values, place = np.array(self.values), np.arange(len(self.values))
+        half = np.minimum(place, place[::-1]).clip(1, SMOOTHED if self.starts else 1)
+        first, last = (place - half).clip(min=0), (place + half).clip(max=len(values) - 1)
+        return (values[last] - values[first]) / np.maximum(last - first, 1)
+
+    def _logs(self, widths: np.ndarray) -> np.ndarray:
+        """Logs of widths as shares of the range."""
+        return np.log(widths / (self.high - self.low))
 
     def numbers(self, cells: Sequence[Cell]) -> np.ndarray:
         """Cells (N,) as numbers, NaN for a missing one. Raises `DataError` for what is neither."""
+        if set(map(type, cells)) <= {int, float} and self.absent is None:
+            return np.array(cells, np.float64)
         return np.array([self._number(cell) for cell in cells], np.float64)
 
     def _number(self, cell: Cell) -> float:
         found = number_in(cell, self.date, self.comma) if isinstance(cell, str) else cell
         if found is None and (cell is not None or not self.has_missing):
             raise unknown(self.name, cell, [])
-        return np.nan if found is None else float(found)
+        return np.nan if found in (None, self.absent) else float(found)
 
     def moves(self, cell: Cell) -> bool:
         """Whether no training row reaches so far: the number is moved to the nearest that does."""
@@ -205,11 +283,18 @@ class Number(Column):
             return 2 * np.rint((numbers - self.low) / (self.high - self.low) * top) / top - 1
         return np.interp(numbers, self.knots, np.linspace(-1, 1, len(self.knots)))
 
-    def _cell(self, number: float) -> Cell:
-        rounded = number if self.decimals is None else round(number, self.decimals)
+    def _cells(self, numbers: np.ndarray) -> list[Cell]:
+        """Numbers (N,), NaN for a missing one, as the data has them."""
+        if self.decimals is not None:
+            numbers = np.round(numbers, self.decimals)
+        form: Callable[[float], Cell] = int if self.decimals == 0 else float
         if self.date:
-            return written(int(rounded), self.date)
-        return int(rounded) if self.decimals == 0 else float(rounded)
+            form = functools.partial(_as_date, form=self.date)
+        return [None if math.isnan(number) else form(number) for number in numbers.tolist()]
+
+
+def _as_date(number: float, form: str) -> str:
+    return written(int(number), form)
 
 
 def number_in(cell: str, date: str | None, comma: str | None) -> float | None:
@@ -252,33 +337,38 @@ def number_column(
     levels = round(steps) + 1 if steps < MOST_LEVELS - 0.5 else None
     quantiles = np.quantile(sample, np.linspace(0, 1, NUM_KNOTS), method="lower")
     knots = np.unique([low, *quantiles, high]).tolist()
-    if counts is not None and len(counts) <= MOST_BINS:
-        bins = typical = sorted(counts)
-    else:
-        edges = np.quantile(sample, np.linspace(0, 1, MOST_BINS + 1)[:-1], method="lower")
-        bins = np.unique([low, *edges]).tolist()
-        own = np.searchsorted(bins, sample, side="right") - 1
-        typical = [_middle_of(sample[own == i], bins[i]) for i in range(len(bins))]
+    values, starts = _told(sample, None if counts is None else sorted(counts))
     return Number(
         name, low=low, high=high, decimals=decimals if decimals <= MOST_DECIMALS else None,
-        levels=levels, knots=knots,
-        bins=[float(x) for x in bins], typical=[float(x) for x in typical], **known,
+        levels=levels, knots=knots, values=values.tolist(), starts=starts.tolist(), **known,
     )  # fmt: skip
 
 
-def _middle_of(values: np.ndarray, otherwise: float) -> float:
-    """The middle one of sorted values."""
-    return float(values[len(values) // 2]) if len(values) else otherwise
+def _told(sample: np.ndarray, every: list[float] | None) -> tuple[np.ndarray, np.ndarray]:
+    """The values that tokens stand for, and where bins of them start: of a sorted sample, and
+    `every` value that there is, where they are few enough to be known."""
+    values = np.unique(sample) if every is None else np.array(every, np.float64)
+    few = len(values) * ROWS_EACH <= len(sample) or len(values) <= FEWEST_BINS
+    if few and len(values) <= MOST_EXACT:
+        return values, np.array([], np.int64)
+    if len(values) > MOST_VALUES:
+        first = np.searchsorted(sample, _evenly(sample, MOST_VALUES))
+        middle = (first + np.append(first[1:], len(sample)) - 1) // 2
+        values = np.unique([sample[0], *sample[middle], sample[-1]])
+    edges = _evenly(sample, min(max(len(sample) // ROWS_OF_BIN, FEWEST_BINS), MOST_BINS))
+    starts = np.searchsorted(values, edges, side="right") - 1
+    return values, np.union1d(starts, np.arange(0, len(values), MOST_BINS))
+
+
+def _evenly(sample: np.ndarray, num: int) -> np.ndarray:
+    """The values that `num` parts of a sorted sample, of as many each, begin with; each once."""
+    return np.unique(sample[np.arange(num) * len(sample) // num])
 
 
 def column_from_json(state: dict[str, Any]) -> Column:
     """Inverse of `Column.to_json`."""
     kinds: dict[str, type[Column]] = {each.kind: each for each in (Column, Category, Number)}
-    return kinds[state["kind"]](**{key: value for key, value in state.items() if key != "kind"})
-
-
-def _key(value: Cell) -> str:
-    """1 and 1.0 are one value; True is none of them."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return f"{type(value).__name__} {value}"
-    return f"number {float(value)}"
+    own = {key: value for key, value in state.items() if key not in ("kind", "bins", "typical")}
+    if "typical" in state:  # as columns were kept while a number had one token only
+        own["values"] = state["typical"]
+    return kinds[state["kind"]](**own)

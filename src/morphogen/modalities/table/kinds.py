@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from morphogen.modalities.table.cells import Cell, comma_of, date_of
+import numpy as np
+
+from morphogen.modalities.table.cells import Cell, comma_of, date_of, marked
 from morphogen.modalities.table.columns import (
     OTHER,
     Category,
@@ -22,56 +26,70 @@ FEW_NUMBERS = 10  # a number of so many values at most is a category,
 ROWS_EACH = 5  # if there are so many rows for each
 REPEATED = 5  # rows for each of many categories, from which the frequent ones are learned
 WORDY = 4  # words in a cell on average, from which a column is of free texts
+STAND_INS = (-99.0, -999.0, -9999.0, -99999.0)  # for missing numbers that are never negative,
+FEWEST_STAND_INS = 3  # where it comes so often
 IDENTIFIER = re.compile(r"(.*[_ ]|)(id|idx|index|key|uuid|guid|no|nr|rowid|row|number)", re.I)
 
 
 @dataclass
 class Seen:
-    """The cells of one column, as they come."""
+    """The cells of one column, as they come, many at once."""
 
     name: str
     num_rows: int = 0
     num_missing: int = 0
     num_numbers: int = 0  # bools are none
-    counts: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, Cell] = field(default_factory=dict)  # a cell of each that is counted
+    counts: Counter[Any] = field(default_factory=Counter)  # of values, truth values `marked`
     is_counted: bool = True  # False: there are too many to count
     numbers: list[float] = field(default_factory=list)
     stride: int = 1  # of the numbers, every so many is kept
     low: float = float("inf")
     high: float = float("-inf")
 
-    def see(self, cell: Cell) -> None:
-        """Add a cell."""
-        self.num_rows += 1
-        if cell is None:
-            self.num_missing += 1
-            return
-        if isinstance(cell, (int, float)) and not isinstance(cell, bool):
-            self.number(float(cell))
-            key = repr(float(cell))
-        else:
-            key = f"{type(cell).__name__} {cell}"
-        if key in self.counts or len(self.counts) < MOST_COUNTED:
-            self.counts[key] += 1
-            self.examples.setdefault(key, cell)
-        else:
-            self.is_counted = False
+    def see(self, cells: Sequence[Cell]) -> None:
+        """Add cells."""
+        types = set(map(type, cells))
+        filled = [cell for cell in cells if cell is not None] if type(None) in types else cells
+        self.num_rows += len(cells)
+        self.num_missing += len(cells) - len(filled)
+        plain = types <= {int, float, type(None)}
+        numbers = filled if plain else [each for each in filled if type(each) in (int, float)]
+        if numbers:
+            self._see_numbers(np.array(numbers, np.float64))
+        for value, count in Counter(map(marked, filled) if bool in types else filled).items():
+            if value in self.counts or len(self.counts) < MOST_COUNTED:
+                self.counts[value] += count
+            else:
+                self.is_counted = False
 
-    def number(self, value: float) -> None:
-        """Add a number."""
-        if self.num_numbers % self.stride == 0:
-            self.numbers.append(value)
-            if len(self.numbers) > MOST_KEPT:
-                self.numbers = self.numbers[::2]
-                self.stride *= 2
-        self.num_numbers += 1
-        self.low, self.high = min(self.low, value), max(self.high, value)
+    def _see_numbers(self, values: np.ndarray) -> None:
+        self.numbers += values[-self.num_numbers % self.stride :: self.stride].tolist()
+        while len(self.numbers) > MOST_KEPT:
+            self.numbers = self.numbers[::2]
+            self.stride *= 2
+        self.num_numbers += len(values)
+        self.low = min(self.low, float(values.min()))
+        self.high = max(self.high, float(values.max()))
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The different values that were counted."""
+        return [value[1] if isinstance(value, tuple) else value for value in self.counts]
 
     @property
     def num_filled(self) -> int:
         """Cells that are not missing."""
         return self.num_rows - self.num_missing
+
+    def without(self, value: float) -> Seen:
+        """The same, with cells of one number missing."""
+        numbers = [number for number in self.numbers if number != value]
+        often = self.counts[value]
+        return replace(
+            self, num_missing=self.num_missing + often, num_numbers=self.num_numbers - often,
+            counts=Counter({each: n for each, n in self.counts.items() if each != value}),
+            numbers=numbers, low=min(numbers), high=max(numbers),
+        )  # fmt: skip
 
 
 def kind_of(seen: Seen) -> Column:
@@ -81,11 +99,11 @@ def kind_of(seen: Seen) -> Column:
     if not filled:
         return Column(seen.name, "it is empty", is_constant=True)
     if distinct == 1 and not has_missing:
-        only = next(iter(seen.examples.values()))
+        (only,) = seen.cells
         return Column(seen.name, f"it is {only!r} in every row", is_constant=True, constant=only)
     if seen.num_numbers == filled:
         return _number(seen, has_missing)
-    texts = [cell for cell in seen.examples.values() if isinstance(cell, str)]
+    texts = [cell for cell in seen.cells if isinstance(cell, str)]
     if len(texts) == distinct and distinct > 2:  # all are texts
         form, comma = date_of(texts), comma_of(texts)
         if form or comma:
@@ -94,21 +112,33 @@ def kind_of(seen: Seen) -> Column:
 
 
 def _number(seen: Seen, has_missing: bool) -> Column:
+    absent = _stand_in(seen)
+    if absent is not None:
+        seen, has_missing = seen.without(absent), True
     filled, distinct = seen.num_filled, len(seen.counts)
     if distinct <= FEW_NUMBERS and (distinct <= 2 or filled >= ROWS_EACH * distinct):
-        values = sorted(seen.examples.values(), key=lambda cell: float(cell or 0))
+        values = sorted(seen.cells, key=lambda cell: float(cell or 0))
         return Category(seen.name, values=values, has_missing=has_missing)
-    whole = all(isinstance(cell, int) for cell in seen.examples.values())
+    whole = all(isinstance(cell, int) for cell in seen.cells)
     consecutive = seen.high - seen.low + 1 == filled == distinct
     named = IDENTIFIER.fullmatch(seen.name.strip()) is not None
     if whole and distinct == filled > 20 and not has_missing and (named or consecutive):
         return Column(seen.name, "every row has a number of its own: an identifier")
     counts = None
     if seen.is_counted:
-        counts = Counter({float(seen.examples[key] or 0): n for key, n in seen.counts.items()})
+        counts = Counter({float(value): n for value, n in seen.counts.items()})
     return number_column(
-        seen.name, seen.numbers, counts, seen.low, seen.high, has_missing=has_missing
+        seen.name, seen.numbers, counts, seen.low, seen.high, absent=absent, has_missing=has_missing
     )
+
+
+def _stand_in(seen: Seen) -> float | None:
+    """The number that is written for a missing one: far below all others, and often."""
+    if seen.low not in STAND_INS or not seen.is_counted or len(seen.counts) <= FEW_NUMBERS:
+        return None
+    often = seen.counts[seen.low] >= FEWEST_STAND_INS
+    others = min(float(value) for value in seen.counts if value != seen.low)
+    return seen.low if often and others >= 0 else None
 
 
 def _number_in_texts(
@@ -116,9 +146,9 @@ def _number_in_texts(
 ) -> Column:
     """Dates, or numbers written with commas."""
     counts: Counter[float] = Counter()
-    for key, cell in seen.examples.items():
-        if (number := number_in(str(cell), form, comma)) is not None:
-            counts[number] += seen.counts[key]
+    for text, count in seen.counts.items():
+        if (number := number_in(text, form, comma)) is not None:
+            counts[number] += count
     every = sorted(counts.elements())
     return number_column(
         seen.name, every, counts, every[0], every[-1],
@@ -131,23 +161,22 @@ def _category(seen: Seen, texts: list[str], has_missing: bool) -> Column:
     words = sum(len(text.split()) for text in texts) / max(len(texts), 1)
     few = distinct <= MOST_NAMES and seen.is_counted
     if few and (distinct * 2 <= filled or distinct <= FEW_NUMBERS):
-        values = [seen.examples[key] for key in _ordered(seen)]
-        return Category(seen.name, values=values, has_missing=has_missing)
+        return Category(seen.name, values=_ordered(seen.cells), has_missing=has_missing)
     if distinct * REPEATED <= filled and seen.is_counted:
-        frequent = [key for key, _ in seen.counts.most_common(MOST_NAMES - 1)]
-        share = 1 - sum(seen.counts[key] for key in frequent) / filled
+        frequent = dict(zip(seen.cells, seen.counts.values(), strict=True))
+        frequent = dict(sorted(frequent.items(), key=lambda pair: -pair[1])[: MOST_NAMES - 1])
+        share = 1 - sum(frequent.values()) / filled
         why = f"{distinct:,} values, {share:.0%} of the cells in rare ones that become {OTHER!r}"
-        values = [*(seen.examples[key] for key in frequent), OTHER]
+        values = [*frequent, OTHER]
         return Category(seen.name, why, values=values, has_missing=has_missing)
     what = "of free texts" if words >= WORDY else "different in most rows: a name or an identifier"
     return Column(seen.name, f"it is {what}")
 
 
-def _ordered(seen: Seen) -> list[str]:
-    """The keys of the values: truth values and numbers by value, texts by spelling."""
+def _ordered(cells: Sequence[Cell]) -> list[Cell]:
+    """Truth values and numbers by value, then texts by spelling."""
 
-    def rank(key: str) -> tuple[bool, float, str]:
-        cell = seen.examples[key]
-        return isinstance(cell, str), 0.0 if isinstance(cell, str) else float(cell or 0), key
+    def rank(cell: Cell) -> tuple[bool, float, str]:
+        return isinstance(cell, str), 0.0 if isinstance(cell, str) else float(cell or 0), str(cell)
 
-    return sorted(seen.examples, key=rank)
+    return sorted(cells, key=rank)

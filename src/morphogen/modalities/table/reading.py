@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from morphogen.core.codec import Item, Problem, Recognition, Report
 from morphogen.core.codec import Text as Listed
 from morphogen.core.errors import DataError, did_you_mean
 from morphogen.modalities.table.cells import Cell, parsed_row
-from morphogen.sources import Wants, records, survey, texts
+from morphogen.sources import Record, Wants, records, survey, texts
 
 TARGETS = ("label", "class", "target")
 FIRST = 500  # rows by which the target is judged
@@ -36,7 +36,7 @@ def recognise(source: Any) -> Recognition | None:
 
 def read_rows(source: Any, report: Report, target: str) -> Iterator[Item]:
     """Every row of a source. The target's cell is the condition `label`, apart from the row."""
-    found = ((record, parsed_row(record.value())) for record in records(source, wants(), report))
+    found = _parsed(records(source, wants(), report), report)
     first = list(itertools.islice(found, FIRST))
     column = target_column([row for _, row in first], target, report)
     for record, row in itertools.chain(first, found):
@@ -49,6 +49,17 @@ def read_rows(source: Any, report: Report, target: str) -> Iterator[Item]:
             continue
         report.num_read += 1
         yield Item(row, record.name, cond, record.split, record.tags)
+
+
+def _parsed(found: Iterable[Record], report: Report) -> Iterator[tuple[Record, Row]]:
+    """Records with their rows; those that have fewer cells than others are counted."""
+    widest = 0
+    for record in found:
+        row = record.value()
+        widest = max(widest, len(row))
+        if len(row) < widest:
+            report.facts["short_rows"] = report.facts.get("short_rows", 0) + 1
+        yield record, parsed_row(row)
 
 
 def target_column(rows: Sequence[Row], target: str, report: Report) -> str | None:
