@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -254,6 +255,19 @@ def test_numbers_that_stand_for_missing_ones_are_read_so() -> None:
         assert back(codec, rows[1], view)["age"] == 21
     below = table([{"age": -999 if i % 7 == 0 else i % 50 - 9, "x": i * i} for i in range(700)])
     assert "read_as_missing" not in below.facts  # other numbers are negative too
+
+
+def test_room_makes_densities_of_tokens_and_of_parts() -> None:
+    """Values of many are about as probable as each other; how close they lie is their density."""
+    cells = [draw.lognormvariate(0, 1) for _ in range(8000)]
+    codec = table([{"x": cell} for cell in cells])
+    items = [Item({"x": cell}) for cell in cells]
+    density = [-((math.log(cell)) ** 2) / 2 - math.log(cell) for cell in cells]
+    for view, least in (("tokens", 0.97), ("parts", 0.95)):
+        x = codec.use_view(view).encode_many(items)
+        told = -codec.log_room(x).double()
+        assert torch.corrcoef(torch.stack([told, torch.tensor(density)]))[0, 1] > least
+    assert not codec.log_room(codec.use_view("parts").encode_many(items)).isnan().any()
 
 
 # -- rules ----------------------------------------------------------------------------------------
