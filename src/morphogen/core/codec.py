@@ -174,15 +174,6 @@ class CanDamage(Protocol):
         """A raw value, as it is after that."""
 
 
-@runtime_checkable
-class HasRoom(Protocol):
-    """Optional for a codec: its encoding is finer here than there, and it knows by how much."""
-
-    def log_room(self, x: Any) -> Tensor:
-        """The log of the room among raw values that encoded items (N, *) stand for: (N,), nats. A
-        log probability less of it is a log density of raw values, up to a constant."""
-
-
 class Codec(ABC):
     """Raw items to tensors and back.
 

@@ -1,5 +1,5 @@
 """What a codec may offer beyond its contract: items that follow a past, that were begun before, or
-that have gaps.
+that have gaps, and how much room an encoded one stands for.
 
 A model of items with a past learns p(item | past), the past being a condition of the item's own
 kind. What comes after the last that is known is then drawn like anything else: that is a forecast.
@@ -59,6 +59,15 @@ class HasGaps(Protocol):
         """Raw values that hold what is known of items, and in its gaps what was drawn, S times for
         each: (N, S, *shape)."""
         ...
+
+
+@runtime_checkable
+class HasRoom(Protocol):
+    """Optional for a codec: its encoding is finer here than there, and it knows by how much."""
+
+    def log_room(self, x: Any) -> Tensor:
+        """The log of the room among raw values that encoded items (N, *) stand for: (N,), nats. A
+        log probability less of it is a log density of raw values, up to a constant."""
 
 
 def conditions_of(codec: Codec, items: Sequence[Item]) -> dict[str, list[Any]]:

@@ -79,14 +79,12 @@ class SequenceLine(nn.Module):
 
     def logits(self, told: Any) -> Tensor:
         """What a network tells -> (B, V, L)."""
-        if self.spec.sizes is not None:
-            return told[..., None].masked_fill(self.never.T, NEVER)
-        logits: Tensor = told[..., -self.length :]
+        logits: Tensor = told[..., None] if self.spec.sizes else told[..., -self.length :]
         return logits if self.never is None else logits.masked_fill(self.never.T, NEVER)
 
     def log_probs(self, told: Any, tokens: Tensor) -> Tensor:
         """What a network tells -> log q of tokens (B, L), each among those of its position."""
-        if self.spec.sizes is None:
+        if self.spec.sizes is None or self.offsets is None:
             return self.logits(told).log_softmax(1).gather(1, tokens[:, None])[:, 0]
         own = told.split(self.spec.sizes, dim=1)  # a vocabulary for each column would be L times V
         columns = (tokens - self.offsets).unbind(1)

@@ -28,8 +28,8 @@ from torch import Tensor
 
 from morphogen.core.capability import CanDenoise, CanReconstruct, HasEnergy, HasLogProb
 from morphogen.core.change import change, change_of_items
-from morphogen.core.codec import HasRoom
 from morphogen.core.encoded import tensor
+from morphogen.core.following import HasRoom
 from morphogen.core.likelihood import bits_per_dim
 from morphogen.core.result import Result
 from morphogen.tasks._posterior import noise_error

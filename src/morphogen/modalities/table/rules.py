@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from morphogen.core.errors import DataError, RecipeError, did_you_mean
 from morphogen.modalities.table.cells import Cell, marked
 
-Row = Mapping[str, Cell]
+Row = Mapping[str, Any]  # of cells
 
 AUTO, NONE = "auto", "none"
 FIRST = 500  # rows that rules are proposed from; fewer prove none
@@ -48,7 +48,7 @@ class Rule:
         """A row with what follows from the rest of it."""
         return row
 
-    def keep(self, cells: dict[str, Cell]) -> None:
+    def keep(self, cells: dict[str, Any]) -> None:
         """Make drawn cells keep it."""
         raise NotImplementedError
 
@@ -84,7 +84,7 @@ class Together(Rule):
 
     first: str
     second: str
-    pairs: list[list[Cell]] = field(default_factory=list)
+    pairs: list[list[Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.known = {marked(a): b for a, b in self.pairs}
@@ -120,11 +120,11 @@ class Together(Rule):
         fitting = [a for a, b in self.pairs if marked(b) == marked(second)]
         return {**row, self.first: fitting[0]} if len(fitting) == 1 else row
 
-    def keep(self, cells: dict[str, Cell]) -> None:
+    def keep(self, cells: dict[str, Any]) -> None:
         first = cells.get(self.first)
         if marked(first) not in self.known and _is_number(first):  # drawn between two that are
             numbers = [a for a, _ in self.pairs if _is_number(a)]
-            cells[self.first] = first = min(numbers, key=lambda a: abs(a - first))  # type: ignore[operator]
+            cells[self.first] = first = min(numbers, key=lambda a: abs(a - first))
         cells[self.second] = self.known.get(marked(first))
 
 
@@ -167,10 +167,10 @@ class Sum(Rule):
         if len(absent) != 1 or not _is_number(total):
             return row
         others = self._added({**row, absent[0]: 0})
-        rest = None if others is None else self._rounded(total - others)  # type: ignore[operator]
+        rest = None if others is None else self._rounded(total - others)
         return {**row, absent[0]: rest}
 
-    def keep(self, cells: dict[str, Cell]) -> None:
+    def keep(self, cells: dict[str, Any]) -> None:
         added = self._added(cells)
         cells[self.total] = None if added is None else self._rounded(added)
 
@@ -180,7 +180,7 @@ class Sum(Rule):
 
     def _added(self, row: Row) -> float | None:
         cells = [row.get(name) for name in self.parts]
-        return sum(cells) if all(map(_is_number, cells)) else None  # type: ignore[arg-type]
+        return sum(cells) if all(map(_is_number, cells)) else None
 
 
 @dataclass
@@ -203,9 +203,9 @@ class Order(Rule):
         low, high = row.get(self.low), row.get(self.high)
         if low is None or high is None:
             return True
-        return _is_ordered(low, high) and low <= high  # type: ignore[operator]
+        return _is_ordered(low, high) and low <= high
 
-    def keep(self, cells: dict[str, Cell]) -> None:
+    def keep(self, cells: dict[str, Any]) -> None:
         if not self.holds(cells):
             cells[self.high] = cells[self.low]
 
@@ -260,7 +260,7 @@ class Rules:
         return kept
 
 
-def keep(rules: Sequence[Rule], cells: dict[str, Cell]) -> None:
+def keep(rules: Sequence[Rule], cells: dict[str, Any]) -> None:
     """Make drawn cells keep all rules: orders first, where what one moves may have to move another,
     then what follows from what is there."""
     orders = [rule for rule in rules if not rule.gives]
@@ -305,8 +305,8 @@ def _proposed(rows: Sequence[Row]) -> Iterator[Rule]:
     distinct = {name: len({marked(cell) for cell in own}) for name, own in cells.items()}
     numbers = [n for n in names if distinct[n] > 2 and all(map(_is_number_or_none, cells[n]))]
     for total, (a, b) in itertools.product(numbers, itertools.combinations(numbers, 2)):
-        if total not in (a, b) and _all_keep(rule := Sum(total, [a, b]), rows):
-            yield rule
+        if total not in (a, b) and _all_keep(added := Sum(total, [a, b]), rows):
+            yield added
     for a, b in itertools.permutations(names, 2):
         few = 1 < distinct[b] <= distinct[a] and distinct[a] * ROWS_EACH <= len(rows)
         if few and _all_keep(rule := Together(a, b), rows):
@@ -322,19 +322,19 @@ def _all_keep(rule: Any, rows: Sequence[Row]) -> bool:
     return all(rule.see(row) for row in rows)
 
 
-def _overlap(low: Sequence[Cell], high: Sequence[Cell]) -> bool:
+def _overlap(low: Sequence[Any], high: Sequence[Any]) -> bool:
     """Whether an order of two columns says more than their ranges do."""
     a, b = ([cell for cell in cells if cell is not None] for cells in (low, high))
-    return bool(a and b) and max(a) > min(b)  # type: ignore[type-var]
+    return bool(a and b) and max(a) > min(b)
 
 
 def _declared(text: str) -> Iterator[Rule]:
     """Rules as they are written: "start <= end; total = net + tax; (city, country)"."""
     for each in filter(None, (part.strip() for part in text.split(";"))):
         if match := re.fullmatch(r"\((.+),(.+)\)", each):
-            yield Together(*(name.strip() for name in match.groups()))
+            yield Together(match[1].strip(), match[2].strip())
         elif match := re.fullmatch(r"(.+?)<=(.+)", each):
-            yield Order(*(name.strip() for name in match.groups()))
+            yield Order(match[1].strip(), match[2].strip())
         elif match := re.fullmatch(r"(.+?)=(.+)", each):
             yield Sum(match[1].strip(), [part.strip() for part in match[2].split("+")])
         else:
