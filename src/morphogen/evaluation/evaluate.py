@@ -26,10 +26,7 @@ from torch import Tensor
 import morphogen
 from morphogen.core import discover
 from morphogen.core.bundle import Bundle
-from morphogen.core.capability import (
-    CanSample,
-    missing,
-)
+from morphogen.core.capability import CanSample, missing
 from morphogen.core.codec import Item
 from morphogen.core.encoded import Encoded, joined, moved, num_items, rows, tensor
 from morphogen.core.errors import DataError, MeasurementError, RefusedPair

@@ -31,10 +31,14 @@ LEAST = 1e-6  # of a sum: numbers written in decimals do not add up exactly
 
 @dataclass
 class Rule:
-    """What every row keeps. `gives` is the column that is put back from others, if any."""
+    """What every row keeps."""
 
     kind: ClassVar[str] = ""
-    gives: ClassVar[Any] = None
+
+    @property
+    def gives(self) -> str | None:
+        """The column that is put back from others, if any."""
+        return None
 
     def holds(self, row: Row) -> bool:
         """Whether what is known of a row keeps it."""
@@ -93,7 +97,7 @@ class Together(Rule):
         return f"({self.first}, {self.second})"
 
     @property
-    def gives(self) -> str:  # type: ignore[override]
+    def gives(self) -> str:
         return self.second
 
     @property
@@ -142,7 +146,7 @@ class Sum(Rule):
         return f"{self.total} = {' + '.join(self.parts)}"
 
     @property
-    def gives(self) -> str:  # type: ignore[override]
+    def gives(self) -> str:
         return self.total
 
     @property
