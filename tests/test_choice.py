@@ -74,7 +74,7 @@ def test_every_modality_that_reads_a_source_is_asked() -> None:
     [
         (np.zeros((40, 6, 6), dtype=np.uint8), "flow_matching"),
         ([f"a note, number {i}" for i in range(40)], IN_ORDER),
-        ([{"age": i * i, "pet": "cat" if i % 2 else "dog"} for i in range(40)], IN_ORDER),
+        ([{"age": i * i, "pet": "cat" if i % 2 else "dog"} for i in range(40)], "masked"),
     ],
     ids=["array", "texts", "rows"],
 )

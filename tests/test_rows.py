@@ -86,8 +86,8 @@ def test_shapes_and_trends_are_those_of_sdmetrics() -> None:
 
 
 def test_trees_learn_from_good_rows_and_not_from_broken_ones() -> None:
-    test = people(400, 2)
-    good, bad = (tstr(people(400, 1, broken=broken), test, "old") for broken in (False, True))
+    test = people(200, 2)
+    good, bad = (tstr(people(200, 1, broken=broken), test, "old") for broken in (False, True))
     assert good is not None
     assert bad is not None
     assert good > 0.95

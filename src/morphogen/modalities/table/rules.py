@@ -167,7 +167,8 @@ class Sum(Rule):
         return self.holds(row) and (row.get(self.total) is None) == (self._added(row) is None)
 
     def complete(self, row: Row) -> Row:
-        total, absent = row.get(self.total), [n for n in self.parts if row.get(n) is None]
+        total: Any = row.get(self.total)
+        absent = [n for n in self.parts if row.get(n) is None]
         if len(absent) != 1 or not _is_number(total):
             return row
         others = self._added({**row, absent[0]: 0})
@@ -183,7 +184,7 @@ class Sum(Rule):
         return int(rounded) if float(rounded).is_integer() else rounded
 
     def _added(self, row: Row) -> float | None:
-        cells = [row.get(name) for name in self.parts]
+        cells: list[Any] = [row.get(name) for name in self.parts]
         return sum(cells) if all(map(_is_number, cells)) else None
 
 
