@@ -57,9 +57,10 @@ def num_pieces(spec: TensorSpec, progress: float, short_first: float) -> int:
     return 1 if length % pieces or length // pieces < SHORTEST else pieces
 
 
-def too_long(spec: TensorSpec, advice: str) -> RefusedPair | None:
+def too_long(spec: Spec, advice: str) -> RefusedPair | None:
     """What is to be said against items of more values than a line may have."""
-    longest = LONGEST_LINE if spec.end is not None else LONGEST
+    ends = isinstance(spec, TensorSpec) and spec.end is not None
+    longest = LONGEST_LINE if ends else LONGEST
     if spec.num_values <= longest:
         return None
     return RefusedPair(
