@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -305,7 +306,22 @@ def test_writing_computing_and_looking_up_share_a_memory(tmp_path: Path) -> None
     assert proof.holds
     assert not file.exists()
     assert assistant.save(tmp_path / "later.jsonl").read_text() == ""
+    list(assistant.ask("And now?"))
+    assert {m["content"] for m in assistant.last.began.before} == {"(forgotten)"}
     memory.close()
+
+
+@pytest.mark.parametrize("num", range(1, 8))
+def test_a_run_that_is_interrupted_anywhere_has_a_trace(num: int) -> None:
+    decisions = [("add", {"a": 1, "b": 2}), ("add", {"a": 1}), "It is 3."]
+    assistant = Assistant(Recited(decisions), tools=[tool(add, trusted=True)])
+    with closing(assistant.ask("1 + 2?")) as going:
+        for _ in range(num):
+            next(going)
+    trace = assistant.last
+    assert verdict(trace).reason == "interrupted"
+    assert replay(trace).text() == trace.text()
+    assert assistant.session.turns[0].answered == ""
 
 
 def test_tools_of_a_bundle_are_those_that_apply() -> None:

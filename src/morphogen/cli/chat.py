@@ -108,6 +108,8 @@ def _act(
 ) -> None:  # fmt: skip
     """A conversation with somebody who calls tools. Where records are kept, they hold what was
     called and the digests of traces, and no words: a memory may have to forget these."""
+    from contextlib import closing
+
     from morphogen.cli._acting import confirmed, show_answer, show_step
     from morphogen.core.schema import check_options
     from morphogen.records.recording import did
@@ -122,8 +124,12 @@ def _act(
     assistant = Assistant(decider, grants=grants, confirm=confirmed, **parts)
 
     def answer(text: str) -> None:
-        for step in assistant.ask(text):
-            show_step(step)
+        try:
+            with closing(assistant.ask(text)) as going:
+                for step in going:
+                    show_step(step)
+        except KeyboardInterrupt:
+            print(" ..")
         show_answer(assistant.last)
 
     try:

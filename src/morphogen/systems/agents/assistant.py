@@ -7,7 +7,7 @@ the later ones: its answer may repeat them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from morphogen.core.storage import write_text
@@ -17,7 +17,7 @@ from morphogen.systems.agents.privileges import Grants
 from morphogen.systems.agents.tool import Tool
 from morphogen.systems.agents.tools.documents import index_tools
 from morphogen.systems.agents.tools.memories import PLACE, MemoryTools
-from morphogen.systems.agents.trace import Step, Trace, tainted_by
+from morphogen.systems.agents.trace import Step, Trace, interrupted, tainted_by
 from morphogen.systems.agents.worlds import Confirm, Decider, Live, nobody
 from morphogen.systems.knowledge.index import Index
 from morphogen.systems.memory.memory import Memory
@@ -66,11 +66,12 @@ class Assistant:
         """The last run, as far as it came."""
         return self.traces[-1]
 
-    def ask(self, question: str) -> Iterator[Step]:
+    def ask(self, question: str) -> Generator[Step, None, None]:
         """The steps to an answer. Who stops asking for steps interrupts it."""
         calls = [(name, {"question": question}) for name in self.first]
         world = Live(First(calls, self.decider), self.confirm)
         self._so_far = []
+        self._blank_forgotten()
         try:
             for step in steps(
                 world, question, self.tools, grants=self.grants, budget=self.budget,
@@ -80,7 +81,7 @@ class Assistant:
                 yield step
         finally:
             if self._so_far:
-                trace = Trace(tuple(self._so_far))
+                trace = Trace(interrupted(self._so_far))
                 self.traces.append(trace)
                 self.touched.append(self.notes.taken() if self.notes is not None else set())
                 self.session.add(question, trace.answer, trace.tainted)
@@ -90,9 +91,19 @@ class Assistant:
         was forgotten since. The memory knows that its notes stand there: where one is forgotten
         later, the file goes."""
         known = set() if self.memory is None else self.memory.notes.keys()
-        pairs = zip(self.traces, self.touched, strict=True)
-        kept = [(trace, notes) for trace, notes in pairs if notes <= known]
-        path = write_text(Path(path), "".join(trace.text() for trace, _ in kept))
+        kept, notes = list[Trace](), set[str]()
+        for trace, touched in zip(self.traces, self.touched, strict=True):
+            if not notes | touched <= known:
+                break  # the later ones begin with what was said in this one
+            kept.append(trace)
+            notes |= touched
+        path = write_text(Path(path), "".join(trace.text() for trace in kept))
         if self.memory is not None:
-            self.memory.held_by(path, set[str]().union(*(notes for _, notes in kept)))
+            self.memory.held_by(path, notes)
         return path
+
+    def _blank_forgotten(self) -> None:
+        """Leave nothing in what is shown of turns that hold a note which was forgotten."""
+        for number, notes in enumerate(self.touched):
+            if self.memory is not None and not notes <= self.memory.notes.keys():
+                self.session.blank(number)

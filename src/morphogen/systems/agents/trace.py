@@ -195,6 +195,20 @@ def tainted_by(steps: Iterable[Step]) -> str | None:
     return None
 
 
+def interrupted(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The steps of a run that was left before its end, with one: a decision that nothing came of is
+    left out, a call that was running may have done its work."""
+    kept = list(steps)
+    if kept and isinstance(kept[-1], Ended):
+        return tuple(kept)
+    if kept and isinstance(kept[-1], Judged) and kept[-1].allowed:
+        said = "it was interrupted; what it was at may have been done"
+        kept.append(Returned(kept[-1].name, False, said, "time", size=len(said)))
+    while kept and isinstance(kept[-1], (Decided, Judged)):
+        kept.pop()
+    return (*kept, Ended("failed", "interrupted"))
+
+
 def messages(steps: Sequence[Step]) -> Iterator[Message]:
     """A run so far, as whoever decides is shown it."""
     for step in steps:

@@ -55,6 +55,11 @@ class Session:
         """Take in a turn."""
         self.turns.append(Turn(asked, answered, tainted))
 
+    def blank(self, number: int) -> None:
+        """Leave nothing of a turn but that it was there."""
+        gone = "(forgotten)"
+        self.turns[number] = Turn(gone, gone, self.turns[number].tainted)
+
     def messages(self) -> list[Message]:
         """What is shown: a summary of what no longer fits, then the last turns."""
         first = self._first_shown()
