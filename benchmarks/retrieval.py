@@ -39,6 +39,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "meaning": {"by": "meaning"},
     "both, by ranks": {"fuse": "ranks"},
     "both, summed": {"fuse": "sum"},
+    "both, summed, looked twice": {"fuse": "sum", "feedback": 3},
 }
 
 

@@ -322,7 +322,7 @@ def test_what_one_may_not_read_changes_nothing(handbook: Path, tmp_path: Path) -
     for question in ("notice period", "leave of Ada", "secret", "30 days", "xyzzy"):
         for options in (
             {}, {"by": "words"}, {"by": "meaning"}, {"fuse": "ranks"}, {"rerank": reranked},
-            {"num": 500},
+            {"num": 500}, {"feedback": 2},
         ):  # fmt: skip
             told = [
                 json.dumps([hit.to_json() for hit in index.search(question, **options)])

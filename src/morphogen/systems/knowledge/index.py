@@ -4,8 +4,9 @@ r"""An index of documents: what answers a question, by its words and by its mean
     score(d) = w meaning(d) + (1 - w) words(d)                  "sum", each from 0 to 1 in its list
 
 Words are counted (`words`), meaning is the cosine between embeddings (`vectors`); each list has the
-best `depth` of the passages that whoever asks may read. A re-ranker, where there is one, puts the
-first of them in its own order.
+best `depth` of the passages that whoever asks may read. With `feedback` one looks twice: the vector
+of the question moves towards the mean of those of the first so many passages (Rocchio 1971). A
+re-ranker, where there is one, puts the first in its own order.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from morphogen.systems.knowledge.embedders import Embedder, embedder_of
 from morphogen.systems.knowledge.passage import Document, Passage
 from morphogen.systems.knowledge.sentences import Span, sentences
 from morphogen.systems.knowledge.storing import EVERYWHERE, Readable, Storing, Where
-from morphogen.systems.knowledge.vectors import Floats
+from morphogen.systems.knowledge.vectors import Floats, of_length_one
 
 CONSTANT = 60.0  # of reciprocal ranks
 DEPTH = 100  # passages of each list
+MOVED = 0.6  # of the mean of the first, added to the vector of the question
 RERANKED = 20  # passages that a re-ranker reads
 MOST_SPLIT = 2048  # passages whose sentences stay in memory
 
@@ -120,6 +122,7 @@ class Index:
         fuse: Literal["sum", "ranks"] = "sum",
         weight: float = 0.5,
         depth: int = DEPTH,
+        feedback: int = 0,
         where: Where = EVERYWHERE,
         rerank: Reranker | None = None,
     ) -> list[Hit]:
@@ -127,12 +130,23 @@ class Index:
         the documents of `where`. Raises `DataError` for a question without a word."""
         if not question.strip():
             raise DataError("the question is empty", hint="ask with words")
+        groups = tuple(groups)
         readable = self.store.readable(groups, where)
         if not len(readable):
             return []
-        lists = self._lists(
-            question, readable, by if self.embedder.dim else "words", max(depth, num)
-        )
+        by, lists = by if self.embedder.dim else "words", {}
+        if by != "words":
+            asked = self.asked(question)
+            if feedback:
+                first = self.search(
+                    question, num=feedback, groups=groups, by=by, fuse=fuse, weight=weight,
+                    depth=depth, where=where,
+                )  # fmt: skip
+                near = self.embedder.embed([hit.passage.context for hit in first]).mean(0)
+                asked = of_length_one(asked + MOVED * near)
+            lists["meaning"] = readable.nearest(asked[0], max(depth, num))
+        if by != "meaning":
+            lists["words"] = readable.holding(question, max(depth, num))
         fused = _by_ranks(lists) if fuse == "ranks" else _by_sum(lists, weight)
         wanted = depth if rerank is not None else num
         bound = sorted(fused.values(), reverse=True)[:wanted][-1] if fused else 0.0
@@ -165,17 +179,6 @@ class Index:
             if len(kept) > MOST_SPLIT:
                 del kept[next(iter(kept))]
         return kept[digest]
-
-    def _lists(
-        self, question: str, readable: Readable, by: How, depth: int
-    ) -> dict[str, dict[int, float]]:
-        """name of a list -> row -> score, best first."""
-        lists = {}
-        if by != "words":
-            lists["meaning"] = readable.nearest(self.asked(question)[0], depth)
-        if by != "meaning":
-            lists["words"] = readable.holding(question, depth)
-        return lists
 
 
 def _why(

@@ -58,8 +58,8 @@ def learn(
     seconds: float,
     dim: int = 256,
     vocab_size: int = 8192,
-    lr: float = 1e-3,
-    num_steps: int = 2000,
+    lr: float = 3e-4,
+    num_steps: int = 1000,
     seed: int = 0,
     told: Told = lambda step, loss: None,
 ) -> Bundle:
