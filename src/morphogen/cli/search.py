@@ -21,6 +21,9 @@ def search(
     rerank: Annotated[
         str | None, typer.Option(help="a reader that orders the first: morphogen learn reranker")
     ] = None,
+    feedback: Annotated[
+        int, typer.Option(min=0, help="look twice: move towards the first so many passages")
+    ] = 0,
     place: Annotated[str | None, typer.Option(help="only in such places: handbook/*.pdf")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
 ) -> None:
@@ -31,7 +34,7 @@ def search(
     from morphogen.systems.knowledge.storing import Where
 
     hits = Index.open(index).search(
-        question, num=num, groups=groups or (), by=by,
+        question, num=num, groups=groups or (), by=by, feedback=feedback,
         rerank=None if rerank is None else Reader.open(rerank).scores,
         where=Where(place),
     )  # fmt: skip

@@ -188,8 +188,8 @@ def train(
     seed: int = 0,
     told: Told = lambda step, loss: None,
 ) -> int:
-    """Let a reader learn for so long, or so often: groups of examples stay together in a batch.
-    Returns the steps that it took."""
+    """Let a reader learn for so many seconds, or so many times all of what it is to read, whichever
+    is less. Returns the steps that it took. Raises `DataError` where nothing answers."""
     examples = [each for group in groups for each in group]
     if not any(each.answers for each in examples):
         raise DataError(
