@@ -134,7 +134,8 @@ class Index:
         readable = self.store.readable(groups, where)
         if not len(readable):
             return []
-        by, lists = by if self.embedder.dim else "words", {}
+        by = by if self.embedder.dim else "words"
+        lists: dict[str, dict[int, float]] = {}
         if by != "words":
             asked = self.asked(question)
             if feedback:
