@@ -224,7 +224,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_whole_road(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trained, drawn by label, every task that applies, judged, shown."""
+    """Trained, drawn by label, filled, varied, cleaned, judged, shown."""
     monkeypatch.setattr("morphogen.training.curves.MOST_PANELS", 1)
     monkeypatch.setattr("morphogen.evaluation.features.FEWEST_STEPS", 5)
     monkeypatch.setattr("morphogen.evaluation.features.MOST_STEPS", 5)
@@ -238,14 +238,10 @@ def test_the_whole_road(folder: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     drawn = bundle.sample(2, cond={"label": "low"}, seed=0)
     assert opened(drawn.save(tmp_path / "low.wav").read_bytes()).rate == RATE
     some = [str(path) for path in sorted(folder.glob("*.wav"))[:2]]
-    reasons = bundle.tasks()
-    applies = {name for name, reason in reasons.items() if reason is None}
-    assert {"generate", "fill", "vary", "denoise"} <= applies
-    for name in applies:
-        inputs = [] if name == "generate" else some
-        result = bundle.task(name, *inputs, seed=0)
-        if result.x is not None:
-            assert result.save(tmp_path / f"{name}.wav").stat().st_size > 44
+    for name in ("fill", "vary", "denoise"):
+        steps = {"num_steps": 3} if name != "denoise" else {}
+        result = bundle.task(name, *some, seed=0, **steps)
+        assert result.save(tmp_path / f"{name}.wav").stat().st_size > 44
     told = mg.evaluate(bundle, num=20)
     assert told["copying"]["verdict"]
     assert "<audio" in (tmp_path / "model" / "evaluation.html").read_text()
