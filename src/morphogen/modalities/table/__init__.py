@@ -183,6 +183,16 @@ class Table(Codec):
         gaps = {c.name for c in empty if c.name not in row or not c.has_missing}
         return torch.tensor([c.name not in gaps for c in self.learned.values() for _ in c.sizes])
 
+    def filled(self, items: Sequence[Item], draws: Tensor) -> list[dict[str, Any]]:
+        """Rows as they are, with what was drawn where they have nothing: (N, S, L), S of each."""
+        rows = self.decode_many(draws.flatten(0, 1))
+        own = [self._row(item) for item in items for _ in range(draws.shape[1])]
+        pairs = zip(rows, own, strict=True)
+        return [
+            row | {n: cell for n, cell in told.items() if n in row and cell is not None}
+            for row, told in pairs
+        ]
+
     def _row(self, item: Item) -> Row:
         return completed(self.kept, parsed_row(item.value))
 
