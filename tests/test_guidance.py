@@ -37,6 +37,18 @@ def test_guidance_moves_along_what_the_condition_changes(model: FlowMatching) ->
     assert torch.equal(Guidance(model, 3.0).denoise(x_t, t), free)
 
 
+def test_what_is_gone_away_from_stands_for_nothing(model: FlowMatching) -> None:
+    x_t, t = torch.randn(4, 2, generator=generator(0)), torch.full((4,), 0.6)
+    cond, away = {"label": torch.tensor([0, 1, 2, 1])}, {"label": torch.tensor([2])}
+    held, left = model.denoise(x_t, t, cond), model.denoise(x_t, t, {"label": torch.full((4,), 2)})
+    guided = Guidance(model, 2.5, away)
+    torch.testing.assert_close(guided.denoise(x_t, t, cond), left + 2.5 * (held - left))
+    alone = model.denoise(x_t, t)
+    torch.testing.assert_close(guided.denoise(x_t, t), left + 2.5 * (alone - left))
+    first, again = (guided.sample(4, cond=cond, generator=generator(1)) for _ in range(2))
+    assert torch.equal(first, again)
+
+
 def test_a_guided_model_samples_like_a_model(model: FlowMatching) -> None:
     cond = {"label": torch.tensor([2, 2, 2])}
     plain = model.sample(3, cond=cond, generator=generator(1))

@@ -247,7 +247,7 @@ def test_captions_beside_a_folder(tmp_path):
         ({"caption": "a boot"}, "train"),
         ({"caption": "a bag"}, "test"),
     ]
-    assert "conditions=caption" in report.facts["captions"]
+    assert "--condition caption" in report.facts["captions"]
     assert [p.name for p in report.skipped] == ["captions.csv#row 4"]
 
 

@@ -16,6 +16,9 @@ def inspect(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="how it is read: modality.option=value")
     ] = None,
+    condition: Annotated[
+        str | None, typer.Option(help="what is to be learned with the items, such as caption")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Say what is in the data, and what is wrong."""
@@ -23,6 +26,8 @@ def inspect(
     from morphogen.data.inspect import inspect as inspect_source
 
     options: dict[str, Any] = reading_options(settings)
+    if condition is not None:
+        options["conditions"] = condition
     found = inspect_source(source, modality, **options)
     print_found(found, as_json)
     if found.error is not None:

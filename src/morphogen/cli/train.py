@@ -34,6 +34,10 @@ def train(
         str | None, typer.Option(help="with --from: what it is taught, such as grpo")
     ] = None,
     modality: Annotated[str | None, typer.Option(help="read the data as this")] = None,
+    condition: Annotated[
+        str | None,
+        typer.Option(help="learned with the items: caption; caption=ENCODER; with commas, several"),
+    ] = None,
     canaries: Annotated[
         int | None,
         typer.Option(help="plant so many made-up items: are they remembered?"),
@@ -57,6 +61,7 @@ def train(
     chosen = {
         "train.device": device,
         "modality.name": modality,
+        "modality.conditions": condition,
         "modality.canaries": canaries,
     }
     options: dict[str, Any] = {

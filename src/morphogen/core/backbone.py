@@ -164,6 +164,17 @@ class CanTell(Protocol):
         ...
 
 
+@runtime_checkable
+class HasActivations(Protocol):
+    """A backbone that tells what it makes of items on the way, for who compares items by that."""
+
+    def activations(
+        self, x: Tensor, cond: Tensor | None = None, context: Context | None = None
+    ) -> list[Tensor]:
+        """(B, *in) -> maps (B, D, *space), the finest first."""
+        ...
+
+
 class BuildBackbone:
     """Builds networks of one kind with one set of hyperparameters: what a family receives."""
 

@@ -203,6 +203,15 @@ class HasFeatures(Protocol):
 
 
 @runtime_checkable
+class HasPositionFeatures(Protocol):
+    """Gives a feature vector for every position of an item, for networks that attend to it."""
+
+    def position_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, *) -> (B, N, D), and which positions are real, (B, N) bool."""
+        ...
+
+
+@runtime_checkable
 class HasTextFeatures(HasFeatures, Protocol):
     """Places texts in the space of its items' features, each near what it tells of.
 

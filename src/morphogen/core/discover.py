@@ -73,7 +73,10 @@ def find(axis: str, name: str) -> Any:
         raise RecipeError(f"that is no name of a {axis}", found=repr(name)[:80], expected="text")
     if ":" in name:
         return _import(name)
-    known = names(axis)
+    own = sys.modules.get(f"morphogen.{_folder(axis)}.{name}")
+    # A folder takes long to look through: what was imported from it is known.
+    is_known = not name.startswith("_") and _is_there(own, axis)
+    known = [name] if is_known else names(axis)
     if name not in known:
         raise RecipeError(
             f"there is no {axis} {name!r}.{did_you_mean(name, known)}",
@@ -87,6 +90,16 @@ def find(axis: str, name: str) -> Any:
     _folders(axis)
     module = importlib.import_module(f"morphogen.{_folder(axis)}.{name}")
     return main_attribute(module, name)
+
+
+def _is_there(module: Any, axis: str) -> bool:
+    """Whether a module was imported from the package's own folder of an axis, and still lies in
+    it."""
+    file = getattr(module, "__file__", None)
+    package = sys.modules.get(f"morphogen.{_folder(axis)}")
+    if file is None or package is None:
+        return False
+    return os.path.exists(file) and file.startswith(package.__path__[0] + os.sep)
 
 
 def main_attribute(module: Any, name: str) -> Any:
@@ -135,8 +148,13 @@ def _import(name: str) -> Any:
 
 def _entry_points(axis: str) -> tuple[metadata.EntryPoint, ...]:
     """Of what is installed: a folder that somebody happens to work in installs nothing."""
-    installed = tuple(path for path in sys.path if path and Path(path) != Path.cwd())
+    installed = _installed(tuple(sys.path), os.getcwd())
     return _installed_points(installed).get(f"morphogen.{_folder(axis)}", ())
+
+
+@cache
+def _installed(path: tuple[str, ...], here: str) -> tuple[str, ...]:
+    return tuple(each for each in path if each and Path(each) != Path(here))
 
 
 @cache

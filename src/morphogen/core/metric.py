@@ -13,6 +13,7 @@ that says which of its scores are better high:
     TextReferences    the same of texts, each asked for by more than a label: translations
     Draws         many draws for each of some held-out items, under its own conditions
     Ranks         at which place what came next was expected, and by what only counts
+    Aligned       vectors of generated items and of what each was asked for, in one space
     Likelihoods   bits of held-out and of training items
 
 An evaluation runs all that apply to a model and says why the rest do not. The floor is the same
@@ -204,6 +205,24 @@ class Ranks(Sets):
         return replace(self, ranks=self.by_chain)
 
 
+@dataclass(frozen=True)
+class Aligned(Sets):
+    """Generated items (N, D), what each was asked for (N, D), and real items that it was said of
+    (N, D), in a space where what belongs together is near; `candidates` (M, D) are all that could
+    have been asked for, each once. All of length 1."""
+
+    generated: Tensor
+    asked: Tensor
+    real: Tensor | None
+    candidates: Tensor
+
+    groups: ClassVar = (("generated", "asked", "real"),)
+
+    def floor(self) -> Aligned:
+        """The real items of the same conditions in place of the generated ones."""
+        return replace(self, generated=_known(self.real))
+
+
 class Texts(Items):
     """Items whose values are texts."""
 
@@ -246,7 +265,7 @@ def _known(train: Any) -> Any:
 
 
 KINDS: tuple[type[Sets], ...] = (
-    Features, Items, Texts, References, TextReferences, Draws, Ranks, Likelihoods,
+    Features, Items, Texts, References, TextReferences, Draws, Ranks, Aligned, Likelihoods,
 )  # fmt: skip
 
 # From the sets and the upper end of a score's interval: a sentence, or "".

@@ -4,8 +4,10 @@ A condition is an item of another codec: a class is read by `category`, a number
 caption by `text`, a picture by `image`. Unless a user names others, the labels are learned, where
 there are two or more on at least half of the items, and what items of a kind always come with, as
 windows of a series with their past. A name is looked for among what the source says
-of an item (its label, its caption), then among its tags (the other columns of a table). An item of
-which it is not said is kept, and learned as one of which nothing is known.
+of an item (its label, its caption), then among its tags (the other columns of a table); the name of
+a modality means the file that belongs to the item (see `data.halves`). An item of which it is not
+said is kept, and learned as one of which nothing is known. With `NAME=BUNDLE` a trained model reads
+the condition, frozen (see `wrappers.encoder_codec`).
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ from morphogen.core.encoded import Encoded, stacked
 from morphogen.core.errors import DataError, MorphogenError, did_you_mean
 from morphogen.core.following import ComesWith
 from morphogen.core.spec import TensorSpec
+from morphogen.data.halves import opened, opened_items, recognised, said_of
 from morphogen.data.modality import build_codec
 from morphogen.data.store import Store
+from morphogen.sources import Half
 
 LABEL = "label"
 EVERY, NOTHING = "all", "none"  # words in place of names
@@ -45,11 +49,12 @@ class ReadsAlike(Protocol):
 def noting(items: Iterable[Item], said: Any, wanted: str | None, codec: Codec) -> Iterator[Item]:
     """Pass items on, and append to `said` what is said of each: of the first ones all, as a help to
     who asks for what there is not, then what is `wanted`, as `fit_conditions` has it."""
-    names = [LABEL, *_comes_with(codec)] if wanted is None else _names_in(wanted)
+    names = [LABEL, *_comes_with(codec)] if wanted is None else list(_names_in(wanted))
     for number, item in enumerate(items):
         known = {**item.tags, **item.cond}
         if names != [EVERY] and number >= MOST_LOOKED_AT:
-            known = {name: known[name] for name in names if name in known}
+            values = {name: said_of(name, known) for name in names}
+            known = {name: value for name, value in values.items() if value is not None}
         said.append(known)
         yield item
 
@@ -83,28 +88,39 @@ def fit_conditions(
         return
     known = Counter(name for each in said for name, value in each.items() if is_said(value))
     names = _names_in(wanted)
-    if names == [NOTHING]:
+    if list(names) == [NOTHING]:
         return
-    for name in list(known) if names == [EVERY] else names:
-        if name not in known:
+    if list(names) == [EVERY]:
+        names = dict.fromkeys(known)
+    for name, encoder in names.items():
+        values = [value for each in said if is_said(value := said_of(name, each))]
+        if not values:
             raise DataError(
                 f"nothing called {name!r} is said of the items.{did_you_mean(name, known)}",
                 found=name,
                 expected=", ".join(sorted(known)) or "items with labels, captions or other columns",
                 where=report.source,
-                hint="--set modality.conditions=none",
+                hint="--condition none",
             )
-        values = [each[name] for each in said if is_said(each.get(name))]
-        codec.condition_codecs[name] = _reader_of(name, values, report, codec)
+        if encoder is None:
+            codec.condition_codecs[name] = _reader_of(name, values, report, codec)
+        else:
+            codec.condition_codecs[name] = _frozen(name, encoder, values, report)
         _note_absent(name, len(values), len(said), report)
+        _note_alike(name, values, report)
 
 
 def _comes_with(codec: Codec) -> tuple[str, ...]:
     return codec.comes_with if isinstance(codec, ComesWith) else ()
 
 
-def _names_in(wanted: str) -> list[str]:
-    return [name.strip() for name in wanted.split(",") if name.strip()]
+def _names_in(wanted: str) -> dict[str, str | None]:
+    """The names in "label,caption=models/minilm", each with the bundle that is to read it."""
+    found: dict[str, str | None] = {}
+    for each in filter(None, map(str.strip, wanted.split(","))):
+        name, _, encoder = each.partition("=")
+        found[name.strip()] = encoder.strip() or None
+    return found
 
 
 def _fit_labels(codec: Codec, said: Sequence[Mapping[str, Any]], report: Report) -> None:
@@ -126,16 +142,40 @@ def _note_absent(name: str, num_said: int, num: int, report: Report) -> None:
         )
 
 
+def _note_alike(name: str, values: Sequence[Any], report: Report) -> None:
+    """One caption for all, or for most, tells a model nothing of an item."""
+    texts = Counter(value for value in values if isinstance(value, str))
+    if not texts or name == LABEL:  # of classes it is said elsewhere
+        return
+    most, count = texts.most_common(1)[0]
+    if count == len(values) > 1:
+        reason = f"all {count:,} items have the same {name}, {most[:40]!r}: it tells nothing"
+        fix = "say of each item what it is, or leave it out: --condition none"
+    elif count * 2 > len(values):
+        reason = f"{count:,} of {len(values):,} items have the same {name}, {most[:40]!r}"
+        fix = "say of each item what it is"
+    else:
+        return
+    report.problems.append(Problem(report.source, reason, fix))
+
+
+def _frozen(name: str, encoder: str, values: Sequence[Any], report: Report) -> Codec:
+    """A trained model that reads a condition and is not trained along."""
+    frozen: Any = discover.find("wrapper", "encoder_codec")
+    reader: Codec = frozen.opened(encoder)
+    codec = reader.fit(opened_items(reader, values))
+    report.facts[f"{name}_is"] = f"read by {encoder}, which stays as it is: {codec.spec}"
+    return codec
+
+
 def _reader_of(name: str, values: Sequence[Any], report: Report, codec: Codec) -> Codec:
     """The codec that is surest that it reads `values`, fitted to them; labels are categories. If it
     is of the kind of `codec`, which reads the items, it reads in its way."""
     if name == LABEL:
         return build_codec("category", {}).fit(map(Item, map(str, values)))
-    found: dict[str, Recognition] = {}
-    for modality in discover.names("modality"):
-        told = discover.find("modality", modality).recognises_cells(values[:MOST_LOOKED_AT])
-        if told is not None:
-            found[modality] = told
+    found = _recognised(values)
+    if name in found:  # the user has named it
+        found = {name: found[name]}
     if not found:
         raise DataError(
             f"no codec reads what is said as {name!r}",
@@ -145,8 +185,10 @@ def _reader_of(name: str, values: Sequence[Any], report: Report, codec: Codec) -
         )
     chosen = max(found, key=lambda modality: found[modality].sure)
     is_alike = isinstance(codec, discover.find("modality", chosen))
-    options = codec.for_conditions() if is_alike and isinstance(codec, ReadsAlike) else {}
-    fitted = build_codec(chosen, options).fit(map(Item, values))
+    options = dict(getattr(discover.find("modality", chosen), "condition_options", {}))
+    options |= codec.for_conditions() if is_alike and isinstance(codec, ReadsAlike) else {}
+    reader = build_codec(chosen, options)
+    fitted = reader.fit(opened_items(reader, values))
     if not isinstance(fitted.spec, TensorSpec):
         raise DataError(
             f"the condition {name!r} has several parts, which no model takes as a condition yet",
@@ -154,7 +196,21 @@ def _reader_of(name: str, values: Sequence[Any], report: Report, codec: Codec) -
             where=report.source,
         )
     report.facts[f"{name}_is"] = f"{chosen}: {found[chosen].why}"
+    if cut := getattr(fitted, "facts", {}).get("cut"):
+        report.problems.append(Problem(name, cut, "shorten them, or nothing"))
     return fitted
+
+
+def _recognised(values: Sequence[Any]) -> dict[str, Recognition]:
+    """How sure each modality is that it reads cells or files of a condition."""
+    if isinstance(values[0], Half):
+        return recognised([value for value in values if isinstance(value, Half)])
+    found: dict[str, Recognition] = {}
+    for modality in discover.names("modality"):
+        told = discover.find("modality", modality).recognises_cells(values[:MOST_LOOKED_AT])
+        if told is not None:
+            found[modality] = told
+    return found
 
 
 # -- encoding --------------------------------------------------------------------------------------
@@ -169,15 +225,18 @@ def encode_said(codec: Codec, item: Item, report: Report) -> dict[str, Tensor] |
 def _said_of(codec: Codec, item: Item, report: Report) -> dict[str, Tensor] | None:
     encoded: dict[str, Tensor] = {}
     for name, spec in codec.conditions.items():
-        value = item.cond.get(name, item.tags.get(name))
+        value = said_of(name, {**item.tags, **item.cond})
         if not is_said(value):
             encoded[name] = absent(spec)
             continue
         try:
-            encoded[name] = codec.encode_condition(name, value)
+            raw = opened(codec.condition_codecs[name], value)
+            encoded[name] = codec.encode_condition(name, raw)
         except MorphogenError as error:
             reason = f"{error.message} (in the training split)"
             fix = f"add training items with this {name}"
+            if isinstance(value, Half):
+                reason, fix = f"its {value.name}: {error.message}", error.hint or "correct the file"
             report.problems.append(Problem(item.name, reason, fix, fatal=True))
             return None
     return encoded
@@ -212,10 +271,10 @@ def encode_all_said(
 
 def _column_of(codec: Codec, name: str, items: Sequence[Item]) -> Encoded:
     """What is said of items by one name, (N, *shape)."""
-    values = [item.cond.get(name, item.tags.get(name)) for item in items]
+    values = [said_of(name, {**item.tags, **item.cond}) for item in items]
     there = torch.tensor([is_said(value) for value in values])
     reader = codec.condition_codecs[name]
-    known = [Item(value) for value in values if is_said(value)]
+    known = [Item(opened(reader, value)) for value in values if is_said(value)]
     if len(known) == len(values):
         return reader.encode_many(known)
     spec: TensorSpec = reader.spec

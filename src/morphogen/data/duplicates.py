@@ -14,7 +14,7 @@ from morphogen.core.codec import CanFingerprint, Problem, Report
 from morphogen.core.errors import DataError
 from morphogen.core.storage import write_text
 from morphogen.data.encoding import read_scan
-from morphogen.data.names import firsts
+from morphogen.data.names import firsts, one_of_each_file
 from morphogen.data.neighbours import members
 from morphogen.data.scan import EVERY, Scan
 
@@ -129,7 +129,7 @@ def groups_of(scan: Scan) -> list[Group]:
         while len(left) > 1:
             keep = _best(scan, left)
             alike = _alike(scan, keep, left, first)
-            if len(alike) > 1:
+            if len(one_of_each_file(scan.names[i] for i in alike)) > 1:
                 found.append((min(alike), _group(scan, keep, alike)))
             left = [i for i in left if i not in alike]
     return [group for _, group in sorted(found, key=lambda each: each[0])]
@@ -156,10 +156,11 @@ def _group(scan: Scan, keep: int, alike: Mapping[int, float]) -> Group:
     labels = sorted({str(scan.labels[i]) for i in alike if scan.labels[i] is not None})
     sides = {scan.own[i] in HELD for i in alike if scan.own[i] is not None}
     same = len({scan.digests[i] for i in alike}) == 1
+    names = [scan.names[keep], *(scan.names[i] for i in alike)]
     return Group(
         "exact" if same else "near",
         scan.names[keep],
-        [scan.names[i] for i in alike if i != keep],
+        [each for each in one_of_each_file(names) if each != scan.names[keep]],
         round(min(alike.values()), 4),
         len(sides) > 1,
         labels if len(labels) > 1 else [],

@@ -101,6 +101,12 @@ def see(codec: Codec, read: Read, report: Report, scan: Scan) -> None:
     """Read all of a source into `scan`. Raises `DataError` when too little of it can be used."""
     scan.see(told(read(codec, report), "reading"), codec, KEEP_BYTES)
     _check_enough(len(scan.names), report)
+    if any(scan.halves.kinds):
+        files = len(scan.names) - scan.halves.count(None)
+        report.facts["pairs"] = (
+            f"{files:,} of {len(scan.names):,} items have a file, which is learned with "
+            "--condition image, or whatever it is"
+        )
     follow_splits_file(scan, report)
 
 

@@ -16,7 +16,7 @@ from morphogen.core.errors import DataError
 from morphogen.data.conditions import LABEL, class_counts, facts_of
 from morphogen.data.dataset import Data, load_into
 from morphogen.data.modality import find_modality
-from morphogen.data.names import firsts
+from morphogen.data.names import firsts, one_of_each_file
 from morphogen.data.neighbours import members
 from morphogen.data.scan import Scan
 from morphogen.data.store import Store
@@ -97,6 +97,7 @@ def inspect_with(
 ) -> Inspection:
     """`inspect`, leaving in `scan` what was seen."""
     report = Report(str(source))
+    forced = modality is not None
     modality = modality or find_modality(source, report)
     options = dict(codec_options)
     conditions = options.pop("conditions", None)
@@ -109,7 +110,9 @@ def inspect_with(
     problems = [*report.problems, *_copies(scan), *_class_problems(data), *_flat_items(data)]
     name = Path(str(source).rstrip("/")).name.partition(".")[0] or "model"
     out = shlex.quote(f"models/{name}")
-    command = f"morphogen train {shlex.quote(str(source))} --budget 10m --out {out}"
+    asked = f" --modality {modality}" if forced else ""
+    asked += f" --condition {shlex.quote(conditions)}" if conditions else ""
+    command = f"morphogen train {shlex.quote(str(source))}{asked} --budget 10m --out {out}"
     return Inspection(str(source), _facts(data, modality), problems, None, command)
 
 
@@ -132,7 +135,9 @@ def _copies(scan: Scan) -> list[Problem]:
     for group in members(firsts(scan.digests.words)):
         if len({scan.splits[number] for number in group}) > 1:
             continue
-        first, *rest = (scan.names[number] for number in group)
+        first, *rest = one_of_each_file(scan.names[number] for number in group)
+        if not rest:  # captions of one item
+            continue
         listed = ", ".join(rest[:3]) + (", ..." if len(rest) > 3 else "")
         problems.append(Problem(first, f"exact copies: {listed}", "keep one of them"))
     return problems

@@ -24,7 +24,7 @@ from morphogen.data.scan import Scan
 
 FILE = "data_files.json.gz"
 HASH = Text("[0-9a-f]{16}", "16 hexadecimal digits")
-ROW = re.compile(r"(#(row )?|@)\d+$")  # `file#12`, `file#row 12`, `file@12`: one of many
+ROW = re.compile(r"(#(row |caption )?|@)[\d.]+$")  # `file#12`, `file#row 12`, `file@12`: of many
 
 
 def listing(scan: Scan, source: str) -> dict[str, str]:

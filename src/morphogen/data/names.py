@@ -21,6 +21,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 NUMBERED = re.compile(r"^(.*[#@]|.*#row )(0|[1-9]\d{0,17})$", re.DOTALL)  # `file#12`, `file@4096`
+CAPTION = re.compile(r"#caption \d+$")  # what the second caption of an item adds to its name
 T = TypeVar("T")
 
 
@@ -205,6 +206,14 @@ def firsts(values: np.ndarray) -> np.ndarray:
     found = np.empty(len(values), np.int64)
     found[order] = np.repeat(order[begins], np.diff(begins, append=len(values)))
     return found
+
+
+def one_of_each_file(names: Iterable[str]) -> list[str]:
+    """Of the names of one item with several captions, `a.png` and `a.png#caption 2`, the first."""
+    found: dict[str, str] = {}
+    for name in names:
+        found.setdefault(CAPTION.sub("", name), name)
+    return list(found.values())
 
 
 def copies(firsts: np.ndarray) -> Iterator[tuple[int, int]]:

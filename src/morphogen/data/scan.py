@@ -14,6 +14,7 @@ import numpy as np
 
 from morphogen.core.codec import Item, Problem
 from morphogen.data.fingerprints import Fingerprints
+from morphogen.data.halves import half_of
 from morphogen.data.holdout import assign, digest_of
 from morphogen.data.names import Digests, Names, Repeated, Values, copies, firsts
 from morphogen.data.neighbours import clusters, members
@@ -49,6 +50,7 @@ class Scan:
     digests: Digests = field(default_factory=Digests)
     labels: Repeated = field(default_factory=Repeated)
     captions: Values = field(default_factory=Values)
+    halves: Repeated = field(default_factory=Repeated)  # the file that is said of each
     said: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))  # of all of them
     tags: Repeated = field(default_factory=Repeated)  # dicts: of each item, those in `KEPT`
     columns: set[str] = field(default_factory=set)  # what tags there are
@@ -89,6 +91,8 @@ class Scan:
             self.digests.append(digest)
             self.labels.append(item.cond.get("label"))
             self.captions.append(item.cond.get("caption"))
+            half = half_of(item.cond)
+            self.halves.append(None if half is None else half.name)
             if item.cond != said:  # items of one class follow one another
                 said, said_digest = item.cond, digest_of(item.cond)
             self.said.update(said_digest)
@@ -154,9 +158,11 @@ class Scan:
     def groups(self, entities: Repeated | None = None) -> array[int]:
         """The cluster of each item: exact copies, near-duplicates, and items of one entity."""
         same = [firsts(self.digests.words)]
-        if entities is not None:
-            first = firsts(entities.codes)
-            none = entities.codes == entities.code_of(None)
+        for each in (entities, self.halves):  # captions of one picture stay together
+            if each is None or not any(each.kinds):
+                continue
+            first = firsts(each.codes)
+            none = each.codes == each.code_of(None)
             same.append(np.where(none, np.arange(len(first)), first))
         pairs = itertools.chain(*map(copies, same), ((i, j) for i, j, _ in self.near_pairs()))
         return clusters(len(self.names), pairs)

@@ -42,13 +42,13 @@ def references_of(x: Encoded, samples: Samples, data: Data, seed: int) -> Refere
         raise MeasurementError("the samples were asked for without conditions", found="none")
     draw = generator(mix_seed(seed, 5))
     asked = {name: samples.asked[name][:MOST_ITEMS] for name in names}
-    held_out = _with_equal(asked, {name: data.test.cond[name] for name in names}, draw)
+    held_out = with_equal(asked, {name: data.test.cond[name] for name in names}, draw)
     keep = (held_out >= 0).nonzero()[:, 0]
     if len(keep) < 2:
         raise MeasurementError("no real items have the conditions of the samples", found=len(keep))
     asked = {name: value[keep] for name, value in asked.items()}
     own = {name: data.train.cond[name] for name in names}
-    train = _with_equal(asked, own, draw)
+    train = with_equal(asked, own, draw)
     if (without := train < 0).any():
         some = {name: value[without] for name, value in asked.items()}
         train[without] = _with_nearest(some, own, data.conditions)
@@ -62,20 +62,20 @@ def references_of(x: Encoded, samples: Samples, data: Data, seed: int) -> Refere
     )
 
 
-def _with_equal(asked: Conditions, own: Conditions, draw: torch.Generator) -> Tensor:
+def with_equal(asked: Conditions, own: Conditions, draw: torch.Generator) -> Tensor:
     """For each of what was `asked` for the number of a random equal one of `own`, or -1: (N,)."""
     places: dict[bytes, list[int]] = {}
-    for number, key in enumerate(_keys(own)):
+    for number, key in enumerate(keys_of(own)):
         places.setdefault(key, []).append(number)
     found = []
-    for key in _keys(asked):
+    for key in keys_of(asked):
         equal = places.get(key, [])
         pick = int(torch.randint(max(1, len(equal)), (), generator=draw))
         found.append(equal[pick] if equal else -1)
     return torch.tensor(found)
 
 
-def _keys(conditions: Conditions) -> list[bytes]:
+def keys_of(conditions: Conditions) -> list[bytes]:
     """All that is said of one item, as bytes."""
     flat = [value.reshape(len(value), -1).contiguous().numpy() for value in conditions.values()]
     return [b"".join(row.tobytes() for row in said) for said in zip(*flat, strict=True)]

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from morphogen.core.bundle import Bundle
+from morphogen.core.codec import Codec
+from morphogen.core.codec_storage import codec_tensors, describe_codec
 from morphogen.core.conditioning import absent, present
 from morphogen.data.dataset import Data
 
@@ -34,7 +36,7 @@ def encoded_for(bundle: Bundle, data: Data, name: str) -> Tensor:
     classes anew, or cut captions elsewhere."""
     values, own, spec = data.test.cond[name], data.conditions[name], bundle.family.conditions[name]
     theirs, ours = (each.condition_codecs.get(name) for each in (data.codec, bundle.codec))
-    if theirs is ours or theirs is None or ours is None:
+    if theirs is ours or theirs is None or ours is None or _read_alike(theirs, ours):
         return values
     there = present(values, own).tolist()
     rows = [
@@ -42,3 +44,11 @@ def encoded_for(bundle: Bundle, data: Data, name: str) -> Tensor:
         for row, is_there in zip(values, there, strict=True)
     ]
     return torch.stack(rows)
+
+
+def _read_alike(one: Codec, other: Codec) -> bool:
+    """Whether two codecs encode everything in the same way."""
+    if describe_codec(one) != describe_codec(other):
+        return False
+    first, second = codec_tensors(one), codec_tensors(other)
+    return all(torch.equal(first[name], second[name]) for name in first)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,6 @@ from morphogen.core.codec import Item
 from morphogen.core.encoded import Encoded, joined, moved, num_items, rows, tensor
 from morphogen.core.errors import DataError, MeasurementError, RefusedPair
 from morphogen.core.measurement import Measurement
-from morphogen.core.metric import (
-    Draws,
-    Features,
-    Items,
-    Likelihoods,
-    Ranks,
-    References,
-    Sets,
-)
 from morphogen.core.random import generator, mix_seed
 from morphogen.core.spec import ProductSpec, Spec
 from morphogen.core.storage import write_text
@@ -49,14 +40,10 @@ from morphogen.data.store import Begun
 from morphogen.evaluation import harm
 from morphogen.evaluation._again import again, count_again
 from morphogen.evaluation._calibration import calibration
-from morphogen.evaluation._draws import draws_of, why_no_draws
-from morphogen.evaluation._fields import given_of_fields
+from morphogen.evaluation._given import sets_of
 from morphogen.evaluation._items import prediction, reconstruction
-from morphogen.evaluation._ranks import ranks_of, why_no_ranks
-from morphogen.evaluation._references import references_of
 from morphogen.evaluation._samples import (
     Judged,
-    items_of,
     measure_all,
     score_samples,
     worst_statistic,
@@ -131,7 +118,8 @@ def evaluate(
             items += reconstruction(bundle, loaded, _some(loaded, seed))
             items += prediction(bundle, loaded)
     if judged is None or found:
-        found += measure_all(record, _sets(x, judged, likelihood, (bundle, shown), seed), seed)
+        sets = sets_of(record, x, judged, likelihood, about=(bundle, shown), seed=seed)
+        found += measure_all(record, sets, seed)
     _say_worst(record, found)
     found += [_mean(each) for each in items]
     if likelihood is not None:
@@ -255,30 +243,6 @@ def _draw(
             number = {name: g for g, name in enumerate(class_names(data, label))}
             asked[label] = torch.tensor([number.get(str(value), -1) for value in values])
     return _as_data(bundle, data, result.x), asked
-
-
-def _sets(
-    x: Encoded | None,
-    judged: Judged | None,
-    likelihood: Likelihood | None,
-    about: tuple[Bundle, Data],
-    seed: int,
-) -> dict[type[Sets], Callable[[], Sets] | str]:
-    """What there is for metrics to measure, by kind: what gives it, or why there is none."""
-    given: dict[type[Sets], Callable[[], Sets] | str] = {}
-    bundle, data = about
-    given[Likelihoods] = "the model has no normalised likelihood of these items"
-    given[Ranks] = why_no_ranks(bundle, data) or (lambda: ranks_of(bundle, data, seed))
-    if x is not None and judged is not None:
-        samples = judged.samples
-        given[Features] = lambda: samples.sets
-        given[Items] = lambda: items_of(x, samples, data)
-        given[References] = lambda: references_of(x, samples, data, seed)
-        given[Draws] = why_no_draws(bundle, data) or (lambda: draws_of(bundle, data, seed))
-        given |= given_of_fields(given, samples.asked, data)
-    if likelihood is not None:
-        given[Likelihoods] = likelihood.sets
-    return given
 
 
 def _say_worst(record: dict[str, Any], found: Sequence[Measurement]) -> None:

@@ -121,17 +121,17 @@ def feature_extractor(
     family.to(device)
     name = f"features-{key[:32]}.safetensors"
     in_cache, in_bundle = cache_folder() / name, beside / name if beside else None
-    from_bundle = in_bundle is not None and _load(family, in_bundle)
-    known = from_bundle or _load(family, in_cache)
+    from_bundle = in_bundle is not None and load_judge(family, in_bundle)
+    known = from_bundle or load_judge(family, in_cache)
     if not known:
-        _train(family, train, seen_as, num_steps, seed)
+        train_judge(family, train, seen_as, num_steps, seed)
     family.eval()
     accuracy, digest = _accuracy(family, test, seen_as, target), hash_tensors(family.state_dict())
     facts = {**about, "data": data.digest, "accuracy": accuracy, "weights_sha256": digest}
     if not known:  # what came with a bundle, from anybody, must not judge others
-        _keep(family, in_cache, facts)
+        keep_judge(family, in_cache, facts)
     if in_bundle is not None and not from_bundle:
-        _keep(family, in_bundle, facts)
+        keep_judge(family, in_bundle, facts)
     kind = "classifier" if label else "k-means classifier"
     return FeatureExtractor(family, kind, target, accuracy, digest, about, seen_as)
 
@@ -185,10 +185,10 @@ def _recipe(spec: TensorSpec, target: str) -> Recipe:
     )
 
 
-def _train(
+def train_judge(
     family: Family,
     split: Store,
-    seen_as: Callable[[Encoded], Tensor],
+    seen_as: Callable[[Encoded], Any],
     num_steps: int,
     seed: int,
 ) -> None:
@@ -253,7 +253,7 @@ def _clustered(data: Data, seed: int) -> tuple[Store, Store]:
     return labelled(data.train), labelled(data.test)
 
 
-def _load(family: Family, weights: Path) -> bool:
+def load_judge(family: Family, weights: Path) -> bool:
     """Take the weights from a file; False when they are not there or damaged."""
     try:
         family.load_state_dict(read_tensors(weights))
@@ -262,7 +262,7 @@ def _load(family: Family, weights: Path) -> bool:
     return True
 
 
-def _keep(family: Family, weights: Path, facts: dict[str, Any]) -> None:
+def keep_judge(family: Family, weights: Path, facts: dict[str, Any]) -> None:
     """Write the weights. What cannot be written costs time later, nothing now."""
     try:
         write_tensors(weights, family.state_dict())

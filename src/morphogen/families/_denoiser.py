@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from morphogen.core.backbone import BuildBackbone
+from morphogen.core.backbone import BuildBackbone, HasActivations
 from morphogen.core.batch import Batch
 from morphogen.core.conditioning import Conditioner, TimeEmbedding, absent, context_dim, present
 from morphogen.core.errors import RecipeError, RefusedPair, did_you_mean
@@ -258,6 +258,20 @@ class Denoiser(Family, DenoiserSampling):
             linear = torch.where(wide(there, x_t).bool(), wide(a, x_t) * mean + rest, linear)
         seen = torch.cat([x_t, linear], dim=1)
         return linear + sharpness * self.network.run(seen, vector, context)
+
+    def activations(
+        self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None
+    ) -> list[Tensor]:
+        """What the network makes of noisy items on the way, the finest first: (B, D, *space). Items
+        themselves, where it does not tell."""
+        if not isinstance(self.network, HasActivations):
+            return [x_t]
+        embedded, context = self.conditioner.both(cond, len(x_t))
+        seen = x_t
+        if self.baseline is not None:
+            weights = self.path.alpha(t), self.path.sigma(t), *self.target_weights(t)
+            seen = torch.cat([x_t, self.baseline(x_t, *weights)], dim=1)
+        return self.network.activations(seen, self.time(t) + embedded, context)
 
     @property
     def least(self) -> float:

@@ -263,18 +263,27 @@ class Masked(Family):
             raise AttributeError("features")
         return self._features
 
+    @property
+    def position_features(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """What stands for each position: items (B, L) -> (B, N, D), and which are real (B, N)."""
+        if not isinstance(self.network, CanTell):
+            raise AttributeError("position_features")
+        return self._states
+
     def _features(self, x: Tensor) -> Tensor:
+        states, real = self._states(x)
+        found = states[:, 0] if self.pooling == "first" else mean_of_real(states, real)
+        return F.normalize(found, dim=1) if self.normalised else found
+
+    def _states(self, x: Tensor) -> tuple[Tensor, Tensor]:
         tokens = self.line.tokens(x)
         if self.spec.end is not None:  # what is beyond the longest is not computed
             tokens = tokens[:, : int(self.spec.num_real(tokens).max())]
         inputs = self._inputs(tokens)
         network: Any = self.network
         states = network.features(inputs, *self._context(None, len(x)))  # (B, N, D)
-        if self.pooling == "first":
-            found = states[:, 0]
-        else:
-            found = mean_of_real(states, network.in_spec.mask(inputs))
-        return F.normalize(found, dim=1) if self.normalised else found
+        real = network.in_spec.mask(inputs)
+        return states, inputs.new_ones(inputs.shape).bool() if real is None else real
 
     def _inputs(self, tokens: Tensor) -> Tensor:
         """What the network sees: the start, where there is one, and the tokens."""

@@ -13,6 +13,7 @@ One file of this folder is one kind of place; a file added here, or in `sources/
 """
 
 from morphogen.sources._foreign import foreign
+from morphogen.sources._half import Half
 from morphogen.sources._layout import split_of, split_of_shard
 from morphogen.sources._open import opened
 from morphogen.sources._read import (
@@ -28,6 +29,7 @@ from morphogen.sources._record import Labelled, Record, Source, Survey, Wants
 from morphogen.sources._regular import begins, open_regular, read_regular
 
 __all__ = [
+    "Half",
     "Labelled",
     "Record",
     "Source",

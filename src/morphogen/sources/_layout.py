@@ -92,6 +92,13 @@ class Layout:
             parts = parts[1:]
         return split, (parts[0] if parts and self.has_classes else None)
 
+    def part(self, path: str) -> tuple[str, str]:
+        """Of a file where inputs lie beside targets: the folder that says which of them it is, and
+        what it has in common with those that belong to it."""
+        parts = path.split("/")[len(self.root) :]
+        at = 1 if self.splits == "above" else 0
+        return parts[at], "/".join([*parts[:at], *parts[at + 1 :]]).rpartition(".")[0]
+
     def use(self, path: str) -> Use:
         """Whether a file is an item, the target beside one (a mask), or beside all splits."""
         parts: Sequence[str] = path.split("/")[len(self.root) : -1]

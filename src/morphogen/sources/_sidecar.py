@@ -35,7 +35,7 @@ class Sidecar:
 
     name: str
     columns: Columns
-    by_path: dict[str, Row] = field(default_factory=dict)
+    by_path: dict[str, list[Row]] = field(default_factory=dict)  # several, with other captions
 
     @classmethod
     def match(
@@ -47,7 +47,7 @@ class Sidecar:
         folder = PurePosixPath(path).parent
         if "submission" in PurePosixPath(path).stem.lower():  # what Kaggle wants filled in
             return None
-        item = _naming_column(table, folder, files)
+        item = naming_column(table, folder, files)
         is_named = PurePosixPath(path).stem.lower() in NAMED
         if item is None and is_named:
             lower = {name.strip().lower(): name for name in table.columns}
@@ -62,10 +62,12 @@ class Sidecar:
         for name, row in table.rows():
             file = str(row.get(item) or "").strip()
             if found := files.find(file, folder):
-                several += sidecar.columns.label is not None and _differ(
-                    sidecar.by_path.get(found), row, sidecar.columns.label
-                )
-                sidecar.by_path[found] = row
+                before = sidecar.by_path.setdefault(found, [])
+                label, caption = sidecar.columns.label, sidecar.columns.caption
+                several += label is not None and _differ(before, row, label)
+                if caption is None or not _differ(before, row, caption):
+                    before.clear()  # the last counts
+                before.append(row)
                 continue
             reason = f"the file does not exist: {file}" if file else "no file is named"
             name = f"{path}#{name.rpartition('#')[2]}"
@@ -131,11 +133,11 @@ class Files:
         return self._by_name.get(file[file.rfind("/") + 1 :])
 
 
-def _differ(before: Row | None, row: Row, label: str) -> bool:
-    return before is not None and before.get(label) != row.get(label)
+def _differ(before: Sequence[Row], row: Row, column: str) -> bool:
+    return bool(before) and all(each.get(column) != row.get(column) for each in before)
 
 
-def _naming_column(table: Table, folder: PurePosixPath, files: Files) -> str | None:
+def naming_column(table: Table, folder: PurePosixPath, files: Files) -> str | None:
     """The column whose cells are names of most files; known names of columns first."""
     best, most = None, 0
     lower = {name.strip().lower(): name for name in table.columns}

@@ -10,7 +10,7 @@ import itertools
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from morphogen.sources._columns import (
     item_column,
     suffix_of,
 )
+from morphogen.sources._half import captioned, half_in
 from morphogen.sources._record import Record, Source, Survey, Wants
 from morphogen.sources._regular import inside, read_regular
 
@@ -98,15 +99,31 @@ def records_of(table: Table, wants: Wants, report: Report) -> Iterator[Record]:
         yield from _arrays_in_rows(table, stack)
         return
     columns = choose(table, wants)
+    for numbered in _rows_with_one(table, columns, wants, report):
+        record = _record(table, columns, numbered, wants, report)
+        if record is None:
+            continue
+        row = numbered[1]
+        record.split = columns.split_in(row) or table.split
+        record.tags = columns.tags(row)
+        for name, cond in captioned(record.name, record.cond):
+            yield replace(record, name=name, cond=cond)
+
+
+def _rows_with_one(
+    table: Table, columns: Columns, wants: Wants, report: Report
+) -> Iterator[tuple[str, Row]]:
+    """Every row, and one that lists several items once for each of them."""
     for name, row in table.rows():
         if None in row:
             beyond = report.facts.get("rows_longer_than_the_header", 0)
             report.facts["rows_longer_than_the_header"] = beyond + 1
-        record = _record(table, columns, (name, row), wants, report)
-        if record is not None:
-            record.split = columns.split_in(row) or table.split
-            record.tags = columns.tags(row)
-            yield record
+        cells = row.get(columns.item) if columns.item is not None and wants.cell else None
+        if not isinstance(cells, (list, tuple)) or not all(map(wants.cell or bool, cells)):
+            yield name, row
+            continue
+        for number, cell in enumerate(cells, 1):
+            yield name if number == 1 else f"{name}.{number}", {**row, str(columns.item): cell}
 
 
 def _record(
@@ -117,6 +134,9 @@ def _record(
         return Record(name, "row", partial(columns.rest, row))
     cell, suffix = row.get(columns.item), ""
     cond = columns.conditions(row)
+    for column in table.media - {columns.item}:
+        if (half := half_in(name, column, row.get(column))) is not None:
+            cond[column] = half
     if isinstance(cell, Mapping) and ("bytes" in cell or "path" in cell):  # as the Hub has files
         suffix = suffix_of(str(cell.get("path") or ""))
         cell = cell.get("bytes") or cell.get("path")

@@ -17,7 +17,16 @@ from morphogen.sources import delimited, lines, parquet
 from morphogen.sources._columns import suffix_of
 from morphogen.sources._files import File, Listing, is_archive, walk
 from morphogen.sources._foreign import known_by_suffix
+from morphogen.sources._half import captioned, several
 from morphogen.sources._layout import Layout
+from morphogen.sources._pairs import (
+    BESIDE,
+    beside,
+    halves_of,
+    paired_records,
+    paired_tables,
+    stem_of,
+)
 from morphogen.sources._record import Record, Survey, Wants
 from morphogen.sources._regular import open_regular
 from morphogen.sources._sidecar import (
@@ -48,6 +57,7 @@ class Tree:
     attached: dict[str, dict[str, Read]] = field(default_factory=dict)  # path without suffix
     credentials: dict[str, Read] = field(default_factory=dict)  # path of the item they are of
     others: list[str] = field(default_factory=list)
+    unread: list[File] = field(default_factory=list)  # of these, those that are no tables
     seen: Listing = field(default_factory=Listing)
 
     @classmethod
@@ -65,6 +75,7 @@ class Tree:
                 tree._attach(file, suffix)
             elif file.path != SPLITS_FILE and not tree._add_table(file, suffix):
                 tree.others.append(file.path)
+                tree.unread.append(file)
         tree._detach()
         return tree
 
@@ -76,7 +87,7 @@ class Tree:
         """Tables and other files that belong to no item; captions that are only numbers."""
         if not self.attached:
             return
-        stems = {_stem(file.path) for file in self.items}
+        stems = {stem_of(file.path) for file in self.items}
         for stem in [stem for stem in self.attached if stem not in stems]:
             for suffix, read in self.attached.pop(stem).items():
                 file = File(stem + suffix, stem + suffix, read, str(self.root / (stem + suffix)))
@@ -107,6 +118,15 @@ class Tree:
         if table is not None:
             self.tables.append((file.path, table))
         return table is not None
+
+    def note_left_out(self, wants: Wants, report: Report) -> None:
+        """Say which files of the kind that is wanted are none of the pairs that tables tell of."""
+        report.problems += self.seen.problems
+        if self.items:
+            paths = [file.path for file in self.items]
+            said = told_of(f"{wants.what} file", paths, "not read: no half of the pairs here")
+            fix = "name them as the source, to learn them"
+            report.problems.append(Problem(report.source, said, fix))
 
 
 NAMED_TABLES = ("captions", "metadata", "labels", "tags")
@@ -161,19 +181,18 @@ def _head(read: Read) -> bytes:
         return b""
 
 
-def _stem(path: str) -> str:
-    suffix = suffix_of(path)
-    return path[: -len(suffix)] if suffix else path
-
-
 # -- records --------------------------------------------------------------------------------------
 
 
 def tree_records(root: Path, wants: Wants, report: Report) -> Iterator[Record]:
     """The items of a folder or archive, with what names, tables and files beside them say."""
     tree = Tree.of(root, wants)
+    if paired := paired_tables(tree.tables, tree.unread, wants):
+        tree.note_left_out(wants, report)
+        yield from paired_records(paired, tree.unread, root, wants, report)
+        return
     layout = Layout.of(file.place for file in tree.items)
-    used = _used(tree, layout, wants, report)
+    used, targets = _used(tree, layout, wants, report)
     files = Files([file.path for file in used])
     sidecars = []
     for path, table in tree.tables:
@@ -183,23 +202,35 @@ def tree_records(root: Path, wants: Wants, report: Report) -> Iterator[Record]:
         else:
             sidecars.append(sidecar)
     by_table = any(PurePosixPath(s.name).name == STYLEGAN and s.by_path for s in sidecars)
+    partners = beside(used, tree.unread) if wants.cell is not None else {}
+    halves = halves_of([*partners.values(), *targets], root)
+    belong = _belonging(targets, layout)
+    tree.others = [path for path in tree.others if path not in halves]
     _note(tree, wants, report)
     for file in _again(root, tree, used):
         split, label = layout.read(file.place)
-        cond = {} if label is None or by_table else {"label": label}
-        if tree.attached and (parts := tree.attached.get(_stem(file.path))):
+        cond: dict[str, Any] = {} if label is None or by_table else {"label": label}
+        if tree.attached and (parts := tree.attached.get(stem_of(file.path))):
             cond |= attached_conditions(parts)
+        if file.path in partners:
+            cond[BESIDE] = halves[partners[file.path].path]
+        for name, target in belong.get(layout.part(file.place)[1], {}).items() if belong else ():
+            cond[name] = halves[target.path]
         credential = tree.credentials.get(file.path)
         tags = tags_of(credential()) if credential is not None else {}
+        captions: list[Any] = []
         for sidecar in sidecars:
-            if row := sidecar.by_path.get(file.path):
-                cond |= sidecar.conditions(row)
+            for row in sidecar.by_path.get(file.path, ()):
+                said = sidecar.conditions(row)
+                captions += several(said.pop("caption")) if "caption" in said else []
+                cond |= said
                 split = sidecar.columns.split_in(row) or split
                 tags |= sidecar.columns.tags(row)
         suffix = suffix_of(file.path)
         size = max(file.num_bytes, 0)
         disk = file.disk or None
-        yield Record(file.path, "file", file.read, suffix, cond, split, tags, disk, size)
+        for name, own in captioned(file.path, cond, captions):
+            yield Record(name, "file", file.read, suffix, own, split, dict(tags), disk, size)
 
 
 def _again(root: Path, tree: Tree, used: Sequence[File]) -> Iterator[File]:
@@ -229,15 +260,28 @@ def _given(data: bytes | DataError) -> bytes:
     return data
 
 
-def _used(tree: Tree, layout: Layout, wants: Wants, report: Report) -> list[File]:
-    """The items, without those whose folders say that they are something else."""
+def _belonging(targets: Sequence[File], layout: Layout) -> dict[str, dict[str, File]]:
+    """Targets by what they have in common with their items, and by the folder that they lie in."""
+    found: dict[str, dict[str, File]] = {}
+    for file in targets:
+        folder, common = layout.part(file.place)
+        found.setdefault(common, {})[folder] = file
+    return found
+
+
+def _used(
+    tree: Tree, layout: Layout, wants: Wants, report: Report
+) -> tuple[list[File], list[File]]:
+    """The items, without those whose folders say that they are something else; and what of these
+    belongs to the items."""
     uses: dict[str, list[File]] = {"item": [], "target": [], "beside": []}
     for file in tree.items:
         uses[layout.use(file.place)].append(file)
     told = {
         "target": (
-            "belong to the items beside them, and are not read",
-            "to learn them instead, name their folder as the source",
+            "belong to the items beside them, and are not read as items",
+            "--condition NAME OF THEIR FOLDER learns items for them; to learn them instead, name "
+            "their folder as the source",
         ),
         "beside": (
             "lie beside the folders of the splits, and are not read",
@@ -248,7 +292,7 @@ def _used(tree: Tree, layout: Layout, wants: Wants, report: Report) -> list[File
         if found := [file.path for file in uses[use]]:
             said = told_of(wants.what, found, reason)
             report.problems.append(Problem(report.source, said, fix))
-    return uses["item"]
+    return uses["item"], uses["target"]
 
 
 def _note(tree: Tree, wants: Wants, report: Report) -> None:

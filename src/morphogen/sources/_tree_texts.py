@@ -13,7 +13,7 @@ from morphogen.sources import delimited
 from morphogen.sources._columns import suffix_of
 from morphogen.sources._files import DEEPEST, File, Listing, is_archive, is_hidden, walk
 from morphogen.sources._record import Wants
-from morphogen.sources._sidecar import MAX_ATTACHED, NAMED, Files, _naming_column
+from morphogen.sources._sidecar import MAX_ATTACHED, NAMED, Files, naming_column
 from morphogen.sources._table import Table, defects_of, texts_of
 from morphogen.sources._tree import text_table
 
@@ -78,7 +78,7 @@ def _of_table(relative: str, path: Path, files: Files, wants: Wants) -> Iterator
     """Defects of a table that is about the files of the tree."""
     try:
         table: Table = text_table(File(relative, relative, bytes, str(path)), suffix_of(relative))
-        item = _naming_column(table, PurePosixPath(relative).parent, files)
+        item = naming_column(table, PurePosixPath(relative).parent, files)
         if item or path.stem.lower() in NAMED:
             yield from defects_of(table, wants, item)
     except (DataError, OSError):

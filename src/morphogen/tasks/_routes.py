@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from morphogen.core import discover
 from morphogen.core.bundle import SAMPLE_BATCH
-from morphogen.core.capability import why_not
+from morphogen.core.capability import CanDenoise, missing, why_not
+from morphogen.core.conditioning import has_positions
 from morphogen.core.encoded import each, joined, num_items, rows, together
 from morphogen.core.errors import RecipeError, RefusedPair, did_you_mean
 from morphogen.core.schema import options
@@ -22,6 +24,7 @@ from morphogen.core.spec import Spec, TensorSpec
 
 Conditions = Mapping[str, Tensor]
 Route = Callable[..., Any]
+USUAL = 2.0  # guidance, where something is to be gone away from and no scale is asked for
 
 
 def choose(
@@ -67,6 +70,37 @@ def asked(method: Any, **wanted: Any) -> dict[str, Any]:
                 expected=", ".join(known) or "no options",
             )
     return given
+
+
+def guided(model: Any, scale: float | None, away: Conditions | None = None) -> Any:
+    """`model` under classifier-free guidance, away from what is said by `away` where there is any;
+    itself, where no scale is asked for. Raises `RefusedPair` for one that does not denoise."""
+    if scale is None and away is None:
+        return model
+    if lacking := missing(model, CanDenoise):
+        raise RefusedPair(
+            "guidance steers models that denoise",
+            found=f"{type(model).__name__} has no {', '.join(lacking)}",
+            hint="leave guidance out, or train --family flow_matching",
+        )
+    return discover.find("wrapper", "guidance")(model, USUAL if scale is None else scale, away)
+
+
+def said_away(model: Any, codec: Any, negative: str | None) -> Conditions | None:
+    """What a text says that is to be gone away from, (1, *) by the name of the condition that is
+    read so: a caption before a class. Raises `RefusedPair` where nothing is said of items."""
+    if negative is None:
+        return None
+    known: Mapping[str, TensorSpec] = getattr(model, "conditions", {})
+    name = next((n for n, spec in known.items() if has_positions(spec)), next(iter(known), None))
+    if name is None or codec is None or name not in codec.condition_codecs:
+        raise RefusedPair(
+            "there is nothing to go away from: nothing is said of this model's items in words",
+            found=", ".join(known) or "no conditions",
+            hint="leave negative out; or, for imported pipelines, --cond negative_prompt=TEXT",
+        )
+    value = codec.encode_condition(name, codec.condition_codecs[name].parse(negative))
+    return {name: value[None].to(model.device)}
 
 
 def _owner(method: Any) -> str:

@@ -43,7 +43,7 @@ def _unfit(model: object) -> str | None:
     known = any(not missing(model, each) for each in (CanPredict, HasTextFeatures))
     if known or any(spec.is_label for spec in conditions.values()):
         return None
-    return "needs a model that was trained with labels (--set modality.conditions=label)"
+    return "needs a model that was trained with labels (--condition label)"
 
 
 @unless(_unfit)

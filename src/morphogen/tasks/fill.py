@@ -28,7 +28,17 @@ from morphogen.core.schema import options
 from morphogen.core.spec import ProductSpec, Spec
 from morphogen.tasks._path import in_range
 from morphogen.tasks._regions import check_known, known_region
-from morphogen.tasks._routes import Conditions, asked, choose, chunks, copied, in_rows, repeat
+from morphogen.tasks._routes import (
+    Conditions,
+    asked,
+    choose,
+    chunks,
+    copied,
+    guided,
+    in_rows,
+    repeat,
+    said_away,
+)
 
 STEPS = 50  # of the routes denoise and reconstruct, where none are told
 
@@ -45,7 +55,8 @@ def fill(
     known: Encoded | None = None,  # a ready mask in place of `mask`: True where x is kept
     num: int = 3,  # fillings of each item
     num_steps: int | None = None,  # where filling goes in steps; none: 50, or the model's own
-    guidance: float | None = None,  # towards the conditions, where the model's own way has it
+    guidance: float | None = None,  # towards the conditions: 1 none, above 1 more of them
+    negative: str | None = None,  # what to go away from, said as the model's caption or class is
     num_repeats: int = 4,  # denoise: how often each step is gone back and repeated
     route: Literal["fill", "denoise", "reconstruct"] | None = None,  # force a way
 ) -> Result:
@@ -65,7 +76,8 @@ def fill(
         return fill(*given, cond=share, generator=generator, **own)
 
     def by_repainting(m: CanDenoise, part: slice, share: Conditions | None) -> Tensor:
-        repaint = _RePaint(m, generator, num_steps or STEPS, num_repeats)
+        steered = guided(m, guidance, said_away(m, codec, negative))
+        repaint = _RePaint(steered, generator, num_steps or STEPS, num_repeats)
         return repaint(x_all[part], known_all[part], share)
 
     def by_gibbs(m: CanReconstruct, part: slice, share: Conditions | None) -> Any:

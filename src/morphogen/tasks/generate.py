@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from morphogen.core import discover, schema
-from morphogen.core.capability import CanDenoise, CanSample, missing
+from morphogen.core import schema
+from morphogen.core.capability import CanSample
 from morphogen.core.draws import writes, written
 from morphogen.core.encoded import joined
 from morphogen.core.errors import RecipeError, RefusedPair
@@ -21,13 +21,14 @@ from morphogen.core.random import randint
 from morphogen.core.result import Result
 from morphogen.core.schema import with_options
 from morphogen.core.writing import Limits, Marking, Request, marked
-from morphogen.tasks._routes import Conditions, chunks
+from morphogen.tasks._routes import Conditions, chunks, guided, said_away
 
 
 @with_options(Limits)
 def generate(
     model: CanSample,
     marking: Marking | None = None,
+    codec: Any = None,
     *,
     cond: Conditions | None = None,  # conditions by name, each (num, ...); absent ones are free
     generator: torch.Generator,
@@ -35,6 +36,7 @@ def generate(
     num_steps: int | None = None,  # sampling steps, for models that sample in steps
     sampler: str | None = None,  # sampler, as in `morphogen list samplers`
     guidance: float | None = None,  # classifier-free guidance: 1 none, above 1 more typical
+    negative: str | None = None,  # what to go away from, said as the model's caption or class is
     **limits: Any,
 ) -> Result:
     """Draw new items from the learned distribution."""
@@ -45,7 +47,9 @@ def generate(
     _check(model, options)
     if num < 1:
         raise RecipeError("there is nothing to draw", found=f"num={num}", expected="num >= 1")
-    source = model if guidance is None or own else _guided(model, guidance)
+    source = model
+    if not own or negative is not None:
+        source = guided(model, guidance, said_away(model, codec, negative))
     draw = source.sample
     if marking is not None and writes(model):
         draw = partial(_marked_texts, model, marking=marking)
@@ -102,15 +106,3 @@ def _marked_texts(
         requests.append(marked(request, marking))
     x, _ = written(model, requests)
     return x
-
-
-def _guided(model: CanSample, scale: float) -> CanSample:
-    """`model` under classifier-free guidance."""
-    if lacking := missing(model, CanDenoise):
-        raise RefusedPair(
-            "guidance steers models that denoise",
-            found=f"{type(model).__name__} has no {', '.join(lacking)}",
-            hint="leave guidance out, or train --family flow_matching",
-        )
-    guided: CanSample = discover.find("wrapper", "guidance")(model, scale)
-    return guided

@@ -26,22 +26,26 @@ from morphogen.tasks._routes import (
     check_share,
     choose,
     copied,
+    guided,
     in_chunks,
     in_rows,
     repeat,
+    said_away,
 )
 
 
 def vary(
     model: CanVary | CanDenoise | CanReconstruct,
     x: Any,
+    codec: Any = None,
     *,
     cond: Conditions | None = None,  # conditions by name, each (N, ...)
     generator: torch.Generator,
     strength: float = 0.5,  # in (0, 1]: near 0 returns the item, 1 forgets it
     num: int = 5,  # variations of each item
     num_steps: int | None = None,  # of a whole path, where there is one; none takes the model's
-    guidance: float | None = None,  # towards the conditions, where the model's own way has it
+    guidance: float | None = None,  # towards the conditions: 1 none, above 1 more of them
+    negative: str | None = None,  # what to go away from, said as the model's caption or class is
     route: Literal["vary", "denoise", "reconstruct"] | None = None,  # force a way; none: any
 ) -> Result:
     """Make variations of each item: rows of the item and its variations."""
@@ -55,7 +59,10 @@ def vary(
     def by_denoising(m: CanDenoise, part: Tensor, share: Conditions | None) -> Tensor:
         eps = randn(part.shape, generator).to(part)
         x_t = m.path.noised(part, eps, part.new_tensor([strength]))
-        return integrate(m, x_t, strength, cond=share, generator=generator, num_steps=num_steps)
+        steered = guided(m, guidance, said_away(m, codec, negative))
+        return integrate(
+            steered, x_t, strength, cond=share, generator=generator, num_steps=num_steps
+        )
 
     def by_latents(m: CanReconstruct, part: Any, share: Conditions | None) -> Any:
         return m.decode(disturb(m, m.encode(part), strength, generator))

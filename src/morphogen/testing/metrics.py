@@ -24,6 +24,7 @@ from torch import Tensor
 from morphogen.core.encoded import Encoded, each, tensor, unstacked
 from morphogen.core.errors import MeasurementError, RecipeError
 from morphogen.core.metric import (
+    Aligned,
     Draws,
     Features,
     Items,
@@ -39,6 +40,12 @@ from morphogen.testing._promises import check_described, leaves_global_rng, prom
 
 NUM_GENERATED, NUM_REFERENCE, NUM_FEATURES = 100, 120, 4
 TOLERANCE = 1e-6  # of a score, for items in another order
+# What a metric must refuse when it holds NaN: of other sets, the generated and the reference items.
+PARTS: dict[type[Sets], tuple[str, str]] = {
+    Likelihoods: ("bits", "train_bits"),
+    Ranks: ("ranks", "by_chain"),
+    Aligned: ("generated", "asked"),
+}
 SPECS: tuple[Spec, ...] = (
     TensorSpec("real", (1, 6, 6), levels=256),
     TensorSpec.tokens(12, 8, end=7),
@@ -60,8 +67,13 @@ def check_metric(metric: Callable[..., Any]) -> None:
     known = all(direction in (True, False, None) for direction in declared.values())
     promise(known, f"{name}: the direction of a score is True, False or None, not {declared}")
     kind = _check_signature(metric, name)
-    moved = {Features: _of_features, Likelihoods: _of_likelihoods, Draws: _of_draws,
-             Ranks: _of_ranks}  # fmt: skip
+    moved = {
+        Features: _of_features,
+        Likelihoods: _of_likelihoods,
+        Draws: _of_draws,
+        Ranks: _of_ranks,
+        Aligned: _of_aligned,
+    }
     if kind in moved:
         _check_moved(metric, moved[kind])
     else:
@@ -174,10 +186,7 @@ def _check_repeats(metric: Callable[..., Any], sets: Sets, found: Mapping[str, f
 
 def _check_refusals(metric: Callable[..., Any], sets: Any) -> None:
     """What cannot be measured is a `MeasurementError`, and not a number."""
-    of_kind: dict[Any, tuple[str, str]] = {
-        Likelihoods: ("bits", "train_bits"), Ranks: ("ranks", "by_chain")
-    }  # fmt: skip
-    first, second = of_kind.get(type(sets), ("generated", "reference"))
+    first, second = PARTS.get(type(sets), ("generated", "reference"))
     cases = {}
     for part in (first, second):
         spoilt = getattr(sets, part).clone()
@@ -238,6 +247,16 @@ def _of_ranks(seed: int, moved: float = 0.0) -> Ranks:
     draw = generator(seed)
     first, second, third = (1 + randint(40, (NUM_GENERATED,), draw).double() for _ in range(3))
     return Ranks(1 + (first - 1) * (0.5 + moved), second, third, num=40)
+
+
+def _of_aligned(seed: int, moved: float = 0.0) -> Aligned:
+    """Items near what each was asked for, the less so the more they are `moved`."""
+    draw = generator(seed)
+    shape = (NUM_GENERATED, 4 * NUM_FEATURES)
+    asked = torch.nn.functional.normalize(randn(shape, draw), dim=1)
+    found = asked + (0.1 + 0.2 * moved) * randn(shape, draw)
+    found = torch.nn.functional.normalize(found, dim=1)
+    return Aligned(found, asked, asked, asked)
 
 
 def _of_items(spec: Spec, kind: type[Sets], seed: int, moved: float = 0.0) -> Sets:

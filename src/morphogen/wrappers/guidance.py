@@ -3,7 +3,8 @@ r"""Classifier-free guidance: exaggerate what a condition changes.
     x_hat = x_hat(none) + scale (x_hat(cond) - x_hat(none))
 
 scale = 1 is the model itself, 0 forgets the condition, above 1 trades variety for typicality.
-Ho & Salimans 2022 (arXiv:2207.12598).
+Ho & Salimans 2022 (arXiv:2207.12598). Where something is to be gone away from (a negative prompt),
+what it gives stands in the place of x_hat(none).
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ from morphogen.core.gaussian_path import DenoiserSampling
 class Guidance(DenoiserSampling):
     """A denoiser around a denoiser; samples, fills and integrates like what it wraps."""
 
-    def __init__(self, model: CanDenoise, scale: float) -> None:
+    def __init__(
+        self, model: CanDenoise, scale: float, away: Mapping[str, Tensor] | None = None
+    ) -> None:
         wrapped: Any = model
         self.model, self.scale = wrapped, scale
+        self.away = dict(away or {})  # conditions by name, each (1, *), for all items
+        self.read: tuple[int, Any] = 0, None  # these for so many items, as the model embeds them
         self.path, self.spec, self.conditions = wrapped.path, wrapped.spec, wrapped.conditions
         self.sampler, self.num_steps = wrapped.sampler, wrapped.num_steps
         self.time_shift = wrapped.time_shift
@@ -43,6 +48,8 @@ class Guidance(DenoiserSampling):
 
     def once(self, cond: Mapping[str, Tensor] | None, num: int) -> Mapping[str, Tensor] | None:
         """As the wrapped model embeds them."""
+        if self.away:
+            self.read = num, self.model.once(self._all_away(num), num)
         found: Mapping[str, Tensor] | None = self.model.once(cond, num)
         return found
 
@@ -58,10 +65,15 @@ class Guidance(DenoiserSampling):
         t: Tensor,
         cond: Mapping[str, Tensor] | None,
     ) -> Tensor:
-        if not cond or self.scale == 1:
+        if self.scale == 1 or not (cond or self.away):
             return estimate(x_t, t, cond)
-        free, held = estimate(x_t, t, None), estimate(x_t, t, cond)
+        num, read = self.read
+        away = read if num == len(x_t) else self._all_away(len(x_t))
+        free, held = estimate(x_t, t, away or None), estimate(x_t, t, cond)
         return free + self.scale * (held - free)
+
+    def _all_away(self, num: int) -> dict[str, Tensor]:
+        return {name: value.expand(num, *value.shape[1:]) for name, value in self.away.items()}
 
     @property
     def device(self) -> torch.device:

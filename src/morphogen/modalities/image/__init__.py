@@ -367,6 +367,6 @@ def _counted(items: Iterator[Item], report: Report) -> Iterator[Item]:
     report.facts |= {"modes": dict(modes), "depths": dict(depths)}
     if captions:
         report.facts["captions"] = (
-            f"{captions:,} pictures have captions, which are learned from with "
-            "--set modality.conditions=caption"
+            f"{captions:,} of {report.num_read:,} pictures have captions, which are learned with "
+            "--condition caption"
         )

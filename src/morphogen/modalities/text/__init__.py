@@ -64,6 +64,7 @@ class Text(Codec):
     family = "autoregressive"
     unit: ClassVar[str] = "byte"
     wants: ClassVar[Wants] = WANTS  # what is opened
+    condition_options: ClassVar[dict[str, Any]] = {"form": "documents"}  # a caption is read whole
     judged_as_fitted: ClassVar[bool] = True  # tokens of another vocabulary are other items
     key_radius: ClassVar[int] = prints.KEY_RADIUS
     same_from: ClassVar[float] = prints.SAME_FROM

@@ -1,0 +1,290 @@
+"""Pairs of pictures and words: drawn from captions, captioned, searched, judged by an own judge.
+
+    python benchmarks/pairs.py pictures    text to picture: is the right group at rank 1?
+    python benchmarks/pairs.py captions    captioning, beside the caption of the nearest picture
+    python benchmarks/pairs.py search      recall@5 on held-out pairs, beside BM25 over keywords
+    python benchmarks/pairs.py sentences   Fashion-MNIST by sentences, beside by labels
+
+The first three are on Noto emoji (1,480 training pairs, 164 held out). Captions are read by a
+frozen text encoder, MiniLM, where `--encoder` names one. The judge of pictures is a contrastive
+model of the training pairs (`evaluation.alignment`); how well it does on the real held-out pictures
+stands beside each of its scores. Each part takes less than fifteen minutes on two cores.
+
+The group of a picture is that whose training captions the judge finds likeliest together; those of
+an unconditional baseline are of the same model without captions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import morphogen as mg
+from morphogen.core.bundle import Bundle
+from morphogen.core.random import generator
+from morphogen.data.dataset import Data
+from morphogen.evaluation.alignment import PairJudge, aligned, pair_judge
+from morphogen.evaluation.copying import copying
+from morphogen.metrics.alignment import alignment
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "pairs"
+SHARED = Path(os.environ.get("MORPHOGEN_SHARED", HERE.parents[1] / "shared")) / "data"
+EMOJI, FASHION = SHARED / "emoji-noto", SHARED / "fashion-mnist"
+SIZE = 32
+SHOWN = 64
+PICTURES = ["train.batch_size=64", "train.lr=2e-3"]
+TEXTS = ["train.batch_size=64", "backbone.dropout_prob=0.1"]
+NAMES = {
+    "T-shirt/top": "t-shirt", "Trouser": "pair of trousers", "Pullover": "pullover",
+    "Dress": "dress", "Coat": "coat", "Sandal": "sandal", "Shirt": "shirt", "Sneaker": "sneaker",
+    "Bag": "bag", "Ankle boot": "boot",
+}  # fmt: skip
+SHADES = ((85, "dark"), (170, "grey"), (256, "light"))  # of what is brighter than the ground
+
+
+def main() -> None:
+    """One part; a line of JSON for each result."""
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("part", choices=("pictures", "captions", "search", "sentences"))
+    options.add_argument("--budget", default="10m", help="of each training")
+    options.add_argument("--encoder", help="bundle of a text encoder; none: trained along")
+    options.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0, 4.0])
+    options.add_argument("--bundle", help="measure this one, and train none")
+    options.add_argument("--set", nargs="*", default=[], help="settings, as of `morphogen train`")
+    given = options.parse_args()
+    for line in globals()[given.part](given):
+        print(json.dumps(line), flush=True)
+
+
+# -- text to picture -------------------------------------------------------------------------------
+
+
+def pictures(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Draw a picture for each held-out caption, with each amount of guidance, and without any."""
+    caption = f"caption={given.encoder}" if given.encoder else "caption"
+    data = mg.load(EMOJI, conditions=caption, size=SIZE, mode="RGB")
+    began = time.perf_counter()
+    bundle = trained(given, data, "flow_matching", PICTURES, "pictures")
+    yield {"trained_in": round(time.perf_counter() - began), **steps_of(bundle)}
+    judge, groups = pair_judge(data), Groups(data)
+    asked = data.test.cond["caption"]
+    real = data.test.batch(torch.arange(len(data.test))).x
+    yield {"judge": judge.facts()}
+    yield {"pictures": "real, held out", **groups.scored(judge, real)}
+    yield {"pictures": "without captions", **groups.scored(judge, drawn(bundle, data, None, None))}
+    for guidance in given.guidance:
+        x = drawn(bundle, data, asked, guidance)
+        sets = aligned(judge, x, {"caption": asked}, data, generator(0))
+        found = alignment(sets, generator=generator(0))
+        copies = copying(x, data.train, data.test, lambda x: x.flatten(1), seed=0)
+        yield {
+            "guidance": guidance,
+            **groups.scored(judge, x),
+            **{name: round(value, 4) for name, value in found.items()},
+            "copying": copies.to_json()["verdict"],
+        }
+        sheet(data, x[:SHOWN], f"pictures-{guidance:g}")
+    sheet(data, real[:SHOWN], "pictures-real")
+
+
+def drawn(bundle: Bundle, data: Data, caption: Tensor | None, guidance: float | None) -> Tensor:
+    """A picture for each held-out item, encoded, at the levels that pictures have."""
+    cond = None if caption is None else {"caption": caption}
+    x = bundle.sample(len(data.test), seed=0, cond=cond, guidance=guidance).x
+    assert isinstance(x, Tensor)
+    return data.spec.dequantise(data.spec.quantise(x.cpu()))
+
+
+class Groups:
+    """The nine groups of emoji: which captions of the training split are of each."""
+
+    def __init__(self, data: Data) -> None:
+        of = {row["file"]: row["group"] for row in rows()}
+        self.names = sorted(set(of.values()))
+        self.train, self.test = (
+            torch.tensor([self.names.index(of[Path(name).name]) for name in split.names])
+            for split in (data.train, data.test)
+        )
+        self.captions = data.train.cond["caption"]
+
+    def scored(self, judge: PairJudge, x: Tensor) -> dict[str, Any]:
+        """How often the right group of held-out captions is the likeliest, for their pictures."""
+        family: Any = judge.family
+        near = judge.items(x) @ judge.conditions(self.captions).T  # (N, training captions)
+        share = (family.scale * near).softmax(1)
+        by_group = torch.zeros(len(x), len(self.names)).index_add(1, self.train, share)
+        right = (by_group.argmax(1) == self.test).double()
+        error = float(right.std()) / len(right) ** 0.5
+        return {"right_group": round(float(right.mean()), 4), "se": round(error, 4)}
+
+
+# -- picture to text -------------------------------------------------------------------------------
+
+
+def captions(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Write a caption for each held-out picture."""
+    data = mg.load(EMOJI, "text", conditions="image")
+    bundle = trained(given, data, "autoregressive", TEXTS, "captions")
+    yield {"trained": steps_of(bundle)}
+    names = data.test.names
+    by_caption = {row["caption"]: row for row in rows()}
+    truth = [data.codec.decode(each) for each in data.test.batch(torch.arange(len(names))).x]
+    keywords = [words_in(by_caption[text]["keywords"]) | words_in(text) for text in truth]
+    seen = data.test.cond["image"]
+    for temperature in (0.0, 0.7):
+        x = bundle.sample(len(truth), cond={"image": seen}, temperature=temperature).x
+        written = [data.codec.decode(each) for each in x]
+        yield {
+            "captions": f"ours, temperature {temperature:g}",
+            **compared(written, truth, keywords),
+        }
+    nearest = torch.cdist(seen.flatten(1), data.train.cond["image"].flatten(1)).argmin(1)
+    looked_up = [data.codec.decode(each) for each in data.train.batch(nearest).x]
+    yield {"captions": "of the nearest picture", **compared(looked_up, truth, keywords)}
+    yield {"examples": list(zip(written[:10], truth[:10], strict=True))}
+
+
+def compared(
+    written: Sequence[str], truth: Sequence[str], keywords: Sequence[set[str]]
+) -> dict[str, Any]:
+    """BLEU-4 of all, and F1 of words against the keywords that people gave each emoji."""
+    from sacrebleu.metrics import BLEU
+
+    bleu = BLEU(lowercase=True).corpus_score(list(written), [list(truth)]).score
+    scores = []
+    for text, known in zip(written, keywords, strict=True):
+        said = words_in(text)
+        shared = len(said & known)
+        # Of a caption of two words not all ten keywords can be named: as many as it has, at most.
+        recall, precision = shared / min(len(known), max(len(said), 1)), shared / max(len(said), 1)
+        scores.append(2 * recall * precision / max(recall + precision, 1e-9))
+    return {"bleu": round(bleu, 2), "keyword_f1": round(float(np.mean(scores)), 4)}
+
+
+# -- search ----------------------------------------------------------------------------------------
+
+
+def search(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Held-out pictures by their captions and captions by their pictures, among all held out."""
+    from morphogen.systems.knowledge.words import Words
+
+    caption = f"caption={given.encoder}" if given.encoder else "caption"
+    data = mg.load(EMOJI, conditions=caption, size=SIZE, mode="RGB")
+    bundle = trained(given, data, "contrastive", [], "search")
+    yield {"trained": steps_of(bundle)}
+    model: Any = bundle.family
+    with torch.no_grad():
+        pictures = model.encode(data.test.batch(torch.arange(len(data.test))).x)
+        texts = model.encode_condition({"caption": data.test.cond["caption"]})
+    near = texts @ pictures.T
+    yield {"search": "picture by caption", "by": "ours", **recalled(near)}
+    yield {"search": "caption by picture", "by": "ours", **recalled(near.T)}
+    of = {row["file"]: row for row in rows()}
+    held = [of[Path(name).name] for name in data.test.names]
+    index, every = Words(), np.arange(len(held))
+    index.add({number: " ".join(words_beside(row)) for number, row in enumerate(held)})
+    found = torch.tensor(np.stack([index.scores(row["caption"], every) for row in held]))
+    yield {"search": "picture by caption", "by": "BM25 over keywords", **recalled(found)}
+
+
+def recalled(near: Tensor) -> dict[str, float]:
+    """How often one's own is first, or among five: (N, N). Ties count as lost."""
+    own = near.diagonal()[:, None]
+    before = (near >= own).sum(1) - 1
+    return {f"recall@{k}": round(float((before < k).double().mean()), 4) for k in (1, 5)}
+
+
+# -- sentences of labels ---------------------------------------------------------------------------
+
+
+def sentences(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The Frechet ratio of a model of sentences, beside one of labels, in the same time."""
+    from images import Judge
+
+    judge = Judge(mg.load(FASHION))
+    told = sentences_of(judge.data)
+    for condition in ("label", "caption"):
+        data = mg.load(told, "image", conditions=condition)
+        bundle = trained(given, data, "flow_matching", [], f"sentences-{condition}")
+        n, draw = 10_000, torch.Generator().manual_seed(0)
+        index = torch.randint(len(data.train), (n,), generator=draw)
+        x = bundle.sample(n, seed=0, cond={condition: data.train.cond[condition][index]}).x
+        assert isinstance(x, Tensor)
+        score = judge.score(judge.data.spec.quantise(x))
+        yield {"by": condition, "ratio": round(score["ratio"], 3), **steps_of(bundle)}
+
+
+def sentences_of(data: Data) -> list[dict[str, Any]]:
+    """ "a light boot": each picture with its class, and how bright it is."""
+    classes = data.codec.class_names("label")
+    told = []
+    for split, store in (("train", data.train), ("test", data.test)):
+        for start in range(0, len(store), 1000):
+            batch = store.batch(torch.arange(start, min(start + 1000, len(store))))
+            values = data.codec.decode_many(batch.x)
+            for value, label in zip(values, batch.cond["label"].tolist(), strict=True):
+                grey = np.asarray(value)
+                bright = grey[grey > 16].mean() if (grey > 16).any() else 0.0
+                shade = next(word for most, word in SHADES if bright < most)
+                name = NAMES.get(classes[label], classes[label])
+                told.append({
+                    "image": value, "caption": f"a {shade} {name}", "label": name, "split": split,
+                })  # fmt: skip
+    return told
+
+
+# -- what they share -------------------------------------------------------------------------------
+
+
+def trained(
+    given: argparse.Namespace, data: Data, family: str, settings: Sequence[str], name: str
+) -> Bundle:
+    """The bundle to measure: that which is named, or one that is trained now."""
+    if given.bundle:
+        return mg.open(given.bundle)
+    out = Path(tempfile.mkdtemp(prefix="morphogen-pairs-")) / name
+    return mg.train(data, family, budget=given.budget, out=out, settings=[*settings, *given.set])
+
+
+def steps_of(bundle: Bundle) -> dict[str, Any]:
+    """How long it was trained."""
+    return {name: bundle.run[name] for name in ("steps", "seconds") if name in bundle.run}
+
+
+def rows() -> list[dict[str, str]]:
+    """What the table says of every emoji."""
+    with (EMOJI / "captions.csv").open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def words_in(text: str) -> set[str]:
+    """The words of a text, or of keywords with bars between them."""
+    return set(Counter(text.lower().replace("|", " ").replace("_", " ").split()))
+
+
+def words_beside(row: dict[str, str]) -> list[str]:
+    """Keywords without the caption itself, which stands first among them."""
+    return row["keywords"].split("|")[1:]
+
+
+def sheet(data: Data, x: Tensor, name: str) -> None:
+    """Encoded pictures as one file."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    data.codec.write(data.codec.decode_many(x), RESULTS / f"{name}.png", 8)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""A judge of whether items show what was asked for: trained on the user's own training pairs.
+
+Two encoders, of items and of what is said of them, are trained (family `contrastive`) for a fixed
+number of steps from a fixed seed on the training split. How well such a judge finds held-out pairs
+is a part of its record, and the floor beside each of its scores; one that hardly finds any judges
+nothing. Weights are kept as those of other judges are (see `features`).
+
+Legend: N generated items, M held-out conditions, D dimensions of the space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import morphogen
+from morphogen.core import discover
+from morphogen.core.conditioning import has_positions, present
+from morphogen.core.encoded import Encoded, num_items, rows
+from morphogen.core.errors import MeasurementError
+from morphogen.core.family import Family
+from morphogen.core.metric import Aligned
+from morphogen.core.recipe import Recipe, build_family, resolve
+from morphogen.core.spec import ProductSpec
+from morphogen.core.storage import cache_folder
+from morphogen.data.dataset import Data
+from morphogen.data.store import Store
+from morphogen.evaluation._references import keys_of, with_equal
+from morphogen.evaluation.features import (
+    BATCH_SIZE,
+    hash_tensors,
+    keep_judge,
+    load_judge,
+    parts,
+    train_judge,
+)
+
+EPOCHS, FEWEST_STEPS, MOST_STEPS = 60, 200, 1200
+MOST_ITEMS = 2_000  # generated ones
+WIDTH = 32  # of convolutions, at the finest resolution
+LEAST_SKILL = 3  # times as often as by chance that held-out pairs are found; or half of the way
+
+
+@dataclass(frozen=True)
+class PairJudge:
+    """Two trained encoders with the record of what they are."""
+
+    family: Family
+    name: str  # of the condition
+    found: float  # share of held-out items whose own condition is the nearest of all
+    num: int  # held-out conditions, each counted once
+    weights_hash: str
+
+    @torch.no_grad()
+    def items(self, x: Encoded) -> Tensor:
+        """Encoded items (N, *) -> (N, D)."""
+        encoder: Any = self.family
+        return torch.cat([encoder.encode(rows(x, part)) for part in parts(num_items(x))])
+
+    @torch.no_grad()
+    def conditions(self, values: Tensor) -> Tensor:
+        """Encoded conditions (N, *) -> (N, D)."""
+        encoder: Any = self.family
+        told = (values[part] for part in parts(len(values)))
+        return torch.cat([encoder.encode_condition({self.name: each}) for each in told])
+
+    def facts(self) -> dict[str, Any]:
+        """What a record says of it."""
+        return {
+            "condition": self.name,
+            "held_out_pairs_found": round(self.found, 4),
+            "of": self.num,
+            "by_chance": round(1 / self.num, 4),
+            "weights_sha256": self.weights_hash,
+        }
+
+
+def condition_to_judge(data: Data) -> str | None:
+    """The condition that is asked about: the first that is an item of another kind, such as a
+    caption of a picture, if there is one. (What goes on from a past, or is a translation, has
+    judges of its own.)"""
+    for name, spec in data.conditions.items():
+        reader = data.codec.condition_codecs[name].innermost
+        if has_positions(spec) and type(reader) is not type(data.codec.innermost):
+            return name
+    return None
+
+
+def pair_judge(data: Data, seed: int = 0, beside: Path | None = None) -> PairJudge:
+    """The judge for `data`: from the bundle in the folder `beside`, from the cache, or trained now.
+
+    Raises `MeasurementError` where nothing is said of items, or held-out pairs are not found.
+    """
+    name = condition_to_judge(data)
+    if name is None:
+        raise MeasurementError("nothing said of the items is of another kind", found="no pairs")
+    pairs = data.having([name])
+    if len(pairs.test) < 2 or len(pairs.train) < BATCH_SIZE // 2:
+        raise MeasurementError(
+            "there are too few pairs", found=f"{len(pairs.train)} and {len(pairs.test)} held out"
+        )
+    recipe = resolve(_recipe(data.spec, name), data.spec)
+    steps = min(max(EPOCHS * len(pairs.train) // BATCH_SIZE, FEWEST_STEPS), MOST_STEPS)
+    about = {
+        "family": recipe.family, "backbone": recipe.backbone, "num_steps": steps, "seed": seed,
+        "code_version": morphogen.__version__,
+    }  # fmt: skip
+    told = json.dumps([data.digest, str(data.conditions[name]), about], sort_keys=True)
+    key = hashlib.sha256(told.encode()).hexdigest()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        family = build_family(recipe, data.spec, {name: data.conditions[name]})
+    file = f"pairs-{key[:32]}.safetensors"
+    places = [*([beside / file] if beside else []), cache_folder() / file]
+    known = next((place for place in places if load_judge(family, place)), None)
+    if known is None:
+        train_judge(family, _only(pairs.train, name), lambda x: x, steps, seed)
+    family.eval()
+    digest = hash_tensors(family.state_dict())
+    for place in places:
+        # What came with a bundle, from anybody, must not judge others.
+        if place != known and (known is None or place.parent != cache_folder()):
+            keep_judge(family, place, {**about, "weights_sha256": digest})
+    found, num = _skill(family, pairs.test, name)
+    chance = 1 / num
+    if found < min(LEAST_SKILL * chance, (1 + chance) / 2):
+        raise MeasurementError(
+            "no judge of pairs can be had from this data",
+            found=f"{found:.1%} of held-out pairs are found among {num:,}, {chance:.1%} by chance",
+        )
+    return PairJudge(family, name, found, num, digest)
+
+
+def aligned(
+    judge: PairJudge, x: Encoded, asked: Mapping[str, Tensor], data: Data, draw: torch.Generator
+) -> Aligned:
+    """Generated items with what they were asked for, real ones of the same, and all that might
+    have been asked for. Raises `MeasurementError` where nothing was."""
+    wanted = asked.get(judge.name)
+    if wanted is None:
+        raise MeasurementError(f"nothing was asked for by {judge.name}", found="other conditions")
+    there = present(wanted, data.conditions[judge.name]).nonzero()[:MOST_ITEMS, 0]
+    wanted, known = wanted[there], data.test.cond[judge.name]
+    place = with_equal({judge.name: wanted}, {judge.name: known}, draw)
+    keep = place >= 0
+    if keep.sum() < 2:
+        raise MeasurementError("no real items have the conditions of the samples", found=0)
+    return Aligned(
+        judge.items(rows(x, there[keep])),
+        judge.conditions(wanted[keep]),
+        judge.items(data.test.batch(place[keep]).x),
+        judge.conditions(_distinct(known[present(known, data.conditions[judge.name])])),
+    )
+
+
+def _recipe(spec: Any, name: str) -> Recipe:
+    family: Any = discover.find("family", "contrastive")
+    backbone = family.backbone_for(spec)
+    width = {"model_dim": WIDTH} if backbone == "conv" else {}
+    return Recipe(
+        family={"name": "contrastive", "target": name},
+        backbone={"name": backbone, **width},
+    )
+
+
+def _only(split: Store, name: str) -> Store:
+    return split.with_cond({name: split.cond[name]})
+
+
+@torch.no_grad()
+def _skill(family: Family, split: Store, name: str) -> tuple[float, int]:
+    """How often the nearest of all held-out conditions is an item's own, and how many there are."""
+    encoder: Any = family
+    told = split.cond[name]
+    candidates = _distinct(told)
+    other = torch.cat(
+        [encoder.encode_condition({name: candidates[i]}) for i in parts(len(candidates))]
+    )
+    number = {key: place for place, key in enumerate(keys_of({name: candidates}))}
+    own = torch.tensor([number[key] for key in keys_of({name: told})])
+    near = [encoder.encode(split.batch(i).x) @ other.T for i in parts(len(split))]
+    return float((torch.cat(near).argmax(1) == own).double().mean()), len(candidates)
+
+
+def _distinct(values: Tensor) -> Tensor:
+    """Conditions (N, *), each once, in their order: (M, *)."""
+    first: dict[bytes, int] = {}
+    for place, key in enumerate(keys_of({"": values})):
+        first.setdefault(key, place)
+    return values[torch.tensor(list(first.values()))]
+
+
+def can_be_aligned(data: Data) -> str | None:
+    """Why no judge of pairs is asked; None where one is."""
+    if condition_to_judge(data) is None:
+        return "nothing said of the items is of another kind, as captions of pictures are"
+    if isinstance(data.spec, ProductSpec):
+        return "items of parts are not judged in pairs"
+    return None

@@ -1,0 +1,184 @@
+r"""A trained model as the reader of a condition: frozen, what it makes of an item is the condition.
+
+    encode(item) = [(pooled - m_0) / s_0, (h_1 - m) / s, .., (h_N - m) / s, 0, .. 0]    (D, 1 + L)
+
+for a model that tells of each position (a text encoder), N <= L; a model that gives one vector for
+an item (`features`, a latent) gives that alone. Both are scaled by what the training items have, as
+encoders differ by a hundred in the size of what they give. A few hundred captions teach no network
+what words mean; an encoder that has read more does (Saharia et al. 2022, arXiv:2205.11487, for
+pictures). `--condition caption=models/minilm` reads captions so.
+
+Items are read once, when the data is encoded: training costs nothing more. The model goes into the
+bundle that is trained, which stays whole.
+
+Legend: B batch, D features, N positions of an item, L the most of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from morphogen.core.bundle import Bundle
+from morphogen.core.capability import CanEncode, HasFeatures, HasPositionFeatures, missing
+from morphogen.core.codec import Codec, Item
+from morphogen.core.codec_storage import codec_tensors
+from morphogen.core.config import describe, rebuild
+from morphogen.core.errors import DataError, RefusedPair
+from morphogen.core.family import Family
+from morphogen.core.recipe import Recipe
+from morphogen.core.spec import TensorSpec
+from morphogen.core.storage import below
+from morphogen.wrappers._around import CodecAround
+
+MOST_POSITIONS = 48  # of an item that are kept: what follows is in the pooled vector alone
+BATCH = 64
+MOST_MEASURED = 512  # items of which the features are measured
+LEAST_SPREAD = 1e-4  # of features: below it the model does not use them
+
+
+class EncoderCodec(CodecAround):
+    """Encodes items to the features of a trained model, which is put in evaluation mode.
+
+    Raises `RefusedPair` for a model that has neither features nor latents.
+    """
+
+    def __init__(self, inner: Codec, model: Family, recipe: Recipe) -> None:
+        if missing(model, HasFeatures) and missing(model, CanEncode):
+            raise RefusedPair(
+                f"{type(model).__name__} reads nothing: it has no features and no latents",
+                expected="an encoder, such as published/minilm, or a model with a latent space",
+                hint="morphogen import models/published/minilm --out models/minilm",
+            )
+        super().__init__(inner)
+        self.model, self.recipe = model.eval().requires_grad_(False), recipe
+        self.mean, self.spread_of = torch.zeros(0), torch.ones(0)
+
+    @classmethod
+    def opened(cls, path: Path | str) -> EncoderCodec:
+        """A bundle in a folder as a reader; `fit` it to the training items before use."""
+        bundle = Bundle.open(path)
+        return cls(bundle.codec, bundle.family, bundle.recipe)
+
+    # -- learning ----------------------------------------------------------------------------------
+
+    def fit(self, items: Iterable[Item]) -> EncoderCodec:
+        """Measure how long items are, and what the features of the first are like. The model
+        stays."""
+        pooled, states, longest, beyond = [], [], 0, 0
+        for number, chunk in enumerate(_chunks(items)):
+            if number * BATCH < MOST_MEASURED:
+                vectors, sequence, real = self._read(chunk)
+                pooled.append(vectors)
+                if sequence is not None and real is not None:
+                    states.append(sequence[real])
+                    longest = max(longest, int(real.any(0).sum()))
+                    beyond = max(beyond, int(real.any(0).sum()) - self._longest(chunk))
+            elif longest:  # how many positions come before the item's own, the model has said
+                longest = max(longest, self._longest(chunk) + beyond)
+        if not pooled:
+            raise DataError("there is nothing to read", found="no items")
+        groups = [torch.cat(each) for each in (pooled, states) if each]
+        self.mean = torch.stack([each.mean(0) for each in groups], 1)  # (D, 1) or (D, 2)
+        # One number for all features: which are large is what the model has learned.
+        spread = [(each - each.mean(0)).square().mean().sqrt() for each in groups]
+        self.spread_of = torch.stack([each.clamp(min=LEAST_SPREAD) for each in spread])
+        return self._sized(min(longest, MOST_POSITIONS))
+
+    def _longest(self, items: Sequence[Item]) -> int:
+        return int(self.inner.spec.num_real(self.inner.encode_many(items)).max())
+
+    def _sized(self, length: int) -> EncoderCodec:
+        dim = len(self.mean)
+        if length:
+            self.spec = TensorSpec("real", (dim, 1 + length), layout="sequence")
+        else:
+            self.spec = TensorSpec.vector(dim)
+        return self
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def encode(self, item: Item) -> Tensor:
+        """Item -> its features, scaled."""
+        return self.encode_many([item])[0]
+
+    def encode_many(self, items: Sequence[Item]) -> Tensor:
+        """Items -> (B, *spec.shape)."""
+        parts = [self._encoded(items[i : i + BATCH]) for i in range(0, len(items), BATCH)]
+        return torch.cat(parts) if parts else torch.empty(0, *self.spec.shape)
+
+    def _encoded(self, items: Sequence[Item]) -> Tensor:
+        pooled, states, real = self._read(items)
+        found = (pooled - self.mean[:, 0]) / self.spread_of[0]
+        if self.spec.layout == "vector" or states is None or real is None:
+            return found
+        length = self.spec.shape[1] - 1
+        own = (states - self.mean[:, 1]) / self.spread_of[1] * real[..., None]
+        own = F.pad(own[:, :length], (0, 0, 0, max(length - states.shape[1], 0)))
+        return torch.cat([found[:, None], own], dim=1).transpose(1, 2).contiguous()
+
+    @torch.no_grad()
+    def _read(self, items: Sequence[Item]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What the model makes of items: (B, D), and (B, N, D) with its mask where it tells."""
+        model: Any = self.model
+        x = self.inner.encode_many(items).to(self.model.device)
+        has_features = not missing(self.model, HasFeatures)
+        pooled = (model.features if has_features else model.encode)(x).flatten(1).float().cpu()
+        if missing(self.model, HasPositionFeatures):
+            return pooled, None, None
+        states, real = model.position_features(x)
+        return pooled, states.float().cpu(), real.cpu()
+
+    def decode(self, x: Tensor) -> Any:
+        """Never: what was read is not kept."""
+        raise RefusedPair(
+            "what a frozen encoder has read cannot be told again", found=str(self.spec)
+        )
+
+    def is_one(self, value: Any) -> bool:
+        """As the inner codec knows it."""
+        return self.inner.is_one(value)
+
+    def parse(self, text: str) -> Any:
+        """As the inner codec reads it."""
+        return self.inner.parse(text)
+
+    def spread(self, x: Any) -> str:
+        """What it reads by."""
+        return f"{self.spec} by a frozen {type(self.model).__name__}"
+
+    # -- disk --------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """The inner codec, the recipe and specs that rebuild the model, the length. JSON."""
+        length = 0 if self.spec.layout == "vector" else self.spec.shape[1] - 1
+        return {**describe(self.model, self.inner, self.recipe), "length": length}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The model's weights, the inner codec's, and the statistics."""
+        named = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        named |= {f"inner.{name}": tensor for name, tensor in codec_tensors(self.inner).items()}
+        return {**named, "mean": self.mean, "spread": self.spread_of}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> EncoderCodec:
+        """Inverse of `state` and `tensors`."""
+        weights = below("model.", tensors)
+        about = {name: value for name, value in state.items() if name != "length"}
+        model, inner, recipe = rebuild(about, below("inner.", tensors), weights)
+        model.load_state_dict(weights)
+        codec = cls(inner, model, recipe)
+        codec.mean, codec.spread_of = tensors["mean"], tensors["spread"]
+        return codec._sized(int(state["length"]))
+
+
+def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    left = iter(items)
+    while chunk := list(islice(left, BATCH)):
+        yield chunk

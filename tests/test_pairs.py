@@ -1,0 +1,356 @@
+"""Pairs of items of two kinds: read from either side, divided whole, learned, judged."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+
+from morphogen.core.bundle import Bundle
+from morphogen.core.codec import Item
+from morphogen.core.codec_storage import codec_tensors, describe_codec, rebuild_codec
+from morphogen.core.errors import DataError, RefusedPair
+from morphogen.core.metric import Aligned
+from morphogen.core.random import generator
+from morphogen.core.recipe import Recipe, build_family, resolve
+from morphogen.core.spec import TensorSpec
+from morphogen.data.dataset import Data, load
+from morphogen.data.duplicates import find_duplicates
+from morphogen.data.inspect import inspect
+from morphogen.evaluation import alignment as judging
+from morphogen.evaluation.alignment import aligned, can_be_aligned, pair_judge
+from morphogen.evaluation.asked import encoded_for
+from morphogen.metrics.alignment import alignment
+from morphogen.modalities.text import Text
+from morphogen.wrappers.encoder_codec import EncoderCodec
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220)}
+NUM = 60
+
+
+def picture(number: int) -> tuple[str, Pillow.Image]:
+    """A square of a colour somewhere on grey, and what it shows."""
+    draw = np.random.default_rng(number)
+    name = list(COLOURS)[number % 3]
+    pixels = draw.integers(90, 160, (8, 8, 3), dtype=np.uint8)
+    top, left = draw.integers(0, 4, 2)
+    pixels[top : top + 4, left : left + 4] = COLOURS[name]
+    return f"a {name} square number {number}", Pillow.fromarray(pixels)
+
+
+def table(folder: Path, rows: list[tuple[str, str]]) -> None:
+    lines = ["file,caption", *(f'{file},"{caption}"' for file, caption in rows)]
+    (folder / "captions.csv").write_text("\n".join(lines), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty pictures of which every sixth has two captions; then one without a caption, one with
+    an empty one, and a caption without a picture."""
+    folder = tmp_path_factory.mktemp("pairs")
+    (folder / "images").mkdir()
+    rows = []
+    for number in range(NUM):
+        caption, shown = picture(number)
+        shown.save(folder / "images" / f"{number:02d}.png")
+        rows.append((f"images/{number:02d}.png", caption))
+        if number % 6 == 0:
+            rows.append((f"images/{number:02d}.png", f"{caption}, told again"))
+    for name in ("alone", "silent"):
+        picture(100 + len(name))[1].save(folder / "images" / f"{name}.png")
+    table(folder, [*rows, ("images/silent.png", " "), ("images/lost.png", "nothing to see")])
+    (folder / "README.md").write_text("Squares.\n")
+    return folder
+
+
+def captions_of(data: Data, name: str = "caption") -> list[tuple[str, str]]:
+    reader = data.codec.condition_codecs[name]
+    found = []
+    for split in (data.train, data.test):
+        texts = reader.decode_many(split.cond[name].clamp(min=0))
+        found += list(zip(split.names, texts, strict=True))
+    return found
+
+
+# -- read ------------------------------------------------------------------------------------------
+
+
+def test_pictures_with_captions(pairs: Path) -> None:
+    data = load(pairs, conditions="caption")
+    told = captions_of(data)
+    assert len(told) == NUM + 10 + 2
+    known = dict(told)
+    assert known["images/06.png"] == "a red square number 6"
+    assert known["images/06.png#caption 2"] == "a red square number 6, told again"
+    absent = torch.cat([data.train.cond["caption"], data.test.cond["caption"]])[:, 0] < 0
+    assert int(absent.sum()) == 2
+    reasons = " ".join(problem.reason for problem in data.report.problems)
+    assert "1 pictures have no row in it: images/alone.png" in reasons
+    assert "the file does not exist: images/lost.png" in reasons
+    assert (
+        "2 of" in data.report.facts["caption_absent"]
+        or "1 of" in data.report.facts["caption_absent"]
+    )
+
+
+def test_captions_with_pictures(pairs: Path) -> None:
+    data = load(pairs, "text", conditions="image")
+    batches = [split.batch(torch.arange(len(split))) for split in (data.train, data.test)]
+    texts = [text for batch in batches for text in data.codec.decode_many(batch.x)]
+    seen = torch.cat([batch.cond["image"] for batch in batches])
+    assert len(texts) == NUM + 10 + 1
+    reader = data.codec.condition_codecs["image"]
+    assert reader.spec.shape == (3, 8, 8)
+    for text, x in zip(texts, seen, strict=True):
+        if "number" in text:
+            number = int(text.split("number ")[1].split(",")[0])
+            assert np.array_equal(np.asarray(reader.decode(x)), np.asarray(picture(number)[1]))
+        else:
+            assert bool(x.isnan().all())
+    reasons = " ".join(problem.reason for problem in data.report.problems)
+    assert "2 files have no text: images/alone.png, images/silent.png" in reasons
+    assert "the file does not exist: images/lost.png" in reasons
+    assert "an empty caption" in reasons
+    assert "no half of the pairs here: README.md" in reasons
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_what_is_of_one_picture_stays_on_one_side(pairs: Path, modality: str) -> None:
+    condition = "caption" if modality == "image" else "image"
+    data = load(pairs, modality, conditions=condition)
+    sides: dict[str, set[str]] = {}
+    for side, split in (("train", data.train), ("test", data.test)):
+        batch = split.batch(torch.arange(len(split)))
+        texts = batch.cond["caption"] if modality == "image" else batch.x
+        reader = data.codec.condition_codecs["caption"] if modality == "image" else data.codec
+        for text in reader.decode_many(texts.clamp(min=0)):
+            sides.setdefault(text.removesuffix(", told again"), set()).add(side)
+    assert all(len(each) == 1 for name, each in sides.items() if "number" in name)
+    assert {"train"} in sides.values()
+    assert {"test"} in sides.values()
+
+
+def test_several_captions_are_no_copies(pairs: Path) -> None:
+    found = inspect(pairs, conditions="caption")
+    assert found.error is None
+    assert not [problem for problem in found.problems if "exact copies" in problem.reason]
+    assert "70 of 72 pictures have captions" in found.facts["captions"]
+    assert found.next_command.startswith(f"morphogen train {pairs} --condition caption")
+    assert find_duplicates(pairs, near=False).leave_out == []
+    told = inspect(pairs, "text", conditions="image").text()
+    assert "70 of 71 items have a file" in told
+
+
+def test_files_of_one_name_lists_and_archives(tmp_path: Path) -> None:
+    beside, packed = tmp_path / "beside", tmp_path / "packed.tar"
+    beside.mkdir()
+    with tarfile.open(packed, "w") as archive:
+        for number in range(12):
+            caption, shown = picture(number)
+            shown.save(beside / f"{number}.png")
+            (beside / f"{number}.txt").write_text(caption)
+            for name in (f"{number}.png", f"{number}.txt"):
+                archive.add(beside / name, name)
+        rows = io.BytesIO(b"")
+        archive.addfile(tarfile.TarInfo("empty.png"), rows)
+    for source in (beside, packed):
+        pictures = load(source, "image", conditions="caption")
+        texts = load(source, "text", conditions="image")
+        assert {name for name, _ in captions_of(pictures)} == {f"{n}.png" for n in range(12)}
+        assert not bool(texts.train.cond["image"].isnan().any())
+        assert len(texts.train) + len(texts.test) == 12
+    lines = [
+        {"file_name": f"{n}.png", "text": [picture(n)[0], f"number {n} it is"]} for n in range(12)
+    ]
+    for number in range(12):
+        (beside / f"{number}.txt").unlink()
+    (beside / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert len(captions_of(load(beside, "image", conditions="caption"))) == 24
+    texts = load(beside, "text", conditions="image")
+    assert len(texts.train) + len(texts.test) == 24
+    assert not bool(texts.train.cond["image"].isnan().any())
+
+
+def test_masks_are_said_of_the_pictures_beside_them(tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for number in range(12):
+        shown = picture(number)[1]
+        shown.save(tmp_path / "images" / f"{number}.png")
+        shown.convert("L").point(lambda v: 255 * (v > 120)).save(
+            tmp_path / "masks" / f"{number}.png"
+        )
+    data = load(tmp_path, conditions="masks")
+    reader = data.codec.condition_codecs["masks"]
+    assert len(data.train) + len(data.test) == 12
+    for name, x in zip(data.train.names, data.train.cond["masks"], strict=True):
+        mask = Pillow.open(tmp_path / name.replace("images", "masks"))
+        assert np.array_equal(np.asarray(reader.decode(x)), np.asarray(mask))
+    assert load(tmp_path).conditions == {}
+
+
+# -- bad input -------------------------------------------------------------------------------------
+
+
+def told_of(folder: Path, captions: list[str]) -> Path:
+    for number, _ in enumerate(captions):
+        picture(number)[1].save(folder / f"{number}.png")
+    table(folder, [(f"{number}.png", caption) for number, caption in enumerate(captions)])
+    return folder
+
+
+def test_one_caption_for_all(tmp_path: Path) -> None:
+    found = inspect(told_of(tmp_path, ["a square"] * 12), conditions="caption")
+    assert "items have the same caption, 'a square': it tells nothing" in found.text()
+
+
+def test_pictures_without_words_and_words_without_pictures(tmp_path: Path) -> None:
+    folder = told_of(tmp_path, [""] * 12)
+    with pytest.raises(DataError, match="nothing called 'caption' is said of the items"):
+        load(folder, conditions="caption")
+    (folder / "captions.csv").unlink()
+    texts = folder / "words"
+    texts.mkdir()
+    (texts / "a.txt").write_text("one line\nand another\n" * 9)
+    with pytest.raises(DataError, match="nothing called 'image' is said of the items"):
+        load(texts, "text", conditions="image", per="line")
+
+
+def test_long_captions_and_other_scripts(tmp_path: Path) -> None:
+    captions = [f"квадрат {n} 正方形" for n in range(11)] + ["very " * 3000]
+    data = load(told_of(tmp_path, captions), conditions="caption")
+    known = dict(captions_of(data))
+    assert known["3.png"] == "квадрат 3 正方形"
+    cut = [problem for problem in data.report.problems if problem.name == "caption"]
+    assert "1 of" in cut[0].reason
+    assert "the rest of each is left out" in cut[0].reason
+
+
+def test_a_damaged_half_is_named_and_left_out(tmp_path: Path) -> None:
+    folder = told_of(tmp_path, [f"square {n}" for n in range(12)])
+    (folder / "7.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    data = load(folder, "text", conditions="image")
+    (problem,) = data.report.skipped
+    assert "its 7.png: " in problem.reason
+    assert len(data.train) + len(data.test) == 11
+
+
+# -- frozen encoders -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A masked model of bytes, untrained but far from nothing."""
+    codec = Text(length=40)
+    codec.fit([Item("a red square number 1"), Item("x" * 38)])
+    recipe = Recipe(
+        family={"name": "masked"},
+        backbone={"name": "token_transformer", "model_dim": 16, "num_layers": 1, "num_heads": 2},
+    )
+    torch.manual_seed(0)
+    family = build_family(recipe, codec.spec, {})
+    out = tmp_path_factory.mktemp("encoder") / "bundle"
+    Bundle(family.eval(), codec, resolve(recipe, codec.spec)).save(out)
+    return out
+
+
+def test_a_frozen_encoder_reads_captions(pairs: Path, encoder: Path) -> None:
+    data = load(pairs, conditions=f"caption={encoder}")
+    reader = data.codec.condition_codecs["caption"]
+    assert isinstance(reader, EncoderCodec)
+    assert reader.spec == TensorSpec("real", (16, 1 + 35), layout="sequence")
+    bundle = Bundle.open(encoder)
+    x = bundle.encode(Item("a red square number 6"))
+    encoded = reader.encode(Item("a red square number 6"))
+    states, real = bundle.family.position_features(x)
+    told = encoded[:, 1:].T * reader.spread_of[1] + reader.mean[:, 1]
+    torch.testing.assert_close(told[: int(real.sum())], states[0][real[0]], atol=1e-4, rtol=1e-4)
+    assert not bool(encoded[:, 1 + int(real.sum()) :].any())
+    pooled = encoded[:, 0] * reader.spread_of[0] + reader.mean[:, 0]
+    torch.testing.assert_close(pooled, bundle.family.features(x)[0], atol=1e-4, rtol=1e-4)
+    with pytest.raises(RefusedPair, match="cannot be told again"):
+        reader.decode(encoded)
+
+
+def test_a_bundle_keeps_its_encoder_whole(pairs: Path, encoder: Path, tmp_path: Path) -> None:
+    data = load(pairs, conditions=f"caption={encoder}")
+    kept = rebuild_codec(describe_codec(data.codec), codec_tensors(data.codec))
+    caption = "a blue square number 8"
+    both = (each.encode_condition("caption", caption) for each in (data.codec, kept))
+    assert torch.equal(*both)
+    recipe = Recipe(
+        family={"name": "flow_matching", "cond_dim": 16},
+        backbone={"name": "unet", "model_dim": 8, "num_mid_blocks": 1},
+    )
+    family = build_family(recipe, data.spec, data.conditions)
+    bundle = Bundle(family.eval(), kept, resolve(recipe, data.spec))
+    path = bundle.save(tmp_path / "bundle")
+    opened = Bundle.open(path)
+    asked = {"caption": [caption, "a red square"]}
+    first, again = (
+        each.sample(2, seed=1, cond=asked, num_steps=2, guidance=2.0).x for each in (bundle, opened)
+    )
+    assert torch.equal(first, again)
+    values = encoded_for(opened, data, "caption")
+    assert values is data.test.cond["caption"]
+    x = data.test.batch(torch.arange(1)).x
+    for task in ("vary", "fill"):
+        given = {"cond": {"caption": caption}, "num": 1, "num_steps": 2, "guidance": 3.0}
+        plain = opened.task(task, x, **given).x
+        away = opened.task(task, x, **given, negative="a red square").x
+        assert plain.shape == away.shape == (2, 3, 8, 8)
+
+
+def test_what_reads_nothing_is_refused(pairs: Path, encoder: Path, tmp_path: Path) -> None:
+    data = load(pairs)
+    recipe = Recipe(family={"name": "flow_matching"}, backbone={"name": "unet", "model_dim": 8})
+    family = build_family(recipe, data.spec, {})
+    path = Bundle(family, data.codec, resolve(recipe, data.spec)).save(tmp_path / "flow")
+    with pytest.raises(RefusedPair, match="reads nothing"):
+        load(pairs, conditions=f"caption={path}")
+
+
+# -- judged ----------------------------------------------------------------------------------------
+
+
+def test_scores_of_vectors_that_are_known() -> None:
+    eye = torch.eye(12)
+    off = torch.nn.functional.normalize(eye + 2 * eye.roll(1, 0), dim=1)  # nearer to the next
+    found = alignment(Aligned(off, eye, eye, eye), generator=generator(0))
+    assert found["asked_first"] == 0.0
+    assert found["asked_in_ten"] == 1.0
+    assert found["likeness"] == pytest.approx(100 / 5**0.5, rel=1e-5)
+    best = alignment(Aligned(off, eye, eye, eye).floor(), generator=generator(0))
+    assert best == {"asked_first": 1.0, "asked_in_ten": 1.0, "likeness": pytest.approx(100.0)}
+    same = Aligned(eye[:1].expand(12, 12), eye[:1].expand(12, 12), None, eye)
+    assert alignment(same, generator=generator(0))["asked_first"] == 1.0
+
+
+def test_a_judge_of_pairs_tells_what_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Squares of three colours, whose captions say the colour alone: real pictures are found, and
+    pictures of other captions are not."""
+    monkeypatch.setattr(judging, "MOST_STEPS", 24)
+    ground = "before a ground of many greys, as all of them are"
+    folder = told_of(tmp_path, [f"{list(COLOURS)[n % 3]} square {ground}" for n in range(72)])
+    data = load(folder, conditions="caption")
+    assert can_be_aligned(data) is None
+    judge = pair_judge(data)
+    assert judge.num == 3
+    assert judge.found > 0.7
+    asked, x = data.test.cond["caption"], data.test.batch(torch.arange(len(data.test))).x
+    sets = aligned(judge, x, {"caption": asked}, data, generator(0))
+    right = alignment(sets, generator=generator(0))["asked_first"]
+    known, place = torch.unique(asked, dim=0, return_inverse=True)
+    other = aligned(judge, x, {"caption": known[(place + 1) % len(known)]}, data, generator(0))
+    assert right > 0.7
+    assert alignment(other, generator=generator(0))["asked_first"] < 0.3
+    assert pair_judge(data).weights_hash == judge.weights_hash
+    assert "of another kind" in str(can_be_aligned(load(folder)))
