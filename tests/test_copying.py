@@ -188,7 +188,12 @@ def test_what_is_found_goes_to_json_and_repeats_itself() -> None:
     record = json.loads(json.dumps(found.to_json()))
     assert record == json.loads(json.dumps(again.to_json()))
     assert [look["view"] for look in record["looks"]] == ["items", "aligned"]
-    assert {score.name for score in found.scores} == {"train_share", "c_t", "authenticity"}
+    assert {score.name for score in found.scores} == {
+        "train_share",
+        "c_t",
+        "authenticity",
+        "membership_auc",
+    }
     assert all(score.protocol["data_digest"] == "abc" for score in found.scores)
     assert found.pairs.shape == (16, 2)
 

@@ -126,8 +126,8 @@ def run_tasks(source: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) ->
     some.write_text("\n".join(source.read_text().splitlines()[:4]) + "\n")
     reasons = json.loads(said(capsys, "tasks", str(bundle), "--json"))
     applies = [name for name, reason in reasons.items() if reason is None]
-    suffix = WRITTEN[kind(source)]
     for name in applies:
+        suffix = ".json" if name == "recommend" else WRITTEN[kind(source)]
         inputs = [] if name == "generate" else [str(some)]
         out = source.parent / f"{bundle.name}-{name}{suffix}"
         if name == "fill":

@@ -292,7 +292,7 @@ def test_8_the_same_alone_and_among_63_others(client: openai.OpenAI) -> None:
     """200 times, others coming and going as they please; and log probabilities to the bit."""
     draw = random.Random(0)
     prompts = ["the harbour", "a", "", "12 boats with it and the harbour, still " * 2]
-    asked = [(draw.choice(prompts), seed, draw.randrange(1, 17)) for seed in range(100)]
+    asked = [(draw.choice(prompts), seed, draw.randrange(1, 17)) for seed in range(200)]
     together = dict.fromkeys(asked, "")
 
     def ask(each: tuple[str, int, int]) -> None:

@@ -194,6 +194,21 @@ class CanPredict(Protocol):
 
 
 @runtime_checkable
+class CanMatch(Protocol):
+    """Places items and what belongs to them in one space, each near its own."""
+
+    target: str | None  # the condition that belongs to an item; None: it has learned of none
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Items (B, *) -> (B, D), of length 1."""
+        ...
+
+    def encode_condition(self, cond: Mapping[str, Tensor]) -> Tensor:
+        """What belongs to them (B, *), by its name -> (B, D), of length 1."""
+        ...
+
+
+@runtime_checkable
 class HasFeatures(Protocol):
     """Gives feature vectors, for metrics and maps."""
 

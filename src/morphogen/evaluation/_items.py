@@ -1,4 +1,4 @@
-"""Scores of held-out items one by one: what of them a model rebuilds and predicts."""
+"""Scores of held-out items one by one: what of them a model rebuilds, predicts and matches."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from morphogen.core.bundle import Bundle
-from morphogen.core.capability import CanPredict, CanReconstruct, missing
+from morphogen.core.capability import CanMatch, CanPredict, CanReconstruct, missing
 from morphogen.core.change import change_of_items
 from morphogen.core.encoded import moved
 from morphogen.data.dataset import Data
 from morphogen.evaluation.features import parts
 from morphogen.evaluation.groups import ItemScores
+
+AMONG = 64  # held-out items, whose own conditions an item is to be nearest to
 
 
 def reconstruction(bundle: Bundle, data: Data, some: Tensor) -> list[ItemScores]:
@@ -50,3 +52,20 @@ def prediction(bundle: Bundle, data: Data) -> list[ItemScores]:
     name = "accuracy" if is_label else "absolute_error"
     values, note = torch.cat(found), f"of {model.target}"
     return [ItemScores(name, values, torch.arange(len(values)), is_label, note)]
+
+
+def matching(bundle: Bundle, data: Data) -> list[ItemScores]:
+    """Whether what belongs to a held-out item, or the same of another, lies nearest to it; none of
+    models that match nothing."""
+    model: Any = bundle.family
+    if missing(model, CanMatch) or model.target not in data.test.cond:
+        return []
+    found = []
+    for index in parts(len(data.test), AMONG):
+        batch = data.test.batch(index).to(model.device)
+        told = batch.cond[model.target].reshape(len(index), -1)
+        nearest = (model.encode(batch.x) @ model.encode_condition(batch.cond).T).argmax(1)
+        found.append((told[nearest] == told).all(1).float().cpu())
+    note = f"the nearest {model.target} of {AMONG} is its own"
+    values = torch.cat(found)
+    return [ItemScores("matched", values, torch.arange(len(values)), True, note)]

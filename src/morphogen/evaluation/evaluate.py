@@ -41,7 +41,7 @@ from morphogen.evaluation import harm
 from morphogen.evaluation._again import again, count_again
 from morphogen.evaluation._calibration import calibration
 from morphogen.evaluation._given import sets_of
-from morphogen.evaluation._items import prediction, reconstruction
+from morphogen.evaluation._items import matching, prediction, reconstruction
 from morphogen.evaluation._samples import (
     Judged,
     measure_all,
@@ -116,7 +116,7 @@ def evaluate(
         with torch.no_grad():
             likelihood = measure_likelihood(bundle, loaded, seed)
             items += reconstruction(bundle, loaded, _some(loaded, seed))
-            items += prediction(bundle, loaded)
+            items += prediction(bundle, loaded) + matching(bundle, loaded)
     if judged is None or found:
         sets = sets_of(record, x, judged, likelihood, about=(bundle, shown), seed=seed)
         found += measure_all(record, sets, seed)
@@ -198,7 +198,7 @@ def _check_any(found: Sequence[Measurement], record: Mapping[str, Any], family: 
         raise MeasurementError("nothing could be measured", found="; ".join(record["warnings"]))
     if not found:
         raise RefusedPair(
-            "there is nothing to score: the model neither samples, predicts nor rebuilds items",
+            "there is nothing to score: it neither samples, predicts, matches nor rebuilds items",
             found=type(family).__name__,
         )
 
