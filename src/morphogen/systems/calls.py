@@ -12,10 +12,12 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from morphogen.modalities.text.chat import Message
 from morphogen.systems.schemas import closed
+
+if TYPE_CHECKING:
+    from morphogen.modalities.text.chat import Message
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 HOW_TO_CALL = 'A call is <tool_call>{"name": NAME, "arguments": {..}}</tool_call>.'
@@ -91,6 +93,8 @@ def told_of(
 ) -> list[Message]:
     """Messages that begin with the functions there are, for a template that does not tell them, and
     `how` to call one."""
+    from morphogen.modalities.text.chat import Message  # takes PyTorch, which servers do without
+
     known = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
     text = f"Functions that you may call:\n{known}\n{how}"
     first, *rest = messages
