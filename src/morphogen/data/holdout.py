@@ -67,7 +67,7 @@ def digest_of(value: Any) -> bytes:
     return hashlib.blake2b(content, digest_size=16, key=form.encode()[:64]).digest()
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=512)
 def _digest_of_word(text: str) -> bytes:
     """That of a name or a label, of which most come again and again."""
     content = text.encode("utf-8", "surrogatepass")
