@@ -89,6 +89,8 @@ def outputs(model: Any, batch: Batch, global_rng: int = 0) -> dict[str, Any]:
             answers["energy"] = model.energy(x)
         if has(model, "HasFeatures"):
             answers["features"] = model.features(x)
+        if has(model, "CanMatch") and model.target in cond:
+            answers["encode_condition"] = model.encode_condition(cond)
         if has(model, "CanPredict"):
             answers["predict"] = model.predict(x)
         if has(model, "CanPredictNext") and _is_sequence(model.spec):

@@ -235,6 +235,7 @@ class TwoTones(Oracle):
     cycles = (1, 3)  # in a sound
     text_scale = 10.0
     sample_rate = 16
+    target = "tone"
 
     def __init__(self, length: int = 16) -> None:
         super().__init__(TensorSpec("real", (1, length), layout="sequence"), {})
@@ -259,6 +260,14 @@ class TwoTones(Oracle):
         words = [text.rstrip(".").rpartition(" ")[2] for text in texts]
         told = [[float(word == name) for name in self.names] for word in words]
         return torch.tensor(told, device=self.device)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Where a sound lies: (B, 1, L) -> (B, 2)."""
+        return self.features(x)
+
+    def encode_condition(self, cond: Conditions) -> Tensor:
+        """Where a tone's sounds lie, by its number: (B,) -> (B, 2)."""
+        return nn.functional.one_hot(cond[self.target], len(self.names)).float()
 
     def transcribe(
         self, sounds: Sequence[Tensor], *, generator: torch.Generator, language: str | None = None
@@ -306,6 +315,10 @@ class TwoStateChain(Oracle):
         if prefix.shape[1] == 0:
             return self.start.log().expand(len(prefix), 2)
         return self.transition.log()[prefix[:, -1]]
+
+    def position_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The state at each position, and that all are real: (B, L) -> (B, L, 2), (B, L)."""
+        return nn.functional.one_hot(x, 2).float(), torch.ones_like(x, dtype=torch.bool)
 
     def stream(
         self, prefix: Tensor, *, cond: Conditions | None = None, generator: torch.Generator
