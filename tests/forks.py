@@ -1,5 +1,6 @@
-"""Processes of their own for tests, forked from this one: an interpreter that imports PyTorch anew
-takes three seconds of a processor. What is to start as a user starts it is no case for this."""
+"""Processes of their own for tests, forked from one that has PyTorch and nothing that runs: to import
+it anew takes three seconds of a processor, and who has computed on several threads must not be
+forked. What is to start as a user starts it is no case for this."""
 
 from __future__ import annotations
 
@@ -13,14 +14,25 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-FORKED = get_context("fork")
+FORKED = get_context("forkserver")
+FORKED.set_forkserver_preload(["torch.distributed.fsdp", "morphogen.training.session"])
 
 
-def forked(work: Callable[..., object], *given: Any, **options: Any) -> BaseProcess:
-    """Begin `work` in a process of its own. On a GPU it cannot work once this process has."""
-    process = FORKED.Process(target=work, args=given, kwargs=options)
+def forked(work: Callable[..., object], *given: Any) -> BaseProcess:
+    """Begin `work`, a function of a module, in a process of its own: in this folder, with what the
+    environment is now."""
+    about = (dict(os.environ), os.getcwd())
+    process = FORKED.Process(target=_begun, args=(about, work, given))
     process.start()
     return process
+
+
+def _begun(about: tuple[dict[str, str], str], work: Callable[..., object], given: Any) -> None:
+    environment, folder = about
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    work(*given)
 
 
 def printed_by(script: str, folder: Path, environment: Mapping[str, str] | None = None) -> str:
