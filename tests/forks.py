@@ -1,6 +1,6 @@
-"""Processes of their own for tests, forked from one that has PyTorch and nothing that runs: to import
-it anew takes three seconds of a processor, and who has computed on several threads must not be
-forked. What is to start as a user starts it is no case for this."""
+"""Processes of their own for tests, forked from one that has PyTorch and nothing that runs: to
+import it anew takes three seconds of a processor, and who has computed on several threads must not
+be forked. What is to start as a user starts it is no case for this."""
 
 from __future__ import annotations
 
