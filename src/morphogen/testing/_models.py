@@ -41,7 +41,7 @@ def check_capabilities(model: Any, batch: Batch, where: str) -> None:
     """Hold a model to every capability that it claims by having its methods."""
     for claimed in CAPABILITIES:
         methods = [m for m in capability.members(claimed) if callable(getattr(claimed, m, None))]
-        # A family that predicts or matches a condition has no target where the data has no condition.
+        # What predicts or matches a condition has no target where the data has no condition.
         told = (capability.CanPredict, capability.CanMatch)
         no_target = claimed in told and not model.conditions
         if all(hasattr(model, method) for method in methods) and not no_target:
