@@ -235,7 +235,7 @@ class TwoTones(Oracle):
     cycles = (1, 3)  # in a sound
     text_scale = 10.0
     sample_rate = 16
-    target = "tone"
+    target, latent_spec = "tone", TensorSpec.vector(2)
 
     def __init__(self, length: int = 16) -> None:
         super().__init__(TensorSpec("real", (1, length), layout="sequence"), {})
