@@ -152,7 +152,7 @@ def test_it_puts_noise_farther_than_real_items(folder: Path, data: Data) -> None
     noise = torch.rand(real.shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
     def distance(x: Tensor) -> Measurement:
-        found = score_outside(record, x, judge, data, 0)
+        found = score_outside(record, x, judge, data)
         return next(each for each in found if each.name == "frechet_by_outside")
 
     near, far = distance(real), distance(noise)

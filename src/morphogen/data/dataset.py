@@ -17,17 +17,14 @@ from morphogen.core.schema import check_options
 from morphogen.core.storage import at_home
 from morphogen.data.canaries import Canaries, plant
 from morphogen.data.conditions import facts_of, having, priors_of
-from morphogen.data.encoding import Read, encode, reader, recoded
+from morphogen.data.encoding import encode, reader, recoded
 from morphogen.data.listing import listing
-from morphogen.data.modality import build_codec, find_modality, recognitions
-from morphogen.data.places import name_of
+from morphogen.data.modality import Read, build_codec, find_modality, recognitions
+from morphogen.data.places import SCAN, name_of
 from morphogen.data.scan import Scan
 from morphogen.data.store import Store, digest_stores
 from morphogen.data.views import Suits, choose_view, view_of
 from morphogen.sources import Labelled
-
-# Options of a scan, which a bundle records.
-READING = ("group_by", "synthetic", "file_names", "given")
 
 
 @dataclass
@@ -160,7 +157,7 @@ class Data:
         assert self.read is not None
         if codec.inner is not None:
             return self._encoded_by(codec.inner).through(codec)
-        scan = Scan(**{name: self.options[name] for name in READING if name in self.options})
+        scan = Scan(**{name: self.options[name] for name in SCAN if name in self.options})
         data = _load(codec, self.read, Report(self.source), scan, fitted=True)
         return data if self.train.cond or not data.train.cond else data.unconditional()
 
@@ -285,7 +282,7 @@ def _load(
     digest = digest_stores(found.codec.spec, {"train": found.train, "test": found.test})
     data = Data(found.codec, found.train, found.test, report, report.source, digest)
     data.files, data.priors, data.read = listing(scan, report.source), found.priors, read
-    data.options = {name: getattr(scan, name) for name in READING}
+    data.options = {name: getattr(scan, name) for name in SCAN}
     if conditions is not None:
         data.options["conditions"] = conditions
     return data if found.around is None else data.through(found.around)

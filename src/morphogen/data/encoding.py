@@ -34,7 +34,7 @@ from morphogen.data.disk import check_room
 from morphogen.data.division import entities_of, follow_splits_file
 from morphogen.data.file_names import named
 from morphogen.data.filling import InMemory, OnDisk, chunks
-from morphogen.data.modality import build_codec, find_modality
+from morphogen.data.modality import Read, build_codec, find_modality
 from morphogen.data.names import Names, Repeated
 from morphogen.data.packing import Packed, PackedFilling, Unpacked, flagged
 from morphogen.data.pairs import Pairs
@@ -61,7 +61,6 @@ MOST_IN_MEMORY = 1 << 30  # bytes of an encoded split kept in memory; a larger o
 STORES = 2  # the form of stores on disk: another number where the files are others
 MANY_RARE = 20  # classes of one item, from which they are told together
 FEW_ITEMS = 32  # fewer training items than this are learned by heart
-Read = Callable[[Codec, Report], Iterator[Item]]
 
 
 @dataclass

@@ -14,13 +14,13 @@ A field ends where what follows it in the pattern comes first. Every name has to
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from morphogen.core.codec import Codec, Item, Report
 from morphogen.core.errors import DataError
+from morphogen.data.modality import Read
 from morphogen.sources import split_of
 
-Read = Callable[[Codec, Report], Iterator[Item]]
 FIELD = re.compile(r"\{(\w*)(?:=([^{}]*))?\}")
 SAID = ("label", "caption")  # fields that are conditions
 TEST = "test"  # the field that may have values

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from morphogen.core import discover
-from morphogen.core.codec import Codec, Recognition, Report
+from morphogen.core.codec import Codec, Item, Recognition, Report
 from morphogen.core.errors import DataError
 from morphogen.core.schema import check_options
 from morphogen.sources import Survey, foreign, kept_surveys, survey
 
+Read = Callable[[Codec, Report], Iterator[Item]]  # of a source by a codec, which notes problems
 CLOSE = 0.1  # two that are this close are both told
 FEW_FILES = 8  # of a folder that nobody recognises, asked about one by one
 

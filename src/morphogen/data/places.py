@@ -21,8 +21,9 @@ from morphogen.core.border import read_json
 from morphogen.core.errors import DataError, MorphogenError
 from morphogen.core.storage import cache_folder, write_text
 
-# Options of `load` that are not the codec's.
-LOAD = ("group_by", "synthetic", "file_names", "given", "canaries", "conditions")
+# Options of `load` that are not the codec's; the first of them are those of a scan.
+SCAN = ("group_by", "synthetic", "file_names", "given")
+LOAD = (*SCAN, "canaries", "conditions")
 PLACE = {"source": str, "files?": {str: str}}
 HUB = "hf://"  # the one kind of address that leads everybody to the same data, once it is named
 

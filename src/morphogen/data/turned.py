@@ -9,13 +9,12 @@ read, and text from speech, with `--modality text --set modality.given=sound`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from morphogen.core.codec import Codec, Item, Problem, Report
 from morphogen.core.errors import DataError
-from morphogen.data.modality import build_codec
+from morphogen.data.modality import Read, build_codec
 
-Read = Callable[[Codec, Report], Iterator[Item]]
 TEXTS = ("caption", "label")  # where the text stands, the first that is there
 
 

@@ -14,37 +14,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
-from morphogen.core.bundle import Bundle
-from morphogen.core.capability import CanPredict, missing
 from morphogen.core.measurement import Measurement
 from morphogen.core.random import mix_seed
-from morphogen.data.dataset import Data
-from morphogen.evaluation.features import parts
+from morphogen.evaluation._items import Predicted
 
 BINS, REPEATS = 15, 200
 FEWEST = 2 * BINS  # items
 
 
-@torch.no_grad()
-def calibration(
-    bundle: Bundle, data: Data, protocol: dict[str, Any], seed: int
-) -> list[Measurement]:
+def calibration(told: Predicted | None, protocol: dict[str, Any], seed: int) -> list[Measurement]:
     """The error of a classifier's probabilities on held-out items; none of other models."""
-    model: Any = bundle.family
-    if missing(model, CanPredict) or model.target_spec.kind != "token":
+    if told is None or not told.is_label or len(told.actual) < FEWEST:
         return []
-    seen = model.spec == data.spec and model.target in data.test.cond
-    if not seen or len(data.test) < FEWEST:
-        return []
-    sure, right = [], []
-    for index in parts(len(data.test)):
-        batch = data.test.batch(index).to(model.device)
-        best = model.predict(batch.x).max(1)
-        sure.append(best.values.cpu())
-        right.append((best.indices == batch.cond[model.target]).cpu())
-    p, hit = torch.cat(sure).double().numpy(), torch.cat(right).numpy()
+    best = told.outputs.max(1)
+    p, hit = best.values.double().numpy(), (best.indices == told.actual).numpy()
     draw = np.random.default_rng(mix_seed(seed, 11))
     again = [draw.integers(0, len(p), len(p)) for _ in range(REPEATS)]
     value, error = reliability_error(p, hit), np.std([reliability_error(p[i], hit[i])
@@ -55,7 +39,7 @@ def calibration(
             "reliability_error", value, higher_is_better=False, n=len(p), protocol=protocol,
             low=max(value - 1.96 * float(error), 0.0), high=value + 1.96 * float(error),
             floor=float(np.mean(chance)), interval=f"95 %, bootstrap, {REPEATS} repeats",
-            note=f"of {model.target}, {BINS} bins",
+            note=f"of {told.target}, {BINS} bins",
         )
     ]  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,23 +36,41 @@ def reconstruction(bundle: Bundle, data: Data, some: Tensor) -> list[ItemScores]
     return [ItemScores("reconstruction_error", torch.cat(found), some, False, name)]
 
 
-def prediction(bundle: Bundle, data: Data) -> list[ItemScores]:
-    """Whether, or how far, what is predicted of held-out items is off; none of other models."""
+@dataclass(frozen=True)
+class Predicted:
+    """What a model predicts of every held-out item, and what is true of it."""
+
+    target: str
+    is_label: bool
+    outputs: Tensor  # probabilities (N, V) of a label, else values (N, D)
+    actual: Tensor  # (N,) classes, else values (N, *)
+
+
+@torch.no_grad()
+def predicted(bundle: Bundle, data: Data) -> Predicted | None:
+    """None of models that predict nothing, or nothing of such items."""
     model: Any = bundle.family
-    if missing(model, CanPredict) or model.target not in data.test.cond:
-        return []
-    found = []
+    if missing(model, CanPredict) or model.spec != data.spec or model.target not in data.test.cond:
+        return None
+    outputs, actual = [], []
     for index in parts(len(data.test)):
         batch = data.test.batch(index).to(model.device)
-        output, target = model.predict(batch.x), batch.cond[model.target]
-        if model.target_spec.kind == "token":
-            found.append((output.argmax(1) == target).float().cpu())
-        else:
-            found.append((output - target.flatten(1)).abs().mean(1).cpu())
+        outputs.append(model.predict(batch.x).cpu())
+        actual.append(batch.cond[model.target].cpu())
     is_label = model.target_spec.kind == "token"
-    name = "accuracy" if is_label else "absolute_error"
-    values, note = torch.cat(found), f"of {model.target}"
-    return [ItemScores(name, values, torch.arange(len(values)), is_label, note)]
+    return Predicted(model.target, is_label, torch.cat(outputs), torch.cat(actual))
+
+
+def prediction(found: Predicted | None) -> list[ItemScores]:
+    """Whether, or how far, what is predicted of held-out items is off; none of other models."""
+    if found is None:
+        return []
+    if found.is_label:
+        name, values = "accuracy", (found.outputs.argmax(1) == found.actual).float()
+    else:
+        name, values = "absolute_error", (found.outputs - found.actual.flatten(1)).abs().mean(1)
+    note = f"of {found.target}"
+    return [ItemScores(name, values, torch.arange(len(values)), found.is_label, note)]
 
 
 def matching(bundle: Bundle, data: Data) -> list[ItemScores]:

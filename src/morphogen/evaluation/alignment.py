@@ -29,7 +29,6 @@ from morphogen.core.family import Family
 from morphogen.core.metric import Aligned
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.spec import ProductSpec
-from morphogen.core.storage import cache_folder
 from morphogen.data.dataset import Data
 from morphogen.data.store import Store
 from morphogen.evaluation._references import keys_of, with_equal
@@ -37,7 +36,7 @@ from morphogen.evaluation.features import (
     BATCH_SIZE,
     hash_tensors,
     keep_judge,
-    load_judge,
+    known_or_trained,
     parts,
     train_judge,
 )
@@ -67,9 +66,7 @@ class PairJudge:
     @torch.no_grad()
     def conditions(self, values: Tensor) -> Tensor:
         """Encoded conditions (N, *) -> (N, D)."""
-        encoder: Any = self.family
-        told = (values[part] for part in parts(len(values)))
-        return torch.cat([encoder.encode_condition({self.name: each}) for each in told])
+        return _placed(self.family, self.name, values)
 
     def facts(self) -> dict[str, Any]:
         """What a record says of it."""
@@ -117,17 +114,14 @@ def pair_judge(data: Data, seed: int = 0, beside: Path | None = None) -> PairJud
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         family = build_family(recipe, data.spec, {name: data.conditions[name]})
-    file = f"pairs-{key[:32]}.safetensors"
-    places = [*([beside / file] if beside else []), cache_folder() / file]
-    known = next((place for place in places if load_judge(family, place)), None)
-    if known is None:
+
+    def train_it() -> None:
         train_judge(family, _only(pairs.train, name), lambda x: x, steps, seed)
-    family.eval()
+
+    lacking = known_or_trained(family, f"pairs-{key[:32]}.safetensors", beside, train_it)
     digest = hash_tensors(family.state_dict())
-    for place in places:
-        # What came with a bundle, from anybody, must not judge others.
-        if place != known and (known is None or place.parent != cache_folder()):
-            keep_judge(family, place, {**about, "weights_sha256": digest})
+    for place in lacking:
+        keep_judge(family, place, {**about, "weights_sha256": digest})
     found, num = _skill(family, pairs.test, name)
     chance = 1 / num
     if found < min(LEAST_SKILL * chance, (1 + chance) / 2):
@@ -180,13 +174,18 @@ def _skill(family: Family, split: Store, name: str) -> tuple[float, int]:
     encoder: Any = family
     told = split.cond[name]
     candidates = _distinct(told)
-    other = torch.cat(
-        [encoder.encode_condition({name: candidates[i]}) for i in parts(len(candidates))]
-    )
+    other = _placed(family, name, candidates)
     number = {key: place for place, key in enumerate(keys_of({name: candidates}))}
     own = torch.tensor([number[key] for key in keys_of({name: told})])
     near = [encoder.encode(split.batch(i).x) @ other.T for i in parts(len(split))]
     return float((torch.cat(near).argmax(1) == own).double().mean()), len(candidates)
+
+
+def _placed(family: Family, name: str, values: Tensor) -> Tensor:
+    """Encoded conditions (N, *) -> (N, D)."""
+    encoder: Any = family
+    told = (values[part] for part in parts(len(values)))
+    return torch.cat([encoder.encode_condition({name: each}) for each in told])
 
 
 def _distinct(values: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ from morphogen.evaluation import harm
 from morphogen.evaluation._again import again, count_again
 from morphogen.evaluation._calibration import calibration
 from morphogen.evaluation._given import sets_of
-from morphogen.evaluation._items import matching, prediction, reconstruction
+from morphogen.evaluation._items import matching, predicted, prediction, reconstruction
 from morphogen.evaluation._samples import (
     Judged,
     measure_all,
@@ -107,19 +107,23 @@ def evaluate(
         x, asked = _draw(record, bundle, shown, num, seed)
         extractor = feature_extractor(shown, device=str(bundle.family.device), beside=bundle.path)
         judged = Judged.of((x, asked), shown, extractor, seed)
-        found += score_samples(record, judged, shown, seed) + _outside(record, x, judge, shown)
+        found += score_samples(record, judged, shown, seed) + score_outside(record, x, judge, shown)
         pairs = _search_copies(record, x, shown, extractor, seed)
         copies = text_copies(record, x, shown)
         count_again(record, x, shown)
     likelihood: Likelihood | None = None
+    told = predicted(bundle, loaded)
     if bundle.family.spec == loaded.spec:
         with torch.no_grad():
             likelihood = measure_likelihood(bundle, loaded, seed)
             items += reconstruction(bundle, loaded, _some(loaded, seed))
-            items += prediction(bundle, loaded) + matching(bundle, loaded)
+            items += prediction(told) + matching(bundle, loaded)
     if judged is None or found:
-        sets = sets_of(record, x, judged, likelihood, about=(bundle, shown), seed=seed)
-        found += measure_all(record, sets, seed)
+        found += measure_all(
+            record,
+            sets_of(record, x, judged, likelihood, about=(bundle, shown), seed=seed),
+            seed,
+        )
     _say_worst(record, found)
     found += [_mean(each) for each in items]
     if likelihood is not None:
@@ -128,7 +132,7 @@ def evaluate(
         record |= likelihood.by_region()
     found += (
         again(record)
-        + calibration(bundle, loaded, record["protocol"], seed)
+        + calibration(told, record["protocol"], seed)
         + copied_text(record)
         + _exposure(record, bundle, loaded, seed)
         + _harm(record, bundle)
@@ -250,15 +254,6 @@ def _say_worst(record: dict[str, Any], found: Sequence[Measurement]) -> None:
     plain = discover.find("metric", "statistics").higher_is_better
     if said := worst_statistic([each for each in found if each.name in plain], plain):
         record["worst_statistic"] = said
-
-
-def _outside(
-    record: dict[str, Any], x: Encoded, judge: Bundle | None, data: Data
-) -> list[Measurement]:
-    """The distance as a judge from elsewhere sees it, where there is one."""
-    return (
-        [] if judge is None else score_outside(record, x, judge, data, record["protocol"]["seed"])
-    )
 
 
 def _search_copies(

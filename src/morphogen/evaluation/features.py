@@ -120,18 +120,15 @@ def feature_extractor(
         family = build_family(recipe, spec, {target: TensorSpec.label(num_classes or 1)})
     family.to(device)
     name = f"features-{key[:32]}.safetensors"
-    in_cache, in_bundle = cache_folder() / name, beside / name if beside else None
-    from_bundle = in_bundle is not None and load_judge(family, in_bundle)
-    known = from_bundle or load_judge(family, in_cache)
-    if not known:
+
+    def train_it() -> None:
         train_judge(family, train, seen_as, num_steps, seed)
-    family.eval()
+
+    lacking = known_or_trained(family, name, beside, train_it)
     accuracy, digest = _accuracy(family, test, seen_as, target), hash_tensors(family.state_dict())
     facts = {**about, "data": data.digest, "accuracy": accuracy, "weights_sha256": digest}
-    if not known:  # what came with a bundle, from anybody, must not judge others
-        keep_judge(family, in_cache, facts)
-    if in_bundle is not None and not from_bundle:
-        keep_judge(family, in_bundle, facts)
+    for place in lacking:
+        keep_judge(family, place, facts)
     kind = "classifier" if label else "k-means classifier"
     return FeatureExtractor(family, kind, target, accuracy, digest, about, seen_as)
 
@@ -253,7 +250,25 @@ def _clustered(data: Data, seed: int) -> tuple[Store, Store]:
     return labelled(data.train), labelled(data.test)
 
 
-def load_judge(family: Family, weights: Path) -> bool:
+def known_or_trained(
+    family: Family, name: str, beside: Path | None, train: Callable[[], None]
+) -> list[Path]:
+    """Take the weights of a judge from the file `name` in a bundle's folder, else in the cache,
+    else have it trained; returns where they are to be kept (`keep_judge`). What came with a bundle,
+    from anybody, must not judge others."""
+    in_cache, in_bundle = cache_folder() / name, [beside / name] if beside else []
+    if any(_load(family, place) for place in in_bundle):
+        lacking = []
+    elif _load(family, in_cache):
+        lacking = in_bundle
+    else:
+        train()
+        lacking = [in_cache, *in_bundle]
+    family.eval()
+    return lacking
+
+
+def _load(family: Family, weights: Path) -> bool:
     """Take the weights from a file; False when they are not there or damaged."""
     try:
         family.load_state_dict(read_tensors(weights))

@@ -28,14 +28,13 @@ from morphogen.core.metric import Features
 from morphogen.core.origin import hash_of
 from morphogen.core.random import generator, mix_seed
 from morphogen.data.dataset import Data
+from morphogen.evaluation._samples import LEADING, features_of
 from morphogen.evaluation.features import parts
 from morphogen.evaluation.scores import check_enough, measure
+from morphogen.evaluation.whole import COMPONENTS, FEWEST_PER_COMPONENT
 
-METRIC = "frechet"
 MOST = 2_000  # items of each set
-COMPONENTS = 64
-FEWEST_PER_COMPONENT = 25  # training items: fewer leave a direction to luck
-BATCH = 50
+BATCH = 50  # seen at once
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Outside:
             )  # fmt: skip
         judge = cls(bundle, data)
         try:
-            judge._seen(data.train.batch(torch.arange(min(2, len(data.train)))).x)
+            judge.features(data.train.batch(torch.arange(min(2, len(data.train)))).x)
         except (MorphogenError, TypeError, ValueError, AttributeError) as error:
             said = error.message if isinstance(error, MorphogenError) else str(error)
             raise RefusedPair(
@@ -82,23 +81,21 @@ class Outside:
         num = min(MOST, num_items(x))
         train = torch.randperm(len(self.data.train), generator=draw)[:num]
         held_out = torch.randperm(len(self.data.test), generator=draw)[:MOST]
-        generated = self._of(x, torch.arange(num))
-        known, reference = (
-            torch.cat([self._seen(split.batch(index[i]).x) for i in parts(len(index), BATCH)])
-            for split, index in ((self.data.train, train), (self.data.test, held_out))
-        )
+        generated = self.features(rows(x, slice(num)))
+        known = features_of(self.features, self.data.train, train)
+        reference = features_of(self.features, self.data.test, held_out)
         centre = known.mean(0)
         axes = _leading(known - centre, max(2, min(COMPONENTS, num // FEWEST_PER_COMPONENT)))
         return Features(
             *(((each - centre) @ axes).float() for each in (generated, reference, known))
         )
 
-    def _of(self, x: Encoded, index: Tensor) -> Tensor:
-        return torch.cat([self._seen(rows(x, index[i])) for i in parts(len(index), BATCH)])
+    def features(self, x: Encoded) -> Tensor:
+        """Items as the data encodes them -> (N, D)."""
+        return torch.cat([self._seen(rows(x, part)) for part in parts(num_items(x), BATCH)])
 
     @torch.no_grad()
     def _seen(self, x: Encoded) -> Tensor:
-        """Items as the data encodes them -> (N, D)."""
         model: Any = self.bundle.family
         values = self.data.codec.decode_many(x)
         encoded = self.bundle.codec.encode_many([Item(value) for value in values])
@@ -108,19 +105,22 @@ class Outside:
 
 
 def score_outside(
-    record: dict[str, Any], x: Encoded, bundle: Bundle, data: Data, seed: int
+    record: dict[str, Any], x: Encoded, bundle: Bundle | None, data: Data
 ) -> list[Measurement]:
-    """The distance of generated items as the model in `bundle` sees it. Raises `RefusedPair`."""
-    judge = Outside.of(bundle, data)
+    """The distance of generated items as the model in `bundle` sees it, where there is one. Raises
+    `RefusedPair`."""
+    if bundle is None:
+        return []
+    judge, seed = Outside.of(bundle, data), record["protocol"]["seed"]
     protocol = {**record["protocol"], "outside_judge": judge.name,
                 "outside_judge_sha256": judge.weights_hash}  # fmt: skip
     sets = judge.sets(x, mix_seed(seed, 11))
     try:
         check_enough(sets)
-        found = measure(METRIC, sets, protocol, seed)
+        found = measure(LEADING, sets, protocol, seed)
     except MeasurementError as error:
         record["warnings"].append(
-            f"{METRIC} by {judge.name} was not measured: {error.message}, {error.found}"
+            f"{LEADING} by {judge.name} was not measured: {error.message}, {error.found}"
         )
         return []
     said = f"judge: {judge.name}, which never saw this data"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from morphogen.sources._columns import is_absent, suffix_of
+from morphogen.sources._record import same
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def half_in(name: str, column: str, cell: Any) -> Half | None:
         cell, path = cell["bytes"], str(cell.get("path") or "")
     if not isinstance(cell, bytes):
         return None
-    return Half(f"{name}, {column}", suffix_of(path), partial(_same, cell), num_bytes=len(cell))
+    return Half(f"{name}, {column}", suffix_of(path), partial(same, cell), num_bytes=len(cell))
 
 
 def several(cell: Any) -> list[Any]:
@@ -68,7 +69,3 @@ def captioned(
         yield name if number == 1 else f"{name}#caption {number}", {**cond, "caption": caption}
     if not own:
         yield name, {key: value for key, value in cond.items() if key != "caption"}
-
-
-def _same(value: Any) -> Any:
-    return value

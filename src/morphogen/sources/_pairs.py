@@ -13,14 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from morphogen.core.codec import Problem, Report
 from morphogen.core.errors import DataError
 from morphogen.sources._columns import Columns, is_absent, is_file, item_column, suffix_of
 from morphogen.sources._files import File, Listing, walk
 from morphogen.sources._half import Half, several
-from morphogen.sources._record import Record, Wants
+from morphogen.sources._record import Record, Wants, same
 from morphogen.sources._sidecar import Files, naming_column
 from morphogen.sources._table import Table
 
@@ -76,7 +75,7 @@ class Paired:
             tags.pop(self.naming.strip().lower(), None)
             for number, cell in enumerate(several(row[own]), 1):
                 own_name = name if number == 1 else f"{name}.{number}"
-                read = partial(_same, cell)
+                read = partial(same, cell)
                 yield Record(own_name, "cell", read, "", dict(cond), split, dict(tags))
 
 
@@ -165,7 +164,3 @@ def stem_of(path: str) -> str:
     """A path without its suffix."""
     suffix = suffix_of(path)
     return path[: -len(suffix)] if suffix else path
-
-
-def _same(value: Any) -> Any:
-    return value

@@ -18,6 +18,11 @@ Kind = Literal["file", "cell", "row", "array"]
 Shape = tuple[int, ...]
 
 
+def same(value: Any) -> Any:
+    """What is there already, for who reads a value when it is asked for: in another process too."""
+    return value
+
+
 @dataclass(slots=True)
 class Record:
     """One item where it lies: what is known of it, and how to get at it.

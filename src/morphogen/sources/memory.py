@@ -11,7 +11,7 @@ import numpy as np
 
 from morphogen.core.codec import Problem, Report, Text
 from morphogen.core.errors import DataError
-from morphogen.sources._record import Kind, Labelled, Record, Source, Survey, Wants
+from morphogen.sources._record import Kind, Labelled, Record, Source, Survey, Wants, same
 from morphogen.sources._stacks import Stack, item_keys, label_key, plain_labels, records_of_stacks
 from morphogen.sources._table import Row, Table, defects_of, records_of, texts_of
 
@@ -140,11 +140,7 @@ def _cells(part: Labelled, wants: Wants, report: Report) -> Iterator[Record]:
         cond = {} if labels is None else {"label": labels[number]}
         kind: Kind = "cell" if array is None else "array"
         held = value if array is None else array
-        yield Record(name, kind, partial(_same, held), cond=cond, split=part.split)
-
-
-def _same(value: Any) -> Any:
-    return value
+        yield Record(name, kind, partial(same, held), cond=cond, split=part.split)
 
 
 def _rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Row]]:

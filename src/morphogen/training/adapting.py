@@ -26,6 +26,7 @@ from morphogen.core.start import start_from
 from morphogen.core.storage import at_home
 from morphogen.data.dataset import Data
 from morphogen.data.modality import find_modality
+from morphogen.data.places import LOAD
 
 # A tenth of the rate of an adapter, small batches: fewer steps than from nothing, each of more use.
 TRAIN_DEFAULTS = {
@@ -33,9 +34,7 @@ TRAIN_DEFAULTS = {
 }  # fmt: skip
 POSITIONS = 2048  # of sequences in a step, at most: what a network costs goes by these
 FEW = 8  # windows of one document each
-READING = (  # not the codec's
-    "name", "group_by", "synthetic", "file_names", "given", "canaries", "view", "conditions",
-)  # fmt: skip
+READING = ("name", "view", *LOAD)  # not the codec's
 
 
 def opened(recipe: Recipe, trust: bool = False) -> Bundle:
