@@ -239,6 +239,27 @@ def test_what_is_not_read_is_told(tmp_path: Path) -> None:
     assert (str(tmp_path), "1 .dat file not read as notes: d.dat") in told
 
 
+def test_rows_under_another_name_and_rows_without_names_are_told(tmp_path: Path) -> None:
+    put(tmp_path / "a.note")
+    put(tmp_path / "b.data", "39, Private, 13\n50, Public, 9\n38, Private, 9\n")
+    put(tmp_path / "c.names", "| what the columns are\n\nage: continuous.\nwork, or none: Private\n")
+    _, report = read(tmp_path)
+    fixes = {problem.reason.rpartition(" ")[2]: problem.fix for problem in report.problems}
+    assert fixes["b.data"].startswith("name it b.csv to have it read as a table")
+    assert fixes["c.names"] == "nothing, if they are no notes"
+
+    for names, row, is_row in (
+        ("39,Private,13", "50,Public,9", True),
+        ("label,0,1,2", "7,0.1,0.2,0.3", False),
+        ("place,2019,2020", "here,5,6", False),
+        ("place,400,410.5,420", "here,5,6,8", False),
+        ("40,Private", "x,Public", False),
+    ):
+        _, report = read(put(tmp_path / "rows.csv", f"{names}\n{row}\n"), ROWS)
+        told = [each for each in report.problems if "looks like a row" in each.reason]
+        assert bool(told) is is_row, names
+
+
 # -- hostile places -------------------------------------------------------------------------------
 
 

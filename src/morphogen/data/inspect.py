@@ -21,6 +21,7 @@ from morphogen.data.neighbours import members
 from morphogen.data.scan import Scan
 from morphogen.data.store import Store
 
+AGAIN = "morphogen inspect"
 CHUNK = 512
 CONSTANT = 0.02  # standard deviation in [-1, 1] below which an item is near-constant
 UNBALANCED = 10  # the largest class over the smallest, from which it is worth saying
@@ -61,7 +62,8 @@ class Inspection:
             lines += ["", "This cannot be trained on:", *self.error.splitlines()]
         elif not self.problems:
             lines += ["", "Nothing is wrong with it."]
-        return "\n".join([*lines, "", f"next: {self.next_command}"])
+        first = "mend it, then " if self.error and self.next_command.startswith(AGAIN) else ""
+        return "\n".join([*lines, "", f"next: {first}{self.next_command}"])
 
 
 def _together(problems: list[Problem]) -> list[tuple[str, Problem]]:
@@ -105,8 +107,9 @@ def inspect_with(
         data = load_into(source, modality, options, report, scan, conditions=conditions)
     except DataError as error:
         facts = {"modality": modality, "items": report.num_read, **report.facts}
-        again = f"morphogen inspect {shlex.quote(str(source))}"
-        return Inspection(str(source), facts, report.problems, str(error), again)
+        again = f"{AGAIN} {shlex.quote(str(source))}"
+        why = str(error).removesuffix(f"  try:      {AGAIN} {source}").rstrip()  # done just now
+        return Inspection(str(source), facts, report.problems, why, again)
     problems = [*report.problems, *_copies(scan), *_class_problems(data), *_flat_items(data)]
     name = Path(str(source).rstrip("/")).name.partition(".")[0] or "model"
     out = shlex.quote(f"models/{name}")

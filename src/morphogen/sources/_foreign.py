@@ -10,6 +10,7 @@ from typing import Any
 
 from morphogen.core.errors import DataError
 from morphogen.sources._regular import open_regular
+from morphogen.sources.delimited import rows_divided_by
 
 NPZ = "numpy.savez('data.npz', x=x, y=y)"
 BY_SUFFIX = {
@@ -51,6 +52,7 @@ BY_START = (
     (b"\x80\x05", "a pickle, which could run code"),
 )
 MOST = 1000  # files of a folder that are looked at
+HEAD = 4096  # bytes of a file that are looked at
 
 
 def foreign(source: Any) -> list[tuple[str, str]]:
@@ -73,15 +75,23 @@ def known_by_suffix(suffix: str) -> tuple[str, str] | None:
     return next((known for suffixes, known in BY_SUFFIX.items() if suffix in suffixes), None)
 
 
-def _known(file: Path) -> tuple[str, str] | None:
-    suffix = file.suffix.lower()
-    if suffix:
-        return known_by_suffix(suffix)
+def known_by_contents(file: Path) -> tuple[str, str] | None:
+    """What a file begins like, and how to have it read; None for what is not known."""
     try:
         with open_regular(file) as stream:
-            head = stream.read(2)
+            head = stream.read(HEAD)
     except DataError:
         return None
-    what = next((what for start, what in BY_START if head.startswith(start)), None)
-    fix = BY_SUFFIX[".pkl", ".pickle", ".joblib"][1]
-    return (what, fix) if what else None
+    if what := next((what for start, what in BY_START if head.startswith(start)), None):
+        return what, BY_SUFFIX[".pkl", ".pickle", ".joblib"][1]
+    if (by := rows_divided_by(head)) is None:
+        return None
+    suffix = "tsv" if by == "\t" else "csv"
+    return "rows of values", (
+        f"name it {file.with_suffix('.' + suffix).name} to have it read as a table; its first line "
+        "has to name the columns"
+    )
+
+
+def _known(file: Path) -> tuple[str, str] | None:
+    return known_by_suffix(file.suffix.lower()) or known_by_contents(file)

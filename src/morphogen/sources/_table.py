@@ -7,6 +7,7 @@ the codec wants of these. What the other columns say goes with each.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -95,6 +96,14 @@ def no_items(table: Table, wants: Wants) -> DataError:
 
 def records_of(table: Table, wants: Wants, report: Report) -> Iterator[Record]:
     """One record per row; rows without an item are problems."""
+    if names := numbers_as_names(table.samples):
+        report.problems.append(
+            Problem(
+                table.name,
+                f"what names its columns looks like a row: {_listed(names)}",
+                "put a line of names before it, if it is one: it is not learned from",
+            )
+        )
     if wants.arrays is not None and (stack := pixel_columns(table.samples, wants)):
         yield from _arrays_in_rows(table, stack)
         return
@@ -108,6 +117,24 @@ def records_of(table: Table, wants: Wants, report: Report) -> Iterator[Record]:
         record.tags = columns.tags(row)
         for name, cond in captioned(record.name, record.cond):
             yield replace(record, name=name, cond=cond)
+
+
+def numbers_as_names(samples: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Names that are numbers, of columns of numbers: the first row of a table without a header. Not
+    those that count (`0`, `1`, `2`; years) or grow (wavelengths): these are names."""
+    found = [name for name, cells in samples.items() if _number(name) and any(map(_number, cells))]
+    values = [float(name.split(" (")[0]) for name in found]
+    grows = len(values) > 2 and all(a < b for a, b in itertools.pairwise(values))
+    counts = all(b - a == 1 for a, b in itertools.pairwise(values))
+    named = values and (grows or (counts and len(values) > 1))
+    return [] if named else found
+
+
+def _number(cell: Any) -> bool:
+    try:
+        return math.isfinite(float(str(cell).split(" (")[0]))
+    except ValueError:
+        return False
 
 
 def _rows_with_one(

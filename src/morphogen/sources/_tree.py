@@ -16,7 +16,7 @@ from morphogen.provenance.beside import tags_of
 from morphogen.sources import delimited, lines, parquet
 from morphogen.sources._columns import suffix_of
 from morphogen.sources._files import File, Listing, is_archive, walk
-from morphogen.sources._foreign import known_by_suffix
+from morphogen.sources._foreign import known_by_contents, known_by_suffix
 from morphogen.sources._half import captioned, several
 from morphogen.sources._layout import Layout
 from morphogen.sources._pairs import (
@@ -317,7 +317,7 @@ def _note(tree: Tree, wants: Wants, report: Report) -> None:
             kept.setdefault(suffix, []).append(path)
     for suffix, paths in kept.items():
         reason = told_of(f"{suffix or 'suffixless'} file", paths, f"not read as {wants.what}s")
-        known = known_by_suffix(suffix)
+        known = known_by_suffix(suffix) or known_by_contents(tree.root / paths[0])
         fix = known[1] if known else f"nothing, if they are no {wants.what}s"
         report.problems.append(Problem(report.source, reason, fix))
 

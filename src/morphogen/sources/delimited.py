@@ -102,5 +102,19 @@ def stated_delimiter(line: str) -> str | None:
     return text[4:] if text.startswith("sep=") and len(text) == 5 else None
 
 
+def rows_divided_by(head: bytes) -> str | None:
+    """What divides the cells of a file that begins like this; None where it does not look like
+    rows: three lines and more with as many cells each, two and more."""
+    if b"\0" in head:
+        return None
+    text, _, _ = head.decode("utf-8", errors="replace").rpartition("\n")  # the last may be cut off
+    lines = text.splitlines()
+    for delimiter in DELIMITERS:
+        counts = {_outside_quotes(line).count(delimiter) for line in lines if line.strip()}
+        if len(lines) >= 3 and len(counts) == 1 and counts != {0}:
+            return delimiter
+    return None
+
+
 def _outside_quotes(line: str) -> str:
     return "".join(line.split('"')[::2])
