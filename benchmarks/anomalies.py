@@ -28,7 +28,6 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.preprocessing import OrdinalEncoder
 
-import morphogen as mg
 from morphogen.core.bundle import Bundle
 
 HERE = Path(__file__).parent
@@ -87,8 +86,8 @@ def ours(given: argparse.Namespace, columns: list[str], rows: list[list[Any]]) -
     folder = Path(tempfile.mkdtemp())
     with (folder / "rows.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([*columns, "split"])
-        writer.writerows([*row, "train"] for row in rows)
+        writer.writerow(columns)
+        writer.writerows(rows)
     command = [
         sys.executable, "-m", "morphogen.cli.app", "train", str(folder / "rows.csv"), "--budget",
         f"{given.seconds:g}s", "--out", str(folder / "bundle"), "--set", "train.num_previews=0",
@@ -98,10 +97,10 @@ def ours(given: argparse.Namespace, columns: list[str], rows: list[list[Any]]) -
     environment = {**os.environ, "OMP_NUM_THREADS": str(given.threads)}
     subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
     bundle = Bundle.open(folder / "bundle")
-    data = mg.load(folder / "rows.csv", codec=bundle.codec)
+    items = bundle.items(folder / "rows.csv")
     scores: list[float] = []
-    for index in torch.arange(len(data.train)).split(AT_ONCE):
-        x = data.train.batch(index).x
+    for start in range(0, len(items), AT_ONCE):
+        x = bundle.encode(*items[start : start + AT_ONCE])
         scores += bundle.task("anomaly", x, route=given.route).values["score"]
     return np.array(scores)
 

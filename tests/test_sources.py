@@ -242,7 +242,9 @@ def test_what_is_not_read_is_told(tmp_path: Path) -> None:
 def test_rows_under_another_name_and_rows_without_names_are_told(tmp_path: Path) -> None:
     put(tmp_path / "a.note")
     put(tmp_path / "b.data", "39, Private, 13\n50, Public, 9\n38, Private, 9\n")
-    put(tmp_path / "c.names", "| what the columns are\n\nage: continuous.\nwork, or none: Private\n")
+    put(
+        tmp_path / "c.names", "| what the columns are\n\nage: continuous.\nwork, or none: Private\n"
+    )
     _, report = read(tmp_path)
     fixes = {problem.reason.rpartition(" ")[2]: problem.fix for problem in report.problems}
     assert fixes["b.data"].startswith("name it b.csv to have it read as a table")

@@ -112,6 +112,15 @@ def test_a_planted_twin_fails_and_is_repaired(tmp_path):
     assert split(tmp_path).num_moved == 0
 
 
+def test_one_item_that_comes_very_often_is_learned_and_never_all_of_a_test():
+    for seed in range(20):
+        often = [digest_of(f"the same {seed}")] * 60
+        rare = [digest_of(f"{seed} {number}") for number in range(140)]
+        splits = list(assign([None] * 200, often + rare, [None] * 200))
+        assert set(splits[:60]) == {"train"}
+        assert "test" in splits[60:]
+
+
 def test_exact_copies_across_own_splits_are_a_problem_at_load(tmp_path):
     for number in range(10):
         save(picture(number), tmp_path / "train" / f"{number}.png")

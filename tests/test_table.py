@@ -153,6 +153,18 @@ def test_what_no_training_row_has_is_an_error_or_told() -> None:
     assert report.facts["moved_into_range"] == {"age": 2}
 
 
+def test_of_categories_that_are_numbers_the_nearest_stands_for_a_new_one() -> None:
+    codec = table([{"grade": str([1, 2, 4, 9][i % 4]), "pet": "cat"} for i in range(60)])
+    assert codec.columns[0].kind == "category"
+    for cell, near in (("5", "4"), ("8", "9"), ("0", "1")):
+        report = Report("")
+        codec.check_fits(Item({"grade": cell, "pet": "cat"}), report)
+        assert report.facts["moved_into_range"] == {"grade": 1}
+        assert str(back(codec, {"grade": cell, "pet": "cat"}, "parts")["grade"]) == near
+    with pytest.raises(DataError, match="as in no training row"):
+        codec.encode(Item({"grade": "fine", "pet": "cat"}))
+
+
 def test_a_row_that_does_not_fit_is_a_problem(tmp_path: Path) -> None:
     path = tmp_path / "pets.csv"
     rows = [f"{i * i},{['cat', 'dog'][i % 2]},train" for i in range(60)]

@@ -84,7 +84,8 @@ def assign(
 
     The tenth is chosen by hashing content: it stays the same when items are added, moved or
     renamed. Items of one of the `groups`, by default the copies of one item, never stand on both
-    sides: a group goes where one of its members, chosen by content too, would go alone. `digests`
+    sides: a group goes where one of its members, chosen by content too, would go alone, but for one
+    that is more than a tenth by itself, which is learned. `digests`
     are of 16 bytes each, or the halves of these as whole numbers (N, 2).
     """
     if "test" in own or "validation" in own:
@@ -100,7 +101,8 @@ def assign(
     chosen = order[np.flatnonzero(np.diff(group[order], prepend=-1))]
     place = words[chosen, 0] / 2.0**64  # (G,)
     sizes, count = np.bincount(group), len(group)
-    held_out = place < HELD_OUT
+    # One row that comes a thousand times, or one person of three, would be most of what is held out.
+    held_out = (place < HELD_OUT) & (sizes <= max(1, HELD_OUT * count))
     if not 0 < sizes[held_out].sum() <= count / 2:
         small = np.flatnonzero(sizes * 2 <= count)
         held_out[:] = False

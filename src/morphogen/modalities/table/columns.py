@@ -136,20 +136,36 @@ class Category(Column):
         return torch.tensor(tokens, dtype=torch.int64)[:, None]
 
     def moves(self, cell: Cell) -> bool:
-        if marked(cell) not in self.index:
-            self._other(cell)
-        return False
+        return marked(cell) not in self.index and self.values[self._other(cell)] != OTHER
 
     def _other(self, cell: Cell) -> int:
-        """The token of values that are rare among many. Raises `DataError` where there is none."""
+        """The token of a value that no training row has: that of the rare ones, or of the nearest
+        number, where all are numbers. Raises `DataError` where there is neither."""
         found = self.index.get(OTHER)
+        if found is None and self._numbers is not None and (number := _as_number(cell)) is not None:
+            found = int(np.abs(self._numbers - number).argmin())
         if found is None or cell is None:
             raise unknown(self.name, cell, [str(value) for value in self.values])
         return found
 
+    @functools.cached_property
+    def _numbers(self) -> np.ndarray | None:
+        numbers = [_as_number(value) for value in self.values]
+        return None if None in numbers else np.array(numbers, np.float64)
+
     def of_tokens(self, tokens: Tensor) -> list[Cell]:
         cells = [*self.values, None]
         return [cells[token] for token in tokens[:, 0].tolist()]
+
+
+def _as_number(cell: Cell) -> float | None:
+    """What a category that is a number says, whether it was read as one or as text."""
+    if isinstance(cell, bool) or not isinstance(cell, (int, float, str)):
+        return None
+    try:
+        return float(cell) if math.isfinite(float(cell)) else None
+    except ValueError:
+        return None
 
 
 @dataclass
