@@ -101,7 +101,7 @@ def assign(
     chosen = order[np.flatnonzero(np.diff(group[order], prepend=-1))]
     place = words[chosen, 0] / 2.0**64  # (G,)
     sizes, count = np.bincount(group), len(group)
-    # One row that comes a thousand times, or one person of three, would be most of what is held out.
+    # A row that comes a thousand times, or one person of three, would be most of what is held out.
     held_out = (place < HELD_OUT) & (sizes <= max(1, HELD_OUT * count))
     if not 0 < sizes[held_out].sum() <= count / 2:
         small = np.flatnonzero(sizes * 2 <= count)
