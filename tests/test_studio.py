@@ -656,12 +656,20 @@ def test_what_is_said_is_written_down_by_a_model_that_hears(
 SOURCE = Path(morphogen.__file__).parent
 
 
-def test_pages_need_no_torch() -> None:
+def test_a_server_needs_no_torch() -> None:
     """The server stays small and is there at once: models have processes of their own."""
     places = ("serve/routes", "serve/studio/pages")
     files = [file for place in places for file in (SOURCE / place).glob("[!_]*.py")]
     names = [".".join(("morphogen", *f.relative_to(SOURCE).with_suffix("").parts)) for f in files]
     assert len(names) > 20
-    told = f"import sys, {', '.join(names)}; print(*sys.modules)"
+    told = (
+        f"import sys, morphogen.records.records, {', '.join(names)}\n"
+        "from morphogen.cli.app import main\n"
+        "try:\n    main(['serve', '--models', 'nowhere'])\nexcept SystemExit:\n    pass\n"
+        "print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
-    assert "torch" not in done.stdout.split()
+    assert "nowhere does not exist" in done.stderr, "the verb was run, up to what it needs"
+    assert not {"torch", "numpy", "alembic", "sqlalchemy.dialects.postgresql"}.intersection(
+        done.stdout.split()
+    )

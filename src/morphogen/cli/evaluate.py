@@ -37,16 +37,15 @@ def evaluate(
     trust: Annotated[bool, typer.Option("--trust", help="import components it names")] = False,
 ) -> None:
     """Score a bundle against held-out data, or an index by questions whose answers are known."""
-    from pathlib import Path
-
     from morphogen.core.bundle import Bundle
     from morphogen.evaluation.evaluate import evaluate as score
     from morphogen.evaluation.gate import failures, read_gate
     from morphogen.interop.importing import opened_or_imported
     from morphogen.records.recording import evaluated, recording
+    from morphogen.systems.knowledge import stores
 
     demands = read_gate(gate) if gate else {}
-    if (Path(bundle) / "index.json").is_file():
+    if stores.exists(bundle):
         record = _of_index(bundle, data, reader)
         _tell(record, failures(record, demands), None, as_json=as_json, gated=bool(gate))
         return

@@ -50,7 +50,6 @@ def serve(
 ) -> None:
     """Serve the models of a folder: an API as OpenAI's, on this machine."""
     from morphogen.core.errors import missing_path
-    from morphogen.provenance.identity import Identity
     from morphogen.records.recording import PLACE
     from morphogen.serve import app, logs
     from morphogen.serve import replicas as on_ray
@@ -70,6 +69,8 @@ def serve(
         if not each.exists():
             raise missing_path(each)
     if watermark:
+        from morphogen.provenance.identity import Identity
+
         Identity.needed()
     if records is not None:
         os.environ[PLACE] = records  # what models make is recorded in the same place

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 LEVEL = 0.95  # of an interval that stands alone
 
@@ -25,6 +27,7 @@ def mean_interval(
 ) -> tuple[float, float, str]:
     """The interval of a mean and by which method: exact where all values are 0 or 1, else by
     Student's t; a single value has none. `shared_error` is a standard error that they all have."""
+    import numpy as np
     from scipy.stats import norm, t
 
     num, mean = len(values), float(values.mean())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from sqlalchemy import delete, func, select
@@ -62,12 +63,18 @@ class Annotations:
                 add_words(session, self.database, self.seals, row.id, [explanation])
             session.add(said)
             session.flush()
-            return next(a for a in self.reader.annotations(session, row) if a.id == said.id)
+            thought = self.reader.annotations(session, [row])[row.uid]
+            return next(each for each in thought if each.id == said.id)
 
     def of(self, generation: str) -> tuple[Annotation, ...]:
         """All that is thought of a generation, oldest first."""
+        return self.of_all([generation])[generation]
+
+    def of_all(self, generations: Sequence[str]) -> dict[str, tuple[Annotation, ...]]:
+        """The same of several, by their ids, in as many queries as of one. Raises `RecordsError`
+        where one of them is not there."""
         with self.database.read() as session:
-            return self.reader.annotations(session, self.generations.row(session, generation))
+            return self.reader.annotations(session, self.generations.rows(session, generations))
 
     def remove(self, annotation: int) -> None:
         """Take back what was said."""

@@ -8,6 +8,7 @@ and its last moment may be missing. Whatever goes wrong below is told as one `Re
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import time
@@ -15,10 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -116,9 +117,8 @@ class Database:
         more: Mapping[str, int],
     ) -> None:
         """Add to the numbers of a row, which begins with them where it is not there."""
-        dialect = sqlite if self.is_sqlite else postgresql
         columns = table.__table__.c
-        begun = dialect.insert(table.__table__).values(**key, **more)
+        begun = _dialect(self.is_sqlite).insert(table.__table__).values(**key, **more)
         added = {name: columns[name] + number for name, number in more.items()}
         session.execute(begun.on_conflict_do_update(index_elements=list(key), set_=added))
 
@@ -174,12 +174,17 @@ class Database:
         return f"{there[-1][1]} of {there[-1][0]}" if there else None
 
 
+def _dialect(is_sqlite: bool) -> ModuleType:
+    """What of SQL is the database's own. Only that is imported: PostgreSQL's takes a while."""
+    return importlib.import_module(f"sqlalchemy.dialects.{'sqlite' if is_sqlite else 'postgresql'}")
+
+
 @cache
 def _inserting(table: type[Base], is_sqlite: bool, numbered: bool = True) -> Any:
     """The statement that inserts what is not there, made once: making it costs as much as running
     it does."""
     rows: Any = table.__table__
-    statement = (sqlite if is_sqlite else postgresql).insert(rows).on_conflict_do_nothing()
+    statement = _dialect(is_sqlite).insert(rows).on_conflict_do_nothing()
     return statement.returning(rows.c.id) if numbered and "id" in rows.c else statement
 
 

@@ -120,9 +120,12 @@ class Reader:
             for row in rows
         ]  # fmt: skip
 
-    def annotations(self, session: Session, row: Row) -> tuple[Annotation, ...]:
-        """What is thought of it, oldest first."""
-        return tuple(self._annotations(session, {row.id: row.uid})[row.id])
+    def annotations(
+        self, session: Session, rows: Sequence[Row]
+    ) -> dict[str, tuple[Annotation, ...]]:
+        """What is thought of each, oldest first, by their ids."""
+        found = self._annotations(session, {row.id: row.uid for row in rows})
+        return {row.uid: tuple(found[row.id]) for row in rows}
 
     def _annotations(
         self, session: Session, uids: Mapping[int, str]

@@ -145,10 +145,15 @@ class Generations:
 
     def row(self, session: Session, uid: str) -> Row:
         """The row of an id."""
-        row = session.scalars(select(Row).where(Row.uid == uid)).first()
-        if row is None:
-            raise _unknown(uid)
-        return row
+        return self.rows(session, [uid])[0]
+
+    def rows(self, session: Session, uids: Sequence[str]) -> list[Row]:
+        """The rows of ids, in their order."""
+        found = {row.uid: row for row in session.scalars(select(Row).where(Row.uid.in_(uids)))}
+        for uid in uids:
+            if uid not in found:
+                raise _unknown(uid)
+        return [found[uid] for uid in uids]
 
     def index_again(self, session: Session, number: int) -> None:
         """Let a generation be found by what there still is of it: something was erased."""

@@ -32,6 +32,7 @@ BY_ADDRESS = {
     table: select(rows.c.id).where(rows.c.address == bindparam("given"))
     for table, rows in ((Row, NODES), (FragmentRow, PIECES))
 }
+ADDRESS = select(NODES.c.address).where(NODES.c.id == bindparam("given"))
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ class Prompts:
         return found
 
     def _address_of(self, session: Session, node: int) -> bytes:
-        address = session.execute(select(NODES.c.address).where(NODES.c.id == node)).scalar()
+        address = session.execute(ADDRESS, {"given": node}).scalar()
         if address is None:
             raise RecordsError("there is no such prompt", found=node)
         return bytes(address)

@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any
 from morphogen.core.border import read_json
 from morphogen.core.errors import MorphogenError
 from morphogen.core.storage import expanded
-from morphogen.provenance.signing import provenance_of
 from morphogen.records.mirror import mirrored
 
 if TYPE_CHECKING:
@@ -255,6 +254,8 @@ def generating(
     """Record what a model (a bundle, and where it was opened from) is asked meanwhile, by a text or
     a conversation of (role, text), and what of it is noted. What it makes is signed where there is
     a key to sign with, and marked where that is asked for, see `provenance.signing`."""
+    from morphogen.provenance.signing import provenance_of  # PyTorch, which a server does without
+
     noted, uid = Noted(), None
     bundle, place = model
     provenance = provenance_of(watermark=watermark)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from morphogen.core.storage import write_text
-from morphogen.serve.catalogue import DEEPEST, read_json
+from morphogen.serve.catalogue import read_json, walked
 from morphogen.serve.errors import APIError
 from morphogen.serve.settings import Settings
 from morphogen.training.hold import Owner
@@ -79,12 +79,9 @@ def folders(root: Path, verb: str, left: Set[str]) -> Iterator[Path]:
     """Folders below the models in which a verb is or was at work: those that the studio began it
     in, and those that hold one of the files that it leaves, whoever began it. What lies in one is
     its own."""
-    for place, below, files in os.walk(root, followlinks=True):
-        folder = Path(place)
-        depth = len(folder.relative_to(root).parts)
-        below[:] = [] if depth >= DEEPEST else sorted(each for each in below if each[0] != ".")
+    for folder, below, files in walked(root):
         is_ours = ASKED in files and asked_in(folder).get("verb") == verb
-        if depth and (is_ours or left & set(files)):
+        if folder != root and (is_ours or left & set(files)):
             below.clear()
             yield folder
 

@@ -87,16 +87,21 @@ class Catalogue:
 
 
 def _found(root: Path) -> Iterator[Entry]:
-    for place, folders, files in os.walk(root, followlinks=True):
+    for folder, below, files in walked(root):
+        if folder == root:
+            yield from (_remote(root, folder / file) for file in files if file.endswith(".toml"))
+        elif entry := _entry(root, folder, files):
+            below.clear()
+            yield entry
+
+
+def walked(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Folders as `os.walk` goes through them, the hidden and those deep down left out."""
+    for place, below, files in os.walk(root, followlinks=True):
         folder = Path(place)
         depth = len(folder.relative_to(root).parts)
-        folders[:] = [] if depth >= DEEPEST else sorted(f for f in folders if f[0] != ".")
-        if not depth:
-            yield from (_remote(root, folder / file) for file in files if file.endswith(".toml"))
-            continue
-        if entry := _entry(root, folder, files):
-            folders.clear()
-            yield entry
+        below[:] = [] if depth >= DEEPEST else sorted(each for each in below if each[0] != ".")
+        yield folder, below, files
 
 
 def _entry(root: Path, folder: Path, files: list[str]) -> Entry | None:

@@ -96,11 +96,6 @@ class Follower:
         return anew, told
 
 
-def told_by(training: Training) -> Told:
-    """All that its logs say."""
-    return Follower(training).look()[1]
-
-
 def chosen(points: Points) -> Points:
     """The curves that are shown, thinned: what the last lines have comes first."""
     stages = list(dict.fromkeys(map(_stage, points)))

@@ -1,8 +1,7 @@
 """What an answer from documents stands on: passages that were found, sentences held against them.
 
-    found    the index is asked. Where its documents do not say, or no model is to write, it
-             answers itself, with a quote
-    begin    else a model writes from the passages
+    begun    the index is asked. Where its documents do not say, or no model is to write, it
+             answers itself, with a quote; else a model writes from the passages
     judge    a verdict for each sentence: where it is from, or why nothing supports it
 
 All of it is recorded: what was found is an annotation of the retrieval, a generation of its own
@@ -11,6 +10,7 @@ that the answer's parameters name; the verdicts are one of the answer.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,9 +63,7 @@ class Grounds:
         told: Sequence[Mapping[str, Any]] = self.found["hits"]
         return told
 
-    async def begin(
-        self, entry: Entry, work: Mapping[str, Any], *, prompt: Any, access: Any
-    ) -> Answer:
+    async def begin(self, entry: Entry, work: Mapping[str, Any], access: Any) -> Answer:
         """The answer: the index's own where there is nothing to write, else a model's."""
         self._record_found(self.retrieval)
         if self.found["is_silent"] or entry == self.index:
@@ -74,8 +72,9 @@ class Grounds:
             async for _ in self.retrieval.events():
                 pass
             await self.retrieval.finish()
+        prompt = work["messages"]
         told = {
-            **work, "messages": self._messages(work["messages"]), "index": name_of(self.index),
+            **work, "messages": self._messages(prompt), "index": name_of(self.index),
             "retrieval": self.retrieval.id,
         }  # fmt: skip
         answer = await Answer.begin(self.here, entry, told, prompt=prompt, access=access)
@@ -142,34 +141,41 @@ FOUND_OF = ("place", "page", "heading", "start", "end", "score")
 KEPT = ("sentence", "supported", "why_not", "place", "page", "heading", "from", "to")
 
 
-async def found(
+async def begun(
     here: Serving,
     name: str,
-    messages: Sequence[Mapping[str, Any]],
+    entry: Entry,
+    work: Mapping[str, Any],
     *,
     access: Any,
-    prompt: Any = None,
     num: int | None = None,
-    num_rows: int = 1,
-    entry: Entry | None = None,
+) -> tuple[Answer, Grounds]:
+    """An answer that has begun, from `num` passages of the index of a name, and what it stands on.
+    `entry` is the model that is to write, or the index itself; `work` what it is asked, as its
+    process is. Raises `APIError`."""
+    grounds = await _found(here, name, entry, work, access=access, num=num or NUM)
+    return await grounds.begin(entry, work, access), grounds
+
+
+async def _found(
+    here: Serving, name: str, entry: Entry, work: Mapping[str, Any], *, access: Any, num: int
 ) -> Grounds:
-    """Ask the index of a name what a conversation asks last; `entry` is the model that is to write.
-    Raises `APIError`."""
-    index, question = here.indexes.find(name), _asked(messages)["content"]
-    work = {
-        "do": "ask", "question": question, "groups": groups_of(access), "num": num or NUM,
-        "num_rows": num_rows,
+    index, messages = await asyncio.to_thread(here.indexes.find, name), work["messages"]
+    question = _asked(messages)["content"]
+    asked = {
+        "do": "ask", "question": question, "groups": groups_of(access), "num": num,
+        "num_rows": work["num"],
     }  # fmt: skip
-    if entry is not None and entry != index:
+    if entry != index:
         sees = (await here.pool.get(entry)).about.get("context_length")
-        work |= {} if sees is None else {"room": ROOM * sees}
-    retrieval = await Answer.begin(here, index, work, prompt=prompt or question, access=access)
+        asked |= {} if sees is None else {"room": ROOM * sees}
+    retrieval = await Answer.begin(here, index, asked, prompt=messages, access=access)
     async with retrieval:
         async for event in retrieval.events():
             if "result" in event:
                 break
         retrieval.is_handed_on = True
-    return Grounds(here, index, retrieval, question, work["groups"], event["result"])
+    return Grounds(here, index, retrieval, question, asked["groups"], event["result"])
 
 
 def recorded(name: str, annotations: Sequence[Any]) -> list[dict[str, Any]]:

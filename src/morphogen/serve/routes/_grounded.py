@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from morphogen.serve import grounds as grounding
@@ -20,16 +21,20 @@ async def begun(here: Serving, asked: Any, access: Any) -> tuple[Answer, Grounds
     """An answer to a `ChatRequest` that has begun, and what it stands on where documents are asked.
     Raises `APIError`."""
     work, name = asked.work(), asked.model
-    prompt = work["messages"]
-    if not (asked.index or name.startswith(ROOT)):
-        return await Answer.begin(here, here.entry(name), work, prompt=prompt, access=access), None
-    index = asked.index or name  # which may answer itself
-    entry = here.indexes.find(name) if name.startswith(ROOT) else here.entry(name)
-    grounds = await grounding.found(
-        here, index, prompt, access=access, prompt=prompt, num=asked.num_passages,
-        num_rows=asked.n or 1, entry=entry,
-    )  # fmt: skip
-    return await grounds.begin(entry, work, prompt=prompt, access=access), grounds
+    is_index = name.startswith(ROOT)  # which answers itself, from its own documents alone
+    if is_index and asked.index not in (None, name, name.removeprefix(ROOT)):
+        raise APIError(
+            400, f"{name} answers from its own documents, not from those of {asked.index!r}: name "
+            "a model to write, or leave out the index", param="index", code="two_indexes",
+        )  # fmt: skip
+    if is_index:
+        entry = await asyncio.to_thread(here.indexes.find, name)
+    else:
+        entry = here.entry(name)
+    index = name if is_index else asked.index
+    if not index:
+        return await Answer.begin(here, entry, work, prompt=work["messages"], access=access), None
+    return await grounding.begun(here, index, entry, work, access=access, num=asked.num_passages)
 
 
 async def most_of(here: Serving, model: str | None) -> int | None:

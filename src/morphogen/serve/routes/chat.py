@@ -227,6 +227,12 @@ class ChatAnswer:
         self.calls: list[list[Call]] = [[] for _ in self.texts]
         self.judged = [Judged()] * len(self.texts)
 
+    @property
+    def stands_on(self) -> Grounds:
+        """What an answer from documents stands on."""
+        assert self.grounds is not None
+        return self.grounds
+
     async def whole(self) -> dict[str, Any]:
         """The answer at once."""
         finishes: list[str | None] = [None] * len(self.texts)

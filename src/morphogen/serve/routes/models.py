@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter
@@ -15,7 +16,8 @@ router = APIRouter()
 @router.get("/v1/models")
 async def models(here: Here, access: Reads) -> dict[str, Any]:
     """Every model in the folder."""
-    return {"object": "list", "data": [told(here, e) for e in here.catalogue.entries().values()]}
+    entries = await asyncio.to_thread(here.catalogue.entries)
+    return {"object": "list", "data": [told(here, each) for each in entries.values()]}
 
 
 @router.get("/v1/models/{name:path}")

@@ -25,7 +25,7 @@ from morphogen.serve.indexes import name_of
 from morphogen.serve.routes._grounded import begun, most_of
 from morphogen.serve.routes._works import result_of, worked
 from morphogen.serve.routes.chat import ChatAnswer, ChatRequest
-from morphogen.serve.serving import Here
+from morphogen.serve.serving import Here, Serving
 
 MOST = 50  # passages, as OpenAI has it
 MOST_LETTERS = 10_000  # of a question
@@ -58,8 +58,11 @@ class AskRequest(BaseModel):
 @router.get("/v1/vector_stores")
 async def indexes(here: Here, access: Reads) -> dict[str, Any]:
     """Every index in the folder."""
-    entries = here.indexes.entries().values()
-    told = [await asyncio.to_thread(_told, each, groups_of(access)) for each in entries]
+
+    def read() -> list[dict[str, Any]]:
+        return [_told(each, groups_of(access)) for each in here.indexes.entries().values()]
+
+    told = await asyncio.to_thread(read)
     first, last = (told[0]["id"], told[-1]["id"]) if told else (None, None)
     return {"object": "list", "data": told, "first_id": first, "last_id": last, "has_more": False}
 
@@ -67,7 +70,7 @@ async def indexes(here: Here, access: Reads) -> dict[str, Any]:
 @router.get("/v1/vector_stores/{name}")
 async def index(name: str, here: Here, access: Reads) -> dict[str, Any]:
     """One of them."""
-    return await asyncio.to_thread(_told, here.indexes.find(name), groups_of(access))
+    return await asyncio.to_thread(lambda: _told(here.indexes.find(name), groups_of(access)))
 
 
 @router.post("/v1/vector_stores/{name}/search")
@@ -75,7 +78,7 @@ async def search(
     name: str, asked: SearchRequest, request: Request, here: Here, access: Generates
 ) -> Response:
     """Passages, best first, with where they stand and why they were found."""
-    entry = here.indexes.find(name)
+    entry = await asyncio.to_thread(here.indexes.find, name)
     query = asked.query if isinstance(asked.query, str) else asked.query[0]
     work = {"do": "search", "question": query, "num": asked.max_num_results,
             "groups": groups_of(access), "where": where_of(asked.filters)}  # fmt: skip
@@ -91,15 +94,12 @@ async def ask(
     name: str, asked: AskRequest, request: Request, here: Here, access: Generates
 ) -> Response:
     """What the documents say to a question, each sentence with its source; or that they do not."""
-    entry = here.indexes.find(name)
-    most = await most_of(here, asked.model)
-    chat = question_to(
-        entry, asked.question, asked.model, num_passages=asked.num, seed=asked.seed, max_tokens=most
-    )
-    answer, grounds = await begun(here, chat, access)
-    assert grounds is not None
-    async with answer:
-        told = await while_connected(request, ChatAnswer(answer, chat, grounds).whole())
+    entry = await asyncio.to_thread(here.indexes.find, name)
+    answering, told = await answered(
+        here, request, entry, asked.question, asked.model, access=access,
+        num_passages=asked.num, seed=asked.seed,
+    )  # fmt: skip
+    answer, grounds = answering.answer, answering.stands_on
     message, about = told["choices"][0]["message"], told["morphogen"]
     body = {
         "question": asked.question, "answer": message["content"],
@@ -110,11 +110,27 @@ async def ask(
     return JSONResponse(body, headers=answer.headers())
 
 
-def question_to(entry: Entry, question: str, model: str | None, **told: Any) -> ChatRequest:
-    """A question as a conversation with a model, or with the index itself."""
-    said = [{"role": "user", "content": question}]
-    about = {"model": model or entry.name, "index": name_of(entry), "messages": said}
-    return ChatRequest.model_validate({**about, "temperature": 0, **told})
+async def answered(
+    here: Serving,
+    request: Request,
+    entry: Entry,
+    question: str,
+    model: str | None,
+    *,
+    access: Any,
+    **told: Any,
+) -> tuple[ChatAnswer, dict[str, Any]]:
+    """What an index answers to a question, or what a model writes from its passages, and the same
+    as `/v1/chat/completions` tells it. Raises `APIError`."""
+    chat = ChatRequest.model_validate({
+        "model": model or entry.name, "index": name_of(entry), "temperature": 0,
+        "messages": [{"role": "user", "content": question}],
+        "max_tokens": await most_of(here, model), **told,
+    })  # fmt: skip
+    answer, grounds = await begun(here, chat, access)
+    answering = ChatAnswer(answer, chat, grounds)
+    async with answer:
+        return answering, await while_connected(request, answering.whole())
 
 
 def where_of(filters: dict[str, Any] | None) -> dict[str, Any]:

@@ -10,13 +10,21 @@ Whoever asks does so as a member of groups: what these may not read takes no par
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from itertools import accumulate
 from typing import Any
 
 from morphogen.core.errors import MorphogenError
 from morphogen.serve.worker.channel import Channel, Event, failure, unexpected
-from morphogen.systems.knowledge.answering import INSTRUCTIONS, SILENT, answer
+from morphogen.systems.knowledge.answering import (
+    INSTRUCTIONS,
+    SILENT,
+    answer,
+    asked_with,
+    listed,
+)
 from morphogen.systems.knowledge.index import Index
 from morphogen.systems.knowledge.sentences import sentences
 from morphogen.systems.knowledge.storing import Where
@@ -69,16 +77,12 @@ def _ask(index: Index, work: Work) -> Iterator[Event]:
     """What was found comes before the answer begins: where a model is to write it, that is enough.
     It gets as many passages as have `room`, one at least."""
     told = answer(index, work["question"], groups=work["groups"], num=work["num"])
-    room, hits, listed = work.get("room"), list(told.hits), list[str]()
-    for number, hit in enumerate(hits, 1):
-        listed.append(f"[{number}] {hit.passage.context}")
-        if room is not None and number > 1 and sum(map(len, listed)) > room:
-            listed, hits = listed[:-1], hits[: number - 1]
-            break
+    passages, room = listed(told.hits), work.get("room", math.inf)
+    ends = accumulate(map(len, passages))
+    num = max(sum(end <= room for end in ends), 1)
     found = {
-        "hits": [hit.to_json() for hit in hits], "is_silent": told.is_silent,
-        "instructions": INSTRUCTIONS,
-        "prompt": "\n\n".join([*listed, f"Question: {work['question']}"]),
+        "hits": [hit.to_json() for hit in told.hits[:num]], "is_silent": told.is_silent,
+        "instructions": INSTRUCTIONS, "prompt": asked_with(passages[:num], work["question"]),
     }  # fmt: skip
     yield {"result": found}
     yield {"begun": {}}
@@ -106,8 +110,10 @@ def _verify(index: Index, work: Work) -> Iterator[Event]:
 
 def _documents(index: Index, work: Work) -> Iterator[Event]:
     yield {"begun": {}}
-    listed = index.store.documents(work["groups"])
-    told = [{name: getattr(each, name) for name in ("place", "title", "num")} for each in listed]
+    told = [
+        {"place": each.place, "title": each.title, "num": each.num}
+        for each in index.store.documents(work["groups"])
+    ]
     yield {"result": {"documents": told}}
     yield {"done": {}}
 

@@ -91,13 +91,22 @@ def answer(
         verdict = Verdict(text, supported=True, quote=quote, coverage=1.0)
         return Answer(question, text, (verdict,), hits, score)
     texts = [hit.passage.text for hit in hits]
-    listed = "\n\n".join(f"[{i}] {hit.passage.context}" for i, hit in enumerate(hits, 1))
-    written = writer(INSTRUCTIONS, f"{listed}\n\nQuestion: {question}").strip()
+    written = writer(INSTRUCTIONS, asked_with(listed(hits), question)).strip()
     if SILENT in written.lower():
         return Answer(question, SILENT, (), hits, score)
     evidence = Evidence(texts)
     verdicts = tuple(evidence.verify(span.text) for span in sentences(written))
     return Answer(question, written, verdicts, hits, score)
+
+
+def listed(hits: Iterable[Hit]) -> list[str]:
+    """Passages as a model that writes from them is given them, each with its number."""
+    return [f"[{number}] {hit.passage.context}" for number, hit in enumerate(hits, 1)]
+
+
+def asked_with(passages: Sequence[str], question: str) -> str:
+    """The question, below the passages to answer it from."""
+    return "\n\n".join([*passages, f"Question: {question}"])
 
 
 def _read(

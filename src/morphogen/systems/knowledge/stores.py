@@ -37,7 +37,8 @@ def opened(place: Path | str) -> Storing:
 def exists(place: Path | str) -> bool:
     """Whether there is one."""
     if not str(place).startswith(Postgres.prefixes):
-        return (Path(place) / "index.json").is_file()
+        file = Path(place)
+        return file.is_file() if file.suffix == ".toml" else (file / "index.json").is_file()
     try:
         Postgres.open(str(place)).close()
     except BundleError as error:

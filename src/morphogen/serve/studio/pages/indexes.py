@@ -7,15 +7,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from morphogen.serve.answer import while_connected
 from morphogen.serve.catalogue import Entry, read_json
 from morphogen.serve.errors import APIError
 from morphogen.serve.grounds import groups_of, href
 from morphogen.serve.indexes import ABOUT, name_of
-from morphogen.serve.routes._grounded import begun, most_of
 from morphogen.serve.routes._works import result_of, worked
-from morphogen.serve.routes.chat import ChatAnswer
-from morphogen.serve.routes.vector_stores import question_to
+from morphogen.serve.routes.vector_stores import answered
 from morphogen.serve.studio.page import Page, page
 from morphogen.serve.studio.visitor import Generates, Reads, Visitor
 
@@ -38,26 +35,27 @@ async def indexes(request: Request, visitor: Reads) -> Response:
 @router.get("/indexes/{name}")
 async def index(name: str, request: Request, visitor: Reads) -> Response:
     """What can be asked of it."""
-    return _index(request, visitor, visitor.here.indexes.find(name))
+    return await _index(request, visitor, await _entry(visitor, name))
 
 
 @router.post("/indexes/{name}")
 async def ask(name: str, request: Request, visitor: Generates) -> Response:
     """Search it, or have it answer."""
-    entry, form = visitor.here.indexes.find(name), await request.form()
+    entry, form = await _entry(visitor, name), await request.form()
     told = {key: str(form.get(key, "")) for key in ("question", "deed", "by", "place", "model")}
     if not told["question"].strip():
         raise APIError(400, "the question is empty: ask with words")
     deed = {"search": _search, "ask": _ask}.get(told["deed"])
     if deed is None:
         raise APIError(400, "there is no such deed")
-    return _index(request, visitor, entry, told, **await deed(request, visitor, entry, told))
+    found = await deed(request, visitor, entry, told)
+    return await _index(request, visitor, entry, told, **found)
 
 
 @router.get("/indexes/{name}/documents")
 async def documents(name: str, request: Request, visitor: Reads) -> Response:
     """Those that the visitor may read."""
-    entry = visitor.here.indexes.find(name)
+    entry = await _entry(visitor, name)
     found = await _told(visitor, entry, {"do": "documents"})
     listed = [(each, href(name, each["place"], 0, 0)) for each in found["documents"]]
     return page(request, visitor, "index_documents", entry=entry, name=name, listed=listed)
@@ -68,7 +66,7 @@ async def source(
     name: str, place: str, request: Request, visitor: Reads, *, start: int = 0, end: int = 0
 ) -> Response:
     """The text of a document, with a stretch of it marked."""
-    entry = visitor.here.indexes.find(name)
+    entry = await _entry(visitor, name)
     found = await _told(visitor, entry, {"do": "source", "place": place})
     text, parts = found["text"], found["parts"]
     start = min(max(start, 0), len(text))
@@ -110,12 +108,17 @@ def stretches(
     return found
 
 
-def _index(
+async def _entry(visitor: Visitor, name: str) -> Entry:
+    return await asyncio.to_thread(visitor.here.indexes.find, name)
+
+
+async def _index(
     request: Request, visitor: Visitor, entry: Entry, told: dict[str, str] | None = None,
     **found: Any,
 ) -> Response:  # fmt: skip
+    known = await asyncio.to_thread(visitor.here.catalogue.entries)
     models = [
-        each.name for each in visitor.here.catalogue.entries().values()
+        each.name for each in known.values()
         if each.kind == "remote" or each.modality in ("text", None)
     ]  # fmt: skip
     facts = {"told": told or {}, "models": models, "ways": WAYS, "by": _by(entry)}
@@ -142,14 +145,11 @@ async def _search(
 async def _ask(
     request: Request, visitor: Visitor, entry: Entry, told: dict[str, str]
 ) -> dict[str, Any]:
-    model = told["model"] or None
-    most = await most_of(visitor.here, model)
-    chat = question_to(entry, told["question"], model, max_tokens=most)
-    answer, grounds = await begun(visitor.here, chat, visitor.access)
-    assert grounds is not None
-    answering = ChatAnswer(answer, chat, grounds)
-    async with answer:
-        await while_connected(request, answering.whole())
+    answering, _ = await answered(
+        visitor.here, request, entry, told["question"], told["model"] or None,
+        access=visitor.access,
+    )  # fmt: skip
+    answer, grounds = answering.answer, answering.stands_on
     hits = [_with_href(entry, each) for each in grounds.hits]
     judged = answering.judged[0]
     made = {"text": answering.texts[0], "verdicts": judged.verdicts, "by": answer.entry.name,

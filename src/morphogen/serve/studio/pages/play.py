@@ -146,7 +146,9 @@ async def _talk(request: Request, visitor: Visitor, shown: Shown) -> Response:
     here, values = visitor.here, shown.values
     records = here.records
 
-    def read() -> tuple[list[conversation.Turn], list[int], dict[str, list[dict[str, Any]]]]:
+    def read() -> tuple[
+        list[conversation.Turn], list[int], dict[str, list[dict[str, Any]]], list[str]
+    ]:
         others = conversation.roots(records, values.get("beside", ""))
         node = asking.number(values.get("at", ""))
         if values.get("of"):
@@ -154,14 +156,11 @@ async def _talk(request: Request, visitor: Visitor, shown: Shown) -> Response:
         elif node is not None and values.get("branch"):
             node = conversation.end_of(records, node)
         said = [] if node is None else conversation.turns(records, node, others)
-        made = [turn.generation for turn in said if turn.generation]
-        return (
-            said,
-            others,
-            {uid: recorded(UNSUPPORTED, records.annotations.of(uid)) for uid in made},
-        )
+        thought = records.annotations.of_all([turn.generation for turn in said if turn.generation])
+        cited = {uid: recorded(UNSUPPORTED, each) for uid, each in thought.items()}
+        return said, others, cited, list(here.indexes.entries())
 
-    turns, others, cited = await asyncio.to_thread(read)
+    turns, others, cited, indexes = await asyncio.to_thread(read)
     if not shown.process.is_warm:
         shown.process.begin_to_warm()
     fields = shown.about.get("forms", {}).get(TALK, {"fields": ()})["fields"]
@@ -169,7 +168,7 @@ async def _talk(request: Request, visitor: Visitor, shown: Shown) -> Response:
     return page(
         request, visitor, "talk", **shown.facts(), turns=turns, others=others, settings=settings,
         is_warm=shown.process.is_warm, hearer=_hearer(here), cited=cited,
-        indexes=list(here.indexes.entries()),
+        indexes=indexes,
     )  # fmt: skip
 
 

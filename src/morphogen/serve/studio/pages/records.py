@@ -32,9 +32,10 @@ async def found(request: Request, visitor: Reads, before: int | None = None) -> 
     kept = await asyncio.to_thread(_find, visitor, told, before, SHOWN)
     last = kept[-1].number if len(kept) == SHOWN else None
     seen = [each for each in kept if may_see(each, visitor.access)]
+    entries = await asyncio.to_thread(visitor.here.catalogue.entries)
     return page(
         request, visitor, "records", kept=seen, told=told, last=last, since=SINCE, states=STATES,
-        entries=list(visitor.here.catalogue.entries()),
+        entries=list(entries),
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from morphogen.core.amounts import duration
-from morphogen.serve.curves import Follower, Told, chosen, told_by
+from morphogen.serve.curves import Follower, Told, chosen
 from morphogen.serve.errors import APIError
 from morphogen.serve.serving import Serving
 from morphogen.serve.studio.deeds import done_with
@@ -44,7 +44,7 @@ async def run(name: str, request: Request, visitor: Reads) -> Response:
 
     def read() -> dict[str, Any]:
         training = trainings.find(name)
-        told = told_by(training)
+        _, told = Follower(training).look()
         return {
             "training": training, "standing": standing(training, told), "told": told,
             "numbers": _numbers(told), "sheets": _sheets(training), "recipe": training.recipe,

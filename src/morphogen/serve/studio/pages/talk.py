@@ -27,15 +27,12 @@ async def talk(name: str, said: Said, request: Request, visitor: Generates) -> R
     path = []
     if said.after is not None:
         path = await asyncio.to_thread(here.records.prompts.path, said.after)
-    work = work_of(entry.name, said, path, chats=bool(about.get("chats")))
-    prompt, access, grounds = prompt_of(work), visitor.access, None
-    if index := said.settings.get("index") if about.get("chats") else None:
-        grounds = await grounding.found(
-            here, index, prompt, access=access, prompt=prompt, entry=entry
-        )
-        answer = await grounds.begin(entry, work, prompt=prompt, access=access)
+    chats, access, grounds = bool(about.get("chats")), visitor.access, None
+    work = work_of(entry.name, said, path, chats=chats)
+    if chats and (index := said.settings.get("index")):
+        answer, grounds = await grounding.begun(here, index, entry, work, access=access)
     else:
-        answer = await Answer.begin(here, entry, work, prompt=prompt, access=access)
+        answer = await Answer.begin(here, entry, work, prompt=prompt_of(work), access=access)
     async with answer:
         await answer.first()
         answer.is_handed_on = True
