@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
@@ -21,8 +22,9 @@ pytest.importorskip("snowballstemmer")
 from morphogen.core.errors import BundleError, MorphogenError, RecipeError
 from morphogen.modalities.text.chat import Message
 from morphogen.systems.agents.deciders import First, Recited
+from morphogen.systems.agents.drawing import svg
 from morphogen.systems.agents.loop import Budget, run, steps
-from morphogen.systems.agents.page import write_page
+from morphogen.systems.agents.page import page_of, write_page
 from morphogen.systems.agents.privileges import Grants, judge
 from morphogen.systems.agents.running import Runner, Untrusted
 from morphogen.systems.agents.tool import ArgumentsError, Tool, tool, tool_of_schema
@@ -433,6 +435,28 @@ def test_steps_are_given_as_they_happen() -> None:
     going.close()
     with pytest.raises(RecipeError, match="one name"):
         next(steps(Live(Recited([])), "?", [tool(convert), tool(convert)]))
+
+
+def test_a_run_is_drawn_step_by_step_and_nothing_in_it_is_markup() -> None:
+    """From where words of others were read on, the ground is another one."""
+
+    def page() -> str:
+        """A page."""
+        return "</svg><script>alert(1)</script>"
+
+    send = tool(Mailbox().send, writes=["mail:{to}"])
+    decisions = [("page", {}), ("send", {"to": "eve", "text": "hi"}), "<b>done</b>"]
+    trace = acted(decisions, [tool(page, reads=["web"]), send], grants=Grants.of(reads=["web"]))
+    drawn = ElementTree.fromstring(svg(trace))
+    arrows = [each for each in drawn.findall(".//{*}line") if each.get("class") != "lane"]
+    kinds = [str(each.get("class")).removeprefix("said ") for each in arrows]
+    assert kinds == ["said", "said", "ok", "others", "said", "no", "said"]
+    (ground,) = (each for each in drawn.findall(".//{*}rect") if each.get("class") == "ground")
+    last_own, first_of_others = (float(arrows[i].get("y1", 0)) for i in (2, 3))
+    assert last_own < float(ground.get("y", 0)) < first_of_others
+    assert not list(drawn.findall(".//{*}script"))
+    assert svg(trace) == svg(replay(trace))
+    assert "script&gt;" in page_of(trace, verdict(trace))
 
 
 def test_the_page_of_the_docs_says_what_comes(

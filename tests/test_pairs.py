@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import tarfile
@@ -28,6 +29,7 @@ from morphogen.evaluation.alignment import aligned, can_be_aligned, pair_judge
 from morphogen.evaluation.asked import encoded_for
 from morphogen.metrics.alignment import alignment
 from morphogen.modalities.text import Text
+from morphogen.serve.worker.results import conditions
 from morphogen.wrappers.encoder_codec import EncoderCodec
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220)}
@@ -113,6 +115,13 @@ def test_captions_with_pictures(pairs: Path) -> None:
             assert np.array_equal(np.asarray(reader.decode(x)), np.asarray(picture(number)[1]))
         else:
             assert bool(x.isnan().all())
+    sent = io.BytesIO()
+    picture(3)[1].save(sent, "PNG")
+    told = {"file": base64.b64encode(sent.getvalue()).decode(), "suffix": ".png"}
+    given = conditions(data.codec, {"image": told})["image"]  # as a server is sent it
+    assert np.array_equal(np.asarray(given), np.asarray(picture(3)[1]))
+    with pytest.raises(DataError, match="base64"):
+        conditions(data.codec, {"image": {**told, "file": "no"}})
     reasons = " ".join(problem.reason for problem in data.report.problems)
     assert "2 files have no text: images/alone.png, images/silent.png" in reasons
     assert "the file does not exist: images/lost.png" in reasons

@@ -10,6 +10,7 @@ from sqlalchemy import event
 
 from morphogen.core.errors import RecordsError
 from morphogen.records import open as records_at
+from morphogen.serve.recorded import parameters_of, words_of
 from morphogen.serve.recorder import Recorder
 
 
@@ -70,3 +71,13 @@ def test_a_locked_database_is_told_to_all_and_what_comes_later_is_kept(
                     write.result()
         assert recorder.write(partial(start, uid="later")).result() == "later"
         recorder.close()
+
+
+def test_what_a_condition_shows_is_not_recorded_and_what_it_says_is_the_prompt() -> None:
+    cond = {"image": {"file": "AAAA", "suffix": ".png"}, "caption": "a fox", "label": "three"}
+    work = {"do": "generate", "seed": 1, "cond": cond, "options": {"num": 2}}
+    kept = {"caption": "a fox", "label": "three", "image": "a file (.png)"}
+    assert parameters_of(work) == {"cond": kept, "options": {"num": 2}}
+    about = {"conditions": {"image": "image", "caption": "text", "label": ["three", "four"]}}
+    assert words_of(cond, about) == "a fox"
+    assert words_of({}, {}) == ""

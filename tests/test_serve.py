@@ -663,6 +663,10 @@ def test_responses_search_files(client: openai.OpenAI) -> None:
     assert last.output[1].content[0].annotations == [cited]
     quoted = client.responses.create(model="/indexes/handbook", input="What is the notice period?")
     assert quoted.output_text == "The notice period is three months."
+    with pytest.raises(openai.BadRequestError, match="its own documents"):
+        client.responses.create(
+            model="/indexes/handbook", input=question, extra_body={"index": "b"}
+        )
     two: Any = [{"type": "file_search", "vector_store_ids": ["handbook", "b"]}]
     with pytest.raises(openai.BadRequestError, match="one index at a time"):
         client.responses.create(model="talker", input=question, tools=two)

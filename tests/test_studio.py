@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,10 +28,14 @@ from morphogen.records import Records
 from morphogen.records import open as records_at
 from morphogen.serve import app
 from morphogen.serve.settings import Settings
+from morphogen.systems.agents.deciders import Recited
+from morphogen.systems.agents.loop import run
+from morphogen.systems.agents.worlds import Live
 from morphogen.systems.knowledge.cutting import passages
 from morphogen.systems.knowledge.embedders import NoEmbedder
 from morphogen.systems.knowledge.index import Index
 from morphogen.systems.knowledge.passage import Block, Document
+from morphogen.systems.memory.memory import Memory
 from small_models import answering
 from test_serve import Running, indexed, pictures
 
@@ -88,7 +93,10 @@ def indexes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(models: Path, records: Records, data: Path, indexes: Path) -> Iterator[Running]:
-    settings = Settings(models=models, data=(data,), indexes=indexes, port=0, threads=1, rate=None)
+    settings = Settings(
+        models=models, data=(data,), indexes=indexes, runs=indexes, memories=indexes, port=0,
+        threads=1, rate=None,
+    )  # fmt: skip
     with Running(settings, records) as running:
         yield running
 
@@ -368,9 +376,15 @@ def test_items_are_drawn_by_a_form_from_the_signature_and_shown_by_their_codec(
     seen = client.get(place[1])
     assert 'alt="2 pictures"' in seen.text
     assert "sandbox" in seen.headers["content-security-policy"]
-    again = re.search(r'src="(/views/\w+)"', client.post("/play/digits", data=told).text)
+    assert "seed=7" not in made.partition(">Before<")[2], "what was just drawn stands above"
+    after = client.post("/play/digits", data=told).text
+    again = re.search(r'src="(/views/\w+)"', after)
     assert again
     assert again[1] != place[1]
+    before = after.partition(">Before<")[2]
+    assert 'href="/play/digits?task=generate&amp;num=2&amp;seed=7' in before
+    assert "three, seed 7" in before
+    assert before.count("data:image/png;base64") == 1
     assert client.get(again[1]).text == seen.text, "the same seed draws the same"
     wrong = client.post("/play/digits", data={**told, "num": "many"})
     assert wrong.status_code == 400
@@ -651,6 +665,40 @@ def test_what_is_said_is_written_down_by_a_model_that_hears(
     refused = client.post("/v1/audio/transcriptions", data={"model": "hearer"},
                           files={"file": ("a.wav", b"no sound")})  # fmt: skip
     assert refused.status_code == 400
+
+
+def test_what_agents_did_and_remember_is_shown_and_forgotten_to_those_who_administer(
+    client: httpx.Client, indexes: Path
+) -> None:
+    sign_in(client, "ann maker")
+    assert client.get("/agents").status_code == 403
+    trace = run(Live(Recited([HOSTILE])), HOSTILE)
+    trace.save(indexes / "runs.jsonl")
+    memory = Memory.make(indexes / "mine")
+    relation = {"subject": "Ann", "relation": "lives in", "object": "Oslo"}
+    note = memory.remember("Ann moved to Oslo.", source=HOSTILE, relations=[relation])
+    memory.close()
+    token = sign_in(client, "ann administrator")
+    listed = client.get("/agents").text
+    assert 'href="/agents/runs/runs.jsonl"' in listed
+    assert 'href="/agents/memory/mine"' in listed
+    client.get("/agents/runs/runs.jsonl")  # which begins to look
+    told = {"deed": "recall", "question": "Where is Ann?", "token": token}
+    recalled = client.post("/agents/memory/mine", data=told).text
+    assert "Ann moved to Oslo." in recalled.partition("Recalled")[2].partition("<h2>")[0]
+    assert "lives in" in client.get("/views/memory-mine").text
+    while "Replayed" not in (shown := client.get("/agents/runs/runs.jsonl").text):
+        if 'class="card"' in shown:
+            break
+        time.sleep(0.2)
+    assert "<svg" in client.get("/views/run-runs.jsonl-0").text
+    assert HOSTILE not in shown + recalled
+    assert client.post("/agents/memory/mine", data={**told, "question": ""}).status_code == 400
+    gone = {"deed": "forget", "note": note.id, "token": token}
+    forgotten = client.post("/agents/memory/mine", data=gone).text
+    assert "No trace of it in" in forgotten
+    assert "Ann moved" not in forgotten
+    assert client.get("/agents/memory/yours").status_code == 404
 
 
 SOURCE = Path(morphogen.__file__).parent

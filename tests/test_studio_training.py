@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from morphogen.records import Records
 from morphogen.records import open as records_at
 from morphogen.serve import looking
 from morphogen.serve.begun import SAID, Begun
+from morphogen.serve.catalogue import Catalogue
 from morphogen.serve.curves import Tail, chosen, thinned
 from morphogen.serve.errors import APIError
 from morphogen.serve.looks import Looks
@@ -146,6 +148,29 @@ def test_a_recipe_of_a_form_names_no_code_and_keeps_every_letter(
         prepare(str(data), recipe=tmp_path / "recipe.toml", out=tmp_path / "out")
     with pytest.raises(RecipeError, match="refused to import 'os:system'"):
         looking.forecast(str(data), recipe, str(tmp_path / "out"))
+
+
+def test_a_trained_model_is_adapted_by_a_form(
+    client: httpx.Client, settings: Settings, done: Path, data: Path
+) -> None:
+    """It has the family of the model; what is trained is an adapter, or all of it."""
+    sign_in(client, "ann trainer")
+    assert 'href="/train/new?from=done"' in client.get("/models/done").text
+    assert 'name="from" value="done"' in client.get("/train/new?from=done").text
+    assert client.get("/train/new?data=0&from=nobody").status_code == 404
+    while "The data is being read" in (form := client.get("/train/new?data=0&from=done").text):
+        time.sleep(0.2)
+    assert 'name="wrapper.rank"' in form
+    assert 'name="wrapper.rank"' not in client.get("/train/new?data=0&from=done&adapter=").text
+    start = Catalogue(settings.models).find("done")
+    told = {"family": "gan", "adapter": "lora", "wrapper.rank": "2", "start.from": "/etc"}
+    recipe = recipe_of(told, start)
+    assert recipe["start"] == {"from": str(done.absolute())}
+    assert recipe["wrapper"] == {"name": "lora", "rank": "2"}
+    assert "family" not in recipe
+    (stage,) = looking.forecast(str(data), recipe, str(data / "none"))["stages"]
+    assert stage["family"] == "vae"
+    assert "wrapper" not in recipe_of({}, start)
 
 
 def test_a_plan_tells_the_usual_family_and_why_others_do_not_fit(data: Path) -> None:

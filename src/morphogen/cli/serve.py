@@ -18,6 +18,10 @@ def serve(
     indexes: Annotated[Path, typer.Option(help="folder in which indexes of documents lie")] = Path(
         "indexes"
     ),
+    memories: Annotated[Path, typer.Option(help="folder in which memories of agents lie")] = Path(
+        "memories"
+    ),
+    runs: Annotated[Path, typer.Option(help="folder in which traces of agents lie")] = Path("runs"),
     host: Annotated[
         str, typer.Option(help="address to listen at; another than this machine's needs a key")
     ] = "127.0.0.1",
@@ -56,11 +60,10 @@ def serve(
     from morphogen.serve.settings import Settings
 
     settings = Settings(
-        models=models, data=tuple(data or ()), indexes=indexes, host=host, port=port,
-        records=records, memory_gb=memory_gb, rows=rows, batch=batch, queue=queue,
-        rate=None if rate == "none" else rate, body_mb=body_mb, threads=threads, patience=patience,
-        watermark=watermark,
-        traces=traces,
+        models=models, data=tuple(data or ()), indexes=indexes, memories=memories, runs=runs,
+        host=host, port=port, records=records, memory_gb=memory_gb, rows=rows, batch=batch,
+        queue=queue, rate=None if rate == "none" else rate, body_mb=body_mb, threads=threads,
+        patience=patience, watermark=watermark, traces=traces,
     ).check()  # fmt: skip
     several = None if replicas is None else on_ray.bounds(replicas)
     if not models.is_dir():

@@ -22,7 +22,7 @@ from morphogen.serve.catalogue import Entry
 from morphogen.serve.engine.running import Asked, Running
 from morphogen.serve.errors import APIError
 from morphogen.serve.quotas import headers_of
-from morphogen.serve.recorded import recorded
+from morphogen.serve.recorded import parameters_of, recorded
 from morphogen.serve.serving import Serving, unwritten
 
 GONE = 499  # what others log where a client has gone; nobody reads it
@@ -68,10 +68,9 @@ class Answer:
             user, key = (access.user.id, access.key_id) if access is not None else (None, None)
             about = {"model": entry.name, "model_hash": process.about.get("hash"),
                      "verdict": entry.verdict, "task": work["do"]}  # fmt: skip
-            told = {name: value for name, value in work.items() if name not in UNTOLD}
             answer.begun = serving.write(
                 serving.records.generations.start, recorded(prompt), **about, parent=parent,
-                parameters=told, seed=answer.seed, user=user, key=key, uid=answer.id,
+                parameters=parameters_of(work), seed=answer.seed, user=user, key=key, uid=answer.id,
             )  # fmt: skip
             if key is not None:
                 answer.standing = serving.write(serving.records.quotas.standing, key)
@@ -184,10 +183,6 @@ class Answer:
         if self.asked is not None:
             self.serving.metrics.running.dec()
             self.asked.leave()
-
-
-# Recorded elsewhere, or not at all.
-UNTOLD = {"do", "messages", "prompts", "question", "seed", "inputs", "view", "hidden"}
 
 
 def _reason(error: BaseException | None) -> str:

@@ -1,11 +1,15 @@
-"""A look at data, in a process of its own: `python -m morphogen.serve.looking '{"look": ..}'`.
+"""A look at data, or what else lies in files, in a process of its own:
+`python -m morphogen.serve.looking '{"look": ..}'`.
 
     {"look": "items", "source": "shoes", "first": 0, "num": 24}   as their codec shows them
     {"look": "check", "source": "shoes"}              every defect, as `morphogen data check` tells
     {"look": "duplicates", "source": "shoes"}         what shows the same, side by side
     {"look": "plan", "source": "shoes"}               what can be trained on it, and how
     {"look": "forecast", "source": .., "recipe": ..}  what a training would need
+    {"look": "adapting", "source": .., "recipe": ..}  how a trained model can be adapted to it
     {"look": "evaluate", "source": "models/boots/config.json"}   how good a model is
+    {"look": "runs", "source": "runs/monday.jsonl"}   what agents did, run by run
+    {"look": "memory", "source": "memories/mine", ..}            what is remembered, and what goes
 
 It says how far it is, a line of JSON now and then, and what it found, or why it did not, in the
 last. The server needs no PyTorch for it, and data that brings a library down does not take the
@@ -17,7 +21,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -29,6 +33,7 @@ from morphogen.serve.forms import fields_of
 MOST_HTML = 32 << 20  # characters of items that are shown at once
 MOST_GROUPS = 400  # of duplicates, that are shown and not only named
 MOST_ALIKE = 8  # items of such a group
+MOST_RUNS = 50  # of a trace, the last
 MOST_DRAWN = 10_000  # of a model that is evaluated: as many as by hand
 
 
@@ -133,6 +138,30 @@ def plan(source: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def adapting(source: str, recipe: Mapping[str, Any], out: str) -> dict[str, Any]:
+    """How the model that a recipe starts from can be adapted to this data, all of it or by an
+    adapter beside it. Raises `MorphogenError` where the data is not what it learns."""
+    from morphogen.core import discover
+    from morphogen.core.recipe import Recipe
+    from morphogen.training.options import TrainOptions
+    from morphogen.training.run import sessions
+
+    with closing(sessions(source, recipe=Recipe.from_json(recipe), out=out, dry=True)) as found:
+        session = next(found)
+    facts = session.data.facts()
+    wrappers = {name: discover.find("wrapper", name) for name in discover.names("wrapper")}
+    adapters = {
+        name: {"about": discover.summary(each), "fields": fields_of(each)}
+        for name, each in wrappers.items() if hasattr(each, "put_on")
+    }  # fmt: skip
+    names = ("modality", "spec", "num_train", "num_test", "num_skipped")
+    return {
+        "family": session.recipe.family_name, "adapters": adapters,
+        "train": fields_of(TrainOptions, session.run.options.to_json()),
+        "facts": {name: facts[name] for name in names},
+    }  # fmt: skip
+
+
 def _fields_of_all(classes: Iterable[Any]) -> list[dict[str, Any]]:
     """The fields of a chain: what several stages have stands once."""
     return list({each["name"]: each for one in classes for each in fields_of(one)}.values())
@@ -168,14 +197,61 @@ def evaluate(source: str) -> dict[str, Any]:
     return {"verdict": (record.get("copying") or {}).get("verdict")}
 
 
+def runs(source: str) -> dict[str, Any]:
+    """Runs of agents, as a trace has them: each with its verdict, whether it comes out the same
+    when it is replayed, and its page."""
+    from morphogen.core.border import read_text
+    from morphogen.systems.agents.page import page_of
+    from morphogen.systems.agents.trace import traces
+    from morphogen.systems.agents.verdict import verdict
+    from morphogen.systems.agents.worlds import replay
+
+    found = traces(read_text(Path(source)), source)
+    shown = []
+    for each in found[-MOST_RUNS:]:
+        told = verdict(each)
+        shown.append({
+            "task": each.began.task, "model": each.began.model, "verdict": told.text().splitlines(),
+            "is_same": replay(each).text() == each.text(), "html": page_of(each, told),
+        })  # fmt: skip
+    return {"runs": shown, "num": len(found)}
+
+
+def memory(
+    source: str, question: str = "", forget: str = "", correct: str = "", text: str = ""
+) -> dict[str, Any]:
+    """What is remembered, the newest first; with a question what of it is about that. Before, the
+    note `forget` goes for good, `text` takes the place of the note `correct`, or is a new one."""
+    from morphogen.systems.memory.drawing import svg
+    from morphogen.systems.memory.memory import Memory
+
+    opened = Memory.open(source)
+    proof = opened.forget(forget).to_json() if forget else None
+    if correct:
+        opened.correct(correct, text)
+    elif text:
+        opened.remember(text, source="typed in the studio")
+    recalled = opened.recall(question) if question else []
+    graph = opened.graph()
+    found = {
+        "notes": [note.to_json() for note in reversed(opened.notes.values())], "proof": proof,
+        "recalled": [
+            {"id": each.note.id, "relevance": each.relevance, "recency": each.recency}
+            for each in recalled
+        ],
+        "graph": svg(graph) if graph.edges() else None,
+    }  # fmt: skip
+    opened.close()
+    return found
+
+
 def told_of(cond: Mapping[str, Any]) -> dict[str, str]:
     """Conditions in a few words each."""
     return {str(name): str(value)[:200] for name, value in cond.items()}
 
 
-LOOKS: dict[str, Callable[..., dict[str, Any]]] = {
-    each.__name__: each for each in (items, check, duplicates, plan, forecast, evaluate)
-}
+SEEN = (items, check, duplicates, plan, forecast, adapting, evaluate, runs, memory)
+LOOKS: dict[str, Callable[..., dict[str, Any]]] = {each.__name__: each for each in SEEN}
 
 
 def main(told: dict[str, Any], out: TextIO) -> None:

@@ -50,17 +50,23 @@ def application(settings: Settings, least: int, most: int) -> Any:
 def run(settings: Settings, least: int, most: int) -> None:
     """Serve until told to stop. Needs the `ray` extra."""
     serve = extra("ray.serve", "ray", "replicas are run")
+    told = threading.Event()
+    _told_to_stop(told)
     serve.start(http_options={"host": settings.host, "port": settings.port})
+    _told_to_stop(told)  # again: Ray ends a process that is told so with the signal's number
     try:
         serve.run(application(settings, least, most), name=NAME)
         address = f"http://{settings.host}:{settings.port}"
         print(f"studio: {address}\nAPI: {address}/v1", flush=True)
-        told = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: told.set())
         told.wait()
     finally:
         serve.shutdown()
+
+
+def _told_to_stop(told: threading.Event) -> None:
+    """Set `told` where this process is told to stop, which is a good end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: told.set())
 
 
 def bounds(told: str) -> tuple[int, int]:

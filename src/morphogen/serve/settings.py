@@ -21,6 +21,8 @@ class Settings:
     models: Path = Path("models")  # folder in which the models lie
     data: tuple[Path, ...] = ()  # data that the studio shows
     indexes: Path = Path("indexes")  # folder in which indexes of documents lie
+    memories: Path = Path("memories")  # folder in which memories of agents lie
+    runs: Path = Path("runs")  # folder in which traces of agents lie: .jsonl
     host: str = "127.0.0.1"  # address to listen at; another than this machine's own needs keys
     port: int = 8000  # 0 takes a free one
     records: str | None = None  # where what happens is recorded: a file or a database's URL

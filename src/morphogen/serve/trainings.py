@@ -28,7 +28,7 @@ from morphogen.training.options import Budget, TrainOptions
 
 RECIPE, LOG, VERB = "recipe.toml", "log.jsonl", "train"
 KEY = re.compile(r"[a-z][a-z0-9_]*")
-TABLES = ("family", "backbone", "train")  # that a recipe of the studio has
+TABLES = ("family", "backbone", "train", "start", "wrapper")  # that a recipe of the studio has
 State = Literal["starting", "going", "stopped", "cut", "failed", "done"]
 WORDS: dict[State, str] = {
     "starting": "starting", "going": "going on", "stopped": "stopped, and usable",

@@ -12,6 +12,7 @@ from starlette.datastructures import UploadFile
 
 from morphogen.serve.answer import Answer, while_connected
 from morphogen.serve.catalogue import Entry
+from morphogen.serve.recorded import words_of
 from morphogen.serve.serving import Serving
 
 Events = list[Mapping[str, Any]]
@@ -38,7 +39,8 @@ async def worked(
     access: Any = None,
 ) -> tuple[Answer, Events]:
     """What a model made of it, recorded: the generation, and all events. Raises `APIError`."""
-    await here.pool.get(entry)  # which is not to be broken off where the client goes
+    process = await here.pool.get(entry)  # which is not to be broken off where the client goes
+    prompt = prompt or words_of(work.get("cond") or {}, process.about)
     return await while_connected(request, made(here, entry, work, prompt=prompt, access=access))
 
 

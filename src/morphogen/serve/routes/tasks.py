@@ -20,6 +20,8 @@ from morphogen.serve.serving import Here
 
 MOST_INPUTS = 1024
 
+CONDITIONS = "conditions by name; a picture or a sound as an input: file and suffix"
+
 router = APIRouter()
 
 
@@ -42,7 +44,7 @@ class GenerateRequest(BaseModel):
     model: str
     num: int = Field(1, ge=1, le=256)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    cond: dict[str, Any] = Field({}, description="conditions by name")
+    cond: dict[str, Any] = Field({}, description=CONDITIONS)
     options: dict[str, Any] = Field({}, description="as in `morphogen show task generate`")
 
 
@@ -64,7 +66,7 @@ class TaskRequest(BaseModel):
     model: str
     inputs: Annotated[list[Given], Field(max_length=MOST_INPUTS)] = []
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    cond: dict[str, Any] = Field({}, description="conditions by name")
+    cond: dict[str, Any] = Field({}, description=CONDITIONS)
     options: dict[str, Any] = {}
     hidden: Hidden | None = Field(None, description="of `fill`, in place of its option `mask`")
 

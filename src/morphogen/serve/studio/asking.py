@@ -26,7 +26,7 @@ PAIR = re.compile(r"(-?\d{1,18})(?:\s*-\s*(\d{1,18}))?")
 
 
 async def inputs_of(
-    here: Serving, entry: Entry, form: FormData, kept: Kept, cond: Mapping[str, str]
+    here: Serving, entry: Entry, form: FormData, kept: Kept, cond: Mapping[str, Any]
 ) -> list[Given]:
     """What a task works on: what people bring before all else. Raises `APIError`."""
     files = [each for each in form.getlist("files") if isinstance(each, UploadFile)]
@@ -53,7 +53,7 @@ async def hidden_of(form: FormData, kept: Kept) -> Given | None:
 
 
 async def drawn(
-    here: Serving, entry: Entry, seeds: Sequence[int], cond: Mapping[str, str]
+    here: Serving, entry: Entry, seeds: Sequence[int], cond: Mapping[str, Any]
 ) -> list[Given]:
     """Items that a model draws to work on, one for each seed: parts of a task, not answers of
     their own, so that the records tell of the seeds alone."""
@@ -93,9 +93,19 @@ def spans_of(told: str) -> list[list[int]]:
     return spans
 
 
-def conditions_of(told: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, str]:
+def conditions_of(told: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, Any]:
     """By name, those that were told."""
     return {name: told[f"cond.{name}"] for name in known if told.get(f"cond.{name}")}
+
+
+async def conditions_sent(form: FormData, known: Mapping[str, Any]) -> dict[str, Any]:
+    """By name, those that were brought as files: a picture, a sound."""
+    files = {name: form.get(f"cond.{name}") for name in known}
+    return {
+        name: await sent(file)
+        for name, file in files.items()
+        if isinstance(file, UploadFile) and file.filename
+    }
 
 
 def words_of(form: FormData) -> dict[str, str]:

@@ -21,6 +21,16 @@ Given = Mapping[str, Any]  # an item as the process of a model is given it, or g
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """What was asked for."""
+
+    model: str
+    by: int | None  # a user
+    told: Mapping[str, str]  # the form
+    seed: int
+
+
+@dataclass(frozen=True)
 class Made:
     """Of one generation, or one look at data."""
 
@@ -28,6 +38,7 @@ class Made:
     items: tuple[Given, ...] = ()  # what came
     inputs: tuple[Given, ...] = ()  # what it was made of
     hidden: Given | None = None  # what of that was drawn anew
+    drawing: Drawing | None = None  # none: a look at data
 
     @property
     def size(self) -> int:

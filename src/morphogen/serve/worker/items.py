@@ -23,7 +23,7 @@ from morphogen.core.random import JoinedGenerator, generator, mix_seed
 from morphogen.core.result import Result
 from morphogen.core.schema import check_options
 from morphogen.serve.worker.channel import Event, failure, unexpected
-from morphogen.serve.worker.results import View, told
+from morphogen.serve.worker.results import View, conditions, told
 
 MOST_ITEMS = 256  # of one request
 FILLER = 0  # the seed of what nobody asked for
@@ -65,7 +65,7 @@ class Items:
         if not 1 <= num <= MOST_ITEMS:
             raise RecipeError("that many items are not drawn at once", found=f"num={num}",
                               expected=f"1 to {MOST_ITEMS}")  # fmt: skip
-        cond = dict(work.get("cond") or {})
+        cond = conditions(self.bundle.codec, work.get("cond") or {})
         self.bundle.conditions(1, cond, generator(0), drawn=True)  # misspelt ones are told now
         view, uid = work.get("view"), work.get("generation")
         self.waiting.append(Drawn(number, num, work["seed"], cond, options, view, uid))

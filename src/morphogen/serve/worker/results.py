@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from morphogen.core.codec import Item
+from morphogen.core.codec import Codec, Item
 from morphogen.core.errors import DataError
 from morphogen.core.result import Result
 from morphogen.provenance.beside import SUFFIX as CREDENTIAL
@@ -42,6 +42,18 @@ def _viewed(result: Result, view: View) -> dict[str, Any]:
     if view == "each":
         return {"pages": [result.codec.html([value]) for value in result.items]}
     return {"html": result.codec.html(result.items, result.columns)}
+
+
+def conditions(codec: Codec, cond: Mapping[str, Any]) -> dict[str, Any]:
+    """Conditions by name: a picture or a sound, which comes as an input of a task does, as the raw
+    value of its own codec. Raises `DataError`."""
+    told = dict(cond)
+    with tempfile.TemporaryDirectory() as place:
+        for number, (name, value) in enumerate(cond.items()):
+            reader = codec.condition_codecs.get(name)
+            if reader is not None and isinstance(value, Mapping) and "file" in value:
+                told[name] = reader.parse(str(_given(value, Path(place), number)))
+    return told
 
 
 def given(inputs: Sequence[Mapping[str, Any]], folder: Path) -> list[Any]:

@@ -16,7 +16,7 @@ from morphogen.core.codec import Item
 from morphogen.core.errors import RefusedPair
 from morphogen.serve.worker.channel import Event
 from morphogen.serve.worker.hidden import known_of
-from morphogen.serve.worker.results import given, told
+from morphogen.serve.worker.results import conditions, given, told
 from morphogen.systems.exchange import check_words
 
 
@@ -30,7 +30,8 @@ def run_task(bundle: Bundle, number: int, work: Mapping[str, Any]) -> Iterator[E
         inputs = given(work.get("inputs", ()), Path(place))
         if hidden := work.get("hidden"):
             options["known"] = known_of(bundle, hidden, inputs, Path(place))
-        result = bundle.task(name, *inputs, seed=work["seed"], cond=work.get("cond"), **options)
+        cond = conditions(bundle.codec, work.get("cond") or {})
+        result = bundle.task(name, *inputs, seed=work["seed"], cond=cond or None, **options)
         result.known_as(work.get("generation"))
         yield {"id": number, "result": told(result, view=work.get("view"))}
     yield {"id": number, "done": {}}

@@ -8,7 +8,7 @@
     running.py     a tool that is run, bounded in time and in what it gives
     deciders.py    who decides what is next: a bundle, a remote model, a transcript
     verdict.py     what was done, as the trace has it
-    page.py        a trace as a page
+    page.py        a trace as a page, with the run as a picture (drawing.py)
     tools/         documents, models, memories, programs
     mcp_client.py  tools of servers of the Model Context Protocol
     mcp_server.py  our tools for others, by the same protocol

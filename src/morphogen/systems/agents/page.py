@@ -1,4 +1,4 @@
-"""A trace as a page: what was asked, each step with its judgement, the verdict at the top."""
+"""A trace as a page: what was asked, its verdict, the run as a picture, and each step of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from morphogen.core.storage import write_text
 from morphogen.evaluation.page import document, escaped, table
+from morphogen.systems.agents.drawing import svg
 from morphogen.systems.agents.trace import Began, Decided, Ended, Judged, Returned, Step, Trace
 from morphogen.systems.agents.verdict import Verdict, verdict
 
@@ -23,13 +24,17 @@ STYLE = (
 
 def write_page(trace: Trace, path: Path | str, told: Verdict | None = None) -> Path:
     """Write it; `told` is its verdict, where it was judged by what was wanted."""
-    told = told or verdict(trace)
+    return write_text(Path(path), page_of(trace, told or verdict(trace)))
+
+
+def page_of(trace: Trace, told: Verdict) -> str:
+    """The page of a run with its verdict."""
     title = " ".join(trace.began.task.split())[:80]
     parts = [
         STYLE, f"<h1>{escaped(title)}</h1>",
         f'<p class="lead">{escaped(_lead(told))}</p>',
         *(f'<p class="warning">{escaped(each)}</p>' for each in told.missed),
-        f"<pre>{escaped(trace.answer)}</pre>" if trace.answer else "",
+        f"<pre>{escaped(trace.answer)}</pre>" if trace.answer else "", svg(trace),
         f"<h2>Steps</h2><ol class='steps'>{''.join(map(_step, trace.steps))}</ol>",
     ]  # fmt: skip
     if told.effects:
@@ -48,7 +53,7 @@ def write_page(trace: Trace, path: Path | str, told: Verdict | None = None) -> P
         heads = ("sentence", "in what was read")
         parts.append(f"<h2>Sentences of the answer</h2>{_table(heads, said)}")
     parts.append(f"<h2>Tools and grants</h2>{_tools(trace.began)}")
-    return write_text(Path(path), document(title, parts))
+    return document(title, parts)
 
 
 def _lead(told: Verdict) -> str:

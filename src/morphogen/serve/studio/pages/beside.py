@@ -59,7 +59,9 @@ class Beside:
             },
         }  # fmt: skip
 
-    def works(self, inputs: Sequence[Given], facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def works(
+        self, inputs: Sequence[Given], facts: Mapping[str, Any], cond: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
         """What each is asked: the same, with the same seed."""
         seed = seeded(asking.number(self.values.get("seed", "")))
         if self.task == TALK:
@@ -72,7 +74,7 @@ class Beside:
             ]
         work: dict[str, Any] = {
             "do": DRAW, "seed": seed, "view": "whole", "options": written(facts["fields"]),
-            "cond": asking.conditions_of(self.values, facts["conditions"]),
+            "cond": cond,
         }  # fmt: skip
         if self.task != DRAW:
             work |= {"do": "task", "task": self.task, "inputs": inputs}
@@ -99,11 +101,12 @@ async def ask(request: Request, visitor: Generates) -> Response:
     chosen = [each for each in form.getlist("model") if isinstance(each, str)]
     beside = await _opened(visitor, chosen, told)
     facts = beside.facts()
+    known = facts["conditions"]
+    cond = {**asking.conditions_of(told, known), **await asking.conditions_sent(form, known)}
     inputs: list[Given] = []
     if facts["takes_inputs"]:
-        cond = asking.conditions_of(told, facts["conditions"])
         inputs = await asking.inputs_of(visitor.here, beside.entries[0], form, kept, cond)
-    works = beside.works(inputs, facts)
+    works = beside.works(inputs, facts, cond)
     asked = [
         _column(visitor, kept, entry, work, inputs)
         for entry, work in zip(beside.entries, works, strict=True)

@@ -18,7 +18,7 @@ from morphogen.serve.routes._asked import Drawn
 from morphogen.serve.routes._works import result_of, seeded, worked
 from morphogen.serve.serving import Serving
 from morphogen.serve.studio import asking, conversation
-from morphogen.serve.studio.kept import Given, Kept, Made, kept_of
+from morphogen.serve.studio.kept import Drawing, Given, Kept, Made, kept_of
 from morphogen.serve.studio.page import Page, page, view
 from morphogen.serve.studio.visitor import Generates, Reads, Visitor
 
@@ -27,6 +27,8 @@ TALK, DRAW = "talk", "generate"
 PAGES = {
     "interpolate": "between", "traverse": "plane", "fill": "paint", "transcribe": "listen"
 }  # fmt: skip
+SHOWN_TO = {"image", "sound"}  # kinds of conditions that are brought as files
+BEFORE = 12  # earlier ones that a page shows
 ONE_BY_ONE = {"interpolate"}  # tasks whose items are looked at one after the other
 
 router = APIRouter(route_class=Page, include_in_schema=False)
@@ -87,8 +89,11 @@ async def play(name: str, request: Request, visitor: Generates, open: bool = Fal
     if shown.task == TALK:
         return await _talk(request, visitor, shown)
     facts = {**shown.facts(), **shown.form()}
-    like = _like(kept_of(request), values)
-    return page(request, visitor, PAGES.get(shown.task, "draw"), **facts, made=None, like=like)
+    kept = kept_of(request)
+    return page(
+        request, visitor, PAGES.get(shown.task, "draw"), **facts, made=None,
+        like=_like(kept, values), before=_before(kept, shown, visitor),
+    )  # fmt: skip
 
 
 @router.post("/play/{name:path}")
@@ -102,7 +107,10 @@ async def make(name: str, request: Request, visitor: Generates) -> Response:
         "do": "generate" if shown.task == DRAW else "task",
         "seed": seeded(asking.number(told.get("seed", ""))),
         "view": "each" if shown.task in ONE_BY_ONE else "whole",
-        "cond": asking.conditions_of(told, facts["conditions"]),
+        "cond": {
+            **asking.conditions_of(told, facts["conditions"]),
+            **await asking.conditions_sent(form, facts["conditions"]),
+        },
         "options": written(facts["fields"]),
     }
     inputs: list[Given] = []
@@ -116,14 +124,16 @@ async def make(name: str, request: Request, visitor: Generates) -> Response:
     )
     result = result_of(events)
     pages = tuple(result.pop("pages", None) or filter(None, [result.pop("html", "")]))
-    kept.put(answer.id, Made(pages, tuple(result["items"]), tuple(inputs), work.get("hidden")))
+    drawing = Drawing(entry.name, _number(visitor), told, seed=work["seed"])
+    made_now = Made(pages, tuple(result["items"]), tuple(inputs), work.get("hidden"), drawing)
+    kept.put(answer.id, made_now)
     made = {
         "id": answer.id, "seed": work["seed"], "pages": len(pages), "items": len(result["items"]),
         "result": result,
     }  # fmt: skip
     return page(
         request, visitor, PAGES.get(shown.task, "draw"), **shown.facts(), **facts, made=made,
-        like=_like(kept, told),
+        like=_like(kept, told), before=_before(kept, shown, visitor, answer.id),
     )  # fmt: skip
 
 
@@ -189,7 +199,31 @@ def usual(about: Mapping[str, Any]) -> str:
     """What a model is looked at for first: that it writes, or draws, or whatever else it can do."""
     tasks = about.get("tasks", {})
     able = [name for name in (DRAW, *tasks) if tasks.get(name, "") is None]
-    return TALK if writes(about) else next(iter(able), DRAW)
+    is_told = not SHOWN_TO.isdisjoint(map(str, about.get("conditions", {}).values()))
+    return TALK if writes(about) and not is_told else next(iter(able), DRAW)
+
+
+def _before(
+    kept: Kept, shown: Shown, visitor: Visitor, but: str | None = None
+) -> list[dict[str, Any]]:
+    """What this visitor had this model draw of late, the newest first: the first item of each, what
+    was asked for, and the form that makes it again."""
+    found = []
+    for uid, made in reversed(kept.made.items()):
+        own = made.drawing
+        if own is None or uid == but or (own.model, own.by) != (shown.entry.name, _number(visitor)):
+            continue
+        again = {k: v for k, v in own.told.items() if v and k not in ("of", "open")}
+        said = ", ".join(v for k, v in again.items() if k.startswith("cond.") or k == "text")
+        found.append({
+            "uid": uid, "item": made.items[0] if made.items else {}, "seed": own.seed,
+            "said": said or own.told.get("task", DRAW), "again": {**again, "seed": own.seed},
+        })  # fmt: skip
+    return found[:BEFORE]
+
+
+def _number(visitor: Visitor) -> int | None:
+    return None if visitor.access is None else visitor.access.user.id
 
 
 def _like(kept: Kept, told: Mapping[str, str]) -> dict[str, Any] | None:
