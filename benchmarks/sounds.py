@@ -1,16 +1,23 @@
-"""Spoken digits: how well are they recognised and made, and how fast are sounds read?
+"""Spoken digits: how well are they recognised, made and written down, how fast are sounds read?
 
     python benchmarks/sounds.py SHARED/data/fsdd/recordings --minutes 8
-    python benchmarks/sounds.py SHARED/data/fsdd/recordings --reading
+    python benchmarks/sounds.py SHARED/data/fsdd/recordings --only written --minutes 4
+    python benchmarks/sounds.py SHARED/data/fsdd/recordings --only spoken --minutes 8 --out models
+    python benchmarks/sounds.py SHARED/data/fsdd/recordings --only reading
 
 The first trains a recogniser on the training part of the official split (takes 5 to 49 of each
 digit and speaker; 0 to 4 are for testing) and says how many of the test clips it reads. Then a
 model of the same clips, by their digit, is trained for so many minutes; of what it makes, as many
-of each digit, the recogniser says how many it reads as what they were asked for. What it reads of
-real test clips that went through the codec and back is between the two. Seconds of sound for a
-second of making, phases included, are told besides. `--out` keeps both models, and a page.
+of each digit, the recogniser says how many it reads as what they were asked for, with each amount
+of guidance. What it reads of real test clips that went through the codec and back is between the
+two. Seconds of sound for a second of making, phases included, are told besides. `--out` keeps both
+models, and pages to listen to; `--only again` reads kept models again.
 
-The second reads 10,000 clips, those of the data four times at other loudness: everything that
+The second writes down what is said in the clips of the test part, letter by letter, by a model of
+texts that are each given their sound: words and characters that are wrong, counted by jiwer. The
+third makes sounds from such texts ("seven"), which the recogniser of the first reads.
+
+The last reads 10,000 clips, those of the data four times at other loudness: everything that
 `train` does before the first step.
 """
 
@@ -19,48 +26,66 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 import morphogen as mg
 from morphogen.core.codec import Item, Report
+from morphogen.core.random import generator
 from morphogen.modalities.sound import Sound
 from morphogen.modalities.sound.files import Waveform, write_sounds
 
-NAMES = "modality.file_names={label}_{speaker}_{test=0|1|2|3|4}"
+PATTERN = "_{speaker}_{test=0|1|2|3|4}"
+NAMES = f"modality.file_names={{label}}{PATTERN}"
 AUGMENTED = ["family.max_shift=3", "family.mask_share=0.2", "family.max_gain=0.2"]
+HEARING = [
+    "family.cond_stem=conv", "family.cond_positions=64", "family.cond_dim=128",
+    "family.cond_shift=3", "family.cond_mask=0.2", "family.cond_gain=0.2",
+    "backbone.model_dim=96", "backbone.num_layers=2",
+]  # fmt: skip
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 DIGITS = [str(digit) for digit in range(10)]
 CLIPS = 10_000
 Z = 1.96
+
+
+class Reader(NamedTuple):
+    """A recogniser, and how many of the real test clips it reads."""
+
+    bundle: mg.Bundle
+    real: float
 
 
 def main() -> None:
     """A line of JSON for each."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("folder", type=Path)
-    options.add_argument(
-        "--minutes", type=float, default=8.0, help="of the model that makes sounds"
-    )
+    options.add_argument("--minutes", type=float, default=8.0, help="of the model")
     options.add_argument("--recogniser", type=float, default=3.0, help="minutes of the recogniser")
-    options.add_argument("--only", choices=("recogniser", "made"), help="made: needs --out")
+    options.add_argument(
+        "--only", choices=("recogniser", "made", "again", "written", "spoken", "reading"),
+        help="made, again and spoken: with the recogniser in --out",
+    )  # fmt: skip
     options.add_argument("--each", type=int, default=100, help="sounds made of each digit")
-    options.add_argument("--guidance", type=float)
+    options.add_argument("--guidance", type=float, nargs="+", default=[1.0])
     options.add_argument("--threads", type=int, default=2)
-    options.add_argument("--reading", action="store_true", help="read 10,000 clips")
     options.add_argument("--set", dest="settings", action="append", default=[])
     options.add_argument("--out", type=Path, help="keep the models there")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
-    if given.reading:
+    if given.only == "reading":
         return reading(given.folder)
     with tempfile.TemporaryDirectory() as scratch:
         out = given.out or Path(scratch)
-        if given.only == "made":
+        if given.only == "written":
+            return written(given, out, Path(scratch))
+        if given.only in ("made", "again", "spoken"):
             recogniser = mg.open(str(out / "recogniser"))
         else:
             settings = [NAMES, *AUGMENTED]
@@ -68,9 +93,11 @@ def main() -> None:
             recogniser = mg.train(
                 given.folder, "supervised", budget=budget, out=out / "recogniser", settings=settings
             )
-        real = recognised(recogniser, given.folder)
-        if given.only != "recogniser":
-            made(recogniser, real, given, out)
+        reader = Reader(recogniser, recognised(recogniser, given.folder))
+        if given.only == "spoken":
+            spoken(reader, given, out, Path(scratch))
+        elif given.only != "recogniser":
+            made(reader, given, out)
     return None
 
 
@@ -111,37 +138,92 @@ def recognised(recogniser: mg.Bundle, folder: Path) -> float:
     return sum(right) / len(right)
 
 
-def made(recogniser: mg.Bundle, real: float, given: argparse.Namespace, out: Path) -> None:
-    """Train, draw, read."""
+def made(reader: Reader, given: argparse.Namespace, out: Path) -> None:
+    """Train by digits, draw, read."""
     place = out / "digits"
+    if given.only != "again":
+        settings = [NAMES, *given.settings]
+        mg.train(given.folder, budget=f"{given.minutes}m", out=place, settings=settings)
+    bundle = mg.open(str(place))
+    for guidance in given.guidance:
+        read_of(bundle, [("label", digit) for digit in DIGITS], guidance, reader, given)
+
+
+def spoken(reader: Reader, given: argparse.Namespace, out: Path, scratch: Path) -> None:
+    """Train by texts, draw what each word says, read."""
+    settings = [f"modality.file_names={{text}}{PATTERN}", "modality.conditions=text"]
     bundle = mg.train(
-        given.folder, budget=f"{given.minutes}m", out=place, settings=[NAMES, *given.settings]
-    )
+        by_words(given.folder, scratch), budget=f"{given.minutes}m", out=out / "spoken",
+        settings=[*settings, *given.settings],
+    )  # fmt: skip
+    for guidance in given.guidance:
+        read_of(bundle, [("text", word) for word in WORDS], guidance, reader, given)
+
+
+def read_of(
+    bundle: mg.Bundle,
+    asked: Sequence[tuple[str, str]],
+    guidance: float,
+    reader: Reader,
+    given: argparse.Namespace,
+) -> None:
+    """How many sounds, as many for each of `asked`, are read as the digit at its place."""
     sounds: list[Waveform] = []
     labels = [digit for digit in DIGITS for _ in range(given.each)]
-    guided = {} if given.guidance is None else {"guidance": given.guidance}
     began = time.perf_counter()
-    for digit in DIGITS:
-        drawn = bundle.sample(given.each, cond={"label": digit}, seed=int(digit), **guided)
+    for number, (name, value) in enumerate(asked):
+        drawn = bundle.sample(given.each, cond={name: value}, seed=number, guidance=guidance)
         sounds += bundle.codec.decode_many(drawn.x)
     seconds = time.perf_counter() - began
     length = sum(sound.seconds for sound in sounds)
-    told = read_by(recogniser, sounds)
-    right = [a == b for a, b in zip(told, labels, strict=True)]
+    right = [a == b for a, b in zip(read_by(reader.bundle, sounds), labels, strict=True)]
     found = share(right)
     each = {
         digit: sum(r for r, label in zip(right, labels, strict=True) if label == digit) / given.each
         for digit in DIGITS
     }
     tell(
-        what="made", family=bundle.recipe.family["name"], steps=bundle.run.get("steps"), **found,
-        of_real=found["read"] / real, seconds_made=length, seconds_taken=seconds,
-        times_real_time=length / seconds, each=each,
+        what=f"made by {asked[0][0]}", family=bundle.recipe.family["name"],
+        steps=bundle.run.get("steps"), guidance=guidance, **found,
+        of_real=found["read"] / reader.real,
+        seconds_made=length, seconds_taken=seconds, times_real_time=length / seconds, each=each,
     )  # fmt: skip
     if given.out:
         some = [sound for i, sound in enumerate(sounds) if i % given.each < 4]
-        bundle.codec.write(some, given.out / "made.html", 4)
-        write_sounds(some, given.out / "made.wav")
+        bundle.codec.write(some, given.out / f"{asked[0][0]}-{guidance:g}.html", 4)
+
+
+def written(given: argparse.Namespace, out: Path, scratch: Path) -> None:
+    """Train a model of words, each given its sound; write down the test part; count errors."""
+    import jiwer
+
+    data = mg.load(
+        by_words(given.folder, scratch), file_names=f"{{caption}}{PATTERN}", given="sound"
+    )
+    bundle = mg.train(
+        data, budget=f"{given.minutes}m", out=out / "written", settings=[*HEARING, *given.settings]
+    )
+    batch = data.test.batch(torch.arange(len(data.test)))
+    began = time.perf_counter()
+    model: Any = bundle.family
+    x = model.sample(len(batch), cond=batch.cond, generator=generator(0), temperature=0.0)
+    seconds = time.perf_counter() - began
+    said, heard = bundle.codec.decode_many(batch.x), bundle.codec.decode_many(x)
+    tell(
+        what="written down", steps=bundle.run.get("steps"), clips=len(said), seconds_taken=seconds,
+        word_error_rate=jiwer.wer(said, heard), char_error_rate=jiwer.cer(said, heard),
+        wrong=[f"{a} -> {b}" for a, b in zip(said, heard, strict=True) if a != b],
+    )  # fmt: skip
+
+
+def by_words(folder: Path, scratch: Path) -> Path:
+    """The same clips, their names beginning with words: seven_george_12.wav."""
+    place = scratch / "words"
+    place.mkdir()
+    for path in folder.glob("*.wav"):
+        digit, _, rest = path.name.partition("_")
+        shutil.copyfile(path, place / f"{WORDS[int(digit)]}_{rest}")
+    return place
 
 
 def values(items: Sequence[Item]) -> list[Waveform]:

@@ -193,6 +193,24 @@ def test_items_of_about_one_length_are_learned_as_if_each_were_alone():
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_pictures_and_sounds_that_texts_are_learned_given_are_varied_in_training_alone():
+    given = {"sound": TensorSpec("real", (1, 8, 12)), "price": TensorSpec.vector(1)}
+    network = BuildBackbone(TokenTransformer, model_dim=16, num_layers=1)
+    options = {"drop_prob": 0.0, "cond_stem": "conv", "cond_shift": 2, "cond_mask": 0.4}
+    model = shaken(TensorSpec.tokens(5, 6, end=5), given, network, cond_gain=0.2, **options)
+    cond = {"sound": randn((3, 1, 8, 12), generator(1)), "price": torch.ones(3, 1)}
+    batch = Batch(torch.zeros(3, 5).long(), cond=cond)
+
+    def losses():
+        return [model.loss(batch, "all", generator(seed))[0] for seed in (0, 1)]
+
+    assert torch.equal(*losses())
+    model.train()
+    assert not torch.equal(*losses())
+    absent = {**cond, "sound": torch.full((3, 1, 8, 12), math.nan)}  # stays so
+    assert model.loss(Batch(batch.x, cond=absent), "all", generator(0))[0].isfinite().all()
+
+
 def test_limits_cut_the_tail():
     logits = torch.log(torch.tensor([[0.1, 0.5, 0.15, 0.25]]))
     for limits, cut in [

@@ -13,6 +13,7 @@ from morphogen.core.conditioning import (
     MOST_POSITIONS,
     Conditioner,
     Context,
+    Reader,
     TimeEmbedding,
     absent,
     check_conditions,
@@ -181,6 +182,25 @@ def test_long_conditions_are_read_in_patches(space: tuple[int, ...]) -> None:
     assert cut.shape[2] == 3 * torch.tensor(patch).prod()
     torch.testing.assert_close(cut.abs().sum((1, 2)), x.flatten(1).abs().sum(1))  # all of it
     assert torch.equal(cut[:, 0, 0], x[(slice(None), 0, *(0,) * len(space))])
+
+
+def test_a_grid_seen_by_convolutions_has_the_same_places_and_sees_over_their_borders() -> None:
+    spec = TensorSpec("real", (2, 9, 24))
+    x = torch.randn((1, 2, 9, 24), generator=generator(0))
+    x.requires_grad_()
+    for stem, beyond in (("patches", False), ("conv", True)):
+        torch.manual_seed(0)
+        reader = Reader(spec, 8, 0, 32, stem)  # type: ignore[arg-type]
+        assert reader.patch == (2, 4)
+        sequence, mask, _ = reader(x)
+        assert sequence.shape == (1, 5 * 6, 8)
+        assert bool(mask.all())
+        sequence[0, 8].abs().sum().backward()  # rows 2 and 3, columns 8 to 11
+        assert x.grad is not None
+        seen, x.grad = x.grad[0].abs().sum(0) > 0, None
+        assert bool(seen[2:4, 8:12].any())
+        assert bool(seen[:, :8].any()) is bool(seen[4:].any()) is beyond
+        assert not seen[7:, :].any()
 
 
 @pytest.mark.parametrize(

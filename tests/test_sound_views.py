@@ -152,17 +152,21 @@ def test_silent_and_clipped_sounds_are_named_and_rates_told(tmp_path: Path) -> N
     for name, samples in made.items():
         (tmp_path / f"{name}.wav").write_bytes(as_wav(Waveform(samples, RATE)))
     (tmp_path / "slow.wav").write_bytes(as_wav(Waveform(tone(), RATE // 2)))
+    (tmp_path / "wide.wav").write_bytes(as_wav(Waveform(np.repeat(0.9 * tone(), 2, 0), RATE)))
     report = Report(str(tmp_path))
     items = list(Sound().read(tmp_path, report))
-    assert len(items) == len(made) + 1
+    assert len(items) == len(made) + 2
     said = {problem.name: problem.reason for problem in report.problems}
     assert said.keys() == {"silent.wav", "clipped.wav"}
     assert "silent" in said["silent.wav"]
     assert "cut off at full scale" in said["clipped.wav"]
     found = inspect(tmp_path)
-    assert found.facts["rates"] == {"8,000 Hz": 4, "4,000 Hz": 1}
+    assert found.facts["rates"] == {"8,000 Hz": 5, "4,000 Hz": 1}
     assert "become 8,000 Hz" in found.facts["resampled"]
+    named = inspect(tmp_path, file_names="{speaker}", bands=16).next_command
+    assert "--set 'modality.file_names={speaker}' --set modality.bands=16" in named
     codec = Sound().fit(items)
+    assert codec.facts["mixed"] == "1 of 6 sounds become mono"
     silence = codec.encode(items[[item.name for item in items].index("silent.wav")])
     assert bool(((silence == AFTER) | (silence == QUIET)).all())
 
@@ -188,6 +192,9 @@ def test_the_longest_in_a_hundred_does_not_make_all_items_long() -> None:
     assert codec.num_samples < RATE // 4
     assert codec.facts["cut"].startswith("1 of 151 sounds")
     assert Sound(seconds=4).fit(many).num_samples == 4 * RATE
+    few = Sound().fit([*many[:9], Item(Waveform(tone(4.0), RATE))])
+    assert "room for 4.00 s, and half of the sounds take 0.10" in few.facts["mostly_empty"]
+    assert "mostly_empty" not in codec.facts
 
 
 @pytest.mark.parametrize("wrong", [{"bands": 2}, {"hop": 0.0}, {"seconds": 0.0}, {"rate": 0}])

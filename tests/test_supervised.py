@@ -125,7 +125,7 @@ def test_augmentation_shifts_and_mirrors_whole_items():
     columns = [(torch.arange(6) + shift).clamp(0, 5) for shift in (-1, 0, 1)]
     columns += [5 - column for column in columns]
     allowed = torch.stack([x[0][:, row][:, :, column] for row in rows for column in columns])
-    drawn = model._augmented(x.expand(400, -1, -1, -1), generator(1))
+    drawn = model.variation(x.expand(400, -1, -1, -1), generator(1))
     seen = (drawn[:, None] == allowed).all(-1).all(-1).all(-1)  # (400, 18)
     assert seen.any(1).all()
     assert seen.any(0).all()

@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,7 @@ from morphogen.core.spec import TensorSpec
 
 MOST_POSITIONS = 64  # of a condition, unless told otherwise: longer ones are read in patches
 NUM_LAYERS = 2  # of self-attention over them, likewise
+Stem = Literal["patches", "conv"]  # how a grid is seen: each patch alone, or over its borders
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Conditioner(nn.Module):
         dim: int,
         num_layers: int = NUM_LAYERS,
         most_positions: int = MOST_POSITIONS,
+        stem: Stem = "patches",
     ) -> None:
         super().__init__()
         self.conditions, self.dim = dict(conditions), dim
@@ -84,7 +87,7 @@ class Conditioner(nn.Module):
         self.none = nn.ParameterDict()
         for name, spec in self.conditions.items():
             if has_positions(spec):
-                self.embed[name] = Reader(spec, dim, num_layers, most_positions)
+                self.embed[name] = Reader(spec, dim, num_layers, most_positions, stem)
             elif spec.kind == "token":
                 self.embed[name] = nn.Embedding(spec.vocab_size or 1, dim)
             else:
@@ -170,6 +173,7 @@ class Reader(nn.Module):
         dim: int,
         num_layers: int = NUM_LAYERS,
         most_positions: int = MOST_POSITIONS,
+        stem: Stem = "patches",
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -181,7 +185,12 @@ class Reader(nn.Module):
         if spec.kind == "token":
             width = dim if math.prod(self.patch) == 1 else -(-dim // 2)
             self.token = nn.Embedding(spec.vocab_size or 1, width)
-        self.stem = nn.Linear(width * math.prod(self.patch), dim)
+        self.stem: nn.Module
+        self.overlaps = stem == "conv" and is_grid(spec)
+        if self.overlaps:
+            self.stem = early_convolutions(width, dim, self.patch)
+        else:
+            self.stem = nn.Linear(width * math.prod(self.patch), dim)
         self.place = nn.Parameter(start_of_places(self.grid, dim))
         self.layers = nn.ModuleList(ReaderLayer(dim) for _ in range(num_layers))
         self.pooled = nn.Linear(dim, dim)
@@ -196,8 +205,11 @@ class Reader(nn.Module):
             x = self.token(x).movedim(-1, 1)
         if real is not None:
             x = x * real[:, None]  # what follows the end is nothing, whatever stands there
-        h = patches(x, self.patch)
-        h = self.stem(h) + self.place[: h.shape[1]]  # (B, N, D)
+        if self.overlaps:
+            h = self.stem(x).flatten(2).transpose(1, 2)
+        else:
+            h = self.stem(patches(x, self.patch))
+        h = h + self.place[: h.shape[1]]  # (B, N, D)
         mask = torch.ones(h.shape[:2], dtype=torch.bool, device=h.device)
         if real is not None:
             mask = patches(real[:, None].to(h), self.patch).amax(-1) > 0
@@ -205,6 +217,24 @@ class Reader(nn.Module):
             h = layer(h, mask)
         h = F.layer_norm(h, h.shape[-1:])
         return h, mask, self.pooled(mean_of_real(h, mask))
+
+
+def early_convolutions(channels: int, dim: int, patch: tuple[int, ...]) -> nn.Module:
+    """(B, C, *space) -> (B, D, *ceil(space / patch)): convolutions that see over the borders of
+    patches, each of which halves what is still to be halved (Xiao et al. 2021, early convolutions:
+    a linear map of patches needs far more examples)."""
+    conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(patch) - 1]
+    layers: list[nn.Module] = []
+    width, left = channels, list(patch)
+    while True:
+        stride = tuple(min(each, 2) for each in left)
+        left = [max(each // 2, 1) for each in left]
+        is_last = max(left) == 1
+        out = dim if is_last else dim // 2
+        layers += [conv(width, out, 3, stride, padding=1), nn.SiLU()]  # type: ignore[arg-type]
+        width = out
+        if is_last:
+            return nn.Sequential(*layers, conv(dim, dim, 1))
 
 
 def start_of_places(grid: tuple[int, ...], dim: int) -> Tensor:
@@ -240,6 +270,11 @@ def mean_of_real(h: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return h.mean(1)
     return (h * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+
+
+def is_grid(spec: TensorSpec) -> bool:
+    """Whether a condition is a grid of numbers: a picture, a sound by bands of pitch."""
+    return spec.kind == "real" and has_positions(spec) and len(spec.space) > 1
 
 
 def has_positions(spec: TensorSpec) -> bool:

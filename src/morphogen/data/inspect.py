@@ -115,6 +115,9 @@ def inspect_with(
     out = shlex.quote(f"models/{name}")
     asked = f" --modality {modality}" if forced else ""
     asked += f" --condition {shlex.quote(conditions)}" if conditions else ""
+    named = {"file_names": scan.file_names} if scan.file_names else {}
+    for option, value in {**named, **options}.items():
+        asked += f" --set {shlex.quote(f'modality.{option}={value}')}"
     command = f"morphogen train {shlex.quote(str(source))}{asked} --budget 10m --out {out}"
     return Inspection(str(source), _facts(data, modality), problems, None, command)
 

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from morphogen.core.backbone import BuildBackbone, CanTell
 from morphogen.core.batch import Batch
-from morphogen.core.conditioning import Conditioner, Embedded, context_dim
+from morphogen.core.conditioning import Conditioner, Embedded, Stem, context_dim, is_grid
 from morphogen.core.errors import RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.likelihood import NEVER, build_likelihood
@@ -48,11 +48,11 @@ from morphogen.families import _raster as raster
 from morphogen.families._by_length import by_length
 from morphogen.families._drawing import draw, draws
 from morphogen.families._explaining import ShowsStates
+from morphogen.families._varied import Variation
 from morphogen.families._writes import Writes
 
 MOST_LEVELS, ORDERED_FROM = 256, 32  # at most; from which an ordered output beats a free one
 TEXT_POSITIONS = 4_096  # per step, of windows of text
-MOST_READ = 256  # positions of a condition that are read one by one
 
 
 class Autoregressive(ShowsStates, Writes, Family):
@@ -76,6 +76,11 @@ class Autoregressive(ShowsStates, Writes, Family):
         drop_prob: float = 0.1,  # share of items trained without their conditions
         cond_dim: int = 64,  # width of the embedded conditions
         cond_layers: int = 2,  # of attention that read a condition in order: a text, a picture
+        cond_positions: int = 256,  # of a condition that are read, at most: longer ones in patches
+        cond_stem: Stem = "patches",  # how a grid is seen: cut in patches, or by convolutions
+        cond_shift: int = 0,  # augmentation: shift conditions that are grids by up to so much
+        cond_mask: float = 0.0,  # augmentation: hide a run along each axis, up to this share of it
+        cond_gain: float = 0.0,  # augmentation: add a number, up to this size, to their values
         start: int | None = None,  # the token before a text, as published models have; none: a new
         smoothing: float = 0.0,  # share of a text's tokens that are learned as if any might come
     ) -> None:
@@ -109,7 +114,8 @@ class Autoregressive(ShowsStates, Writes, Family):
             self.likelihood = build_likelihood(line, "categorical")
             inputs = TensorSpec.tokens(self.num_tokens, known, boundary=spec.boundary)
         cond_dim = cond_dim if conditions else 0
-        self.conditioner = Conditioner(conditions, cond_dim, cond_layers, MOST_READ)
+        self.conditioner = Conditioner(conditions, cond_dim, cond_layers, cond_positions, cond_stem)
+        self.variation = Variation(cond_shift, mask_share=cond_mask, max_gain=cond_gain)
         self.network = backbone(
             inputs, self.likelihood.param_spec, cond_dim, causal=True,
             context_dim=context_dim(conditions, cond_dim),
@@ -301,8 +307,13 @@ class Autoregressive(ShowsStates, Writes, Family):
         generator: torch.Generator | None = None,
     ) -> Embedded:
         """Embedded conditions (B, D), None without any, and what of them the network attends to;
-        dropped at random if given a generator."""
+        dropped and varied at random if given a generator, as in training."""
         drop_prob = self.drop_prob if generator is not None else 0.0
+        if cond is not None and generator is not None and self.training:
+            cond = {
+                name: self.variation(value, generator) if is_grid(self.conditions[name]) else value
+                for name, value in cond.items()
+            }
         return self.conditioner.embedded(cond, num, drop_prob, generator)
 
     def inputs(self, tokens: Tensor) -> Tensor:

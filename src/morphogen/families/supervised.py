@@ -30,8 +30,8 @@ from morphogen.core.conditioning import Conditioner
 from morphogen.core.encoded import num_items
 from morphogen.core.errors import DataError, RefusedPair, did_you_mean
 from morphogen.core.family import Family
-from morphogen.core.random import rand, randint
 from morphogen.core.spec import Spec, TensorSpec
+from morphogen.families._varied import Variation
 
 
 class Supervised(Family):
@@ -61,8 +61,7 @@ class Supervised(Family):
         check_target(target, conditions)
         self.target, self.target_spec = target, conditions[target]
         self.label_smoothing = label_smoothing
-        self.max_shift, self.flip_prob = max_shift, flip_prob
-        self.mask_share, self.max_gain = mask_share, max_gain
+        self.variation = Variation(max_shift, flip_prob, mask_share, max_gain)
         others = {name: each for name, each in conditions.items() if name != target}
         self.conditioner = Conditioner(others, cond_dim if others else 0)
         features = TensorSpec.vector(feature_dim)
@@ -104,7 +103,8 @@ class Supervised(Family):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         target = self._target_of(batch)
         inputs = {name: v for name, v in batch.cond.items() if name != self.target}
-        x = self._augmented(batch.x, generator) if self.training else batch.x
+        varied = self.training and self.spec.kind == "real"
+        x = self.variation(batch.x, generator) if varied else batch.x
         outputs = self.head(self.features(x, inputs))
         if self.classifies:
             loss = F.cross_entropy(
@@ -132,47 +132,6 @@ class Supervised(Family):
                 expected=self.target,
             )
         return batch.cond[self.target]
-
-    def _augmented(self, x: Any, generator: torch.Generator) -> Any:
-        """Shift and mirror, hide runs of positions, add a number: what is asked for."""
-        if self.spec.kind != "real":
-            return x
-        x = self._moved(x, generator)
-        if self.mask_share:
-            x = self._masked(x, generator)
-        if self.max_gain:
-            gain = (2 * rand((len(x), *(1,) * (x.dim() - 1)), generator) - 1) * self.max_gain
-            x = x + gain.to(x)
-        return x
-
-    def _masked(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Put an item's mean over one run of positions along each axis of space (Park et al. 2019,
-        SpecAugment)."""
-        mean = x.flatten(1).mean(1).view(-1, *(1,) * (x.dim() - 1))
-        for axis, size in enumerate(self.spec.space, start=2):
-            width, place = (rand((len(x), 1), generator) for _ in range(2))
-            width = width * self.mask_share * size
-            away = torch.arange(size) - place * (size - width)  # (B, size)
-            hidden = ((away >= 0) & (away < width)).to(x.device)
-            wide = [len(x), *(1,) * (x.dim() - 1)]
-            wide[axis] = size
-            x = torch.where(hidden.view(wide), mean, x)
-        return x
-
-    def _moved(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Shift along every axis of space, repeating the border, and mirror the last axis."""
-        for axis, size in enumerate(self.spec.space, start=2):
-            index = torch.arange(size, device=x.device).expand(len(x), -1)  # (B, size)
-            if self.max_shift:
-                shift = randint(2 * self.max_shift + 1, (len(x), 1), generator) - self.max_shift
-                index = (index + shift.to(x.device)).clamp(0, size - 1)
-            if self.flip_prob and axis == x.dim() - 1:
-                mirrored = rand((len(x), 1), generator).to(x.device) < self.flip_prob
-                index = torch.where(mirrored, size - 1 - index, index)
-            wide = [len(x), *(1,) * (x.dim() - 1)]
-            wide[axis] = size
-            x = x.gather(axis, index.reshape(wide).expand(x.shape))
-        return x
 
 
 def check_target(target: str, conditions: Mapping[str, TensorSpec]) -> None:

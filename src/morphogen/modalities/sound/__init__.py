@@ -47,6 +47,7 @@ CHANNELS = {"mono": 1, "stereo": 2}
 STEP = 64  # numbers of samples are multiples, so that networks can halve them
 USUAL_SHARE = 0.99  # of the sounds that an item has room for, where the user names no length
 MOST_SECONDS = 30.0  # of an item then
+MUCH = 4  # times the median length: an item with more room is told to be mostly empty
 MEASURED, MEASURED_SECONDS = 500, 4.0  # sounds whose bands are measured, and how much of each
 MEL, CODES, WAVE = "mel", "codes", "wave"
 
@@ -122,10 +123,19 @@ class Sound(Codec):
         total, rate = len(heard.lengths), self.rate
         if others := total - heard.rates[rate]:
             self.facts["resampled"] = f"{others:,} of {total:,} sounds become {rate:,} Hz"
+        if others := total - heard.channels[self.num_channels]:
+            kind = next(name for name, num in CHANNELS.items() if num == self.num_channels)
+            self.facts["mixed"] = f"{others:,} of {total:,} sounds become {kind}"
         most = self.num_samples + STEP
         if cut := sum(length * rate > most for length in heard.lengths):
             told = f"longer than {self.num_samples / rate:.2f} s, and are cut"
             self.facts["cut"] = f"{cut:,} of {total:,} sounds are {told} (modality.seconds=N)"
+        half, room = float(np.median(heard.lengths)), self.num_samples / rate
+        if self.seconds is None and room > MUCH * half:
+            told = (
+                f"items have room for {room:.2f} s, and half of the sounds take {half:.2f} or less"
+            )
+            self.facts["mostly_empty"] = f"{told}: modality.seconds=N cuts the longest"
         return self.use_view(self.view)
 
     def use_view(self, name: str) -> Sound:
