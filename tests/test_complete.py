@@ -91,9 +91,29 @@ def test_a_schema_is_obeyed_by_a_model_that_has_learned_nothing(text_model: Any)
     result = completed(text_model, "", "so", schema=schema, most=40)
     assert all(isinstance(json.loads(text)["n"], int) for text in result.values["text"])
     assert result.values["finish"] == ["end", "end"]
+    begun = '{ "n": 1'
+    (rest,) = completed(text_model, begun, schema=schema, most=20).values["text"]
+    assert str(json.loads(begun + rest)["n"]).startswith("1")
     assert completed(text_model, "so", choice=["yes", "no"]).values["text"][0] in ("yes", "no")
     with pytest.raises(RecipeError, match="one constraint"):
         completed(text_model, "so", regex="a", choice="b")
+
+
+def test_a_draft_changes_nothing_that_is_most_probable(text_model: Any) -> None:
+    """Not what stands already, nor a bundle of the same tokens; one of others is refused."""
+    bundle = Bundle(*text_model, Recipe(family={"name": "autoregressive"}))
+    asked = {"most": 6, "temperature": 0.0}
+    plain = completed(text_model, "abab", **asked).values["text"]
+    for draft in ("lookup", bundle):
+        assert bundle.task("complete", Item("abab"), draft=draft, **asked).raw == plain
+    other = Text(length=8, tokenizer="char")
+    other.fit([Item("abc")])
+    with pytest.raises(RecipeError, match="other tokens"):
+        bundle.task("complete", Item("ab"), draft=Bundle(text_model[0], other, bundle.recipe))
+    with pytest.raises(RecipeError, match="--draft models/small"):
+        bundle.task("complete", Item("ab"), draft="models/small")
+    with pytest.raises(RecipeError, match="a beam draws nothing"):
+        bundle.task("complete", Item("ab"), draft="lookup", beam=2)
 
 
 def test_log_probs_are_those_of_the_model(text_model: Any) -> None:

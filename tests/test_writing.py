@@ -385,18 +385,21 @@ def test_guessing_ahead_changes_speed_alone() -> None:
         Request(torch.tensor([k % 5, 3, k % 5, 3]), 12, Limits(temperature=0)) for k in range(6)
     ]
     plain = told(model.write(requests), 6)
-    for guesses in ("lookup", draft, model):
+    short, stepped = shaken(TensorSpec.tokens(5, V, boundary=V - 1)), shaken(backbone=OTHERS["rnn"])
+    for guesses in ("lookup", draft, short, stepped, model):
         steps = list(model.write(requests, draft=guesses))
         assert_same_texts(told(steps, 6), plain)
         assert guesses != model or len(steps) <= 5  # twelve tokens by at most five at a time
     tiny = TensorSpec.tokens(3, 3)
     small = BuildBackbone(TokenTransformer, model_dim=16, num_layers=1)
-    model, draft = shaken(tiny, small), shaken(tiny, small, seed=1)
+    model, draft = shaken(tiny, small), shaken(TensorSpec.tokens(2, 3), small, seed=1)
     nothing = torch.zeros(0, dtype=torch.int64)
     requests = [Request(nothing, 3, seed=seed) for seed in range(600)]
     found = torch.zeros(27)
     for row in told(model.write(requests, draft=draft, ahead=2), 600):
         found[sum(3**i * w.token for i, w in enumerate(row))] += 1
+    with pytest.raises(RefusedPair, match="own tokens"):
+        next(model.write(requests, draft=short))
     every = torch.tensor([[i % 3, i // 3 % 3, i // 9] for i in range(27)])
     exact = 600 * model.log_prob(every, generator=generator(0)).exp().detach()
     assert float(((found - exact) ** 2 / exact).sum()) < 54  # 0.1 %, of 26 degrees of freedom

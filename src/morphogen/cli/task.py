@@ -32,6 +32,10 @@ def task(
     schema: Annotated[
         str | None, typer.Option(help="a JSON schema that texts obey: short for --set schema=")
     ] = None,
+    draft: Annotated[
+        str | None,
+        typer.Option(help="what guesses tokens ahead: a smaller bundle of the same tokens, lookup"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     watermark: Annotated[
         bool, typer.Option("--watermark", help="mark what is made, for `morphogen whence` to find")
@@ -47,7 +51,7 @@ def task(
     from morphogen.records.recording import generating, recording
 
     discover.find("task", name)  # a misspelt task is told before a large bundle is read
-    options = parse_pairs(settings or [], "--set")
+    options: dict[str, Any] = {**parse_pairs(settings or [], "--set")}
     if schema is not None:
         options["schema"] = schema
     opened = opened_or_imported(bundle, trust=trust, device=device)
@@ -56,6 +60,10 @@ def task(
     if text and PROMPT in opened.family.conditions:
         conditions[PROMPT], text = text[-1], None
     asked = {"cond": conditions, **options}
+    if draft is not None:
+        asked["draft"] = draft
+        other = draft if draft == "lookup" else opened_or_imported(draft, trust=trust)
+        options["draft"] = other
     path = None
     with (
         recording() as records,

@@ -200,7 +200,14 @@ class TextCodec(NamesTokens, Protocol):
         """What turns tokens into a text one by one."""
         ...
 
-    def constraint(self, kind: str, told: str, most: int) -> Constraint:
+    def constraint(self, kind: str, told: str, most: int, before: Sequence[int] = ()) -> Constraint:
         """What a text of up to `most` tokens may become: `kind` "schema", "regex", "choice" or
-        "grammar", and what it says."""
+        "grammar", and what it says. Where the tokens `before` are the beginning of JSON that a
+        schema allows, it goes on with that."""
         ...
+
+
+def tokens_of(codec: Any) -> Any:
+    """What texts are cut into, the same for the same tokens; None where nothing is cut."""
+    tokenizer = getattr(codec, "tokenizer", None)
+    return None if tokenizer is None or isinstance(tokenizer, str) else tokenizer.to_json()

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from morphogen.core.backbone import KeepsRows, Rows
-from morphogen.core.capability import CanPredictNext
 from morphogen.core.errors import RefusedPair
 from morphogen.core.likelihood import NEVER
 from morphogen.core.writing import Request, Written
@@ -43,7 +42,7 @@ class Writes:
         requests: Sequence[Request],
         *,
         num_rows: int = 16,  # texts that go on at once; the others wait
-        draft: CanPredictNext | Literal["lookup"] | None = None,  # what guesses tokens ahead
+        draft: Writes | Literal["lookup"] | None = None,  # what guesses tokens ahead
         ahead: int = 4,  # tokens guessed at a time
         beam: int = 1,  # beginnings of each text that are followed; 1: tokens are drawn
     ) -> Iterator[list[Written]]:
@@ -55,8 +54,22 @@ class Writes:
         """
         if beam > 1:
             return beams(self, requests, width=beam)
-        guesses = _guessing.look_up if draft == "lookup" else draft and _guessing.drafted(draft)
-        return _writing.write(self, requests, num_rows, guesses=guesses or None, ahead=ahead)
+        guesses = self._guesses(draft)
+        return _writing.write(self, requests, num_rows, guesses=guesses, ahead=ahead)
+
+    def _guesses(self: Any, draft: Any) -> _writing.Guesses | None:
+        if draft is None or draft == "lookup":
+            return draft and _guessing.look_up
+        writes: bool = isinstance(draft, Writes)
+        if not writes:
+            raise RefusedPair(
+                "a draft writes as the model does", found=str(draft),
+                expected='a model of kind autoregressive, or "lookup"',
+            )  # fmt: skip
+        own, other = (each.spec for each in (self, draft))
+        if (own.vocab_size, own.sizes) != (other.vocab_size, other.sizes):
+            raise RefusedPair("a draft has the model's own tokens", found=f"{other}, and {own}")
+        return _guessing.drafted(draft)
 
     def writing(self: Any, num_rows: int) -> _writing.Writing:
         """See `core.writing.CanWriteOn`. Between two tokens a piece of a prompt is read at most."""

@@ -30,6 +30,7 @@ from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.family import Family, HealthyRange, Update
 from morphogen.core.objective import Judge, Reference
 from morphogen.core.spec import Spec, TensorSpec
+from morphogen.core.writing import tokens_of
 
 AT_ONCE = 1 << 24  # logits that are there at a time
 
@@ -85,7 +86,7 @@ class Distill:
             reason = f"its items are {other.spec}, those of the model {own.spec}"
         elif own.conditions != {n: other.conditions.get(n) for n in own.conditions}:
             reason = "it was learned under other conditions"
-        elif _tokens(codec) != _tokens(teacher.codec):
+        elif tokens_of(codec) != tokens_of(teacher.codec):
             reason = "it cuts texts into other tokens"
         if reason is not None:
             raise RefusedPair(
@@ -178,9 +179,3 @@ def _alike(own: Spec, other: Spec) -> bool:
         within = own.num_values <= other.num_values
         return own.vocab_size == other.vocab_size and own.sizes == other.sizes and within
     return own == other
-
-
-def _tokens(codec: Any) -> Any:
-    """What texts are cut into, where a codec cuts them."""
-    tokenizer = getattr(codec, "tokenizer", None)
-    return None if tokenizer is None or isinstance(tokenizer, str) else tokenizer.to_json()

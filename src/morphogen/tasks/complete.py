@@ -33,6 +33,7 @@ from morphogen.core.writing import (
     TextCodec,
     Written,
     marked,
+    tokens_of,
 )
 from morphogen.core.written import WrittenText, named
 from morphogen.tasks._routes import Conditions, is_sequence, only
@@ -62,6 +63,7 @@ def complete(
     grammar: str | None = None,  # a grammar of the text in Lark's form, or a .lark file
     logprobs: int = 0,  # of the most probable tokens that are told beside each one; 0: none
     beam: int = 1,  # beginnings of each text that are followed to the most probable; 1: it is drawn
+    draft: Any = None,  # what guesses tokens ahead: lookup, what stands already; or a small bundle
     tell: Callable[[Piece], None] | None = None,  # told of each piece of text as it is certain
     **limits: Any,
 ) -> Result:
@@ -71,7 +73,7 @@ def complete(
     """
     within = Limits(**limits)
     check_limits(within, num, most, logprobs)
-    how = _followed(model, beam)
+    how = _guided(model, codec, beam, draft)
     length = int(getattr(model, "spec").shape[0])  # noqa: B009
     constraint = asked_for(schema=schema, regex=regex, choice=choice, grammar=grammar)
     if (stop or constraint) and not isinstance(codec, TextCodec):
@@ -83,7 +85,9 @@ def complete(
     for row, prompt in enumerate(prompts):
         kept, room = fitted(prompt, most, length)
         text = WrittenText(codec, stop or []) if isinstance(codec, TextCodec) else None
-        held = codec.constraint(*constraint, room) if constraint is not None else None
+        held = None
+        if constraint is not None:
+            held = codec.constraint(*constraint, room, prompt.tolist())
         share = {name: value[row // num] for name, value in (cond or {}).items()}
         watch = text.take if text is not None else None
         texts.append(text)
@@ -104,14 +108,33 @@ def complete(
     return Result(_items(model, requests, written), values, "write", num)
 
 
-def _followed(model: CanWrite, beam: int) -> dict[str, int]:
-    """What is asked of a model besides the texts. Raises `RecipeError` for a beam that is none, and
-    `RefusedPair` for a model without one."""
+def _guided(model: CanWrite, codec: Any, beam: int, draft: Any) -> dict[str, Any]:
+    """What is asked of a model besides the texts. Raises `RecipeError` for a beam that is none and
+    for a draft of other tokens, and `RefusedPair` for a model without them."""
     if beam < 1:
         raise RecipeError("beam does not fit", found=f"beam={beam}", expected="1 or more")
-    if beam > 1 and "beam" not in options(model.write):
-        raise RefusedPair("this model follows no beam", found=f"beam={beam}", expected="beam=1")
-    return {"beam": beam} if beam > 1 else {}
+    asked = {"beam": beam} if beam > 1 else {}
+    if draft is not None:
+        asked["draft"] = draft if draft == "lookup" else _drafting(draft, codec)
+    for name in asked.keys() - options(model.write).keys():
+        raise RefusedPair(f"this model follows no {name}", found=f"{name}={asked[name]}")
+    if len(asked) > 1:
+        raise RecipeError("a beam draws nothing that a draft could guess", expected="one of them")
+    return asked
+
+
+def _drafting(draft: Any, codec: Any) -> Any:
+    """The model of a bundle that guesses."""
+    if isinstance(draft, str):
+        raise RecipeError(
+            "a draft is a bundle, or lookup", found=f"draft={draft}", hint=f"--draft {draft}"
+        )
+    if tokens_of(draft.codec) != tokens_of(codec):
+        raise RecipeError(
+            "the draft cuts texts into other tokens", found=str(draft.path),
+            expected="a bundle with the model's own tokenizer, such as one taught by it",
+        )  # fmt: skip
+    return draft.family
 
 
 def _written(
@@ -119,7 +142,7 @@ def _written(
     requests: Sequence[Request],
     texts: Sequence[WrittenText | None],
     tell: Callable[[Piece], None] | None,
-    how: dict[str, int],
+    how: dict[str, Any],
 ) -> list[list[Written]]:
     """All tokens of each request. Ctrl-C ends it where somebody looks on: they keep what came."""
     written: list[list[Written]] = [[] for _ in requests]

@@ -60,8 +60,9 @@ def fill(
     num_repeats: int = 4,  # denoise: how often each step is gone back and repeated
     route: Literal["fill", "denoise", "reconstruct"] | None = None,  # force a way
 ) -> Result:
-    """Redraw a hidden part of each item: rows of the masked input and its fillings. Of `items` with
-    gaps of their own, the items with these filled."""
+    """Redraw a hidden part of each item: rows of the masked input and its fillings.
+
+    Of `items` with gaps of their own, the items with these filled."""
     spec: Spec = getattr(model, "spec")  # noqa: B009
     if known is None:
         known = known_region(mask, x, spec, generator)

@@ -217,12 +217,14 @@ class Text(Codec):
         """A token for people: bytes of no character as \\x.., the end as nothing."""
         return self.tokenizer.token_bytes(token).decode("utf-8", "backslashreplace")
 
-    def constraint(self, kind: str, told: str, most: int) -> Constrained:
-        """What a text of up to `most` tokens may become; see `constraints.py`."""
+    def constraint(
+        self, kind: str, told: str, most: int, before: Sequence[int] = ()
+    ) -> Constrained:
+        """What a text of up to `most` tokens may become, after others; see `constraints.py`."""
         if self.vocabulary is None:
             reader = self.tokenizer
             self.vocabulary = Vocabulary(reader.tokens, reader.end, reader.encode)
-        return Constrained(self.vocabulary, kind, told, most)
+        return Constrained(self.vocabulary, kind, told, most, before)
 
     def num_units(self, x: Tensor) -> Tensor:
         """Bytes of what the tokens stand for; an end is none."""

@@ -59,11 +59,15 @@ class Vocabulary:
 class Constrained:
     """A `Constraint` of one text that has room for `most` tokens; see `core.writing`."""
 
-    def __init__(self, vocabulary: Vocabulary, kind: str, told: str, most: int) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, kind: str, told: str, most: int, before: Sequence[int] = ()
+    ) -> None:
         self.vocabulary, self.left, self.kind = vocabulary, most, kind
         grammar = _grammar(kind, told, most)
         self.matcher = _matcher(vocabulary.reader, grammar, kind)
         self.way = _WayToEnd(grammar, kind)
+        if kind == "schema":
+            self._go_on_from(list(before))
         self.planned: list[int] | None = None  # the tokens that end it, once there is no other way
         self.words = np.zeros((1, vocabulary.num_words), np.int32)
         shortest = self._way()
@@ -84,6 +88,14 @@ class Constrained:
         self.margin = min(max(MARGIN, len(shortest or ())), spare // 2)
         self.look_at = most  # tokens left when the way to end is looked for next
         self._look_ahead(shortest)
+
+    def _go_on_from(self, before: list[int]) -> None:
+        """Where what stands before begins such JSON, as `{"name":` does, go on with it; what else
+        stands there, as a question does, is no part of it."""
+        said = b"".join(self.vocabulary.tokens[token] for token in before)
+        if said.strip() and self.matcher.validate_tokens(before) == len(before):
+            self.matcher.consume_tokens(before)
+            self.way.take(said)
 
     def allowed(self) -> Tensor | None:
         """Which tokens may come next, (V,) bool."""
