@@ -18,10 +18,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import json
 import os
+import shutil
 import tempfile
-import time
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -46,13 +48,24 @@ EMOJI, FASHION = SHARED / "emoji-noto", SHARED / "fashion-mnist"
 SIZE = 32
 SHOWN = 64
 PICTURES = ["train.batch_size=64", "train.lr=2e-3"]
+MATCHED = [
+    "family.max_shift=3", "family.mask_share=0.3", "family.max_gain=0.2", "family.flip_prob=0.5",
+    "train.weight_decay=0.1",
+]  # fmt: skip
 TEXTS = ["train.batch_size=64", "backbone.dropout_prob=0.1"]
+SEEN = [
+    "family.cond_stem=conv", "family.cond_positions=64", "family.cond_shift=4",
+    "family.cond_mask=0.2", "family.cond_gain=0.2",
+]  # fmt: skip
 NAMES = {
     "T-shirt/top": "t-shirt", "Trouser": "pair of trousers", "Pullover": "pullover",
     "Dress": "dress", "Coat": "coat", "Sandal": "sandal", "Shirt": "shirt", "Sneaker": "sneaker",
     "Bag": "bag", "Ankle boot": "boot",
 }  # fmt: skip
-SHADES = ((85, "dark"), (170, "grey"), (256, "light"))  # of what is brighter than the ground
+SHADES = ((130, "dark"), (195, "grey"), (256, "light"))  # of what is brighter than the ground
+GROUND = 16
+UNSEEN = [("dark", "dress"), ("light", "bag"), ("grey", "boot"), ("light", "coat")]
+ONE_ORDER = [("dark", "coat"), ("grey", "dress"), ("light", "dress"), ("grey", "pullover")]
 
 
 def main() -> None:
@@ -61,8 +74,12 @@ def main() -> None:
     options.add_argument("part", choices=("pictures", "captions", "search", "sentences"))
     options.add_argument("--budget", default="10m", help="of each training")
     options.add_argument("--encoder", help="bundle of a text encoder; none: trained along")
-    options.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0, 4.0])
+    options.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0, 3.0, 5.0])
+    options.add_argument("--judge", help="bundle of pairs that chooses among several draws")
+    options.add_argument("--best-of", type=int, default=8, help="so many draws, where one does")
     options.add_argument("--bundle", help="measure this one, and train none")
+    options.add_argument("--num", type=int, default=10_000, help="draws of a Frechet ratio")
+    options.add_argument("--keep", type=Path, help="folder for bundles")
     options.add_argument("--set", nargs="*", default=[], help="settings, as of `morphogen train`")
     given = options.parse_args()
     for line in globals()[given.part](given):
@@ -75,35 +92,60 @@ def main() -> None:
 def pictures(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Draw a picture for each held-out caption, with each amount of guidance, and without any."""
     caption = f"caption={given.encoder}" if given.encoder else "caption"
-    data = mg.load(EMOJI, conditions=caption, size=SIZE, mode="RGB")
-    began = time.perf_counter()
+    data = mg.load(told_twice(), conditions=caption, size=SIZE, mode="RGB")
     bundle = trained(given, data, "flow_matching", PICTURES, "pictures")
-    yield {"trained_in": round(time.perf_counter() - began), **steps_of(bundle)}
+    yield {"trained": steps_of(bundle)}
     judge, groups = pair_judge(data), Groups(data)
     asked = data.test.cond["caption"]
     real = data.test.batch(torch.arange(len(data.test))).x
     yield {"judge": judge.facts()}
     yield {"pictures": "real, held out", **groups.scored(judge, real)}
-    yield {"pictures": "without captions", **groups.scored(judge, drawn(bundle, data, None, None))}
-    for guidance in given.guidance:
-        x = drawn(bundle, data, asked, guidance)
+    yield {"pictures": "without captions", **groups.scored(judge, drawn(bundle, data))}
+    ways: list[dict[str, Any]] = [{"guidance": guidance} for guidance in given.guidance]
+    if given.judge:
+        bundle.judge = mg.open(given.judge)
+        ways += [{**way, "best_of": given.best_of} for way in ways]
+    for way in ways:
+        x = drawn(bundle, data, {"caption": asked}, **{"best_of": 1, **way})
         sets = aligned(judge, x, {"caption": asked}, data, generator(0))
         found = alignment(sets, generator=generator(0))
         copies = copying(x, data.train, data.test, lambda x: x.flatten(1), seed=0)
         yield {
-            "guidance": guidance,
+            **way,
             **groups.scored(judge, x),
             **{name: round(value, 4) for name, value in found.items()},
             "copying": copies.to_json()["verdict"],
         }
-        sheet(data, x[:SHOWN], f"pictures-{guidance:g}")
+        name = "-".join(f"{value:g}" for value in way.values())
+        sheet(data, x[:SHOWN], f"pictures-{name}")
+        if given.keep:
+            torch.save(x, given.keep / f"pictures-{name}.pt")
+        captioned(data, x, [groups.row(each)["caption"] for each in data.test.names], name)
     sheet(data, real[:SHOWN], "pictures-real")
 
 
-def drawn(bundle: Bundle, data: Data, caption: Tensor | None, guidance: float | None) -> Tensor:
+def told_twice() -> Path:
+    """The emoji with two captions of each training picture: its own, and its keywords. A picture
+    that is held out has its own alone."""
+    folder = Path(tempfile.mkdtemp(prefix="morphogen-emoji-"))
+    shutil.copytree(EMOJI / "images", folder / "images")
+    with (folder / "captions.csv").open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream)
+        table.writerow(["file", "caption", "split"])
+        for row in rows():
+            table.writerow([row["file"], row["caption"], row["split"]])
+            if row["split"] == "train" and words_beside(row):
+                table.writerow([row["file"], ", ".join(words_beside(row)), "train"])
+    return folder
+
+
+def drawn(
+    bundle: Bundle, data: Data, cond: dict[str, Tensor] | None = None, **options: Any
+) -> Tensor:
     """A picture for each held-out item, encoded, at the levels that pictures have."""
-    cond = None if caption is None else {"caption": caption}
-    x = bundle.sample(len(data.test), seed=0, cond=cond, guidance=guidance).x
+    judge = bundle.judge if options.get("best_of", 1) > 1 else None
+    drawing = dataclasses.replace(bundle, judge=judge)
+    x = drawing.sample(len(data.test), seed=0, cond=cond, **options).x
     assert isinstance(x, Tensor)
     return data.spec.dequantise(data.spec.quantise(x.cpu()))
 
@@ -112,13 +154,17 @@ class Groups:
     """The nine groups of emoji: which captions of the training split are of each."""
 
     def __init__(self, data: Data) -> None:
-        of = {row["file"]: row["group"] for row in rows()}
-        self.names = sorted(set(of.values()))
+        self.rows = {row["file"]: row for row in rows()}
+        self.names = sorted({row["group"] for row in self.rows.values()})
         self.train, self.test = (
-            torch.tensor([self.names.index(of[Path(name).name]) for name in split.names])
+            torch.tensor([self.names.index(self.row(name)["group"]) for name in split.names])
             for split in (data.train, data.test)
         )
         self.captions = data.train.cond["caption"]
+
+    def row(self, name: str) -> dict[str, str]:
+        """What the table says of an item, by its name: images/1f600.png#caption 2."""
+        return self.rows[Path(name).name.partition("#")[0]]
 
     def scored(self, judge: PairJudge, x: Tensor) -> dict[str, Any]:
         """How often the right group of held-out captions is the likeliest, for their pictures."""
@@ -136,8 +182,10 @@ class Groups:
 
 def captions(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Write a caption for each held-out picture."""
-    data = mg.load(EMOJI, "text", conditions="image")
-    bundle = trained(given, data, "autoregressive", TEXTS, "captions")
+    image = f"image={given.encoder}" if given.encoder else "image"
+    data = mg.load(EMOJI, "text", conditions=image)
+    settings = TEXTS if given.encoder else [*TEXTS, *SEEN]
+    bundle = trained(given, data, "autoregressive", settings, "captions")
     yield {"trained": steps_of(bundle)}
     names = data.test.names
     by_caption = {row["caption"]: row for row in rows()}
@@ -182,18 +230,21 @@ def search(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from morphogen.systems.knowledge.words import Words
 
     caption = f"caption={given.encoder}" if given.encoder else "caption"
-    data = mg.load(EMOJI, conditions=caption, size=SIZE, mode="RGB")
-    bundle = trained(given, data, "contrastive", [], "search")
+    data = mg.load(told_twice(), conditions=caption, size=SIZE, mode="RGB")
+    bundle = trained(given, data, "contrastive", MATCHED, "search")
     yield {"trained": steps_of(bundle)}
     model: Any = bundle.family
+    real = data.test.batch(torch.arange(len(data.test))).x
     with torch.no_grad():
-        pictures = model.encode(data.test.batch(torch.arange(len(data.test))).x)
+        pictures = model.encode(real)
         texts = model.encode_condition({"caption": data.test.cond["caption"]})
     near = texts @ pictures.T
     yield {"search": "picture by caption", "by": "ours", **recalled(near)}
     yield {"search": "caption by picture", "by": "ours", **recalled(near.T)}
+    own = PairJudge(bundle.family, "caption", float("nan"), len(data.test), "")
+    yield {"groups of held-out pictures": "ours", **Groups(data).scored(own, real)}
     of = {row["file"]: row for row in rows()}
-    held = [of[Path(name).name] for name in data.test.names]
+    held = [of[Path(name).name] for name in data.test.names]  # of one caption each
     index, every = Words(), np.arange(len(held))
     index.add({number: " ".join(words_beside(row)) for number, row in enumerate(held)})
     found = torch.tensor(np.stack([index.scores(row["caption"], every) for row in held]))
@@ -211,7 +262,8 @@ def recalled(near: Tensor) -> dict[str, float]:
 
 
 def sentences(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The Frechet ratio of a model of sentences, beside one of labels, in the same time."""
+    """The Frechet ratio of a model of sentences, beside one of labels, in the same time; and
+    whether it obeys sentences that it never saw."""
     from images import Judge
 
     judge = Judge(mg.load(FASHION))
@@ -219,31 +271,76 @@ def sentences(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for condition in ("label", "caption"):
         data = mg.load(told, "image", conditions=condition)
         bundle = trained(given, data, "flow_matching", [], f"sentences-{condition}")
-        n, draw = 10_000, torch.Generator().manual_seed(0)
+        n, draw = given.num, torch.Generator().manual_seed(0)
         index = torch.randint(len(data.train), (n,), generator=draw)
         x = bundle.sample(n, seed=0, cond={condition: data.train.cond[condition][index]}).x
         assert isinstance(x, Tensor)
         score = judge.score(judge.data.spec.quantise(x))
         yield {"by": condition, "ratio": round(score["ratio"], 3), **steps_of(bundle)}
+    for kind, asked in sentences_to_obey().items():
+        yield {"sentences": kind, **obeyed(bundle, judge, asked)}
 
 
 def sentences_of(data: Data) -> list[dict[str, Any]]:
-    """ "a light boot": each picture with its class, and how bright it is."""
+    """ "a light boot": each picture with its class, and how bright it is, in one of two orders.
+
+    Of `UNSEEN` the shade is never said, and of `ONE_ORDER` it always comes first."""
     classes = data.codec.class_names("label")
-    told = []
+    turned = np.random.default_rng(0).random(len(data.train) + len(data.test)) < 0.5
+    told: list[dict[str, Any]] = []
     for split, store in (("train", data.train), ("test", data.test)):
         for start in range(0, len(store), 1000):
             batch = store.batch(torch.arange(start, min(start + 1000, len(store))))
             values = data.codec.decode_many(batch.x)
             for value, label in zip(values, batch.cond["label"].tolist(), strict=True):
-                grey = np.asarray(value)
-                bright = grey[grey > 16].mean() if (grey > 16).any() else 0.0
-                shade = next(word for most, word in SHADES if bright < most)
-                name = NAMES.get(classes[label], classes[label])
-                told.append({
-                    "image": value, "caption": f"a {shade} {name}", "label": name, "split": split,
-                })  # fmt: skip
+                shade, name = shade_of(np.asarray(value)), NAMES[classes[label]]
+                first = (shade, name) in ONE_ORDER or not turned[len(told)]
+                caption = sentence(shade, name, first)
+                if (shade, name) in UNSEEN:
+                    caption = f"a {name}"
+                told.append({"image": value, "caption": caption, "label": name, "split": split})
     return told
+
+
+def shade_of(grey: np.ndarray) -> str:
+    """How bright what is brighter than the ground is, in a word."""
+    bright = grey[grey > GROUND].mean() if (grey > GROUND).any() else 0.0
+    return next(word for most, word in SHADES if bright < most)
+
+
+def sentence(shade: str, name: str, shade_first: bool) -> str:
+    """One of the two orders of words."""
+    return f"a {shade} {name}" if shade_first else f"a {name} that is {shade}"
+
+
+def sentences_to_obey() -> dict[str, list[tuple[str, str, str]]]:
+    """Sentences with the shade and the name that they tell of, by what is new in them."""
+    every = [(shade, name) for _, shade in SHADES for name in NAMES.values()]
+    seen = [each for each in every if each not in UNSEEN and each not in ONE_ORDER]
+    return {
+        "seen": [(sentence(*each, first), *each) for each in seen for first in (True, False)],
+        "in the other order": [(sentence(*each, False), *each) for each in ONE_ORDER],
+        "of words never seen together": [
+            (sentence(*each, first), *each) for each in UNSEEN for first in (True, False)
+        ],
+    }
+
+
+def obeyed(bundle: Bundle, judge: Any, asked: list[tuple[str, str, str]]) -> dict[str, Any]:
+    """How often 400 pictures drawn for sentences have the class and the shade that they name."""
+    asked = [asked[number % len(asked)] for number in range(400)]
+    x = bundle.sample(len(asked), seed=1, cond={"caption": [text for text, _, _ in asked]}).x
+    names = [NAMES[each] for each in judge.data.codec.class_names("label")]
+    found = judge.extractor.classes(judge.extractor.features(x)).tolist()
+    name_right = [names[i] == name for i, (_, _, name) in zip(found, asked, strict=True)]
+    values = bundle.codec.decode_many(x)
+    shade_right = [
+        shade_of(np.asarray(value)) == shade
+        for value, (_, shade, _) in zip(values, asked, strict=True)
+    ]
+    both = np.logical_and(name_right, shade_right)
+    rights = {"name_right": name_right, "shade_right": shade_right, "both": both}
+    return {name: round(float(np.mean(right)), 4) for name, right in rights.items()}
 
 
 # -- what they share -------------------------------------------------------------------------------
@@ -255,7 +352,7 @@ def trained(
     """The bundle to measure: that which is named, or one that is trained now."""
     if given.bundle:
         return mg.open(given.bundle)
-    out = Path(tempfile.mkdtemp(prefix="morphogen-pairs-")) / name
+    out = (given.keep or Path(tempfile.mkdtemp(prefix="morphogen-pairs-"))) / name
     return mg.train(data, family, budget=given.budget, out=out, settings=[*settings, *given.set])
 
 
@@ -284,6 +381,23 @@ def sheet(data: Data, x: Tensor, name: str) -> None:
     """Encoded pictures as one file."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     data.codec.write(data.codec.decode_many(x), RESULTS / f"{name}.png", 8)
+
+
+def captioned(data: Data, x: Tensor, captions: Sequence[str], name: str) -> None:
+    """Some of the pictures, large, each above its caption, as one file."""
+    from PIL import Image, ImageDraw
+
+    side, columns, num = 96, 8, 32
+    width, height = 14 + side, 44 + side
+    page = Image.new("RGB", (columns * width, num // columns * height), "white")
+    pen = ImageDraw.Draw(page)
+    for place, i in enumerate(np.linspace(0, len(x) - 1, num).astype(int)):
+        value = Image.fromarray(np.asarray(data.codec.decode(x[i])))
+        left, top = place % columns * width, place // columns * height
+        page.paste(value.resize((side, side), Image.Resampling.BICUBIC), (left + 7, top + 7))
+        words = "\n".join(textwrap.wrap(captions[i], 17)[:2])
+        pen.multiline_text((left + 7, top + side + 10), words, fill="black")
+    page.save(RESULTS / f"captioned-{name}.png")
 
 
 if __name__ == "__main__":

@@ -7,18 +7,21 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
+from torch import Tensor
 
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Item
 from morphogen.core.codec_storage import codec_tensors, describe_codec, rebuild_codec
-from morphogen.core.errors import DataError, RefusedPair
+from morphogen.core.errors import DataError, RecipeError, RefusedPair
+from morphogen.core.family import Family
 from morphogen.core.metric import Aligned
-from morphogen.core.random import generator
+from morphogen.core.random import generator, randint
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.spec import TensorSpec
 from morphogen.data.dataset import Data, load
@@ -30,10 +33,12 @@ from morphogen.evaluation.asked import encoded_for
 from morphogen.metrics.alignment import alignment
 from morphogen.modalities.text import Text
 from morphogen.serve.worker.results import conditions
+from morphogen.testing.oracles import Oracle
 from morphogen.wrappers.encoder_codec import EncoderCodec
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220)}
 NUM = 60
+GROUND = "before a ground of many greys, as all of them are"
 
 
 def picture(number: int) -> tuple[str, Pillow.Image]:
@@ -347,8 +352,7 @@ def test_a_judge_of_pairs_tells_what_was_asked_for(
     """Squares of three colours, whose captions say the colour alone: real pictures are found, and
     pictures of other captions are not."""
     monkeypatch.setattr(judging, "MOST_STEPS", 24)
-    ground = "before a ground of many greys, as all of them are"
-    folder = told_of(tmp_path, [f"{list(COLOURS)[n % 3]} square {ground}" for n in range(72)])
+    folder = told_of(tmp_path, [f"{list(COLOURS)[n % 3]} square {GROUND}" for n in range(72)])
     data = load(folder, conditions="caption")
     assert can_be_aligned(data) is None
     judge = pair_judge(data)
@@ -362,4 +366,42 @@ def test_a_judge_of_pairs_tells_what_was_asked_for(
     assert right > 0.7
     assert alignment(other, generator=generator(0))["asked_first"] < 0.3
     assert pair_judge(data).weights_hash == judge.weights_hash
+    check_it_classifies(judge.family, data)
+    check_the_best_of_several_is_kept(judge.family, data)
     assert "of another kind" in str(can_be_aligned(load(folder)))
+
+
+def check_it_classifies(family: Family, data: Data) -> None:
+    """Classes that are given by sentences, none of which was a class before."""
+    bundle = Bundle(family, data.codec, Recipe())
+    x = data.test.batch(torch.arange(len(data.test))).x
+    named = {"classes": list(COLOURS), "template": "{} square " + GROUND}
+    found = bundle.task("classify", x, **named).values["class"]
+    told = data.codec.condition_codecs["caption"].decode_many(data.test.cond["caption"])
+    own = [caption.split()[0] for caption in told]
+    assert np.mean([a == b for a, b in zip(found, own, strict=True)]) > 0.7
+    with pytest.raises(RecipeError, match="name the classes"):
+        bundle.task("classify", x)
+
+
+def check_the_best_of_several_is_kept(family: Family, data: Data) -> None:
+    """Of a model that draws any picture whatever is asked for, the judge keeps what was."""
+
+    class DrawsAny(Oracle):
+        def sample(self, num: int, *, cond: Any = None, generator: torch.Generator) -> Tensor:
+            return data.train.batch(randint(len(data.train), (num,), generator)).x
+
+    judge = Bundle(family, data.codec, Recipe())
+    asked = {"caption": f"red square {GROUND}"}
+    model = DrawsAny(data.spec, data.conditions)
+    near = {}
+    for best_of in (1, 8):
+        bundle = Bundle(model, data.codec, Recipe(), judge=judge)
+        x = bundle.sample(12, cond=asked, best_of=best_of).x
+        told = bundle.conditions(1, asked, generator(0), drawn=False)
+        near[best_of] = float((family.encode(x) @ family.encode_condition(told).T).mean())
+    assert near[8] > near[1]
+    with pytest.raises(RefusedPair, match="was not asked for"):
+        Bundle(model, data.codec, Recipe(), judge=judge).sample(2)
+    with pytest.raises(RecipeError, match="nobody says"):
+        Bundle(model, data.codec, Recipe()).sample(2, best_of=3)

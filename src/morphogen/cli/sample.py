@@ -30,6 +30,9 @@ def sample(
         bool, typer.Option("--stream", help="write one text here, token by token")
     ] = False,
     guidance: Annotated[float | None, typer.Option(help="strength; 1 is none")] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="bundle of pairs that says which of several draws is best")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="option=value, such as num_steps=10")
     ] = None,
@@ -50,6 +53,8 @@ def sample(
     from morphogen.records.recording import generating, recording
 
     opened = opened_or_imported(bundle, trust=trust, device=device)
+    if judge is not None:
+        opened.judge = opened_or_imported(judge, trust=trust, device=device)
     draws_by_prompt = "prompt" in opened.family.conditions
     if prompt and not stream and not draws_by_prompt:
         raise RecipeError(

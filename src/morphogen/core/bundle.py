@@ -77,6 +77,7 @@ class Bundle:
     increments: Tensor | None = None  # (steps,) of the progress, where the budget was a time
     origin: dict[str, Any] = field(default_factory=dict)  # of weights that others made
     provenance: Provenance | None = None  # what is left in and beside what it makes
+    judge: Bundle | None = None  # of pairs: says which of several draws is the best
 
     # -- disk ------------------------------------------------------------------------------------
 
@@ -245,6 +246,8 @@ class Bundle:
             arguments["codec"] = self.codec
         if "marking" in parameters:
             arguments["marking"] = self.marking
+        if "judge" in parameters:
+            arguments["judge"] = self.judge
         with torch.no_grad():
             result: Result = run(self.family, generator=draw, **arguments)
         result.codec, result.inputs = self.codec, given.arguments.get("x")

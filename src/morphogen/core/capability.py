@@ -195,9 +195,13 @@ class CanPredict(Protocol):
 
 @runtime_checkable
 class CanMatch(Protocol):
-    """Places items and what belongs to them in one space, each near its own."""
+    """Places items and what belongs to them in one space, each near its own.
+
+    p(condition | item) among several is the softmax of `scale` times their inner products.
+    """
 
     target: str | None  # the condition that belongs to an item; None: it has learned of none
+    scale: float
 
     def encode(self, x: Tensor) -> Tensor:
         """Items (B, *) -> (B, D), of length 1."""

@@ -24,6 +24,18 @@ class ComesWith(Protocol):
 
 
 @runtime_checkable
+class CanDerive(Protocol):
+    """Optional for a codec: conditions that are made of the items themselves, where a user names
+    them and nothing of the name is said."""
+
+    derives: ClassVar[tuple[str, ...]]
+
+    def derived(self, name: str, value: Any) -> Any:
+        """What an item's raw value is by that name, raw: for a fitted codec."""
+        ...
+
+
+@runtime_checkable
 class CanGoOn(ComesWith, Protocol):
     """Optional for a codec: what comes after a source is an item, too."""
 

@@ -5,7 +5,8 @@ caption by `text`, a picture by `image`. Unless a user names others, the labels 
 there are two or more on at least half of the items, and what items of a kind always come with, as
 windows of a series with their past. A name is looked for among what the source says
 of an item (its label, its caption), then among its tags (the other columns of a table); the name of
-a modality means the file that belongs to the item (see `data.halves`). An item of which it is not
+a modality means the file that belongs to the item (see `data.halves`). What nobody says and the
+codec can make of the items themselves, as edges of pictures, is made. An item of which it is not
 said is kept, and learned as one of which nothing is known. With `NAME=BUNDLE` a trained model reads
 the condition, frozen (see `wrappers.encoder_codec`).
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -25,7 +27,7 @@ from morphogen.core.codec import Codec, Item, Problem, Recognition, Report
 from morphogen.core.conditioning import absent, present
 from morphogen.core.encoded import Encoded, stacked
 from morphogen.core.errors import DataError, MorphogenError, did_you_mean
-from morphogen.core.following import ComesWith
+from morphogen.core.following import CanDerive, ComesWith
 from morphogen.core.spec import TensorSpec
 from morphogen.data.halves import opened, opened_items, recognised, said_of
 from morphogen.data.modality import build_codec
@@ -35,6 +37,7 @@ from morphogen.sources import Half
 LABEL = "label"
 EVERY, NOTHING = "all", "none"  # words in place of names
 MOST_LOOKED_AT = 2000  # values of a column that codecs are asked about
+MOST_MADE = 64  # conditions that are made of items before their codec is chosen
 QUANTILES = 20  # of a number that a bundle keeps, to draw from where none is given
 
 
@@ -50,13 +53,23 @@ def noting(items: Iterable[Item], said: Any, wanted: str | None, codec: Codec) -
     """Pass items on, and append to `said` what is said of each: of the first ones all, as a help to
     who asks for what there is not, then what is `wanted`, as `fit_conditions` has it."""
     names = [LABEL, *_comes_with(codec)] if wanted is None else list(_names_in(wanted))
+    made = [] if wanted is None else [name for name in names if name in _derives(codec)]
     for number, item in enumerate(items):
         known = {**item.tags, **item.cond}
+        if made and number < MOST_MADE:
+            known |= {name: Made(item.value) for name in made if not is_said(known.get(name))}
         if names != [EVERY] and number >= MOST_LOOKED_AT:
             values = {name: said_of(name, known) for name in names}
             known = {name: value for name, value in values.items() if value is not None}
         said.append(known)
         yield item
+
+
+@dataclass(frozen=True)
+class Made:
+    """A condition that is yet to be made of an item, when its codec is fitted."""
+
+    of: Any  # the item's raw value
 
 
 def is_said(value: Any) -> bool:
@@ -94,6 +107,10 @@ def fit_conditions(
         names = dict.fromkeys(known)
     for name, encoder in names.items():
         values = [value for each in said if is_said(value := said_of(name, each))]
+        if values and all(isinstance(value, Made) for value in values):
+            codec.condition_codecs[name] = _made_reader(name, values, report, codec)
+            continue
+        values = [value for value in values if not isinstance(value, Made)]
         if not values:
             raise DataError(
                 f"nothing called {name!r} is said of the items.{did_you_mean(name, known)}",
@@ -112,6 +129,28 @@ def fit_conditions(
 
 def _comes_with(codec: Codec) -> tuple[str, ...]:
     return codec.comes_with if isinstance(codec, ComesWith) else ()
+
+
+def _derives(codec: Codec) -> tuple[str, ...]:
+    inner = codec.innermost
+    return inner.derives if isinstance(inner, CanDerive) else ()
+
+
+def _made_reader(name: str, values: Sequence[Made], report: Report, codec: Codec) -> Codec:
+    """The codec of what is made of the items themselves."""
+    inner: Any = codec.innermost
+    reader = _reader_of(name, [inner.derived(name, each.of) for each in values], report, codec)
+    report.facts[f"{name}_is"] = f"made of each item itself: {reader.spec}"
+    return reader
+
+
+def _of_item(codec: Codec, name: str, item: Item) -> Any:
+    """What is said of an item by one name, or made of it."""
+    value = said_of(name, {**item.tags, **item.cond})
+    if is_said(value) or name not in _derives(codec):
+        return value
+    inner: Any = codec.innermost
+    return inner.derived(name, item.value)
 
 
 def _names_in(wanted: str) -> dict[str, str | None]:
@@ -225,7 +264,7 @@ def encode_said(codec: Codec, item: Item, report: Report) -> dict[str, Tensor] |
 def _said_of(codec: Codec, item: Item, report: Report) -> dict[str, Tensor] | None:
     encoded: dict[str, Tensor] = {}
     for name, spec in codec.conditions.items():
-        value = said_of(name, {**item.tags, **item.cond})
+        value = _of_item(codec, name, item)
         if not is_said(value):
             encoded[name] = absent(spec)
             continue
@@ -271,7 +310,7 @@ def encode_all_said(
 
 def _column_of(codec: Codec, name: str, items: Sequence[Item]) -> Encoded:
     """What is said of items by one name, (N, *shape)."""
-    values = [said_of(name, {**item.tags, **item.cond}) for item in items]
+    values = [_of_item(codec, name, item) for item in items]
     there = torch.tensor([is_said(value) for value in values])
     reader = codec.condition_codecs[name]
     known = [Item(opened(reader, value)) for value in values if is_said(value)]

@@ -28,7 +28,7 @@ from morphogen.core.errors import MeasurementError
 from morphogen.core.family import Family
 from morphogen.core.metric import Aligned
 from morphogen.core.recipe import Recipe, build_family, resolve
-from morphogen.core.spec import ProductSpec
+from morphogen.core.spec import ProductSpec, TensorSpec
 from morphogen.data.dataset import Data
 from morphogen.data.store import Store
 from morphogen.evaluation._references import keys_of, with_equal
@@ -44,6 +44,7 @@ from morphogen.evaluation.features import (
 EPOCHS, FEWEST_STEPS, MOST_STEPS = 60, 200, 1200
 MOST_ITEMS = 2_000  # generated ones
 WIDTH = 32  # of convolutions, at the finest resolution
+VARIED = {"mask_share": 0.3, "max_gain": 0.2}  # pictures, beside shifts by a tenth of a side
 LEAST_SKILL = 3  # times as often as by chance that held-out pairs are found; or half of the way
 
 
@@ -158,8 +159,11 @@ def _recipe(spec: Any, name: str) -> Recipe:
     family: Any = discover.find("family", "contrastive")
     backbone = family.backbone_for(spec)
     width = {"model_dim": WIDTH} if backbone == "conv" else {}
+    varied: dict[str, Any] = {}
+    if isinstance(spec, TensorSpec) and spec.kind == "real" and len(spec.space) > 1:
+        varied = {**VARIED, "max_shift": min(spec.space) // 10}
     return Recipe(
-        family={"name": "contrastive", "target": name},
+        family={"name": "contrastive", "target": name, **varied},
         backbone={"name": backbone, **width},
     )
 

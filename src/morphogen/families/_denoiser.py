@@ -19,6 +19,7 @@ from morphogen.core.random import rand
 from morphogen.core.spec import TensorSpec
 from morphogen.families import _path_likelihood as likelihood
 from morphogen.families._gaussian_baseline import MOST_VALUES, GaussianBaseline
+from morphogen.families._laid_beside import LaidBeside
 from morphogen.families._linear_given import LinearGiven, alike
 
 Baseline = Literal["auto", "gaussian", "none"]
@@ -58,6 +59,8 @@ class Denoiser(Family, DenoiserSampling):
     what is left, is Gaussian. It is narrower than data usually is, by a factor `narrow`: times in
     training and sampling are moved as if it were not. Nothing goes further away from the linear
     answer: shares of samples are probabilities.
+
+    Pictures that are said of pictures (edges, a mask) are laid beside x_t, see `_laid_beside`.
     """
 
     default_backbone = "unet"
@@ -93,7 +96,9 @@ class Denoiser(Family, DenoiserSampling):
             self.rest = GaussianBaseline(spec.num_values)
             self.narrow: Tensor
             self.register_buffer("narrow", torch.ones(()))
-        seen = spec.with_channels(spec.channels * (2 if wanted else 1))
+        self.beside = LaidBeside(spec, conditions)
+        channels = spec.channels * (2 if wanted else 1) + self.beside.num_channels
+        seen = spec.with_channels(channels)
         self.network = backbone(
             seen,
             spec.with_channels(spec.channels),
@@ -239,12 +244,13 @@ class Denoiser(Family, DenoiserSampling):
         What the network adds to the linear answer counts `sharpness` times.
         """
         drop_prob = self.drop_prob if generator is not None else 0.0
-        if self.alike is not None and drop_prob:
+        if (self.alike is not None or self.beside.grids) and drop_prob:
             cond, drop_prob = self._dropped(cond, len(x_t), generator), 0.0
         embedded, context = self.conditioner.both(cond, x_t.shape[0], drop_prob, generator)
         vector = self.time(t) + embedded
+        beside = self.beside(cond, x_t)
         if self.baseline is None:
-            return self.network.run(x_t, vector, context)
+            return self.network.run(torch.cat([x_t, *beside], dim=1), vector, context)
         a, b = self.target_weights(t)
         alpha, sigma = self.path.alpha(t), self.path.sigma(t)
         linear = self.baseline(x_t, alpha, sigma, a, b)
@@ -256,7 +262,7 @@ class Denoiser(Family, DenoiserSampling):
             left = (x_t - wide(alpha, x_t) * mean) / wide(s, x_t)  # alpha u + sigma / s eps
             rest = self.rest(left, alpha, sigma / s, a * s, b)
             linear = torch.where(wide(there, x_t).bool(), wide(a, x_t) * mean + rest, linear)
-        seen = torch.cat([x_t, linear], dim=1)
+        seen = torch.cat([x_t, linear, *beside], dim=1)
         return linear + sharpness * self.network.run(seen, vector, context)
 
     def activations(
@@ -267,11 +273,12 @@ class Denoiser(Family, DenoiserSampling):
         if not isinstance(self.network, HasActivations):
             return [x_t]
         embedded, context = self.conditioner.both(cond, len(x_t))
-        seen = x_t
+        seen = [x_t]
         if self.baseline is not None:
             weights = self.path.alpha(t), self.path.sigma(t), *self.target_weights(t)
-            seen = torch.cat([x_t, self.baseline(x_t, *weights)], dim=1)
-        return self.network.activations(seen, self.time(t) + embedded, context)
+            seen.append(self.baseline(x_t, *weights))
+        seen += self.beside(cond, x_t)
+        return self.network.activations(torch.cat(seen, dim=1), self.time(t) + embedded, context)
 
     @property
     def least(self) -> float:

@@ -39,6 +39,7 @@ from morphogen.core.family import Family
 from morphogen.core.random import rand
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.families._raster import fitting_batch, network_over
+from morphogen.families._varied import Variation
 
 STARTS = {"softmax": (1 / 0.07, 0.0), "sigmoid": (10.0, -10.0)}  # e^tau and b (both papers)
 LARGEST = 100.0  # e^tau (Radford et al. 2021)
@@ -54,6 +55,7 @@ class Contrastive(Family):
     train_defaults: ClassVar[dict[str, Any]] = {"lr": 1e-3, "batch_size": 256}
     papers: ClassVar[tuple[str, ...]] = (
         "vandenoord2018representation", "radford2021learning", "zhai2023sigmoid",
+        "park2019specaugment",
     )  # fmt: skip
     mixes_batch: ClassVar[bool] = True  # the others of a batch are what an item is told apart from
 
@@ -71,10 +73,15 @@ class Contrastive(Family):
         num_cond_layers: int = 2,  # of self-attention in it, for conditions that have positions
         least_kept: float = 0.3,  # of an item without a condition: a view shows so much, or more
         corrupt_prob: float = 0.3,  # and where it has no space, takes this share from others
+        max_shift: int = 0,  # augmentation: shift each item by up to so many positions per axis
+        flip_prob: float = 0.0,  # augmentation: probability to mirror an item's last axis
+        mask_share: float = 0.0,  # augmentation: hide a run along each axis, up to this share of it
+        max_gain: float = 0.0,  # augmentation: add a number, up to this size, to an item's values
     ) -> None:
         super().__init__(spec, conditions, backbone)
         self.target = _target(target, conditions)
         self.form, self.least_kept, self.corrupt_prob = form, least_kept, corrupt_prob
+        self.variation = Variation(max_shift, flip_prob, mask_share, max_gain)
         self.conditions = {} if self.target is None else {self.target: conditions[self.target]}
         told = None if self.target is None else conditions[self.target]
         self.shares = _alike(spec, told) if shared is None else shared
@@ -167,7 +174,9 @@ class Contrastive(Family):
             first, second = (self.encode(self.view(x, generator)) for _ in range(2))
             same = torch.eye(len(batch), dtype=torch.bool, device=first.device)
         else:
-            first, second = self.encode(x), self.encode_condition(batch.cond)
+            varied = self.training and self.spec.kind == "real"
+            shown = self.variation(x, generator) if varied else x
+            first, second = self.encode(shown), self.encode_condition(batch.cond)
             same = _same_rows(self._told(batch.cond)[0])
         others = first[:0] if batch.other is None else self.encode(batch.other.x)
         scale = self.log_scale.exp().clamp(max=LARGEST)

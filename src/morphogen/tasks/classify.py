@@ -5,8 +5,10 @@ r"""Say which class an item belongs to, or which value it has.
                noise on x is predicted given y, with the same noises for every class (diffusion
                classifier, Li et al. 2023)
     log_prob   the same from a conditional likelihood
-    texts      p(y | x) = softmax_y of s f(x) . g("a photo of a y"), for classes that are given by
-               name, with models that place texts among items (zero-shot, Radford et al. 2021)
+    match      p(y | x) = softmax_y of s f(x) . g("y"), for classes that are given by name or by a
+               sentence, with models that place items and what is said of them in one space
+               (zero-shot, Radford et al. 2021); all classes, where a class is what is said
+    texts      the same by published models: of "a photo of a y"
 
 A model whose likelihood is a bound or an estimate gives the probabilities that these imply.
 """
@@ -14,7 +16,7 @@ A model whose likelihood is a bound or an estimate gives the probabilities that 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -22,6 +24,7 @@ from torch import Tensor
 
 from morphogen.core.capability import (
     CanDenoise,
+    CanMatch,
     CanPredict,
     HasLogProb,
     HasTextFeatures,
@@ -36,29 +39,41 @@ from morphogen.tasks._posterior import noise_error
 from morphogen.tasks._routes import Conditions, choose, in_chunks
 
 Evidence = Callable[[Conditions], Tensor]  # log p(x | conditions), up to a constant: (N,)
+PHOTO = "a photo of a {}."  # by which published models know a class (Radford et al. 2021)
 
 
 def _unfit(model: object) -> str | None:
-    conditions: dict[str, TensorSpec] = getattr(model, "conditions", {})
+    conditions = _conditions(model)
     known = any(not missing(model, each) for each in (CanPredict, HasTextFeatures))
-    if known or any(spec.is_label for spec in conditions.values()):
+    if known or _matches(model) or any(spec.is_label for spec in conditions.values()):
         return None
     return "needs a model that was trained with labels (--condition label)"
 
 
+def _conditions(model: object) -> Mapping[str, TensorSpec]:
+    conditions: Mapping[str, TensorSpec] = getattr(model, "conditions", {})
+    return conditions
+
+
+def _matches(model: object) -> bool:
+    """Whether it places something that is said of items among them."""
+    return not missing(model, CanMatch) and getattr(model, "target", None) in _conditions(model)
+
+
 @unless(_unfit)
 def classify(
-    model: CanPredict | HasTextFeatures | HasLogProb | CanDenoise,
+    model: CanPredict | CanMatch | HasTextFeatures | HasLogProb | CanDenoise,
     x: Any,
+    codec: Any = None,
     *,
     cond: Conditions | None = None,  # conditions by name other than the one asked for
     generator: torch.Generator,
     target: str | None = None,  # the label to find; none takes the model's only one
     prior: list[float] | None = None,  # class frequencies for the generative routes; none: equal
     classes: list[str] | None = None,  # their names, for models that place texts among items
-    template: str = "a photo of a {}.",  # the text that stands for a class
+    template: str | None = None,  # what stands for a class; none: its name, or a photo of a {}.
     num_draws: int = 32,  # denoising route: noises that the error is averaged over
-    route: Literal["predict", "texts", "denoise", "log_prob"] | None = None,  # force a way
+    route: Literal["predict", "match", "texts", "denoise", "log_prob"] | None = None,  # force a way
 ) -> Result:
     """Say which class each item belongs to, with the probability of every class."""
 
@@ -67,8 +82,11 @@ def classify(
             raise RecipeError("the model predicts another target", found=target, expected=m.target)
         return m.target, m.target_spec, in_chunks(lambda part, _: m.predict(part), x)
 
+    def by_matching(m: CanMatch) -> tuple[str, TensorSpec, Tensor]:
+        return _by_matching(m, x, codec, classes, template or "{}")
+
     def by_texts(m: HasTextFeatures) -> tuple[str, TensorSpec, Tensor]:
-        told = m.text_features(_as_texts(classes, template))
+        told = m.text_features(_as_texts(classes, template or PHOTO))
         found = in_chunks(lambda part, _: m.features(part), x)
         return "class", TensorSpec.label(len(told)), (m.text_scale * found @ told.T).softmax(1)
 
@@ -101,23 +119,54 @@ def classify(
 
     routes: dict[str, Callable[..., Any]] = {
         "predict": by_prediction,
+        **({"match": by_matching} if _matches(model) else {}),
         "texts": by_texts,
         "denoise": by_denoising,
         "log_prob": by_likelihood,
     }
-    if classes is not None and missing(model, HasTextFeatures):
+    if classes is not None and missing(model, HasTextFeatures) and not _matches(model):
         raise RecipeError(
             "the model knows its classes from its data",
             found=f"classes={','.join(classes)}", hint="leave classes out",
         )  # fmt: skip
     name, run = choose(model, routes, route)
     found, spec, output = run()
-    if name == "texts":
-        best = [(classes or [])[index] for index in output.argmax(1).tolist()]
+    if classes is not None and name in ("match", "texts"):
+        best = [classes[index] for index in output.argmax(1).tolist()]
         return Result(x, {"class": best, "probs": output.tolist(), "classes": classes}, name)
     if spec.kind == "real":
         return Result(x, {found: output.tolist()}, name)
     return Result(x, {found: output.argmax(1).tolist(), "probs": output.tolist()}, name)
+
+
+def _by_matching(
+    model: CanMatch, x: Any, codec: Any, classes: list[str] | None, template: str
+) -> tuple[str, TensorSpec, Tensor]:
+    """How probable each class is by how near what stands for it lies: the answer's name, what it
+    is, and probabilities (N, M)."""
+    name, spec, values = _said(model, codec, classes, template)
+    told = model.encode_condition({str(model.target): values.to(device(x))})
+    found = in_chunks(lambda part, _: model.encode(part), x)
+    return name, spec, (model.scale * found @ told.T).softmax(1)
+
+
+def _said(
+    model: CanMatch, codec: Any, classes: list[str] | None, template: str
+) -> tuple[str, TensorSpec, Tensor]:
+    """What stands for each class, as the model's condition (M, *), and what an answer is: one of
+    `classes`, or of its own where a class is what is said of items.
+
+    Raises `RecipeError` where it reads no words, or none are given."""
+    name = str(model.target)
+    own = _conditions(model).get(name)
+    if own is not None and own.is_label and classes is None:
+        return name, own, torch.arange(own.vocab_size or 1)
+    texts = _as_texts(classes, template)
+    reader = None if codec is None else codec.condition_codecs.get(name)
+    if reader is None:
+        raise RecipeError(f"nothing here reads {name!r}", found="no codec of it")
+    values = torch.stack([codec.encode_condition(name, reader.parse(text)) for text in texts])
+    return "class", TensorSpec.label(len(texts)), values
 
 
 def _as_texts(classes: list[str] | None, template: str) -> list[str]:
@@ -151,7 +200,7 @@ def _check_prior(prior: list[float] | None, num_classes: int) -> list[float]:
 
 def _label(model: object, target: str | None) -> tuple[str, TensorSpec]:
     """The label condition that is asked for."""
-    conditions: dict[str, TensorSpec] = getattr(model, "conditions", {})
+    conditions = _conditions(model)
     labels = {n: s for n, s in conditions.items() if s.is_label}
     if target is None and len(labels) == 1:
         return next(iter(labels.items()))

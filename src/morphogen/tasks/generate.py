@@ -1,7 +1,8 @@
 """Draw new items from the learned distribution.
 
 Options that only some models understand (steps, sampler, guidance, temperature) are passed on to
-the model's `sample`; one that it does not take is an error that lists those it does.
+the model's `sample`; one that it does not take is an error that lists those it does. With a judge
+of pairs, the best of several draws is kept.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 
 from morphogen.core import schema
+from morphogen.core.bundle import Bundle
 from morphogen.core.capability import CanSample
 from morphogen.core.draws import writes, written
 from morphogen.core.encoded import joined
@@ -21,6 +23,7 @@ from morphogen.core.random import randint
 from morphogen.core.result import Result
 from morphogen.core.schema import with_options
 from morphogen.core.writing import Limits, Marking, Request, marked
+from morphogen.tasks._best import nearest_of, num_draws
 from morphogen.tasks._routes import Conditions, chunks, guided, said_away
 
 
@@ -29,6 +32,7 @@ def generate(
     model: CanSample,
     marking: Marking | None = None,
     codec: Any = None,
+    judge: Bundle | None = None,  # which of several draws shows what was asked for
     *,
     cond: Conditions | None = None,  # conditions by name, each (num, ...); absent ones are free
     generator: torch.Generator,
@@ -37,6 +41,7 @@ def generate(
     sampler: str | None = None,  # sampler, as in `morphogen list samplers`
     guidance: float | None = None,  # classifier-free guidance: 1 none, above 1 more typical
     negative: str | None = None,  # what to go away from, said as the model's caption or class is
+    best_of: int | None = None,  # draws of each item, the judge's best is kept; none: 4 with one
     **limits: Any,
 ) -> Result:
     """Draw new items from the learned distribution."""
@@ -53,16 +58,24 @@ def generate(
     draw = source.sample
     if marking is not None and writes(model):
         draw = partial(_marked_texts, model, marking=marking)
-    drawn = [
-        draw(part.stop - part.start, cond=share, generator=generator, **options)
-        for part, share in chunks(num, cond)
-    ]
+
+    def together(num: int, cond: Conditions | None) -> Any:
+        return joined([
+            draw(part.stop - part.start, cond=share, generator=generator, **options)
+            for part, share in chunks(num, cond)
+        ])  # fmt: skip
+
+    num_each = num_draws(judge, best_of)
+    if judge is None:
+        x, route = together(num, cond), "sample"
+    else:
+        x, route = nearest_of(together, judge, codec, cond, num_each), f"sample, best of {num_each}"
     labels = {
         name: value.tolist()
         for name, value in (cond or {}).items()
         if not value.is_floating_point() and value.dim() == 1
     }
-    return Result(joined(drawn), labels, route="sample")
+    return Result(x, labels, route=route)
 
 
 def _check(model: CanSample, options: dict[str, Any]) -> None:

@@ -5,6 +5,8 @@ block. Every estimate is moved to the nearest item that pools to y exactly:
 
     x <- x + A^+ (y - A x)
 
+    given         draw from p(x | y): by a model whose condition is a coarse picture (Saharia et al.
+                  2021, SR3), such as --condition coarse makes; so models form a chain
     denoise       applied to each E[x | x_t] on the way down the path (ILVR, Choi et al. 2021; DDNM,
                   Wang et al. 2023)
     reconstruct   applied after each decode(encode(x)), again and again
@@ -12,15 +14,17 @@ block. Every estimate is moved to the nearest item that pools to y exactly:
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from morphogen.core.capability import CanDenoise, CanReconstruct, refuses
+from morphogen.core.capability import CanDenoise, CanReconstruct, CanSample, refuses
 from morphogen.core.errors import RecipeError
 from morphogen.core.random import randn
 from morphogen.core.result import Result
+from morphogen.core.spec import TensorSpec
 from morphogen.tasks._path import in_range, integrate
 from morphogen.tasks._routes import Conditions, beside, choose, chunks, is_grid, only, per_item
 
@@ -34,7 +38,7 @@ def super_resolve(
     generator: torch.Generator,
     factor: int = 2,  # how many times finer along every space axis
     num_steps: int = 50,  # steps of either route
-    route: Literal["denoise", "reconstruct"] | None = None,  # force a way; none takes the first
+    route: Literal["given", "denoise", "reconstruct"] | None = None,  # force a way
 ) -> Result:
     """Make items finer by `factor`: rows of the coarse input, the result, and the original.
 
@@ -66,7 +70,16 @@ def super_resolve(
             fine = project(m.decode(m.encode(fine)).to(fine), y[part], factor)
         return fine
 
-    name, run = choose(model, {"denoise": by_projection, "reconstruct": by_gibbs}, route)
+    given = _coarse_condition(model, coarse_shape)
+
+    def by_given(m: CanSample, part: slice, share: Conditions | None) -> Tensor:
+        said = {**(share or {}), str(given): y[part]}
+        fine: Tensor = m.sample(len(y[part]), cond=said, generator=generator)
+        return fine.to(y)
+
+    routes: dict[str, Any] = {"given": by_given} if given is not None else {}
+    routes |= {"denoise": by_projection, "reconstruct": by_gibbs}
+    name, run = choose(model, routes, route)
     fine = torch.cat([run(part, share) for part, share in chunks(len(y), cond)])
     for _ in range(10):  # both constraints are convex: alternating projections meet
         fine = project(in_range(model, fine), y, factor)
@@ -75,6 +88,16 @@ def super_resolve(
         return Result(beside(unpool(y, factor), fine), values, name, 2)
     values["squared_error"] = per_item((fine - x).square())
     return Result(beside(unpool(y, factor), fine, x), values, name, 3)
+
+
+def _coarse_condition(model: object, shape: tuple[int, ...]) -> str | None:
+    """The model's condition that is a coarse item, of this shape; None of other models."""
+    conditions: Mapping[str, TensorSpec] = getattr(model, "conditions", {})
+    own: TensorSpec = getattr(model, "spec")  # noqa: B009
+    for name, spec in conditions.items():
+        if spec.kind == "real" and spec.shape == shape and spec.levels == own.levels:
+            return name
+    return None
 
 
 def pool(x: Tensor, factor: int) -> Tensor:

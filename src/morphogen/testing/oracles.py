@@ -233,7 +233,7 @@ class TwoTones(Oracle):
 
     names = ("low", "high")
     cycles = (1, 3)  # in a sound
-    text_scale = 10.0
+    text_scale = scale = 10.0
     sample_rate = 16
     target, latent_spec = "tone", TensorSpec.vector(2)
 

@@ -23,6 +23,7 @@ from morphogen.core.codec import Codec, Fingerprint, Item, Problem, Recognition,
 from morphogen.core.errors import DataError
 from morphogen.core.spec import TensorSpec
 from morphogen.modalities.image import coarse as rough
+from morphogen.modalities.image import controls
 from morphogen.modalities.image import fingerprint as prints
 from morphogen.modalities.image import watermark as waves
 from morphogen.modalities.image.convert import (
@@ -55,6 +56,7 @@ class Image(Codec):
     key_radius: ClassVar[int] = prints.KEY_RADIUS
     same_from: ClassVar[float] = prints.SAME_FROM
     coarse_from: ClassVar[float] = rough.FROM
+    derives: ClassVar[tuple[str, ...]] = ("edges", "coarse")
 
     def __init__(
         self,
@@ -209,9 +211,20 @@ class Image(Codec):
         x = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()  # (B, C, H, W)
         return x * 2 - 1 if self.spec.levels is None else self.spec.dequantise(x)
 
+    def derived(self, name: str, value: Any) -> Pillow.Image:
+        """A picture's edges, or the same picture, coarse; see `controls.py`."""
+        x = self.encode(Item(value))
+        if name == "edges":
+            return Pillow.fromarray((255 * controls.edges(x)).round().byte().numpy())
+        return self._shown(controls.coarse(x))
+
     def decode(self, x: Tensor) -> Pillow.Image:
+        self._fitted().check(x[None], "picture")
+        return self._shown(x)
+
+    def _shown(self, x: Tensor) -> Pillow.Image:
+        """(C, H, W), of whatever height and width."""
         spec = self._fitted()
-        spec.check(x[None], "picture")
         values = (x.detach().cpu().float().clamp(-1, 1) + 1) / 2
         if spec.levels is not None:
             values = spec.quantise(x.detach().cpu().float())
