@@ -110,6 +110,14 @@ def excel(code: str, first: str, delimiter: str = ";") -> Case:
     return case
 
 
+def tables_of_parts(out: Path) -> None:
+    """A table in each part, of bare names that come again in the other."""
+    for start, part in ((0, "train"), (50, "test")):
+        numbered(out / part / "images", 4, start)
+        rows = [f"{n:02d}.png,{part} {n},{'ab'[n % 2]}" for n in range(4)]
+        put(out / part / "captions.csv", "\n".join(["file,text,label", *rows]))
+
+
 def boxes_are_no_captions(out: Path) -> None:
     """What detectors learn lies in .txt files, too."""
     numbered(out, 3)

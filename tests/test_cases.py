@@ -42,6 +42,12 @@ def counted(items: list[Item]) -> dict[Any, int]:
         (cases.tsv_captions, "captions.tsv", {(None, "0"): 3, (None, "1"): 3}, "blob 0"),
         (cases.kaggle_labels, "", {(None, "pug"): 3, (None, "boxer"): 3}, None),
         (cases.webdataset_shards, "", {(None, 0): 4, (None, 1): 2}, "blob 0"),
+        (
+            cases.tables_of_parts,
+            "",
+            {("train", "a"): 2, ("train", "b"): 2, ("test", "a"): 2, ("test", "b"): 2},
+            "test 0",
+        ),
         (cases.boxes_are_no_captions, "", {(None, None): 3}, None),
         (cases.linked_classes, "photos", {(None, "cat"): 3, (None, "again"): 3}, None),
         (
@@ -73,6 +79,32 @@ def test_read_right(
     assert counted(items) == expected
     assert items[0].cond.get("caption") == caption
     assert len({item.name for item in items}) == len(items)
+
+
+def test_a_row_of_a_name_that_several_files_have_says_so(tmp_path: Path) -> None:
+    cases.tables_of_parts(tmp_path)
+    (tmp_path / "train" / "captions.csv").rename(tmp_path / "captions.csv")
+    cases.numbered(tmp_path, 2, 100)  # rows 0 and 1 are found beside the table
+    reasons = [problem.reason for problem in read(tmp_path)[1].skipped]
+    assert reasons == [f"2 files are called {n:02d}.png: name its folder too" for n in (2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("head", "fix"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
+        (b"<!DOCTYPE html><title>404</title>", "download it again"),
+        (b"nothing known", "delete it"),
+    ],
+)
+def test_what_stands_in_place_of_a_picture_says_how_to_get_it(
+    head: bytes, fix: str, tmp_path: Path
+) -> None:
+    cases.numbered(tmp_path, 3)
+    (tmp_path / "00.png").write_bytes(head)
+    (problem,) = read(tmp_path)[1].skipped
+    assert problem.name == "00.png"
+    assert fix in problem.fix
 
 
 @pytest.mark.parametrize(
@@ -137,6 +169,7 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
 
     assert "3 pictures lie beside the folders of the splits" in told("extra")
     assert "6 pictures belong to the items beside them" in told("masks")
+    assert "--condition masks " in read(tmp_path / "masks")[1].problems[0].fix
     assert "not read as pictures: sample_submission.csv" in told("submission")
     assert "a link to a folder that is read already" in told("link", "photos")
     assert "y holds Python objects" in told("objects", "object.npz")

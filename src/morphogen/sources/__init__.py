@@ -26,7 +26,7 @@ from morphogen.sources._read import (
     texts,
 )
 from morphogen.sources._record import Labelled, Record, Source, Survey, Wants
-from morphogen.sources._regular import begins, open_regular, read_regular
+from morphogen.sources._regular import again, begins, open_regular, read_regular
 
 __all__ = [
     "Half",
@@ -35,6 +35,7 @@ __all__ = [
     "Source",
     "Survey",
     "Wants",
+    "again",
     "begins",
     "defects",
     "foreign",

@@ -102,6 +102,17 @@ def too_large(num_bytes: int, most: int = MAX_FILE_BYTES) -> DataError:
     )
 
 
+def again(data: bytes) -> str:
+    """What to do about a file that holds this in place of what it should: where it comes from
+    tells."""
+    head = data.lstrip()[:24].lower()
+    if head.startswith(b"version https://git-lfs"):
+        return "fetch what it stands for: git lfs pull"
+    if head.startswith((b"<!doctype", b"<html")):
+        return "download it again: this is a web page, which servers send in place of a file"
+    return "delete it, or save it again"
+
+
 def begins(data: bytes) -> str:
     """What bytes begin with, in words that give nothing away: a known kind, text, or 4 bytes."""
     head = data.lstrip()[:24]

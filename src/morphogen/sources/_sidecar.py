@@ -42,8 +42,8 @@ class Sidecar:
         cls, table: Table, path: str, files: Files, wants: Wants, report: Report
     ) -> Sidecar | None:
         """Match rows to files: by path from the table's folder, else by a file name, with or
-        without suffix, that only one file has. Rows without a file and files without a row are
-        noted. None for a table that is about something else."""
+        without suffix, that only one file has, there or anywhere. Rows without a file and files
+        without a row are noted. None for a table that is about something else."""
         folder = PurePosixPath(path).parent
         if "submission" in PurePosixPath(path).stem.lower():  # what Kaggle wants filled in
             return None
@@ -69,7 +69,7 @@ class Sidecar:
                     before.clear()  # the last counts
                 before.append(row)
                 continue
-            reason = f"the file does not exist: {file}" if file else "no file is named"
+            reason = files.why_not(file)
             name = f"{path}#{name.rpartition('#')[2]}"
             report.problems.append(
                 Problem(name, reason, "correct the path or delete the row", True)
@@ -116,21 +116,47 @@ class Files:
     def __init__(self, paths: Sequence[str]) -> None:
         self.paths = paths
         self._known = set(paths)
-        self._by_name: dict[str, str | None] = {}
+        self._by_name: dict[str, str] = {}
+        self._more: dict[str, list[str]] = {}  # of names that several files have, the others
         for path in paths:
-            name = path[path.rfind("/") + 1 :]
+            name = _name_of(path)
             for key in {name, name.rpartition(".")[0] or name}:
-                self._by_name[key] = None if key in self._by_name else path
+                if self._by_name.setdefault(key, path) != path:
+                    self._more.setdefault(key, []).append(path)
 
     def find(self, file: str, folder: PurePosixPath) -> str | None:
-        """The path that a cell means, or None."""
+        """The path that a cell of a table in `folder` means, or None."""
         if not file:
             return None
-        file = file.replace("\\", "/")
-        relative = os.path.normpath(f"{folder}/{file}")
+        relative = os.path.normpath(f"{folder}/{_plain(file)}")
         if relative in self._known:
             return relative
-        return self._by_name.get(file[file.rfind("/") + 1 :])
+        called = self._called(file)
+        if len(called) > 1 and folder != PurePosixPath("."):
+            called = [path for path in called if path.startswith(f"{folder}/")]
+        return called[0] if len(called) == 1 else None
+
+    def why_not(self, file: str) -> str:
+        """Why a cell means no path."""
+        if not file:
+            return "no file is named"
+        if called := self._called(file):
+            return f"{len(called):,} files are called {_name_of(_plain(file))}: name its folder too"
+        return f"the file does not exist: {file}"
+
+    def _called(self, file: str) -> list[str]:
+        """The paths of the files that have the name of this one."""
+        name = _name_of(_plain(file))
+        return [self._by_name[name], *self._more.get(name, ())] if name in self._by_name else []
+
+
+def _plain(file: str) -> str:
+    """A path as Windows may write it, with slashes."""
+    return file.replace("\\", "/")
+
+
+def _name_of(path: str) -> str:
+    return path[path.rfind("/") + 1 :]
 
 
 def _differ(before: Sequence[Row], row: Row, column: str) -> bool:

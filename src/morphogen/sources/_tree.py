@@ -277,10 +277,11 @@ def _used(
     uses: dict[str, list[File]] = {"item": [], "target": [], "beside": []}
     for file in tree.items:
         uses[layout.use(file.place)].append(file)
+    folders = sorted({layout.part(file.place)[0] for file in uses["target"]})
     told = {
         "target": (
             "belong to the items beside them, and are not read as items",
-            "--condition NAME OF THEIR FOLDER learns items for them; to learn them instead, name "
+            f"--condition {','.join(folders)} learns items for them; to learn them instead, name "
             "their folder as the source",
         ),
         "beside": (

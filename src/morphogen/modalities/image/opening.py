@@ -21,7 +21,7 @@ from morphogen.modalities.image.convert import beyond, pixels, plain_mode
 from morphogen.modalities.image.marks import read_mark
 from morphogen.modalities.image.scale import Scale, channels_last, is_image_shape
 from morphogen.provenance.said import said_by
-from morphogen.sources import Record, Wants, begins, opened
+from morphogen.sources import Record, Wants, again, begins, opened
 
 PICTURES = frozenset(
     {
@@ -176,9 +176,7 @@ def _unidentified(data: bytes) -> DataError:
             "a TIFF of a kind that is not read, such as 16-bit colour or tiles of floats",
             hint="save its channels as 8-bit PNG, or as 16-bit grey, one file each",
         )
-    return DataError(
-        f"not a picture: it begins with {begins(data)}", hint="delete it, or save it again as PNG"
-    )
+    return DataError(f"not a picture: it begins with {begins(data)}", hint=again(data))
 
 
 def _reduced(picture: Any, short: int) -> Any:
