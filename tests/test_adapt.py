@@ -14,7 +14,8 @@ import morphogen as mg
 from morphogen.core.adapter import merged
 from morphogen.core.batch import Batch
 from morphogen.core.bundle import Bundle
-from morphogen.core.errors import BundleError, RecipeError, RefusedPair
+from morphogen.core.codec import Item
+from morphogen.core.errors import BundleError, RecipeError
 from morphogen.core.family import Family, own_state
 from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.spec import TensorSpec
@@ -232,11 +233,24 @@ def test_what_starts_from_a_bundle_keeps_its_network(root: Path, tuned: Bundle) 
         begin(settings=["backbone.model_dim=32"])
     with pytest.raises(RecipeError, match="its codec was fitted"):
         begin(settings=["modality.tokenizer=char"])
-    with pytest.raises(RefusedPair, match="not adapted again"):
-        begin(start=root / "mine")
     with pytest.raises(RecipeError, match="by"):
         begin(adapter="ema")
     assert not (root / "never").exists()
+
+
+@pytest.mark.parametrize("adapter", [None, "lora"])
+def test_what_was_adapted_is_adapted_again(
+    root: Path, tuned: Bundle, adapter: str | None, tmp_path: Path
+) -> None:
+    """As a whole, or with one more adapter on the first one's work."""
+    settings = ["train.num_previews=0", "train.batch_size=2", "train.lr=1e-9"]
+    given: dict[str, Any] = {"start": root / "mine", "adapter": adapter, "settings": settings}
+    again = mg.train(root / "dogs.txt", budget="1steps", out=tmp_path / "again", **given)
+    found = mg.open(tmp_path / "again")
+    x = tuned.encode(Item("a dog"))
+    own = [each.family.token_log_prob(x) for each in (tuned, again, found)]
+    torch.testing.assert_close(own[1], own[2])
+    torch.testing.assert_close(own[0], own[2], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dora", [False, True])

@@ -213,7 +213,8 @@ def test_the_verb_writes_a_bundle_out(tmp_path: Path, capsys: pytest.CaptureFixt
     from morphogen.cli.app import main
 
     bundle("char").save(tmp_path / "bundle")
-    for arguments in (["--help"], [str(tmp_path / "bundle"), "--to", str(tmp_path / "out")]):
+    own, out = str(tmp_path / "bundle"), str(tmp_path / "out")
+    for arguments in (["--help"], [own, "--to", out], [own, "--to", "hub-folder"]):
         with pytest.raises(SystemExit) as ended:
             main(["export", *arguments])
         assert ended.value.code == 0
@@ -222,3 +223,7 @@ def test_the_verb_writes_a_bundle_out(tmp_path: Path, capsys: pytest.CaptureFixt
         assert word in said
     opened = Bundle.open(tmp_path / "bundle")
     assert load(tmp_path / "out").sample(2).x.equal(opened.sample(2).x)
+    hub = tmp_path / "bundle-hub-folder"  # a form that is named goes beside the bundle
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (hub, tmp_path / "out")]
+    assert weights[0] == weights[1]
+    assert "## Training" in (hub / "README.md").read_text()

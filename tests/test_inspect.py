@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from morphogen.cli.train import _announce
 from morphogen.core.errors import DataError
+from morphogen.data.dataset import load
 from morphogen.data.inspect import Inspection, inspect
 
 
@@ -66,7 +69,7 @@ def test_everything_that_can_be_wrong_is_told(tmp_path):
     assert all(problem.fix for problem in found.problems)
 
 
-def test_copies_across_train_and_test(tmp_path):
+def test_copies_across_train_and_test(tmp_path, capsys):
     for number in range(6):
         save(tmp_path / "train" / f"{number}.png", number)
         save(tmp_path / "test" / f"{number}.png", 100 + number)
@@ -74,6 +77,8 @@ def test_copies_across_train_and_test(tmp_path):
     found = inspect(tmp_path)
     (leak,) = [r for r in reasons(found).values() if "training and the test split" in r]
     assert "train/4.png" in leak or reasons(found)["test/leak.png"] == leak
+    _announce(SimpleNamespace(data=load(tmp_path)), 0)  # as a training begins
+    assert "in both the training and the test split: 1;" in capsys.readouterr().out
 
 
 def test_a_source_that_cannot_be_trained_on_is_told_and_not_raised(tmp_path):

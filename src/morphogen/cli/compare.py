@@ -20,7 +20,10 @@ def compare(
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="module:function, chrf, bleu, rouge_l, votes, or a file of votes"),
+        typer.Option(
+            help="of models: module:function, chrf unless told, bleu, rouge_l, votes, or a file of "
+            "votes"
+        ),
     ] = None,
     most: Annotated[
         int | None, typer.Option(min=1, help="with --judge: tokens of an answer at most")
@@ -112,12 +115,16 @@ def _judged(
     from morphogen.core.errors import RecipeError
     from morphogen.records.recording import did
 
-    if data is None or judge is None:
+    if data is None:
         raise RecipeError(
             "models are compared by a judge, on data", found=", ".join(bundles),
             expected="--data heldout.jsonl --judge chrf",
             hint="morphogen compare DATA, one of it, trains families and ranks them",
         )  # fmt: skip
+    if judge is None:
+        judge = "chrf"
+        print("judge: chrf, how alike an answer is to that of the data (others: --judge)",
+              file=sys.stderr)  # fmt: skip
     discover.vouch(judge)
     found = compare_models(
         bundles, data, judge, ask=_vote if sys.stdin.isatty() else None,

@@ -10,11 +10,20 @@ from typing import Annotated
 
 import typer
 
+HUB = "hub-folder"  # what `--to llama` writes, with a card
+
 
 def export(
     bundle: Annotated[str, typer.Argument(help="folder of a trained bundle")],
     *,
-    to: Annotated[str, typer.Option("--to", help="folder to write, or NAME.gguf; not there yet")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="folder to write, or NAME.gguf, not there yet; or a form (llama, gguf, onnx, "
+            "peft, int8, int4, bundle, hub-folder), which goes beside the bundle",
+        ),
+    ],
     format: Annotated[
         str | None,
         typer.Option("--format", help="transformers, gguf, peft, bundle, int8, int4, onnx"),
@@ -24,9 +33,21 @@ def export(
     trust: Annotated[bool, typer.Option("--trust", help="import components it names")] = False,
 ) -> None:
     """Write a language model in the layouts of Llama and its like, or as a GGUF file."""
+    from pathlib import Path
+
     from morphogen.cli._parts import print_found
+    from morphogen.evaluation.card import card
+    from morphogen.interop.export import FORMATS
     from morphogen.interop.export import export as write
     from morphogen.records.recording import did
 
-    print_found(write(bundle, to, format=format, type=type, trust=trust), as_json)
+    forms = {"llama": "transformers", HUB: "transformers", **{name: name for name in FORMATS}}
+    is_for_hub = to == HUB
+    if format is None and to in forms:
+        own = bundle.rstrip("/")
+        format, to = forms[to], f"{own}.gguf" if to == "gguf" else f"{own}-{to}"
+    found = write(bundle, to, format=format, type=type, trust=trust)
+    if is_for_hub:
+        Path(to, "README.md").write_text(card(Path(bundle)))
+    print_found(found, as_json)
     did("export", bundle, made=[to], bundle=bundle)

@@ -96,10 +96,14 @@ def train(
 
 def _announce(session: Any, number: int) -> None:
     """What is worth knowing before a stage begins."""
+    report, look = session.data.report, f"morphogen inspect {session.data.source}"
     if number:
         print(f"next stage: {session.recipe.family['name']} in {session.out}")
-    elif skipped := session.data.report.skipped:
-        print(f"{len(skipped):,} items cannot be used: morphogen inspect {session.data.source}")
+    elif report.skipped:
+        print(f"{len(report.skipped):,} items cannot be used: {look}")
+    if report.num_leaks and not number:
+        said = f"items in both the training and the test split: {report.num_leaks:,}"
+        print(f"{said}; scores will flatter the model: {look}")
     if planted := session.data.canaries:
         times = int(planted.repeats.sum())
         print(f"{len(planted.planted):,} canaries are planted in it, {times:,} times in all")

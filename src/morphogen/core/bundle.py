@@ -154,7 +154,8 @@ class Bundle:
         if not is_on_base(about["recipe"]):
             family, reader, recipe = rebuild(about, codec, weights, path)
         else:
-            base = cls.open(checked_base(about["recipe"].get("start", {}), path), trust=trust)
+            at = checked_base(about["recipe"].get("start", {}), path)
+            base = cls.open(at, trust=trust).whole()
             own = base.family.state_dict()
             family, reader, recipe = rebuild(about, codec, own, path)
             family.load_state_dict(own)

@@ -51,6 +51,7 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     marks: dict[str, dict[str, str]] = field(default_factory=dict)  # tags inside files, by item
+    num_leaks: int = 0  # groups of items that show the same in the training and the test split
 
     @property
     def skipped(self) -> list[Problem]:

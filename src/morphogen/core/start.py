@@ -40,14 +40,7 @@ def checked_base(start: Mapping[str, Any], path: Path) -> Path:
 
 def check_base(base: Path, start: Mapping[str, Any], where: object) -> None:
     """Raise `BundleError` unless the bundle `base` is that which an adapter was trained on."""
-    config = read_config(base)
-    if wrapper := config["recipe"].get("wrapper"):
-        raise BundleError(
-            "a base has plain weights",
-            found=f"{base}, with {wrapper.get('name', 'lora')}", where=where,
-            hint=f"morphogen export {base} --format bundle --to {base}-whole",
-        )  # fmt: skip
-    found = config["files"][MODEL]
+    found = read_config(base)["files"][MODEL]
     if found != start.get("sha256"):
         raise BundleError(
             "this adapter was trained on another base",
@@ -66,6 +59,12 @@ def read_adapter(path: Path | str, base: Path) -> tuple[Codec, Recipe, dict[str,
     if not recipe.wrapper:
         raise BundleError("this is a whole model, and no adapter", where=path)
     check_base(base, recipe.start, path)
+    if wrapper := read_config(base)["recipe"].get("wrapper"):
+        raise BundleError(
+            "adapters that take turns are of a base with plain weights",
+            found=f"{base}, with {wrapper.get('name', 'lora')}", where=path,
+            hint=f"morphogen export {base} --format bundle --to {base}-whole",
+        )  # fmt: skip
     return _codec(path, config), recipe, read_unchanged(path / MODEL, config["files"][MODEL])
 
 

@@ -127,7 +127,9 @@ def encode(
     see(codec, read, report, scan)
     scan.assign(entities_of(scan, report.source))
     hold_out(scan, report, codec)
-    report.problems += scan.leaks()
+    leaks = scan.leaks()
+    report.problems += leaks
+    report.num_leaks = len(leaks)
 
     def items(split: str | None = None) -> Iterator[Item]:
         again = scan.items if scan.items is not None else read(codec, Report(report.source))

@@ -19,7 +19,7 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Codec, Report
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.family import Family
-from morphogen.core.recipe import Recipe, build_adapter, build_family
+from morphogen.core.recipe import Recipe, build_adapter, build_family, is_on_base
 from morphogen.core.schema import check_options
 from morphogen.core.spec import Spec, TensorSpec
 from morphogen.core.start import start_from
@@ -38,8 +38,8 @@ READING = ("name", "view", *LOAD)  # not the codec's
 
 
 def opened(recipe: Recipe, trust: bool = False) -> Bundle:
-    """The bundle that a recipe starts from. Raises `RefusedPair` for an adapter, and for quantised
-    weights, and `RecipeError` where what is put on trains nothing."""
+    """The bundle that a recipe starts from, an adapter in the weights of its base. Raises
+    `RefusedPair` for quantised weights, and `RecipeError` where what is put on trains nothing."""
     adapter = build_adapter(recipe)
     if adapter is not None and not adapter.on_base:
         raise RecipeError(
@@ -55,13 +55,13 @@ def opened(recipe: Recipe, trust: bool = False) -> Bundle:
             found=f"{base.path}, driven by {base.recipe.driver['name']}",
             hint="train it with that library and import it again; or begin with one of our own",
         )
-    if base.recipe.wrapper:
+    if base.recipe.wrapper and not is_on_base(base.recipe.to_json()):
         raise RefusedPair(
-            "a run starts from plain weights: an adapter is not adapted again",
+            "a run starts from plain weights: what is rounded is not adapted",
             found=f"{base.path}, with {base.recipe.wrapper['name']}",
             hint=f"morphogen export {base.path} --format bundle --to {base.path}-whole, first",
         )
-    return base
+    return replace(base.whole(), path=base.path)
 
 
 def with_base(recipe: Recipe, base: Bundle) -> Recipe:
