@@ -37,6 +37,7 @@ from morphogen.modalities.events.copies import copies
 from morphogen.modalities.events.history import Event, History
 from morphogen.modalities.events.reading import read_times
 from morphogen.tasks.recommend import recommend
+from morphogen.training.choice import with_usual_network
 from sources.events import START, rows, write
 
 HEAD = ("user_id", "item_id", "timestamp")
@@ -195,6 +196,28 @@ def test_kinds_of_events_are_told_apart_or_chosen(tmp_path: Path) -> None:
     assert {event.kind for item in bought for event in item.value.events} == {"buy"}
     plain, _ = read(path, kind="none")
     assert content(plain) == content(read(table(tmp_path, rows(), name="b"))[0])
+
+
+def test_a_column_of_too_many_kinds_tells_none_apart_and_one_of_them_can_be_chosen(
+    tmp_path: Path,
+) -> None:
+    many = [(*row, f"k{i}" if i % 3 else "buy") for i, row in enumerate(rows())]
+    path = table(tmp_path, [*many, ("u0", "", 5, "k1")], (*HEAD, "event_type"))
+    every, report = read(path)
+    assert "not told apart" in report.facts["kinds"]
+    assert content(every) == content(read(table(tmp_path, rows(), name="b"))[0])
+    assert len([each for each in report.problems if "no item" in each.reason]) == 1
+    chosen, report = read(path, only="buy")
+    assert {event.kind for item in chosen for event in item.value.events} == {"buy"}
+    assert "buy" in report.facts["kinds"]
+
+
+def test_a_small_log_has_a_small_network_unless_another_is_named(data: Data) -> None:
+    assert data.codec.network["model_dim"] == 64
+    assert "model_dim=64" in data.report.facts["network"]
+    named = Recipe(family={"name": "autoregressive"}, backbone={"model_dim": 32})
+    found = with_usual_network(named, data.codec, data.spec)
+    assert found.backbone == {**data.codec.network, "model_dim": 32}
 
 
 # -- dividing ------------------------------------------------------------------------------------

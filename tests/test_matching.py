@@ -8,8 +8,10 @@ from typing import Any
 import torch
 
 from morphogen.core.random import generator
+from morphogen.core.spec import TensorSpec
 from morphogen.data.store import MemoryStore
 from morphogen.evaluation._items import matching
+from morphogen.evaluation._own_condition import own_is_nearest
 from morphogen.testing.oracles import TwoTones
 
 
@@ -27,3 +29,16 @@ def test_tones_are_matched_to_their_names_and_to_wrong_ones_never() -> None:
     data.test = MemoryStore.of(model.spec, x)
     assert matching(bundle, data) == []
     assert torch.equal(found.index, torch.arange(80))
+
+
+def test_the_last_group_is_no_easier() -> None:
+    """A model that takes every item for the first finds that alone; with nothing beside it, the
+    65th would have been found as well."""
+    model: Any = SimpleNamespace(
+        device="cpu", encode=lambda x: torch.eye(65)[:1].expand(len(x), -1),
+        encode_condition=lambda cond: torch.eye(65)[cond["name"]],
+    )  # fmt: skip
+    names = torch.arange(65)
+    split = MemoryStore.of(TensorSpec.tokens(1, 65), names[:, None], cond={"name": names})
+    for among in (64, None):
+        assert own_is_nearest(model, split, "name", among).tolist() == [True] + [False] * 64

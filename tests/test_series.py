@@ -19,12 +19,15 @@ from morphogen.core.bands import band
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Item, Report
 from morphogen.core.errors import DataError, RefusedPair
+from morphogen.core.gaussian_path import GaussianPath
 from morphogen.core.random import generator, randn
 from morphogen.core.spec import TensorSpec
 from morphogen.data.dataset import load
 from morphogen.data.modality import find_modality
 from morphogen.evaluation._draws import draws_of, why_no_draws
+from morphogen.families._frame import Frame
 from morphogen.families._linear_given import LinearGiven
+from morphogen.families._trust import Trust
 from morphogen.metrics.forecasts import coverage, crps, forecasts
 from morphogen.modalities.series import Series
 from morphogen.modalities.series.scale import squeezed, stretched
@@ -330,6 +333,52 @@ def test_the_linear_part_is_the_one_that_made_the_data() -> None:
         assert abs(float(by) - moved) < 0.8  # to where the data goes, or back
 
 
+@pytest.mark.parametrize("kind", ["straight", "cosine"])
+def test_a_noisy_item_is_a_noisy_one_of_its_frame(kind: Any) -> None:
+    path, draw = GaussianPath(kind), generator(0)
+    u, eps, mean = (randn((6, 1, 5), draw) for _ in range(3))
+    frame = Frame(mean, torch.tensor([0.01, 0.1, 0.3, 1.0, 0.2, 0.05]))
+    x, t = frame.outside(u), torch.tensor([1.0, 0.9, 0.5, 0.3, 0.01, 0.0])
+    u_t, own = frame.noisy(path, path.noised(x, eps, t), t)
+    assert torch.allclose(frame.inside(x), u, atol=1e-4)
+    assert torch.allclose(u_t, path.noised(u, eps, own), atol=1e-4)
+    ratio = path.sigma(own) / path.alpha(own)
+    assert torch.allclose(ratio[1:5], (path.sigma(t) / path.alpha(t) / frame.width)[1:5], rtol=1e-3)
+    assert (float(own[0]), float(own[-1])) == pytest.approx((1, 0), abs=1e-6)
+
+
+def test_what_a_network_adds_is_trusted_as_far_as_it_holds() -> None:
+    draw, trust = generator(0), Trust()
+    added = randn((4000, 3), draw)
+    holds = {0.0: 1.4, 0.5: 0.25, 1.0: -0.5}  # a part, all and more, and the contrary
+
+    def tried(t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        nearest = min(holds, key=lambda each: abs(each - float(t)))
+        return added, holds[nearest] * added + randn(added.shape, draw)
+
+    trust.fit(tried)
+    found = trust(torch.tensor([0.0, 0.5, 1.0, 2.0]))
+    assert torch.allclose(found, torch.tensor([1.0, 0.25, 0.0, 0.0]), atol=0.05)
+
+
+def test_the_last_of_each_series_are_held_back_and_share_no_step_with_the_learned() -> None:
+    names = names_of("a", 0, 4000) + names_of("b@c", 0, 3000)
+    found = Series(length=24).held_back(names)
+    assert found is not None
+    learned, held = ({names[place] for place in part.tolist()} for part in found)
+    for whose, num in (("a", 4000), ("b@c", 3000)):
+        first = num - num // 10
+        assert {n for n in held if n.startswith(f"{whose}@")} == set(names_of(whose, first, num))
+        assert {n for n in learned if n.startswith(f"{whose}@")} == set(
+            names_of(whose, 0, first - 23)
+        )
+    assert Series().held_back(names[:900]) is None
+
+
+def names_of(whose: str, start: int, end: int) -> list[str]:
+    return [f"{whose}@{step}" for step in range(start, end)]
+
+
 def test_a_denoiser_begins_with_the_linear_forecast(tmp_path: Path) -> None:
     """After one step of training, what is drawn after a past is near the least-squares forecast
     with Gaussian errors, but for what a network adds that knows nothing yet."""
@@ -458,7 +507,7 @@ def test_gaps_of_an_input_are_filled_and_nothing_else(model: Bundle, tmp_path: P
     assert np.array_equal(low[~differs], high[~differs])
     assert window.level == 0.5  # of three draws the least and the most
     with pytest.raises(DataError, match="have gaps"):
-        model.task("anomaly", path)
+        model.task("vary", path)
 
 
 def test_other_columns_and_kinds_are_refused(model: Bundle, tmp_path: Path) -> None:
@@ -478,6 +527,21 @@ def test_an_item_further_off_is_more_of_an_anomaly(model: Bundle) -> None:
     found = model.task("changes", source_of(model))
     assert len(found.values["score"]) == 21
     assert json.dumps(found.values)
+
+
+def test_what_is_missing_is_no_anomaly_and_what_is_there_still_is(model: Bundle) -> None:
+    items = model.codec.read_inputs(source_of(model))[:4]
+    holed = []
+    for number, item in enumerate(items):
+        values = item.value.values.copy()
+        values[0, 3:] += 200 * (number == 2)
+        values[:, :2] = np.nan
+        values[:] = np.nan if number == 3 else values
+        holed.append(Item(replace(item.value, values=values), item.name, item.cond))
+    for task in ("anomaly", "changes"):
+        *scores, nothing = model.task(task, *holed).values["score"]
+        assert nothing is None
+        assert scores[2] > 3 * max(scores[:2])
 
 
 def test_many_draws_of_one_item_are_its_forecasts(model: Bundle, monkeypatch: Any) -> None:

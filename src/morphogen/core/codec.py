@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Generator, Tensor
@@ -192,6 +193,8 @@ class Codec(ABC):
     defining: ClassVar[tuple[str, ...]] = ()
     judged_as_fitted: ClassVar[bool] = False  # what `fit` learned says so too: a vocabulary
     family: str = "flow_matching"  # that such items are usually learned with, where none is named
+    # Options of a backbone for as much data as was fitted to, where they are not named.
+    network: Mapping[str, Any] = MappingProxyType({})
     unit: ClassVar[str] = "value"  # what bits are counted per: byte, pixel value, column
     holds: ClassVar[str] = ""  # what items are to metrics of one field: molecule; texts need none
     views: ClassVar[tuple[str, ...]] = ("",)  # encodings to choose from, the preferred first

@@ -300,6 +300,18 @@ def absent(spec: TensorSpec) -> Tensor:
     return torch.full(spec.shape, math.nan)
 
 
+def kept(
+    cond: Mapping[str, Tensor], keep: Tensor, specs: Mapping[str, TensorSpec]
+) -> dict[str, Tensor]:
+    """Conditions of items, all of them absent where `keep` (B,) is False."""
+    return {
+        name: torch.where(
+            wide(keep.to(value.device), value), value, absent(specs[name]).to(value)
+        )
+        for name, value in cond.items()
+    }  # fmt: skip
+
+
 def sink(none: Tensor) -> Context:
     """The learned "none" (B, D) as the one position that can always be attended to."""
     return Context(none[:, None], none.new_ones(len(none), 1, dtype=torch.bool))

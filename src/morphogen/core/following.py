@@ -1,5 +1,5 @@
-"""What a codec may offer beyond its contract: items that follow a past, that were begun before, or
-that have gaps, and how much room an encoded one stands for.
+"""What a codec may offer beyond its contract: items that follow a past, were begun before, are held
+back from learning or have gaps, and how much room an encoded one stands for.
 
 A model of items with a past learns p(item | past), the past being a condition of the item's own
 kind. What comes after the last that is known is then drawn like anything else: that is a forecast.
@@ -56,6 +56,17 @@ class BegunBefore(Protocol):
 
     def judged(self, x: Tensor) -> Tensor:
         """Which values of encoded held-out items are new, (B, *shape), bool."""
+        ...
+
+
+@runtime_checkable
+class HoldsBack(Protocol):
+    """Optional for a codec: a part of its training items that is not learned from, so that a family
+    can settle on it how much of what it learned holds for items to come (`Family.finish`)."""
+
+    def held_back(self, names: Sequence[str]) -> tuple[Tensor, Tensor] | None:
+        """Of items called so, in the order that they were read in, those that are learned from and
+        those held back, by their places; None where they are too few."""
         ...
 
 

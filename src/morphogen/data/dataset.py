@@ -78,9 +78,11 @@ class Data:
 
         `options` are the codec's; a fitted `codec` is used as it is; `group_by`, `synthetic`,
         `file_names`, `given`, `view` and `suits` are those of `load`. Without `test`, a tenth is
-        held out.
+        held out; a number is the codec's own option of that name, where it has one.
         """
 
+        if isinstance(test, (float, str)):  # no items: the share that a codec is to hold out
+            options, test = options | {"test": test}, None
         parts = [Labelled(x, labels, None if test is None else "train")]
         parts += [] if test is None else [Labelled(test, test_labels, "test")]
 

@@ -13,6 +13,7 @@ from morphogen.core.capability import CanMatch, CanPredict, CanReconstruct, miss
 from morphogen.core.change import change_of_items
 from morphogen.core.encoded import moved
 from morphogen.data.dataset import Data
+from morphogen.evaluation._own_condition import own_is_nearest
 from morphogen.evaluation.features import parts
 from morphogen.evaluation.groups import ItemScores
 
@@ -79,12 +80,6 @@ def matching(bundle: Bundle, data: Data) -> list[ItemScores]:
     model: Any = bundle.family
     if missing(model, CanMatch) or model.target not in data.test.cond:
         return []
-    found = []
-    for index in parts(len(data.test), AMONG):
-        batch = data.test.batch(index).to(model.device)
-        told = batch.cond[model.target].reshape(len(index), -1)
-        nearest = (model.encode(batch.x) @ model.encode_condition(batch.cond).T).argmax(1)
-        found.append((told[nearest] == told).all(1).float().cpu())
-    note = f"the nearest {model.target} of {AMONG} is its own"
-    values = torch.cat(found)
+    values = own_is_nearest(model, data.test, model.target, AMONG).float()
+    note = f"the nearest {model.target} of {min(AMONG, len(values))} is its own"
     return [ItemScores("matched", values, torch.arange(len(values)), True, note)]

@@ -31,7 +31,8 @@ from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.spec import ProductSpec, TensorSpec
 from morphogen.data.dataset import Data
 from morphogen.data.store import Store
-from morphogen.evaluation._references import keys_of, with_equal
+from morphogen.evaluation._own_condition import distinct, own_is_nearest, placed
+from morphogen.evaluation._references import with_equal
 from morphogen.evaluation.features import (
     BATCH_SIZE,
     hash_tensors,
@@ -67,7 +68,7 @@ class PairJudge:
     @torch.no_grad()
     def conditions(self, values: Tensor) -> Tensor:
         """Encoded conditions (N, *) -> (N, D)."""
-        return _placed(self.family, self.name, values)
+        return placed(self.family, self.name, values)
 
     def facts(self) -> dict[str, Any]:
         """What a record says of it."""
@@ -123,7 +124,8 @@ def pair_judge(data: Data, seed: int = 0, beside: Path | None = None) -> PairJud
     digest = hash_tensors(family.state_dict())
     for place in lacking:
         keep_judge(family, place, {**about, "weights_sha256": digest})
-    found, num = _skill(family, pairs.test, name)
+    found = float(own_is_nearest(family, pairs.test, name).double().mean())
+    num = len(distinct(pairs.test.cond[name]))
     chance = 1 / num
     if found < min(LEAST_SKILL * chance, (1 + chance) / 2):
         raise MeasurementError(
@@ -151,7 +153,7 @@ def aligned(
         judge.items(rows(x, there[keep])),
         judge.conditions(wanted[keep]),
         judge.items(data.test.batch(place[keep]).x),
-        judge.conditions(_distinct(known[present(known, data.conditions[judge.name])])),
+        judge.conditions(distinct(known[present(known, data.conditions[judge.name])])),
     )
 
 
@@ -170,34 +172,6 @@ def _recipe(spec: Any, name: str) -> Recipe:
 
 def _only(split: Store, name: str) -> Store:
     return split.with_cond({name: split.cond[name]})
-
-
-@torch.no_grad()
-def _skill(family: Family, split: Store, name: str) -> tuple[float, int]:
-    """How often the nearest of all held-out conditions is an item's own, and how many there are."""
-    encoder: Any = family
-    told = split.cond[name]
-    candidates = _distinct(told)
-    other = _placed(family, name, candidates)
-    number = {key: place for place, key in enumerate(keys_of({name: candidates}))}
-    own = torch.tensor([number[key] for key in keys_of({name: told})])
-    near = [encoder.encode(split.batch(i).x) @ other.T for i in parts(len(split))]
-    return float((torch.cat(near).argmax(1) == own).double().mean()), len(candidates)
-
-
-def _placed(family: Family, name: str, values: Tensor) -> Tensor:
-    """Encoded conditions (N, *) -> (N, D)."""
-    encoder: Any = family
-    told = (values[part] for part in parts(len(values)))
-    return torch.cat([encoder.encode_condition({name: each}) for each in told])
-
-
-def _distinct(values: Tensor) -> Tensor:
-    """Conditions (N, *), each once, in their order: (M, *)."""
-    first: dict[bytes, int] = {}
-    for place, key in enumerate(keys_of({"": values})):
-        first.setdefault(key, place)
-    return values[torch.tensor(list(first.values()))]
 
 
 def can_be_aligned(data: Data) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Literal
 
@@ -11,16 +11,26 @@ from torch import Tensor
 
 from morphogen.core.backbone import BuildBackbone, HasActivations
 from morphogen.core.batch import Batch
-from morphogen.core.conditioning import Conditioner, TimeEmbedding, absent, context_dim, present
+from morphogen.core.conditioning import (
+    Conditioner,
+    Context,
+    Once,
+    TimeEmbedding,
+    context_dim,
+    kept,
+    present,
+)
 from morphogen.core.errors import RecipeError, RefusedPair, did_you_mean
 from morphogen.core.family import Family
 from morphogen.core.gaussian_path import DenoiserSampling, wide
-from morphogen.core.random import rand
+from morphogen.core.random import rand, randn
 from morphogen.core.spec import TensorSpec
 from morphogen.families import _path_likelihood as likelihood
+from morphogen.families import _trust as trust
+from morphogen.families._frame import Frame
 from morphogen.families._gaussian_baseline import MOST_VALUES, GaussianBaseline
 from morphogen.families._laid_beside import LaidBeside
-from morphogen.families._linear_given import LinearGiven, alike
+from morphogen.families._linear_given import LinearGiven, alike, shape_of
 
 Baseline = Literal["auto", "gaussian", "none"]
 # For log_prob: Runge-Kutta steps of the ODE, four evaluations and their derivatives each, or noise
@@ -54,11 +64,10 @@ class Denoiser(Family, DenoiserSampling):
     either end of the path it does harm (as Kynkaanniemi et al. 2024 found of guidance by class).
     It costs nothing, and changes nothing where data is Gaussian.
 
-    Where a condition is of the item's own kind (the past of a series), the linear answer is to both
-    x_t and the condition: x = E[x | c] + s(c) u, of which E[x | c] and s(c) are fitted first and u,
-    what is left, is Gaussian. It is narrower than data usually is, by a factor `narrow`: times in
-    training and sampling are moved as if it were not. Nothing goes further away from the linear
-    answer: shares of samples are probabilities.
+    Where a condition is of the item's own kind (the past of a series), E[x | c] and how wide x lies
+    about it are fitted first, x = E[x | c] + narrow s(c) u, and all else is said of u (`_frame`):
+    what is learned, the linear answer, the condition that the network sees. Nothing goes further
+    away from the linear answer: shares of samples are probabilities.
 
     Pictures that are said of pictures (edges, a mask) are laid beside x_t, see `_laid_beside`.
     """
@@ -96,6 +105,7 @@ class Denoiser(Family, DenoiserSampling):
             self.rest = GaussianBaseline(spec.num_values)
             self.narrow: Tensor
             self.register_buffer("narrow", torch.ones(()))
+            self.trust = trust.Trust()
         self.beside = LaidBeside(spec, conditions)
         channels = spec.channels * (2 if wanted else 1) + self.beside.num_channels
         seen = spec.with_channels(channels)
@@ -131,24 +141,26 @@ class Denoiser(Family, DenoiserSampling):
             there = present(c, self.conditions[self.alike])
             if there.sum() > 1:
                 self.from_alike.fit(batch.x[there], c[there])
-                left = self._left(batch).x
-                narrow = (left.std() / USUAL_DEVIATION).nan_to_num(1.0)
+                self.narrow.fill_(1.0)
+                narrow = (self._left(batch).x.std() / USUAL_DEVIATION).nan_to_num(1.0)
                 self.narrow.copy_(narrow.clamp(LEAST_NARROW, 1))
-                self.rest.fit(left, self.least)
+                self.rest.fit(self._left(batch).x)
 
     def finish(self, batch: Batch, worth: int, generator: torch.Generator) -> dict[str, float]:
         """Make the starting noise as wide as it takes for samples to vary as items do, and give
         exact values the share that they have in the data."""
-        drawn, found = None, {}
+        drawn, found = None, dict[str, float]()
         num = min(len(batch), MOST_SAMPLES, 3 * worth // (CALIBRATIONS * self.draw_passes))
         if self.grain is not None:
             self.grain.clear()
-        linear, least = (self.baseline, 1.0) if self.alike is None else (self.rest, self.least)
-        if linear is not None and num >= LEAST_SAMPLES and (linear.variance > least).any():
+        if self.alike is not None:
+            found |= self._settle_trust(batch, worth, generator)
+        linear = self.baseline if self.alike is None else self.rest
+        if linear is not None and num >= LEAST_SAMPLES and (linear.variance > 1).any():
             for _ in range(CALIBRATIONS):
                 drawn = self.drawn_like(batch, num, generator)
                 samples = Batch(drawn, cond=batch.rows(slice(num)).cond)
-                linear.calibrate(self._left(batch), self._left(samples), least)
+                linear.calibrate(self._left(batch), self._left(samples))
             scale = linear.noise_scale
             if (scale != 1).any():
                 found["noise_scale"] = float(scale[scale != 1].mean())
@@ -208,19 +220,37 @@ class Denoiser(Family, DenoiserSampling):
 
     def denoise(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """E[x | x_t], from whatever the network predicts."""
-        return self.x_from_target(self.predict_target(x_t, t, cond), x_t, t)
+        return self._estimate(x_t, t, cond, lambda own: 1.0)
 
     def once(self, cond: Mapping[str, Tensor] | None, num: int) -> Mapping[str, Tensor] | None:
         """Conditions, read once for all steps: a caption costs more than a step of a small net."""
-        return self.conditioner.once(cond, num)
+        return Once(cond, self.conditioner, self._embedded(cond, num)) if cond else cond
 
     def steer(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """E[x | x_t], further away from the linear estimate by `sharpness`."""
-        alpha, sigma = self.path.alpha(t), self.path.sigma(t)
-        evenness = 4 * alpha * sigma / (alpha + sigma).square()  # of data and noise, 0 to 1
-        sharpness = 1 + (self.sharpness - 1) * evenness
-        predicted = self.predict_target(x_t, t, cond, sharpness=wide(sharpness, x_t))
-        return self.x_from_target(predicted, x_t, t)
+
+        def sharpness(own: Tensor) -> Tensor:
+            alpha, sigma = self.path.alpha(own), self.path.sigma(own)
+            evenness = 4 * alpha * sigma / (alpha + sigma).square()  # of data and noise, 0 to 1
+            return wide(1 + (self.sharpness - 1) * evenness, x_t)
+
+        return self._estimate(x_t, t, cond, sharpness)
+
+    def _estimate(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        cond: Mapping[str, Tensor] | None,
+        sharpness: Callable[[Tensor], Tensor | float],
+    ) -> Tensor:
+        """E[x | x_t], what the network adds counting by `sharpness` of the time."""
+        frame = self.frame(cond, x_t)
+        if frame is None:
+            target = self.predict_target(x_t, t, cond, sharpness=sharpness(t))
+            return self.x_from_target(target, x_t, t)
+        u_t, own = frame.noisy(self.path, x_t, t)
+        target = self.predict_target(u_t, own, cond, sharpness=sharpness(own))
+        return frame.outside(self.x_from_target(target, u_t, own))
 
     def x_from_target(self, target: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """x, where a x + b eps is `target` and the item at t is x_t: linear in `target`."""
@@ -239,31 +269,46 @@ class Denoiser(Family, DenoiserSampling):
         *,
         sharpness: Tensor | float = 1.0,
     ) -> Tensor:
-        """E[a x + b eps | x_t]: (B, *), (B,) -> (B, *). Drops conditions if given a generator.
+        """E[a x + b eps | x_t]: (B, *), (B,) -> (B, *); of items in their frame, where they have
+        one. Drops conditions if given a generator.
 
         What the network adds to the linear answer counts `sharpness` times.
         """
         drop_prob = self.drop_prob if generator is not None else 0.0
-        if (self.alike is not None or self.beside.grids) and drop_prob:
-            cond, drop_prob = self._dropped(cond, len(x_t), generator), 0.0
-        embedded, context = self.conditioner.both(cond, x_t.shape[0], drop_prob, generator)
-        vector = self.time(t) + embedded
-        beside = self.beside(cond, x_t)
+        embedded, context = self._embedded(cond, len(x_t), drop_prob, generator)
+        linear = self._linear(x_t, t, cond)
+        seen = self._seen(x_t, linear, cond)
+        added = self.network.run(seen, self.time(t) + embedded, context)
+        if linear is None:
+            return added
+        if self.alike is not None and not self.training:
+            sharpness = sharpness * wide(self.trust(t), x_t)
+        return linear + sharpness * added
+
+    def _linear(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None) -> Tensor | None:
+        """E[a x + b eps | x_t] for Gaussian data, in the frame of each item; None without it."""
         if self.baseline is None:
-            return self.network.run(torch.cat([x_t, *beside], dim=1), vector, context)
-        a, b = self.target_weights(t)
-        alpha, sigma = self.path.alpha(t), self.path.sigma(t)
-        linear = self.baseline(x_t, alpha, sigma, a, b)
-        if self.alike is not None and cond is not None and self.alike in cond:
-            c = cond[self.alike]
-            there = present(c, self.conditions[self.alike])
-            c = c.masked_fill(~wide(there, c).bool(), 0)
-            mean, s = self.from_alike(c), self.from_alike.width(c)
-            left = (x_t - wide(alpha, x_t) * mean) / wide(s, x_t)  # alpha u + sigma / s eps
-            rest = self.rest(left, alpha, sigma / s, a * s, b)
-            linear = torch.where(wide(there, x_t).bool(), wide(a, x_t) * mean + rest, linear)
-        seen = torch.cat([x_t, linear, *beside], dim=1)
-        return linear + sharpness * self.network.run(seen, vector, context)
+            return None
+        weights = self.path.alpha(t), self.path.sigma(t), *self.target_weights(t)
+        linear = self.baseline(x_t, *weights)
+        if self.alike is None or cond is None or self.alike not in cond:
+            return linear
+        there = present(cond[self.alike], self.conditions[self.alike])
+        return torch.where(wide(there, x_t).bool(), self.rest(x_t, *weights), linear)
+
+    def frame(self, cond: Mapping[str, Tensor] | None, x: Tensor) -> Frame | None:
+        """Where items like `x` (B, *) are expected, by a condition of their own kind: at 0 and as
+        wide as they come where it is absent. None of data that has no such condition."""
+        if self.alike is None:
+            return None
+        mean, width = torch.zeros_like(x), torch.ones(len(x)).to(x)
+        if cond is None or self.alike not in cond:
+            return Frame(mean, width)
+        c = cond[self.alike]
+        there = present(c, self.conditions[self.alike])
+        c = c.masked_fill(~wide(there, c).bool(), 0)
+        mean = torch.where(wide(there, x).bool(), self.from_alike(c), mean)
+        return Frame(mean, torch.where(there, self.narrow * self.from_alike.width(c), width))
 
     def activations(
         self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None
@@ -272,47 +317,76 @@ class Denoiser(Family, DenoiserSampling):
         themselves, where it does not tell."""
         if not isinstance(self.network, HasActivations):
             return [x_t]
-        embedded, context = self.conditioner.both(cond, len(x_t))
-        seen = [x_t]
-        if self.baseline is not None:
-            weights = self.path.alpha(t), self.path.sigma(t), *self.target_weights(t)
-            seen.append(self.baseline(x_t, *weights))
-        seen += self.beside(cond, x_t)
-        return self.network.activations(torch.cat(seen, dim=1), self.time(t) + embedded, context)
+        frame = self.frame(cond, x_t)
+        u_t, own = (x_t, t) if frame is None else frame.noisy(self.path, x_t, t)
+        embedded, context = self._embedded(cond, len(x_t))
+        seen = self._seen(u_t, self._linear(u_t, own, cond), cond)
+        return self.network.activations(seen, self.time(own) + embedded, context)
 
-    @property
-    def least(self) -> float:
-        """The variance from which a component of what is left is more data than noise."""
-        return float(self.narrow) ** 2
+    def _seen(
+        self, x_t: Tensor, linear: Tensor | None, cond: Mapping[str, Tensor] | None
+    ) -> Tensor:
+        """What the network reads: x_t, the linear answer, and what is laid beside them."""
+        parts = [x_t, *([] if linear is None else [linear]), *self.beside(cond, x_t)]
+        return torch.cat(parts, dim=1)
 
     def _left(self, batch: Batch) -> Batch:
-        """What the linear part leaves of items with their conditions, u, as wide for each."""
+        """Items that have a frame, in it, without the condition that tells it."""
         if self.alike is None or self.alike not in batch.cond:
             return batch
-        c = batch.cond[self.alike]
-        there = present(c, self.conditions[self.alike])
-        others = {name: value[there] for name, value in batch.cond.items() if name != self.alike}
-        left = batch.x[there] - self.from_alike(c[there])
-        return Batch(left / wide(self.from_alike.width(c[there]), left), cond=others)
+        there = present(batch.cond[self.alike], self.conditions[self.alike])
+        own = batch.rows(there.nonzero()[:, 0])
+        frame = self.frame(own.cond, own.x)
+        assert frame is not None
+        others = {name: value for name, value in own.cond.items() if name != self.alike}
+        return Batch(frame.inside(own.x), cond=others)
 
-    def _dropped(
-        self, cond: Mapping[str, Tensor] | None, num: int, generator: torch.Generator | None
-    ) -> dict[str, Tensor]:
-        """Conditions, each item's absent with `drop_prob`: the linear part is to miss them too."""
-        assert generator is not None
-        keep = rand((num,), generator) >= self.drop_prob
-        dropped = {}
-        for name, value in (cond or {}).items():
-            none = absent(self.conditions[name]).to(value)
-            dropped[name] = torch.where(wide(keep.to(value.device), value).bool(), value, none)
-        return dropped
+    def _settle_trust(
+        self, batch: Batch, worth: int, generator: torch.Generator
+    ) -> dict[str, float]:
+        """See by items how much of what the network adds is to be trusted."""
+        num = min(len(batch), MOST_SAMPLES, max(3 * worth // trust.TIMES, trust.LEAST))
+        if num < trust.LEAST:
+            return {}
+        u, cond, _ = self.framed(batch.rows(slice(num)), None)
 
-    def moved(self, t: Tensor) -> Tensor:
-        """Times at which what is left of x by the linear part has as much noise as x has at t."""
-        if self.alike is None:
-            return t
-        ratio = self.narrow * self.path.sigma(t) / self.path.alpha(t).clamp(min=1e-6)
-        return self.path.time_of_log_snr(-2 * ratio.clamp(min=1e-9).log())
+        def tried(level: Tensor) -> tuple[Tensor, Tensor]:
+            t, eps = level.expand(num), randn(u.shape, generator).to(u)
+            a, b = (wide(weight, u) for weight in self.target_weights(t))
+            u_t = self.path.noised(u, eps, t)
+            linear = self._linear(u_t, t, cond)
+            assert linear is not None
+            return self.predict_target(u_t, t, cond) - linear, a * u + b * eps - linear
+
+        return self.trust.fit(tried)
+
+    def framed(
+        self, batch: Batch, generator: torch.Generator | None
+    ) -> tuple[Tensor, Mapping[str, Tensor], torch.Generator | None]:
+        """What is learned of items: themselves, or in their frame; their conditions; and the
+        generator by which these are still to be dropped. With its condition an item loses its
+        frame, so that those are dropped here. None are, without a generator."""
+        if self.alike is None and not self.beside.grids:
+            return batch.x, batch.cond, generator
+        cond: Mapping[str, Tensor] = batch.cond
+        if generator is not None:
+            keep = rand((len(batch.x),), generator) >= self.drop_prob
+            cond = kept(cond, keep, self.conditions)
+        frame = self.frame(cond, batch.x)
+        return batch.x if frame is None else frame.inside(batch.x), cond, None
+
+    def _embedded(
+        self,
+        cond: Mapping[str, Tensor] | None,
+        num: int,
+        drop_prob: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Context | None]:
+        """What the network sees of conditions: of that which tells the frame, its shape alone."""
+        own = self.alike
+        if own is not None and cond is not None and own in cond and not isinstance(cond, Once):
+            cond = {**cond, own: shape_of(cond[own])}
+        return self.conditioner.both(cond, num, drop_prob, generator)
 
     def times(self, num_steps: int, start: float, shift: float) -> Tensor:
         """Where sampling steps are taken: at the same amounts of noise in what is left."""

@@ -69,12 +69,12 @@ class Diffusion(Denoiser):
         self, batch: Batch, phase: str, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted mean squared error of the target, per item."""
-        x = batch.x
+        x, cond, drops = self.framed(batch, generator)
         eps = randn(x.shape, generator).to(x)
-        t = self.moved(LOWEST_TIME + (1 - 2 * LOWEST_TIME) * stratified(len(x), generator).to(x))
+        t = LOWEST_TIME + (1 - 2 * LOWEST_TIME) * stratified(len(x), generator).to(x)
         a, b = (wide(weight, x) for weight in self.target_weights(t))
         wanted = a * x + b * eps
-        predicted = self.predict_target(self.path.noised(x, eps, t), t, batch.cond, generator)
+        predicted = self.predict_target(self.path.noised(x, eps, t), t, cond, drops)
         error = batch.mean_over_values((predicted - wanted).square())
         return error * self._weight(t), {"mse": error}
 

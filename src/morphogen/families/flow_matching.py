@@ -62,10 +62,10 @@ class FlowMatching(Denoiser):
         self, batch: Batch, phase: str, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of the velocity, per item."""
-        x = batch.x
+        x, cond, drops = self.framed(batch, generator)
         eps = randn(x.shape, generator).to(x)
-        t = self.moved(self._draw_times(len(x), generator).to(x))
-        v = self.predict_target(self.path.noised(x, eps, t), t, batch.cond, generator)
+        t = self._draw_times(len(x), generator).to(x)
+        v = self.predict_target(self.path.noised(x, eps, t), t, cond, drops)
         return batch.mean_over_values((v - self.path.velocity(x, eps, t)).square()), {}
 
     def target_weights(self, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,10 @@ A denoiser has a log_prob too, at several times the cost and without a map: ask 
 For `denoise` and `reconstruct` the items returned are maps of where: the same quantity at every
 position, from -1 (none) to 1 (the largest of the batch). The other two do not come apart, and the
 items are returned as they are.
+
+Of an item with gaps, the model draws what is missing. Where the score comes apart, what is known
+alone counts; else the item is scored with what was drawn, which no model finds strange. An item of
+which nothing is known has no score.
 """
 
 from __future__ import annotations
@@ -28,12 +32,14 @@ from torch import Tensor
 
 from morphogen.core.capability import CanDenoise, CanReconstruct, HasEnergy, HasLogProb
 from morphogen.core.change import change, change_of_items
-from morphogen.core.encoded import tensor
+from morphogen.core.encoded import Encoded, each, rows, tensor, together
 from morphogen.core.following import HasRoom
 from morphogen.core.likelihood import bits_per_dim
 from morphogen.core.result import Result
 from morphogen.tasks._posterior import noise_error
+from morphogen.tasks._regions import check_known
 from morphogen.tasks._routes import Conditions, choose, in_chunks
+from morphogen.tasks.fill import fill, hidden_share, kept
 
 
 def anomaly(
@@ -43,11 +49,15 @@ def anomaly(
     *,
     cond: Conditions | None = None,  # conditions by name, each (N, ...)
     generator: torch.Generator,
+    known: Encoded | None = None,  # True where x is there; none: all of it
     num_draws: int = 16,  # denoising route: noises that the error is averaged over
     route: Literal["denoise", "log_prob", "reconstruct", "energy"] | None = None,  # force a way
 ) -> Result:
     """Score how strange each item is (higher is stranger), and show where."""
     spec = getattr(model, "spec")  # noqa: B009
+    if known is not None:
+        known = check_known(known, x)
+        x = _completed(model, x, known, cond, generator)
 
     def by_log_prob(m: HasLogProb) -> tuple[Tensor, Tensor | None]:
         log_prob = in_chunks(lambda p, c: m.log_prob(p, cond=c, generator=generator), x, cond)
@@ -57,12 +67,20 @@ def anomaly(
 
     def by_denoising(m: CanDenoise) -> tuple[Tensor, Tensor | None]:
         where = noise_error(m, x, cond, num_draws, generator) / math.log(2)
-        return where.flatten(1).mean(1), where
+        if known is None:
+            return where.flatten(1).mean(1), where
+        where = where * tensor(known)
+        return where.flatten(1).sum(1) / tensor(known).flatten(1).sum(1).clamp(min=1), where
 
     def by_autoencoder(m: CanReconstruct) -> tuple[Tensor, Tensor | None]:
         again = in_chunks(lambda part, _: m.decode(m.encode(part)), x)
+        share = torch.ones(())
+        if known is not None:
+            again = kept(each(torch.logical_not, known), x, again)
+            share = 1 - torch.tensor(hidden_share(known)).clamp(max=1 - 1e-6)
         where = None if spec.kind == "parts" else tensor(change(again, x, spec))
-        return change_of_items(again, x, spec), where
+        score = change_of_items(again, x, spec)
+        return score / share.to(score), where
 
     def by_energy(m: HasEnergy) -> tuple[Tensor, Tensor | None]:
         energy = in_chunks(lambda part, _: m.energy(part), x)
@@ -75,7 +93,28 @@ def anomaly(
     name, run = choose(model, routes, route)
     score, where = run()
     shown = x if where is None else _as_items(where, x)
-    return Result(shown, {"score": score.tolist()}, name)
+    told = score.tolist()
+    if known is not None:
+        told = [None if gone == 1 else s for s, gone in zip(told, hidden_share(known), strict=True)]
+    return Result(shown, {"score": told}, name)
+
+
+def _completed(
+    model: Any, x: Any, known: Encoded, cond: Conditions | None, draw: torch.Generator
+) -> Any:
+    """Items with their gaps filled by one draw of the model; those without, as they are."""
+    gaps = torch.tensor(hidden_share(known)).nonzero()[:, 0]
+    if not len(gaps):
+        return x
+    own = None if cond is None else {name: value[gaps] for name, value in cond.items()}
+    drawn = fill(model, rows(x, gaps), cond=own, generator=draw, known=rows(known, gaps), num=1)
+    filled = rows(drawn.x, slice(1, None, 2))  # each after its masked input
+
+    def put(parts: list[Tensor]) -> Tensor:
+        whole, some = parts
+        return whole.index_copy(0, gaps.to(whole.device), some.to(whole))
+
+    return together(put, [x, filled])
 
 
 def _as_items(where: Tensor, x: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ r"""Find where a sequence of items begins to be another: the items of a new kind
 
 (binary segmentation, Scott & Knott 1974; the penalty as in the criterion of Schwarz 1978.) sigma is
 the noise of single scores, by the median of their differences, which no change disturbs. Items are
-taken to follow one another in the order that they are given in.
+taken to follow one another in the order that they are given in; those without a score, of which
+nothing is known, are passed over.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from morphogen.core.capability import CanDenoise, CanReconstruct, HasEnergy, HasLogProb
-from morphogen.core.encoded import num_items
+from morphogen.core.encoded import Encoded
 from morphogen.core.errors import RecipeError
 from morphogen.core.result import Result
 from morphogen.tasks._routes import Conditions
@@ -34,6 +35,7 @@ def changes(
     *,
     cond: Conditions | None = None,  # conditions by name, each (N, ...)
     generator: torch.Generator,
+    known: Encoded | None = None,  # True where x is there; none: all of it
     penalty: float = 6.0,  # the more, the fewer changes are told
     shortest: int = 3,  # items of a stretch, at least
     num_draws: int = 16,  # denoising route: noises that the error is averaged over
@@ -45,12 +47,16 @@ def changes(
             "the stretches do not fit", found=f"shortest={shortest}, penalty={penalty}",
             expected="shortest 1 or more, penalty 0 or more",
         )  # fmt: skip
-    scored = anomaly(model, x, cond=cond, generator=generator, num_draws=num_draws, route=route)
-    scores = torch.tensor(scored.values["score"], dtype=torch.float64)
+    scored = anomaly(
+        model, x, cond=cond, generator=generator, known=known, num_draws=num_draws, route=route
+    )
+    every = scored.values["score"]
+    there = [number for number, score in enumerate(every) if score is not None]
+    scores = torch.tensor([every[number] for number in there], dtype=torch.float64)
     cuts = segmented(scores, penalty, shortest)
-    edges = [0, *cuts, num_items(x)]
+    edges = [0, *cuts, len(there)]
     means = [float(scores[a:b].mean()) for a, b in itertools.pairwise(edges)]
-    values = {"score": scored.values["score"], "begins": cuts, "mean_score": means}
+    values = {"score": every, "begins": [there[cut] for cut in cuts], "mean_score": means}
     return Result(x, values, scored.route)
 
 

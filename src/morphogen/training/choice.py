@@ -2,7 +2,8 @@
 its codec says (`Codec.family`); in the latents of a model, the one that learns such latents.
 
 It is settled once, before the data is read and a folder is made, and it is said: what comes after
-knows no family but a named one.
+knows no family but a named one. How large its network is, where the codec says so
+(`Codec.network`), is settled once the data is read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Any
 
 from morphogen.core import discover
 from morphogen.core.bundle import Bundle
+from morphogen.core.codec import Codec
 from morphogen.core.recipe import Recipe
+from morphogen.core.schema import options
 from morphogen.core.storage import at_home
 from morphogen.data.dataset import Data
 from morphogen.data.modality import find_modality
@@ -34,6 +37,18 @@ def with_usual_family(
     codec, called = _learned(recipe, data, through)
     told = f"{codec.family}, as {called} usually learned (others: morphogen list families)"
     return replace(recipe, family={"name": codec.family, **recipe.family}), told
+
+
+def with_usual_network(recipe: Recipe, codec: Codec, spec: Any) -> Recipe:
+    """`recipe` with the options of its backbone that the codec has for so much data
+    (`Codec.network`), but for those that are named in it, and those that the backbone has not."""
+    if recipe.start or recipe.driver:
+        return recipe
+    family = discover.find("family", recipe.family_name)
+    name = recipe.backbone.get("name") or family.backbone_for(spec)
+    known = options(discover.find("backbone", name))
+    usual = {option: value for option, value in codec.viewed.network.items() if option in known}
+    return replace(recipe, backbone={**usual, **recipe.backbone})
 
 
 def noting(data: Data, told: str | None) -> Data:

@@ -23,6 +23,7 @@ from morphogen.core.batch import Batch
 from morphogen.core.codec import Codec
 from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family, load_own_state, own_state
+from morphogen.core.following import HoldsBack
 from morphogen.core.objective import Objective
 from morphogen.core.random import ShardedGenerator, mix_seed, rand, seed_global
 from morphogen.core.storage import below
@@ -93,6 +94,8 @@ class Run:
         self.adapts, self.objective = adapts, objective
         self.vary = codec.augmented if isinstance(codec, CanAugment) else None
         self.processes = Processes.join()
+        self.whole = split
+        split, self.held_back = parted(split, codec)
         self.check_batch(options, len(split))
         self.family, self.split, self.options, self.device = (
             family.to(device),
@@ -197,7 +200,7 @@ class Run:
             return
         self.is_prepared = True
         generator = torch.Generator().manual_seed(mix_seed(self.options.seed, -1))
-        batch = self._large_batch()
+        batch = self._large_batch(self.whole)
         self.family.check_batch(batch)
         with torch.no_grad():
             if self.adapts:  # what it measured of its own data is what its weights go by
@@ -219,14 +222,15 @@ class Run:
             return {}
         generator = torch.Generator().manual_seed(mix_seed(self.options.seed, -2))
         with torch.no_grad():
-            values = self.family.finish(self._large_batch(), worth, generator)
+            items = self._large_batch(self.held_back or self.split)
+            values = self.family.finish(items, worth, generator)
         self.state.seconds += time.perf_counter() - begun
         return values
 
-    def _large_batch(self) -> Batch:
-        num = min(len(self.split), PREPARE_ITEMS, PREPARE_VALUES // self.split.spec.num_values + 1)
-        rows = DataOrder(len(self.split), num, self.options.seed).rows(0)
-        return self.split.batch(rows).to(self.device)
+    def _large_batch(self, split: Store) -> Batch:
+        num = min(len(split), PREPARE_ITEMS, PREPARE_VALUES // split.spec.num_values + 1)
+        rows = DataOrder(len(split), num, self.options.seed).rows(0)
+        return split.batch(rows).to(self.device)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Half precision where the device is fast at it."""
@@ -270,6 +274,16 @@ class Run:
             update.load_state(below(f"optimizer/{phase}/", tensors))
         known = tensors["increments"].tolist() if "increments" in tensors else []
         self.schedule.increments = array("d", known)
+
+
+def parted(split: Store, codec: Codec | None) -> tuple[Store, Store | None]:
+    """The items that are learned from, and those that the codec holds back, if it does."""
+    own = None if codec is None else codec.viewed
+    found = own.held_back(split.names) if isinstance(own, HoldsBack) else None
+    if found is None:
+        return split, None
+    learned, held = found
+    return split.take(learned), split.take(held)
 
 
 def train_steps(run: Run) -> Iterator[Log]:

@@ -43,7 +43,7 @@ from morphogen.training.checkpoint import (
     remove_checkpoints,
     write_checkpoint,
 )
-from morphogen.training.choice import choices
+from morphogen.training.choice import choices, with_usual_network
 from morphogen.training.curves import draw_curves
 from morphogen.training.device import (
     choose_device,
@@ -94,7 +94,7 @@ class Session:
     @classmethod
     def started(cls, data: Data, recipe: Recipe, out: Path, base: Bundle | None = None) -> Session:
         """A new run; one that begins with the bundle `base`, which is used up."""
-        resolved = resolve(recipe, data.spec)
+        resolved = resolve(with_usual_network(recipe, data.codec, data.spec), data.spec)
         family_class = discover.find("family", resolved.family["name"])
         defaults = family_class.train_defaults_for(data.spec)
         if base is not None:

@@ -34,6 +34,12 @@ from morphogen.modalities.events.reading import SHOWN, Log, read_log, recognise
 
 READING = ("user", "item", "time", "kind", "only")
 OPTIONS = (*READING, "length", "fewest", "test", "divide")
+# Networks for so many learned events, at most. What is beyond takes the usual one: a large network
+# knows a small log by heart, and takes ten times as long for a step of it.
+NETWORKS = (
+    (200_000, {"model_dim": 64, "num_layers": 2, "dropout_prob": 0.3}),
+    (2_000_000, {"model_dim": 128, "num_layers": 3, "dropout_prob": 0.2}),
+)
 MOST_COMPARED = 5_000  # items that a misspelt one is compared with, the most frequent
 
 
@@ -134,13 +140,18 @@ class Events(Codec):
             raise DataError("there are no events to learn from", expected="at least one")
         catalogue = sorted(counts, key=lambda event: (-counts[event], event))
         self._use(catalogue, self.length or min(longest + 1, MOST_EVENTS))  # and what comes next
+        learned = counts.total()
+        self.network = next((own for most, own in NETWORKS if learned <= most), {})
         top = max(len(catalogue) // 10, 1)
-        share = sum(counts[event] for event in catalogue[:top]) / counts.total()
+        share = sum(counts[event] for event in catalogue[:top]) / learned
         self.facts = {
             "items": f"{len(catalogue):,}; the tenth that comes most often has {share:.0%} of what "
             "is learned",
             "histories": f"{_median(sizes):,} events in the usual one, {longest:,} in the longest",
         }
+        if self.network:
+            told = ", ".join(f"{name}={value}" for name, value in self.network.items())
+            self.facts["network"] = f"{told} where none is named, for {learned:,} events"
         return self
 
     def _use(self, catalogue: Sequence[Event], length: int) -> None:

@@ -13,7 +13,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -190,9 +190,18 @@ def read_log(source: Any, report: Report, *, only: str = "", **asked: str) -> Lo
     if left:
         report.facts["not_learned"] = dict.fromkeys(left, "it says neither who, what nor when")
     _check_kinds(kinds, kept, roles, report)
-    if len(kinds) > MOST_KINDS and roles.kind:
-        return read_log(source, report, only=only, **{**asked, "kind": NONE})
+    if len(kinds) > MOST_KINDS and not kept:
+        roles, events, rows = _without_kinds(roles, events, rows)
     return _in_order(list(users), list(events), rows, roles, report)
+
+
+def _without_kinds(
+    roles: Roles, events: Mapping[Event, int], rows: Sequence[tuple[int, int, Any]]
+) -> tuple[Roles, dict[Event, int], list[tuple[int, int, Any]]]:
+    """The same rows, an item being one event whatever its kind."""
+    plain: dict[Event, int] = {}
+    to = [plain.setdefault(Event(event.item), len(plain)) for event in events]
+    return replace(roles, kind=None), plain, [(who, to[event], when) for who, event, when in rows]
 
 
 def _check_kinds(kinds: Counter[str], kept: set[str], roles: Roles, report: Report) -> None:
@@ -205,7 +214,7 @@ def _check_kinds(kinds: Counter[str], kept: set[str], roles: Roles, report: Repo
         )  # fmt: skip
     if roles.kind is None or len(kinds) < 2:
         return
-    if len(kinds) > MOST_KINDS:
+    if len(kinds) > MOST_KINDS and not kept:
         report.facts["kinds"] = f"{roles.kind} has {len(kinds):,} values: it is not told apart by"
         return
     listed = ", ".join(f"{kind or 'none'} {num:,}" for kind, num in kinds.most_common(8))

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -28,7 +29,7 @@ from morphogen.core.errors import DataError
 from morphogen.core.schema import check_ranges
 from morphogen.core.spec import TensorSpec
 from morphogen.modalities.series import page
-from morphogen.modalities.series.cutting import cuts_of, divided, items_of, last_of
+from morphogen.modalities.series.cutting import cuts_of, divided, held_back, items_of, last_of
 from morphogen.modalities.series.reading import read_series, recognise
 from morphogen.modalities.series.scale import Scale, squeezed, stretched
 from morphogen.modalities.series.stamps import bridged, in_order, on_grid
@@ -47,6 +48,7 @@ class Series(Codec):
     defining: ClassVar[tuple[str, ...]] = ("length", "past", "apart")
     comes_with: ClassVar[tuple[str, ...]] = ("past", "ahead", "label")
     views: ClassVar[tuple[str, ...]] = (VALUES, LEVELS)
+    network: Mapping[str, Any] = MappingProxyType({"dropout_prob": 0.1})  # windows overlap
 
     def __init__(
         self,
@@ -161,6 +163,10 @@ class Series(Codec):
     @property
     def _ahead(self) -> tuple[str, ...]:
         return tuple(name.strip() for name in self.ahead.split(",") if name.strip())
+
+    def held_back(self, names: Sequence[str]) -> tuple[Tensor, Tensor] | None:
+        """The last tenth of each series: what is learned is to hold for times to come."""
+        return held_back(names, self.length)
 
     def parse(self, text: str) -> Any:
         """A past, by the name of a file: its last steps. Raises `DataError` where it holds several

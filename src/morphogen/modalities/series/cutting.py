@@ -14,16 +14,20 @@ Legend: P steps of the past, L steps of an item.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from morphogen.core.codec import Item, Problem, Report
 from morphogen.core.errors import DataError
 from morphogen.modalities.series.stamps import read_stamps
 from morphogen.modalities.series.window import Window, written
 
+SHARE_HELD, LEAST_HELD = 0.1, 200  # of training items, and items, that are held back
 MOST_ITEMS = 100_000  # where no stride is named: fewer of longer series begin at all steps
 
 
@@ -140,6 +144,25 @@ def items_of(
             where=report.source,
             hint="--set modality.test=0.5, or shorter items: --set modality.length=N",
         )
+
+
+def held_back(names: Sequence[str], length: int) -> tuple[Tensor, Tensor] | None:
+    """Of training items by name, in the order of time of each series: the places of those to learn
+    from, and of the last tenth of each series. Those between, which share steps with both, are of
+    neither. None where there would be fewer than `LEAST_HELD`."""
+    whose = [name.rpartition("@")[0] for name in names]
+    learned: list[int] = []
+    held: list[int] = []
+    start = 0
+    for _, group in itertools.groupby(whose):
+        end = start + sum(1 for _ in group)
+        first = end - int((end - start) * SHARE_HELD)
+        learned += range(start, max(first - length + 1, start))
+        held += range(first, end)
+        start = end
+    if len(held) < LEAST_HELD or len(learned) < len(held):
+        return None
+    return torch.tensor(learned), torch.tensor(held)
 
 
 def divided(each: Window, ahead: tuple[str, ...]) -> tuple[Window | None, Window]:
