@@ -13,8 +13,8 @@ it, and how much of the truth lies in their band of 80 %. Beside both the linear
 model alone.
 
 nab: 20 real series with windows in which something was wrong. One model of all learns from the
-first 40 % of each, then scores every step after it by how far it lies from the middle of what is
-drawn after the steps before. An alarm is a step above a threshold, the same for all files. A window
+first 40 % of each, then scores every step after it, given the steps before, as the task `anomaly`
+does. An alarm is a step above a threshold, the same for all files. A window
 with an alarm is found, an alarm outside of all (those within a day's worth of steps of each other
 are one) is false: F1 over windows, at the best threshold of each method. The moving z-score has the
 best of several lengths as well.
@@ -46,6 +46,7 @@ from morphogen.data.dataset import Data, load
 from morphogen.families._linear_given import LinearGiven
 from morphogen.metrics.forecasts import crps
 from morphogen.modalities.series.scale import squeezed, stretched
+from morphogen.tasks.anomaly import anomaly
 from morphogen.training.loop import PREPARE_ITEMS
 
 HERE = Path(__file__).parent
@@ -275,16 +276,12 @@ def _nab_model(
     for path, (_, values) in files.items():
         mean, dev = scale.known[path.name]["value"]
         own = reader.scale.known[path.name]["value"]  # type: ignore[attr-defined]
-        pasts = np.lib.stride_tricks.sliding_window_view(values, past)[:-1]
+        first = max(past, int(LEARNED * len(values)))
+        pasts = np.lib.stride_tricks.sliding_window_view(values, past)[first - past : -1]
         c = squeezed((pasts - own[0]) / own[1])[:, None]
-        draws = torch.cat(
-            [_draws(model, {"past": part}, given.draws, draw) for part in c.split(500)]
-        )
-        drawn = stretched(draws)[:, :, 0, 0] * dev + mean
-        width = drawn.std(1) + 1e-3 * dev
-        scores = np.zeros(len(values))
-        scores[past:] = np.abs(values[past:] - np.median(drawn, 1)) / width
-        found[path] = scores
+        x = squeezed((values[first:] - mean) / dev)[:, None, None]
+        scored = anomaly(model, x, cond={"past": c}, generator=draw).values["score"]
+        found[path] = np.concatenate([np.full(first, -np.inf), scored])
     return bundle, found
 
 

@@ -304,12 +304,11 @@ def kept(
     cond: Mapping[str, Tensor], keep: Tensor, specs: Mapping[str, TensorSpec]
 ) -> dict[str, Tensor]:
     """Conditions of items, all of them absent where `keep` (B,) is False."""
-    return {
-        name: torch.where(
-            wide(keep.to(value.device), value), value, absent(specs[name]).to(value)
-        )
-        for name, value in cond.items()
-    }  # fmt: skip
+    left = {}
+    for name, value in cond.items():
+        there = wide(keep.to(value.device), value)
+        left[name] = torch.where(there, value, absent(specs[name]).to(value))
+    return left
 
 
 def sink(none: Tensor) -> Context:
