@@ -58,7 +58,7 @@ def test_readme_commands_run(workdir: Path) -> None:
     assert len(shells) >= 6
     script = "".join(code for _, code in shells)
     for slow, quick in {
-        "--budget 10m": "--budget 6steps --set backbone.model_dim=8",
+        "--budget 90s": "--budget 6steps --set backbone.model_dim=8",
         "-n 64": "-n 4",
         "-n 16": "-n 4",
         "evaluate models/digits": "evaluate models/digits --num 16",
