@@ -1,21 +1,23 @@
 """Spoken digits: how well are they recognised, made and written down, how fast are sounds read?
 
-    python benchmarks/sounds.py SHARED/data/fsdd/recordings --minutes 8
-    python benchmarks/sounds.py SHARED/data/fsdd/recordings --only written --minutes 4
-    python benchmarks/sounds.py SHARED/data/fsdd/recordings --only spoken --minutes 8 --out models
-    python benchmarks/sounds.py SHARED/data/fsdd/recordings --only reading
+    python benchmarks/sounds.py RECORDINGS --minutes 8
+    python benchmarks/sounds.py RECORDINGS --only written --encoder models/recogniser
+    python benchmarks/sounds.py RECORDINGS --only spoken --minutes 8 --out models
+    python benchmarks/sounds.py RECORDINGS --only reading
 
-The first trains a recogniser on the training part of the official split (takes 5 to 49 of each
-digit and speaker; 0 to 4 are for testing) and says how many of the test clips it reads. Then a
-model of the same clips, by their digit, is trained for so many minutes; of what it makes, as many
-of each digit, the recogniser says how many it reads as what they were asked for, with each amount
-of guidance. What it reads of real test clips that went through the codec and back is between the
-two. Seconds of sound for a second of making, phases included, are told besides. `--out` keeps both
-models, and pages to listen to; `--only again` reads kept models again.
+RECORDINGS are those of FSDD. The first trains a recogniser on the training part of the official
+split (takes 5 to 49 of each digit and speaker; 0 to 4 are for testing) and says how many of the
+test clips it reads. Then a model of the same clips, by their digit, is trained for so many minutes;
+of what it makes, as many of each digit, the recogniser says how many it reads as what they were
+asked for, with each amount of guidance. What it reads of real test clips that went through the
+codec and back is between the two. Seconds of sound for a second of making, phases included, are
+told besides. `--out` keeps both models, and pages to listen to; `--only again` reads kept models
+again.
 
 The second writes down what is said in the clips of the test part, letter by letter, by a model of
-texts that are each given their sound: words and characters that are wrong, counted by jiwer. The
-third makes sounds from such texts ("seven"), which the recogniser of the first reads.
+texts that are each given their sound, as a kept recogniser of the first hears it, or as what is
+trained along does: words and characters that are wrong, counted by jiwer. The third makes sounds
+from such texts ("seven"), which the recogniser of the first reads.
 
 The last reads 10,000 clips, those of the data four times at other loudness: everything that
 `train` does before the first step.
@@ -47,8 +49,8 @@ AUGMENTED = ["family.max_shift=3", "family.mask_share=0.2", "family.max_gain=0.2
 HEARING = [
     "family.cond_stem=conv", "family.cond_positions=64", "family.cond_dim=128",
     "family.cond_shift=3", "family.cond_mask=0.2", "family.cond_gain=0.2",
-    "backbone.model_dim=96", "backbone.num_layers=2",
 ]  # fmt: skip
+SMALL = ["backbone.model_dim=64", "backbone.num_layers=2"]
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 DIGITS = [str(digit) for digit in range(10)]
 CLIPS = 10_000
@@ -74,6 +76,7 @@ def main() -> None:
     )  # fmt: skip
     options.add_argument("--each", type=int, default=100, help="sounds made of each digit")
     options.add_argument("--guidance", type=float, nargs="+", default=[1.0])
+    options.add_argument("--encoder", help="bundle that hears, frozen; none: trained along")
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--set", dest="settings", action="append", default=[])
     options.add_argument("--out", type=Path, help="keep the models there")
@@ -198,11 +201,11 @@ def written(given: argparse.Namespace, out: Path, scratch: Path) -> None:
     import jiwer
 
     data = mg.load(
-        by_words(given.folder, scratch), file_names=f"{{caption}}{PATTERN}", given="sound"
-    )
-    bundle = mg.train(
-        data, budget=f"{given.minutes}m", out=out / "written", settings=[*HEARING, *given.settings]
-    )
+        by_words(given.folder, scratch), file_names=f"{{caption}}{PATTERN}", given="sound",
+        conditions=f"sound={given.encoder}" if given.encoder else "sound",
+    )  # fmt: skip
+    settings = [*SMALL, *([] if given.encoder else HEARING), *given.settings]
+    bundle = mg.train(data, budget=f"{given.minutes}m", out=out / "written", settings=settings)
     batch = data.test.batch(torch.arange(len(data.test)))
     began = time.perf_counter()
     model: Any = bundle.family

@@ -188,7 +188,7 @@ class Reader(nn.Module):
         self.stem: nn.Module
         self.overlaps = stem == "conv" and is_grid(spec)
         if self.overlaps:
-            self.stem = early_convolutions(width, dim, self.patch)
+            self.stem = EarlyConvolutions(width, dim, self.patch)
         else:
             self.stem = nn.Linear(width * math.prod(self.patch), dim)
         self.place = nn.Parameter(start_of_places(self.grid, dim))
@@ -219,22 +219,33 @@ class Reader(nn.Module):
         return h, mask, self.pooled(mean_of_real(h, mask))
 
 
-def early_convolutions(channels: int, dim: int, patch: tuple[int, ...]) -> nn.Module:
+class EarlyConvolutions(nn.Module):
     """(B, C, *space) -> (B, D, *ceil(space / patch)): convolutions that see over the borders of
     patches, each of which halves what is still to be halved (Xiao et al. 2021, early convolutions:
-    a linear map of patches needs far more examples)."""
-    conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(patch) - 1]
-    layers: list[nn.Module] = []
-    width, left = channels, list(patch)
-    while True:
-        stride = tuple(min(each, 2) for each in left)
-        left = [max(each // 2, 1) for each in left]
-        is_last = max(left) == 1
-        out = dim if is_last else dim // 2
-        layers += [conv(width, out, 3, stride, padding=1), nn.SiLU()]  # type: ignore[arg-type]
-        width = out
-        if is_last:
-            return nn.Sequential(*layers, conv(dim, dim, 1))
+    a linear map of patches needs far more examples). Features are normalised at each position, so
+    that what differs is as large as what says where it is."""
+
+    def __init__(self, channels: int, dim: int, patch: tuple[int, ...]) -> None:
+        super().__init__()
+        conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(patch) - 1]
+        self.halvings, left, width = nn.ModuleList(), list(patch), channels
+        while not self.halvings or max(left) > 1:
+            stride = tuple(min(each, 2) for each in left)
+            left = [max(each // 2, 1) for each in left]
+            out = dim if max(left) == 1 else dim // 2
+            layer = conv(width, out, 3, stride, padding=1)  # type: ignore[arg-type]
+            nn.init.kaiming_normal_(layer.weight)
+            self.halvings.append(layer)
+            width = out
+        self.mix = conv(dim, dim, 1)
+        nn.init.normal_(self.mix.weight, std=dim**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *space) -> (B, D, *coarse)."""
+        for layer in self.halvings:
+            h = F.silu(layer(x)).movedim(1, -1)
+            x = F.layer_norm(h, h.shape[-1:]).movedim(-1, 1)
+        return self.mix(x)
 
 
 def start_of_places(grid: tuple[int, ...], dim: int) -> Tensor:
