@@ -1,13 +1,9 @@
 r"""The nearest of many items, a block at a time.
 
 A search has two stages. The first compares all pairs by their leading principal components, in
-float32 matrix products
-
-    |a - b|^2 = (-2 a, |a|^2, 1) . (b, 1, |b|^2)
-
-the second compares the best candidates by all their values, exactly and in every transform. With as
-many components as values the first stage loses nothing; with fewer it may miss a neighbour, for
-generated and for real items alike.
+float32 matrix products |a|^2 + |b|^2 - 2 a.b; the second compares the best candidates by all their
+values, exactly and in every transform. With as many components as values the first stage loses
+nothing; with fewer it may miss a neighbour, for generated and for real items alike.
 
 Legend: N queries, M keys, V transforms of a query, D values, P components, S candidates.
 """
@@ -40,10 +36,7 @@ class Index:
 
     def __init__(self, keys: Tensor, mean: Tensor, axes: Tensor) -> None:
         self.keys, self.mean, self.axes = keys, mean, axes
-        projected = (keys - mean) @ axes
-        squares = projected.square().sum(1, keepdim=True)
-        self.right = torch.cat([projected, torch.ones_like(squares), squares], 1)  # (M, P + 2)
-        self.projected = self.right[:, :-2]  # (M, P)
+        self.projected = (keys - mean) @ axes  # (M, P)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -75,15 +68,12 @@ class Index:
         num, transforms, _ = queries.shape
         projected = self.project(queries).flatten(0, 1)  # (N V, P)
         squares = projected.square().sum(1, keepdim=True)
-        left = torch.cat([-2 * projected, squares, torch.ones_like(squares)], 1)  # (N V, P + 2)
         best, where = torch.empty(num, 0), torch.empty(num, 0, dtype=torch.long)
-        room = torch.empty(len(left), min(KEY_BLOCK, stop - start))  # a new one takes as long
         for first in range(start, stop, KEY_BLOCK):
-            keys = self.right[first : min(first + KEY_BLOCK, stop)]
-            pairs = room if len(keys) == room.shape[1] else room.new_empty(len(left), len(keys))
-            torch.mm(left, keys.T, out=pairs)
-            nearest = pairs.view(num, transforms, -1).amin(1)  # (N, block)
-            values, numbers = nearest.topk(min(CANDIDATES, len(keys)), dim=1, largest=False)
+            keys = self.projected[first : min(first + KEY_BLOCK, stop)]
+            pairs = torch.addmm(keys.square().sum(1), projected, keys.T, alpha=-2).add_(squares)
+            pairs = pairs.view(num, transforms, -1).amin(1)  # (N, block)
+            values, numbers = pairs.topk(min(CANDIDATES, pairs.shape[1]), dim=1, largest=False)
             best, where = torch.cat([best, values], 1), torch.cat([where, numbers + first], 1)
             best, order = best.topk(min(CANDIDATES, best.shape[1]), dim=1, largest=False)
             where = where.gather(1, order)

@@ -45,7 +45,6 @@ from morphogen.evaluation.vectors import Vectors
 BATCH_SIZE = 128
 EPOCHS, FEWEST_STEPS, MOST_STEPS = 20, 150, 1200
 CHUNK = 500
-SEEN = 128  # items that the network sees at once: what it makes of them stays near the processor
 CLUSTERED = 5000  # items that k-means sees
 COMPONENTS = 32  # of their vectors
 
@@ -70,7 +69,7 @@ class FeatureExtractor:
         return torch.cat(
             [
                 network.features(self.seen_as(rows(x, part)).to(device)).cpu()
-                for part in parts(num_items(x), SEEN)
+                for part in parts(num_items(x))
             ]
         )
 
