@@ -27,9 +27,10 @@ from typing import Any
 import numpy as np
 
 from morphogen.systems.knowledge.embedders import embedder_of
+from morphogen.systems.knowledge.examples import from_documents
 from morphogen.systems.knowledge.index import Index
 from morphogen.systems.knowledge.learn_embedder import learn
-from morphogen.systems.knowledge.learn_reader import from_documents, train
+from morphogen.systems.knowledge.learn_reader import train
 from morphogen.systems.knowledge.passage import Block, Document, Passage
 from morphogen.systems.knowledge.reader import Reader
 

@@ -8,6 +8,7 @@ import math
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from PIL import ImageDraw
 from scipy.spatial.distance import cdist
 
 from morphogen.core.errors import BundleError, DataError, RecipeError
+from morphogen.systems.knowledge import reading
 from morphogen.systems.knowledge.cutting import passages
 from morphogen.systems.knowledge.embedders import NoEmbedder
 from morphogen.systems.knowledge.formats import blocks_of, formats
@@ -141,6 +143,10 @@ def test_a_pdf_has_pages_and_one_with_a_password_says_so() -> None:
     assert facts["pages"] == 2
     with pytest.raises(DataError, match=r"damaged|no text"):
         blocks_of("a.pdf", data[:200])
+    key = b"<" + 32 * b"5a" + b">"
+    locked = b"/ID [<00> <00>] /Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O %b /U %b >>"
+    with pytest.raises(DataError, match=r"(?s)locked with a password.*qpdf --decrypt"):
+        blocks_of("a.pdf", data.replace(b"/Root 1 0 R", b"/Root 1 0 R " + locked % (key, key)))
 
 
 def pdf_of(pages: list[str]) -> bytes:
@@ -265,7 +271,11 @@ def test_few_dimensions_find_the_neighbours(metric: Any) -> None:
         truth = np.argsort(-scores, axis=1)[:, :10]
         same = [len(np.intersect1d(a, b)) for a, b in zip(found, truth, strict=True)]
         assert np.mean(same) >= 9.9
-        assert (made.candidates > 0) is is_less
+        assert (made.plan.width > 0) is is_less
+        one_by_one = [made.nearest(question[None], 10)[0][0] for question in asked[:5]]
+        assert np.array_equal(found[:5], one_by_one)
+        many = made.nearest(asked[:1], 400)[0]  # more than it was made for: exactly
+        assert len(np.intersect1d(many, np.argsort(-scores[0])[:400])) > 395
 
 
 def test_many_vectors_are_searched_through_few_dimensions_of_what_may_be_read(
@@ -374,6 +384,45 @@ def test_what_is_nearly_the_same_is_read_once(tmp_path: Path) -> None:
     told = read_into(index, folder, distinct=True)
     assert (told.added, told.removed, told.same) == (["papers/d.txt"], ["papers/a.txt"], 2)
     assert told.near == {"papers/e.txt": "papers/d.txt"}
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return stream.getvalue()
+
+
+def test_archives_are_gone_through_and_those_within_them(tmp_path: Path) -> None:
+    folder = tmp_path / "papers"
+    folder.mkdir()
+    (folder / "a.txt").write_text("Three months of notice.")
+    deep = zipped({"../deep/d.txt": b"Salaries are paid on the 25th."})
+    inner = zipped({"c.txt": b"Rooms are booked at the desk.", "again.zip": deep, "x.xyz": b"?"})
+    (folder / "old.zip").write_bytes(zipped({"b.txt": b"Bring a coat.", "2024.zip": inner}))
+    too_deep = b"nothing"
+    for _ in range(reading.DEEPEST + 1):
+        too_deep = zipped({"in.zip": too_deep})
+    (folder / "deep.zip").write_bytes(too_deep)
+    made = Index.make(tmp_path / "index", Letters())
+    told = read_into(made, folder)
+    places = ["a.txt", "old.zip/2024.zip/again.zip/deep/d.txt", "old.zip/2024.zip/c.txt",
+              "old.zip/b.txt"]  # fmt: skip
+    assert sorted(told.added) == [f"papers/{place}" for place in places]
+    assert told.left_out == {".xyz": 1}
+    ((named, why),) = told.problems.items()
+    assert (named.count("in.zip"), "no deeper" in why) == (reading.DEEPEST, True)
+    assert made.search("salaries")[0].passage.place == f"papers/{places[1]}"
+    (folder / "old.zip").write_bytes(zipped({"b.txt": b"Bring a coat."})[:-30])
+    again = read_into(made, folder)  # what it cannot open now, it does not forget
+    assert (again.same, again.removed) == (1, [])
+    assert "papers/old.zip" in again.problems
+    (folder / "old.zip").write_bytes(zipped({"b.txt": b"Bring a coat."}))
+    assert len(read_into(made, folder).removed) == 2
+    (tmp_path / "what.xyz").write_bytes(b"?")
+    with pytest.raises(DataError, match=r"(?s)no documents here.*\.xyz"):
+        read_into(made, tmp_path / "what.xyz")
 
 
 def test_a_scan_is_named_or_read(monkeypatch: Any) -> None:

@@ -17,7 +17,7 @@ from morphogen.core.codec import Item
 from morphogen.core.errors import BundleError, DataError, RefusedPair
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.modalities.text import Text
-from morphogen.systems.knowledge import learn_embedder, learn_reader
+from morphogen.systems.knowledge import examples, learn_embedder, learn_reader
 from morphogen.systems.knowledge.answering import answer
 from morphogen.systems.knowledge.embedders import BundleEmbedder, NoEmbedder
 from morphogen.systems.knowledge.evaluating import evaluate
@@ -77,7 +77,7 @@ def encoder() -> Bundle:
 @pytest.fixture(scope="module")
 def reader(keys: Index) -> Reader:
     made = Reader(encoder())
-    groups = list(learn_reader.from_questions(keys, questions(range(40))))
+    groups = list(examples.from_questions(keys, questions(range(40))))
     learn_reader.train(made, groups, seconds=60, lr=4e-3, most_epochs=5)
     return made
 
@@ -153,10 +153,10 @@ def test_a_reader_is_the_same_after_it_was_kept(reader: Reader, tmp_path: Path) 
 
 def test_documents_are_divided_and_questions_are_made_up(keys: Index) -> None:
     both = [*questions(range(10)), *questions(range(10))]
-    learned, held = learn_reader.divided(both)
+    learned, held = examples.divided(both)
     assert len(learned) == 16
     assert not {each.places for each in learned} & {each.places for each in held}
-    made = list(learn_reader.from_documents(keys, 20))
+    made = list(examples.from_documents(keys, 20))
     assert len(made) > 10
     for first, *others in made:
         assert first.answers

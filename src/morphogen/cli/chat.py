@@ -59,13 +59,14 @@ def chat(
     """
     from morphogen.cli._parts import parse_pairs
     from morphogen.core.errors import RecipeError
+    from morphogen.systems.endpoint import is_address
 
     place = model or named
     if place is None:
         raise RecipeError("which model is to answer?", expected="morphogen chat MODEL")
     options: dict[str, Any] = parse_pairs(settings or [], "--set")
     acts = index or memory or memories or tools or bundles or functions or servers or out or trace
-    if not acts and not place.startswith(("http://", "https://")):
+    if not acts and not is_address(place):
         _talk(place, prompt, system, (seed, watermark), options)
         return
     if watermark:
@@ -116,9 +117,10 @@ def _act(
     from morphogen.systems.agents.assistant import Assistant
     from morphogen.systems.agents.deciders import BundleDecider, RemoteDecider, decider_of
     from morphogen.systems.agents.privileges import Grants
+    from morphogen.systems.endpoint import is_address
 
     place, name, given = model
-    kind = RemoteDecider if place.startswith(("http://", "https://")) else BundleDecider
+    kind = RemoteDecider if is_address(place) else BundleDecider
     decider = decider_of(place, name, **check_options(kind, given, "chat"))
     grants = Grants.covering(parts["tools"])
     assistant = Assistant(decider, grants=grants, confirm=confirmed, **parts)

@@ -51,13 +51,13 @@ def learn(
         run(opened, seconds=seconds, seed=seed, told=show).save(out)
         print(f"next: morphogen index DOCUMENTS --by {out} --out ANOTHER")
         return
-    from morphogen.systems.knowledge import learn_reader
+    from morphogen.systems.knowledge import examples, learn_reader
     from morphogen.systems.knowledge.questions import read_questions
     from morphogen.systems.knowledge.reader import Reader
 
     reader = Reader(base)
     if what == "reranker":
-        asked = list(learn_reader.from_documents(opened, num, seed))
+        asked = list(examples.from_documents(opened, num, seed))
         learn_reader.train(reader, asked, seconds=seconds, seed=seed, told=show)
         hint = f'morphogen search {index} "..." --rerank {out}'
     elif data is None:

@@ -12,6 +12,7 @@ One file of this folder is one kind of place; a file added here, or in `sources/
 `MORPHOGEN_PLUGINS`, is asked like the others.
 """
 
+from morphogen.sources._files import Listing, is_archive, walk_archive
 from morphogen.sources._foreign import foreign
 from morphogen.sources._half import Half
 from morphogen.sources._layout import split_of, split_of_shard
@@ -31,6 +32,7 @@ from morphogen.sources._regular import again, begins, open_regular, read_regular
 __all__ = [
     "Half",
     "Labelled",
+    "Listing",
     "Record",
     "Source",
     "Survey",
@@ -39,6 +41,7 @@ __all__ = [
     "begins",
     "defects",
     "foreign",
+    "is_archive",
     "kept_surveys",
     "open_regular",
     "opened",
@@ -50,4 +53,5 @@ __all__ = [
     "split_of_shard",
     "survey",
     "texts",
+    "walk_archive",
 ]  # fmt: skip

@@ -30,6 +30,11 @@ ANSWER = {
 VECTORS = {"data": [{"embedding": list, "index": int}]}
 
 
+def is_address(name: str) -> bool:
+    """Whether a model is named by where it answers."""
+    return name.startswith(("http://", "https://"))
+
+
 class Endpoint:
     """Asks a model at an address."""
 

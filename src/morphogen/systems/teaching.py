@@ -25,7 +25,7 @@ from morphogen.core.storage import expanded
 from morphogen.modalities.text.chat import Message, asked_of
 from morphogen.sources import Wants
 from morphogen.systems.chat import chat
-from morphogen.systems.endpoint import Endpoint
+from morphogen.systems.endpoint import Endpoint, is_address
 
 ROWS = Wants("prompt", rows=True)
 Answer = Callable[[Sequence[Message]], tuple[str, bool]]  # what is said, and whether to its end
@@ -144,7 +144,7 @@ def _answering(
     key_from: str,
 ) -> Answer:  # fmt: skip
     """Who answers. Raises `RecipeError` for an address without the name of a model."""
-    if isinstance(by, str) and by.startswith(("http://", "https://")):
+    if isinstance(by, str) and is_address(by):
         if model is None:
             raise RecipeError("which model at this address teaches?", found=by, hint="--model NAME")
         there = Endpoint(by, model, key_from=key_from)

@@ -31,7 +31,7 @@ from morphogen.systems.agents.trace import Decided
 from morphogen.systems.agents.worlds import Decider
 from morphogen.systems.calls import schema_of, told_of
 from morphogen.systems.conversing import Conversing
-from morphogen.systems.endpoint import Endpoint
+from morphogen.systems.endpoint import Endpoint, is_address
 
 SYSTEM = "Answer the user. Where a function helps, call it; say what it gave, and nothing else."
 HOW = 'Write {"name": FUNCTION, "arguments": {..}} to call one, or {"answer": ".."} to answer.'
@@ -207,7 +207,7 @@ class First:
 
 def decider_of(model: str, name: str | None = None, **options: Any) -> Decider:
     """A bundle's folder, or an address and the name of a model there."""
-    if model.startswith(("http://", "https://")):
+    if is_address(model):
         return RemoteDecider(Endpoint(model, name or "default"), **options)
     decider = BundleDecider(opened_or_imported(model), **options)
     decider.name = Path(model).name

@@ -17,7 +17,7 @@ from morphogen.systems.agents.deciders import Recited
 from morphogen.systems.agents.loop import called
 from morphogen.systems.agents.privileges import Grants, judge
 from morphogen.systems.agents.tool import Tool
-from morphogen.systems.agents.trace import Returned, Step, tainted_by
+from morphogen.systems.agents.trace import Returned, tainted_by
 from morphogen.systems.agents.worlds import Live
 
 INSTRUCTIONS = "Models, documents and memories of this machine, each as a function."
@@ -34,19 +34,18 @@ class Answering:
     def __init__(self, tools: Sequence[Tool], grants: Grants) -> None:
         self.tools = {tool.name: tool for tool in offered(tools, grants)}
         self.grants, self.world = grants, Live(Recited(()))
-        self.steps: list[Step] = []
+        self.tainted: str | None = None  # whose words were given out
 
     def call(self, name: str, arguments: Any) -> Returned:
         """What a call gives, or why it gives nothing."""
         call = {"name": name, "arguments": arguments or {}}
         tool = self.tools.get(name)
         seconds = tool.seconds if tool is not None else 0.0
-        rights = self.grants, tainted_by(self.steps)
+        rights = self.grants, self.tainted
         for step in called(self.world, self.tools, call, rights, seconds):
             last = step
         assert isinstance(last, Returned)
-        if not last.trusted:
-            self.steps = [last]  # one is enough
+        self.tainted = tainted_by([last]) or self.tainted
         return last
 
 

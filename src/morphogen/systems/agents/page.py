@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from morphogen.core.storage import write_text
 from morphogen.evaluation.page import document, escaped, table
 from morphogen.systems.agents.drawing import svg
-from morphogen.systems.agents.trace import Began, Decided, Ended, Judged, Returned, Step, Trace
+from morphogen.systems.agents.trace import Began, Decided, Judged, Returned, Step, Trace
 from morphogen.systems.agents.verdict import Verdict, verdict
 
 MOST_SHOWN = 2_000  # characters of what a call gave
@@ -61,30 +61,29 @@ def _lead(told: Verdict) -> str:
 
 
 def _step(step: Step) -> str:
-    kind, head, body = next(_parts(step))
+    kind, head, body = _parts(step)
     shown = f"<pre>{escaped(body)}</pre>" if body else ""
     return f'<li class="{kind}"><b>{escaped(head)}</b>{shown}</li>'
 
 
-def _parts(step: Step) -> Iterator[tuple[str, str, str]]:
+def _parts(step: Step) -> tuple[str, str, str]:
     """Class, headline and text of a step."""
     if isinstance(step, Began):
-        yield "", f"asked of {step.model}", step.task
-    elif isinstance(step, Decided) and step.call is not None:
-        yield "", f"calls {step.call['name']}", _shown(step.call["arguments"])
-    elif isinstance(step, Decided):
-        yield "done", "answers", step.text
-    elif isinstance(step, Judged):
+        return "", f"asked of {step.model}", step.task
+    if isinstance(step, Decided):
+        if step.call is None:
+            return "done", "answers", step.text
+        return "", f"calls {step.call['name']}", _shown(step.call["arguments"])
+    if isinstance(step, Judged):
         how = "a person was asked: " if step.asked else ""
         word = "allowed" if step.allowed else "refused"
-        yield word, f"{how}{word}", step.reason
-    elif isinstance(step, Returned):
+        return word, f"{how}{word}", step.reason
+    if isinstance(step, Returned):
         kind = "failed" if not step.ok else "done" if step.trusted else "others"
         whose = "" if step.trusted else ", words of others"
         head = f"{step.name}{': ' + step.why if step.why else ' gave'}{whose}"
-        yield kind, f"{head} ({step.seconds:g} s)", step.text[:MOST_SHOWN]
-    elif isinstance(step, Ended):
-        yield "done" if step.why == "answered" else "failed", f"over: {step.why}", step.reason
+        return kind, f"{head} ({step.seconds:g} s)", step.text[:MOST_SHOWN]
+    return "done" if step.why == "answered" else "failed", f"over: {step.why}", step.reason
 
 
 def _tools(began: Began) -> str:

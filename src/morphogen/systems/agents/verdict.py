@@ -18,9 +18,8 @@ from typing import Any
 
 from morphogen.systems.agents.tool import Tool
 from morphogen.systems.agents.trace import Decided, Ended, Judged, Returned, Trace
-from morphogen.systems.knowledge.sentences import sentences
-from morphogen.systems.knowledge.verifying import Evidence
 from morphogen.systems.knowledge.verifying import Verdict as Sentence
+from morphogen.systems.knowledge.verifying import verify
 
 _DATA = re.compile(r'[{}\[\]":,;]')
 OUTCOMES = {
@@ -110,8 +109,7 @@ def verdict(trace: Trace, *, must: Collection[str] = (), never: Collection[str] 
     ended = trace.steps[-1]
     over = ended if isinstance(ended, Ended) else Ended("cut", "the trace has no end")
     given = [_said(step) for step in trace.steps if isinstance(step, Returned) and step.ok]
-    evidence = Evidence(given)
-    told = tuple(evidence.verify(span.text) for span in sentences(trace.answer)) if given else ()
+    told = tuple(verify(trace.answer, given)) if given else ()
     by = {word: tuple(names) for word, names in calls.items()}
     return Verdict(
         over.why, over.reason, by["done"], by["failed"], by["refused"], by["malformed"],

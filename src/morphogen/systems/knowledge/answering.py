@@ -19,8 +19,8 @@ import numpy as np
 
 from morphogen.systems.knowledge.index import Hit, Index
 from morphogen.systems.knowledge.reader import Reader
-from morphogen.systems.knowledge.sentences import COMMON, said, sentences
-from morphogen.systems.knowledge.verifying import Evidence, Quote, Verdict
+from morphogen.systems.knowledge.sentences import COMMON, said
+from morphogen.systems.knowledge.verifying import Quote, Verdict, verify
 
 SILENT = "the documents do not say"
 ENOUGH = 0.45  # of a sentence's score, below which it is no answer
@@ -90,12 +90,10 @@ def answer(
     if writer is None:
         verdict = Verdict(text, supported=True, quote=quote, coverage=1.0)
         return Answer(question, text, (verdict,), hits, score)
-    texts = [hit.passage.text for hit in hits]
     written = writer(INSTRUCTIONS, asked_with(listed(hits), question)).strip()
     if SILENT in written.lower():
         return Answer(question, SILENT, (), hits, score)
-    evidence = Evidence(texts)
-    verdicts = tuple(evidence.verify(span.text) for span in sentences(written))
+    verdicts = tuple(verify(written, [hit.passage.text for hit in hits]))
     return Answer(question, written, verdicts, hits, score)
 
 

@@ -16,7 +16,7 @@ from morphogen.core.codec import Item
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.origin import hash_of
 from morphogen.interop.importing import opened_or_imported
-from morphogen.systems.endpoint import Endpoint
+from morphogen.systems.endpoint import Endpoint, is_address
 from morphogen.systems.knowledge.vectors import Floats, of_length_one
 
 DEFAULT = "models/published/minilm"  # where `make models` puts it
@@ -102,7 +102,7 @@ def embedder_of(name: str, model: str | None = None) -> Embedder:
     """By a bundle's folder, an address (with the name of a model there), or "words": by none."""
     if name == NoEmbedder.name:
         return NoEmbedder()
-    if name.startswith(("http://", "https://")):
+    if is_address(name):
         address, _, named = name.partition(" ")
         if not (model or named):
             raise RecipeError(

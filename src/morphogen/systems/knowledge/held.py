@@ -42,7 +42,7 @@ class Held:
     def nearest(self, vector: Floats, num: int) -> dict[int, float]:
         """See `storing.Readable`."""
         if self.is_large and self._reduced is None:
-            self._reduced = Reduced(self.vectors)
+            self._reduced = Reduced(self.vectors, num=num)
         if self._reduced is not None:
             place, near = self._reduced.nearest(vector[None], num)
         else:

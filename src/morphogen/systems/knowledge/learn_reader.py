@@ -1,13 +1,9 @@
 r"""A reader from questions whose answers are known, or from nothing but the documents.
 
-    questions    sentences that hold a right answer, beside those that a search finds and that do
-                 not; and each question once more without the documents that answer it
-    documents    a sentence asks for the passage that it was taken out of (inverse cloze, Lee et al.
-                 2019), a title for what it stands above, beside what BM25 finds as well
-
-Documents are divided: the reader learns from questions on some, and the bound below which it says
-nothing is chosen on the others, so that of their questions, asked without what answers them, no
-more than a tenth are answered.
+It learns from stretches of the documents that are asked for by what stands around them, then from
+questions (`examples`). Documents are divided: it learns from questions on some, and the bound below
+which it says nothing is chosen on the others, so that of their questions, asked without what
+answers them, no more than a tenth are answered.
 """
 
 from __future__ import annotations
@@ -15,7 +11,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,129 +19,25 @@ from torch import Tensor
 
 from morphogen.core.errors import DataError
 from morphogen.systems.knowledge.answering import READ, answer, scored_sentences
-from morphogen.systems.knowledge.index import Hit, Index
-from morphogen.systems.knowledge.passage import Passage
+from morphogen.systems.knowledge.examples import (
+    Example,
+    divided,
+    from_questions,
+    from_spans,
+    looked_at,
+)
+from morphogen.systems.knowledge.index import Index
 from morphogen.systems.knowledge.questions import Question
 from morphogen.systems.knowledge.reader import Laid, Reader
-from morphogen.systems.knowledge.sentences import sentences
 
 MOST_FALSE = 0.1  # of questions without what answers them that may be answered
-HELD = 0.2  # of the documents, on which the bound is chosen
-WRONG = 3  # sentences or passages beside each that answers
 FEWEST = 20  # questions to choose a bound from
 BATCH, WARM = 16, 0.1  # pairs of a step; share of the steps in which the rate of learning rises
-KEPT = 0.1  # of the sentences that ask stay in their passage
-
-READ_OF, AWAY = 5, 50  # passages; those among which others are, where some answer
+POOL = 16  # batches whose pairs are put side by side by their length
+HEADS = 10.0  # times the rate of the encoder, that of what is new
+MADE_UP, MADE_UP_TIME = 1500, 0.4  # stretches that are asked for, and the share of the time of them
 
 Told = Callable[[int, float], None]  # (step, loss)
-
-
-@dataclass(frozen=True)
-class Example:
-    """A question with a text: whether it answers, and where, so far as that is known."""
-
-    question: str
-    text: str
-    answers: bool
-    span: tuple[int, int] | None = None
-    prior: float = 0.0
-
-
-# -- from questions --------------------------------------------------------------------------------
-
-
-def divided(questions: Sequence[Question], seed: int = 0) -> tuple[list[Question], list[Question]]:
-    """To learn from, and to choose the bound on: questions on one document are on one side."""
-    names = sorted({_document(each) for each in questions})
-    random.Random(seed).shuffle(names)
-    held = {*names[: max(1, round(HELD * len(names)))]}
-    sides: tuple[list[Question], list[Question]] = ([], [])
-    for each in questions:
-        sides[_document(each) in held].append(each)
-    return sides
-
-
-def _document(question: Question) -> str:
-    return "\0".join(question.places or ()) or question.quote or question.text
-
-
-def from_questions(
-    index: Index, questions: Sequence[Question], groups: Sequence[str] = ()
-) -> Iterator[list[Example]]:
-    """For each question what is read of it: sentences with and without its answer."""
-    for question in questions:
-        if not question.answers:
-            yield _wrong(index, question, groups, away=False)
-            continue
-        hits = index.search(question.text, num=5, groups=groups)
-        found, wrong = list[Example](), list[Example]()
-        for score, quote in scored_sentences(index, question.text, hits):
-            right = question.is_answered_by(hits[quote.passage].passage)
-            span = _span(quote.text, question.answers) if right else None
-            example = Example(question.text, quote.text, span is not None, span, score)
-            (found if span is not None else wrong).append(example)
-        without = _wrong(index, question, groups, away=True)
-        yield [*found[:1], *wrong[:WRONG], *without[:1]]
-
-
-def _hits(index: Index, question: Question, groups: Sequence[str], *, away: bool) -> list[Hit]:
-    """What comes first; or `away` from what answers, as if that were not there."""
-    hits = index.search(question.text, num=AWAY if away else READ_OF, groups=groups)
-    left = [each for each in hits if not (away and question.is_answered_by(each.passage))]
-    return left[:READ_OF]
-
-
-def _wrong(index: Index, question: Question, groups: Sequence[str], *, away: bool) -> list[Example]:
-    """The sentences that come first among documents that do not answer."""
-    hits = _hits(index, question, groups, away=away)
-    scored = scored_sentences(index, question.text, hits)[:WRONG]
-    return [Example(question.text, quote.text, False, None, score) for score, quote in scored]
-
-
-def _span(text: str, answers: Sequence[str]) -> tuple[int, int] | None:
-    """Where the first of the answers stands in a text."""
-    for each in answers:
-        if each and (start := text.find(each)) >= 0:
-            return start, start + len(each)
-    return None
-
-
-# -- from documents --------------------------------------------------------------------------------
-
-
-def from_documents(index: Index, num: int, seed: int = 0) -> Iterator[list[Example]]:
-    """For each of `num` questions that are made up: the passage that it is from, and such as hold
-    its words as well."""
-    draw, readable = random.Random(seed), index.store.readable(())
-    for _ in range(num):
-        row = int(draw.choice(readable.rows))
-        passage = readable.passages([row])[row]
-        asked, text = made_up(passage, draw)
-        if not asked.strip() or not text.strip():
-            continue
-        hits = index.search(asked, num=10, by="words")
-        wrong = [hit.passage.context for hit in hits if hit.passage.digest != passage.digest]
-        chosen = draw.sample(wrong, min(WRONG, len(wrong)))
-        yield [Example(asked, text, True), *(Example(asked, each, False) for each in chosen)]
-
-
-def made_up(passage: Passage, draw: random.Random) -> tuple[str, str]:
-    """What a passage may be asked for by, and what is left of it: a title, a sentence, or some of
-    the words of one."""
-    above = [*passage.heading, passage.title]
-    if draw.random() < 0.3 and any(above):
-        return next(filter(None, above)), passage.text
-    spans = sentences(passage.text)
-    if len(spans) < 2:
-        return "", ""
-    span = draw.choice(spans)
-    words = span.text.split()
-    if draw.random() < 0.5:
-        words = [word for word in words if draw.random() < 0.6]
-    if draw.random() < KEPT:
-        return " ".join(words), passage.context
-    return " ".join(words), f"{passage.text[: span.start]} {passage.text[span.end :]}"
 
 
 # -- learning --------------------------------------------------------------------------------------
@@ -167,8 +58,13 @@ def learn(
     learned, held = divided(questions, seed)
     _check_held(held)
     groups = tuple(groups)
+    made_up = list(from_spans(index, MADE_UP, groups, seed))
     read = list(from_questions(index, learned, groups))
-    steps = train(reader, read, seconds=seconds, seed=seed, told=told)
+    steps = 0
+    if any(made_up):
+        steps = train(reader, made_up, seconds=MADE_UP_TIME * seconds, seed=seed, told=told)
+        seconds *= 1 - MADE_UP_TIME
+    steps += train(reader, read, seconds=seconds, seed=seed, told=told)
     found = choose_bound(reader, index, held, groups)
     reader.facts = {"questions": len(learned), "steps": steps, **found}
     return (
@@ -197,18 +93,19 @@ def train(
             expected='"answers" that stand in the documents, word by word',
         )  # fmt: skip
     torch.manual_seed(seed)
-    draw, laid = random.Random(seed), [reader.laid(e.question, e.text) for e in examples]
+    laid = [reader.laid(each.question, each.text) for each in examples]
+    batches = _batches([len(each.tokens) for each in laid], random.Random(seed))
     num_steps = most_epochs * -(-len(examples) // BATCH)
-    optimizer = torch.optim.AdamW(reader.parameters(), lr=lr, weight_decay=0.01)
-    started, step, places = time.monotonic(), 0, list[int]()
+    rates = {lr: reader.network.parameters(), HEADS * lr: reader.heads()}
+    parts = [{"params": list(each), "rate": rate} for rate, each in rates.items()]
+    optimizer = torch.optim.AdamW(parts, lr=lr, weight_decay=0.01)
+    started, step = time.monotonic(), 0
     reader.train()
     while step < num_steps and (spent := time.monotonic() - started) < seconds:
-        if len(places) < BATCH:
-            places += draw.sample(range(len(examples)), len(examples))
-        chosen, places = places[:BATCH], places[BATCH:]
+        chosen = next(batches)
         done = max(step / num_steps, spent / seconds)
         for group in optimizer.param_groups:
-            group["lr"] = lr * min(1.0, done / WARM + 0.02, (1 - done) / (1 - WARM))
+            group["lr"] = group["rate"] * min(1.0, done / WARM + 0.02, (1 - done) / (1 - WARM))
         loss = loss_of(reader, [laid[i] for i in chosen], [examples[i] for i in chosen])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -218,6 +115,17 @@ def train(
         told(step, float(loss.detach()))
     reader.eval()
     return step
+
+
+def _batches(lengths: Sequence[int], draw: random.Random) -> Iterator[list[int]]:
+    """Places in batches, each place once in a pass, for ever: in a pool of some batches those of
+    about one length stand together, so that little is read that is beyond an end."""
+    while True:
+        places = draw.sample(range(len(lengths)), len(lengths))
+        for first in range(0, len(places), POOL * BATCH):
+            pool = sorted(places[first : first + POOL * BATCH], key=lengths.__getitem__)
+            batches = [pool[i : i + BATCH] for i in range(0, len(pool), BATCH)]
+            yield from draw.sample(batches, len(batches))
 
 
 def loss_of(reader: Reader, laid: Sequence[Laid], examples: Sequence[Example]) -> Tensor:
@@ -278,7 +186,7 @@ def _score(
     away: bool,
 ) -> float:
     """How sure a reader is of its best sentence; or of the best `away` from what answers."""
-    hits = _hits(index, question, groups, away=away)
+    hits = looked_at(index, question, groups, away=away)
     scored = scored_sentences(index, question.text, hits)[:READ]
     found = reader.read(
         question.text, [quote.text for _, quote in scored], [score for score, _ in scored]

@@ -90,6 +90,10 @@ class Reader(nn.Module):
         self.facts: dict[str, Any] = {}  # how it was trained
         self.tokens_of = lru_cache(1 << 16)(self._tokens_of)
 
+    def heads(self) -> list[nn.Parameter]:
+        """What is not the encoder's."""
+        return [*self.spans.parameters(), *self.answers.parameters(), self.prior]
+
     # -- laying out --------------------------------------------------------------------------------
 
     def _tokens_of(self, piece: str) -> tuple[int, ...]:

@@ -3,22 +3,25 @@
 A file is known by its place and by the digest of its bytes. Each is one transaction, so that a
 reading that was killed goes on where it was, with nothing twice; a file that cannot be read is
 named with the reason, and what the index had of it stays. Files with the same text are read once.
+Archives are gone through, and those within them: `papers.zip/2025/a.pdf` is a place.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from morphogen.core.errors import DataError, MorphogenError
 from morphogen.core.visible import visible
 from morphogen.data import progress
 from morphogen.data.personal import Finder
-from morphogen.sources import read_regular
+from morphogen.sources import Listing, is_archive, read_regular, walk_archive
 from morphogen.systems.knowledge.copies import Copies
 from morphogen.systems.knowledge.cutting import passages
 from morphogen.systems.knowledge.formats import blocks_of, formats, suffix_of
@@ -26,6 +29,9 @@ from morphogen.systems.knowledge.index import Index
 from morphogen.systems.knowledge.passage import EVERYONE, Document
 
 MOST_BYTES = 1 << 28  # of one file
+MOST_MEMBERS, DEEPEST = 100_000, 4  # files of an archive; archives within archives
+
+Found = tuple[str, Callable[[], bytes]]  # a place, and what reads the file there
 
 
 @dataclass
@@ -73,38 +79,41 @@ def read_into(
     what is added; of documents that are nearly the same, `distinct` keeps one. Raises `DataError`
     where there is nothing to read."""
     root = Path(source)
-    found, left_out = _files(root)
-    if not found:
-        raise DataError(
-            "there are no documents here", where=root, found=dict(left_out) or "nothing",
-            expected=f"files such as {', '.join(sorted(formats()))}",
-        )  # fmt: skip
-    told = Read(left_out=left_out)
+    told = Read()
     known = {
         place: digest
         for place, digest in index.store.digests().items()
         if place.partition("/")[0] == root.resolve().name
     }
     digests = {}
-    for place, file in progress.told(found.items(), "looking for what changed", len(found)):
+    for place, read in progress.told(_files(root, told), "looking for what changed", None):
         try:
-            digests[place] = hashlib.sha256(read_regular(file, MOST_BYTES)).hexdigest()
+            digests[place] = hashlib.sha256(read()).hexdigest()
         except MorphogenError as error:
             told.problems[place] = error.message
+    if not digests and not told.problems:
+        raise DataError(
+            "there are no documents here", where=root, found=dict(told.left_out) or "nothing",
+            expected=f"files such as {', '.join(sorted(formats()))}",
+        )  # fmt: skip
     told.copies = _copies(digests, known)
     left = {
-        place: found[place] for place in digests
+        place for place in digests
         if place not in told.copies and known.get(place) != digests[place]
     }  # fmt: skip
     told.same = len(digests) - len(told.copies) - len(left)
-    documents = _read(left, readers, Finder() if index.store.about.get("masked") else None, told)
+    files = ((place, read) for place, read in _files(root, Read()) if place in left)
+    files = progress.told(files, "reading documents", len(left))
+    documents = _read(files, readers, Finder() if index.store.about.get("masked") else None, told)
     if distinct:
         held = ((place, index.store.text(place)) for place in known if place in digests)
         documents = Copies(held).kept(documents, told.near)
     for document in documents:
         index.add(document, passages(document, index.store.about["most"]))
         (told.changed if document.place in known else told.added).append(document.place)
-    told.removed = sorted(known.keys() - (found.keys() - told.copies.keys() - told.near.keys()))
+    there = (digests.keys() | told.problems.keys()) - told.copies.keys() - told.near.keys()
+    unread = tuple(f"{place}/" for place in told.problems)  # archives
+    told.removed = sorted(p for p in known if p not in there and not p.startswith(unread))
     if told.removed:
         index.store.remove(told.removed)  # which settles all
     else:
@@ -113,12 +122,12 @@ def read_into(
 
 
 def _read(
-    files: Mapping[str, Path], readers: Sequence[str], finder: Finder | None, told: Read
+    files: Iterable[Found], readers: Sequence[str], finder: Finder | None, told: Read
 ) -> Iterator[Document]:
     """Files as documents; `told` learns why one cannot be read."""
-    for place, file in progress.told(files.items(), "reading documents", len(files)):
+    for place, read in files:
         try:
-            document = document_of(place, read_regular(file, MOST_BYTES), readers)
+            document = document_of(place, read(), readers)
         except MorphogenError as error:
             told.problems[place] = error.message
             continue
@@ -163,20 +172,51 @@ def document_of(place: str, data: bytes, readers: Sequence[str] = (EVERYONE,)) -
     return Document(place, title or Path(place).stem, digest, tuple(blocks), tuple(readers), facts)
 
 
-def _files(root: Path) -> tuple[dict[str, Path], dict[str, int]]:
+def _files(root: Path, told: Read) -> Iterator[Found]:
     """Files of known kinds below a place, by their names there, which begin with the name of the
-    place: several may be read into one index. And the suffixes of the others."""
-    if root.is_file():
-        return {root.name: root}, {}
-    found: dict[str, Path] = {}
-    left_out: dict[str, int] = {}
-    for file in _walked(root):
-        if suffix_of(file.name) in formats():
-            found[f"{root.resolve().name}/{file.relative_to(root).as_posix()}"] = file
-        else:
-            suffix = file.suffix.lower() or file.name
-            left_out[suffix] = left_out.get(suffix, 0) + 1
-    return dict(sorted(found.items())), left_out
+    place: several may be read into one index. Each is to be read before the next is asked for.
+    `told` learns what there is of other kinds, and which archives cannot be opened."""
+    top = root.resolve().name
+    files = (
+        [(root.name, root)] if root.is_file()
+        else [(f"{top}/{each.relative_to(root).as_posix()}", each) for each in _walked(root)]
+    )  # fmt: skip
+    for place, file in sorted(files):
+        if is_archive(place):
+            yield from _members(file, place, told)
+        elif _is_known(place, told):
+            yield place, partial(read_regular, file, MOST_BYTES)
+
+
+def _is_known(place: str, told: Read) -> bool:
+    """Whether there is a reader of such files; `told` counts the others."""
+    if suffix_of(place) in formats():
+        return True
+    suffix = PurePosixPath(place).suffix.lower() or PurePosixPath(place).name
+    told.left_out[suffix] = told.left_out.get(suffix, 0) + 1
+    return False
+
+
+def _members(file: Path, place: str, told: Read, depth: int = 1) -> Iterator[Found]:
+    """The files in an archive, and in those within it."""
+    try:
+        for number, member in enumerate(walk_archive(file, place, "", Listing())):
+            if number == MOST_MEMBERS:
+                told.problems[place] = f"only its first {MOST_MEMBERS:,} files are read"
+                return
+            if not is_archive(member.path):
+                if _is_known(member.path, told):
+                    yield member.path, member.read
+            elif depth == DEEPEST:
+                told.problems[member.path] = f"archives are read {DEEPEST} deep, and no deeper"
+            else:
+                name = PurePosixPath(member.path).name
+                with TemporaryDirectory() as folder:
+                    inner = Path(folder, name)
+                    inner.write_bytes(member.read())
+                    yield from _members(inner, member.path, told, depth + 1)
+    except MorphogenError as error:
+        told.problems[place] = error.message
 
 
 def _walked(root: Path) -> Iterator[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from morphogen.interop.importing import opened_or_imported
 from morphogen.modalities.text.chat import Message
 from morphogen.systems.chat import Chat
-from morphogen.systems.endpoint import Endpoint
+from morphogen.systems.endpoint import Endpoint, is_address
 from morphogen.systems.knowledge.answering import Writer
 
 
@@ -13,7 +13,7 @@ def writer_of(model: str, name: str | None = None) -> Writer:
     """A bundle's folder, or an address and the name of a model there. Each answer is a conversation
     of its own, drawn greedily, so that the same passages give the same answer. Raises `RefusedPair`
     for a model that was not made to converse."""
-    if model.startswith(("http://", "https://")):
+    if is_address(model):
         endpoint = Endpoint(model, name or "default")
 
         def ask(instructions: str, asked: str) -> str:

@@ -34,7 +34,7 @@ from morphogen.systems.knowledge.vectors import Floats
 from morphogen.systems.knowledge.words import Words
 from morphogen.systems.memory.graph import Graph
 from morphogen.systems.memory.note import Kind, Note, Relation, when, written
-from morphogen.systems.memory.proof import Proof, looked_for, marks_of
+from morphogen.systems.memory.proof import Proof, looked_for, marks_of, words_of
 from morphogen.systems.memory.store import Store
 
 HALF_LIFE = 30 * 86_400.0  # seconds
@@ -78,7 +78,8 @@ class Memory:
         self.store, self.embedder = store, embedder
         self.half_life, self.clock = half_life, clock
         self.notes: dict[str, Note] = {}
-        self._rows: dict[str, int] = {}
+        self._rows: dict[str, int] = {}  # in the order of the notes, each larger than the last
+        self._next_row = 0
         self._vectors: dict[str, Floats] = {}
         self._words = Words(store.about["language"])
         for note, vector in store.all():
@@ -213,10 +214,8 @@ class Memory:
         return found[:num]
 
     def _relevance(self, question: str, notes: Sequence[Note]) -> list[float]:
-        rows = np.array([self._rows[each.id] for each in notes])
-        order = np.argsort(rows)
-        words = np.zeros(len(notes))
-        words[order] = self._words.scores(_telling(question), rows[order])
+        rows = np.array([self._rows[each.id] for each in notes])  # they rise: see `_take`
+        words = self._words.scores(_telling(question), rows)
         words /= max(float(words.max()), 1e-9)
         if not self.embedder.dim:
             return words.tolist()
@@ -252,7 +251,7 @@ class Memory:
 
     def _forget(self, names: Sequence[str]) -> Proof:
         gone = self._standing_on(names)
-        others = [note for name, note in self.notes.items() if name not in gone]
+        others = words_of(note for name, note in self.notes.items() if name not in gone)
         marks = [
             mark for name in gone
             for mark in marks_of(self.notes[name], self._secrets(name), others)
@@ -346,7 +345,8 @@ class Memory:
 
     def _take(self, note: Note, vector: Floats) -> None:
         self.notes[note.id], self._vectors[note.id] = note, vector
-        self._rows[note.id] = max(self._rows.values(), default=-1) + 1
+        self._rows[note.id] = self._next_row
+        self._next_row += 1
 
 
 def _telling(question: str) -> str:

@@ -56,10 +56,15 @@ class Proof:
                 "holds": self.holds}  # fmt: skip
 
 
-def marks_of(note: Note, secrets: Iterable[bytes], others: Iterable[Note] = ()) -> list[bytes]:
-    """What tells of a note where it stands in bytes: runs of its words that no other note has, as
-    they are and as JSON and HTML write them; and its `secrets`, a key and a vector."""
-    elsewhere = "\n".join(_plain(each.text) for each in others)
+def words_of(notes: Iterable[Note]) -> str:
+    """What notes say, a line for each."""
+    return "\n".join(_plain(each.text) for each in notes)
+
+
+def marks_of(note: Note, secrets: Iterable[bytes], elsewhere: str = "") -> list[bytes]:
+    """What tells of a note where it stands in bytes: runs of its words that do not stand
+    `elsewhere` as well, as they are and as JSON and HTML write them; and its `secrets`, a key and a
+    vector."""
     words = note.text.split()
     runs = [" ".join(words[i : i + RUN]) for i in range(max(len(words) - RUN + 1, 1))]
     own = [run for run in runs if len(run) >= LEAST and _plain(run) not in elsewhere]

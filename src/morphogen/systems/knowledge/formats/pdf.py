@@ -31,7 +31,7 @@ def parts(data: bytes, place: str) -> Parts:
     try:
         opened = plumber.open(io.BytesIO(data))
     except Exception as error:
-        if "password" in f"{type(error).__name__} {error}".lower():
+        if "password" in repr(error).lower():  # of pdfminer's error, in one of pdfplumber's
             raise DataError(
                 "it is locked with a password", where=place,
                 hint="save a copy without one: qpdf --decrypt --password=... IN OUT",
