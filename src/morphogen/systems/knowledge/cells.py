@@ -6,7 +6,8 @@ r"""Rows laid out by the centre that they are nearest to, so that a question loo
 
 An inverted file (Sivic & Zisserman 2003; Jegou et al. 2011) without codes: its rows are short
 vectors (`reduced`). All questions of a block go through a cell while its rows are near the
-processor, in the order of the cells: one by one they are given the same bits.
+processor, in the order of the cells: what one is given does not depend on who else asks, but for
+the rounding of its short vector.
 
 Legend: N rows, D dimensions, W of short vectors, C cells, P cells looked into, Q questions.
 """
