@@ -102,8 +102,8 @@ def read_into(
         if place not in told.copies and known.get(place) != digests[place]
     }  # fmt: skip
     told.same = len(digests) - len(told.copies) - len(left)
-    files = ((place, read) for place, read in _files(root, Read()) if place in left)
-    files = progress.told(files, "reading documents", len(left))
+    again = ((place, read) for place, read in _files(root, Read()) if place in left)
+    files = progress.told(again, "reading documents", len(left))
     documents = _read(files, readers, Finder() if index.store.about.get("masked") else None, told)
     if distinct:
         held = ((place, index.store.text(place)) for place in known if place in digests)
