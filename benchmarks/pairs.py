@@ -57,11 +57,10 @@ SEEN = [
     "family.cond_stem=conv", "family.cond_positions=64", "family.cond_shift=4",
     "family.cond_mask=0.2", "family.cond_gain=0.2",
 ]  # fmt: skip
-NAMES = {
-    "T-shirt/top": "t-shirt", "Trouser": "pair of trousers", "Pullover": "pullover",
-    "Dress": "dress", "Coat": "coat", "Sandal": "sandal", "Shirt": "shirt", "Sneaker": "sneaker",
-    "Bag": "bag", "Ankle boot": "boot",
-}  # fmt: skip
+NAMES = [  # of Fashion-MNIST's classes, 0 to 9
+    "t-shirt", "pair of trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
+    "boot",
+]  # fmt: skip
 SHADES = ((130, "dark"), (195, "grey"), (256, "light"))  # of what is brighter than the ground
 GROUND = 16
 UNSEEN = [("dark", "dress"), ("light", "bag"), ("grey", "boot"), ("light", "coat")]
@@ -293,7 +292,7 @@ def sentences_of(data: Data) -> list[dict[str, Any]]:
             batch = store.batch(torch.arange(start, min(start + 1000, len(store))))
             values = data.codec.decode_many(batch.x)
             for value, label in zip(values, batch.cond["label"].tolist(), strict=True):
-                shade, name = shade_of(np.asarray(value)), NAMES[classes[label]]
+                shade, name = shade_of(np.asarray(value)), NAMES[int(classes[label])]
                 first = (shade, name) in ONE_ORDER or not turned[len(told)]
                 caption = sentence(shade, name, first)
                 if (shade, name) in UNSEEN:
@@ -315,7 +314,7 @@ def sentence(shade: str, name: str, shade_first: bool) -> str:
 
 def sentences_to_obey() -> dict[str, list[tuple[str, str, str]]]:
     """Sentences with the shade and the name that they tell of, by what is new in them."""
-    every = [(shade, name) for _, shade in SHADES for name in NAMES.values()]
+    every = [(shade, name) for _, shade in SHADES for name in NAMES]
     seen = [each for each in every if each not in UNSEEN and each not in ONE_ORDER]
     return {
         "seen": [(sentence(*each, first), *each) for each in seen for first in (True, False)],
@@ -330,7 +329,7 @@ def obeyed(bundle: Bundle, judge: Any, asked: list[tuple[str, str, str]]) -> dic
     """How often 400 pictures drawn for sentences have the class and the shade that they name."""
     asked = [asked[number % len(asked)] for number in range(400)]
     x = bundle.sample(len(asked), seed=1, cond={"caption": [text for text, _, _ in asked]}).x
-    names = [NAMES[each] for each in judge.data.codec.class_names("label")]
+    names = [NAMES[int(each)] for each in judge.data.codec.class_names("label")]
     found = judge.extractor.classes(judge.extractor.features(x)).tolist()
     name_right = [names[i] == name for i, (_, _, name) in zip(found, asked, strict=True)]
     values = bundle.codec.decode_many(x)

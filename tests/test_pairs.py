@@ -31,6 +31,7 @@ from morphogen.evaluation import alignment as judging
 from morphogen.evaluation.alignment import aligned, can_be_aligned, pair_judge
 from morphogen.evaluation.asked import encoded_for
 from morphogen.metrics.alignment import alignment
+from morphogen.modalities.category import Category
 from morphogen.modalities.text import Text
 from morphogen.serve.worker.results import conditions
 from morphogen.testing.oracles import Oracle
@@ -222,6 +223,16 @@ def told_of(folder: Path, captions: list[str]) -> Path:
 def test_one_caption_for_all(tmp_path: Path) -> None:
     found = inspect(told_of(tmp_path, ["a square"] * 12), conditions="caption")
     assert "items have the same caption, 'a square': it tells nothing" in found.text()
+
+
+def test_few_sentences_of_the_same_words_are_read_as_texts(tmp_path: Path) -> None:
+    """What was never said together can be asked for; names of few words stay classes."""
+    told = [f"a {shade} {thing}" for shade in ("dark", "light") for thing in ("boot", "bag", "hat")]
+    data = load(told_of(tmp_path, told * 12), conditions="caption")
+    assert data.conditions["caption"].space
+    data.codec.encode_condition("caption", "a dark boat")
+    assert Category.recognises_cells(["ankle boot", "bag", "shirt"] * 9).sure > 0.7
+    assert Category.recognises_cells(["a b c", "d e f"] * 9).sure > 0.7  # all words once
 
 
 def test_pictures_without_words_and_words_without_pictures(tmp_path: Path) -> None:

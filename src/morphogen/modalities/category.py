@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from morphogen.core.spec import TensorSpec
 
 LONGEST = 60  # characters of a name, for a column to be taken for one of categories
 FEW, MOST_SHARE = 20, 0.1  # different names, at most: so many, or this part of the items
+SENTENCE = 3  # words of a name, on average, from which it may be a sentence
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
@@ -37,7 +39,8 @@ class Category(Codec):
 
     @classmethod
     def recognises_cells(cls, values: Sequence[Any]) -> Recognition | None:
-        """Sure where a few short names come again and again."""
+        """Sure where a few short names come again and again, and are no sentences: of three words
+        and more, which come again in other sentences."""
         if not all(isinstance(value, (str, int)) for value in values):
             return None
         names = Counter(str(value) for value in values)
@@ -46,7 +49,10 @@ class Category(Codec):
         if max(map(len, names)) > LONGEST or len(names) == len(values):
             return None
         numbers = all(NUMBER.fullmatch(name) for name in names)
-        return Recognition(0.5 if numbers else 0.8, f"{len(names):,} names")
+        words = [name.split() for name in names]
+        are_long = sum(map(len, words)) >= SENTENCE * len(names)
+        sentences = are_long and len({*chain.from_iterable(words)}) <= len(names)
+        return Recognition(0.5 if numbers or sentences else 0.8, f"{len(names):,} names")
 
     def read(self, source: Path | str, report: Report) -> Iterator[Item]:
         """Nothing: see `recognises`."""
