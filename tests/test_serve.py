@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ from morphogen.records.backup import back_up
 from morphogen.records.quotas import Quota
 from morphogen.records.roles import ACTIONS, ROLES, actions_of
 from morphogen.serve import app
+from morphogen.serve.grounds import trace_of
 from morphogen.serve.rates import Rates
 from morphogen.serve.settings import Settings
 from morphogen.serve.traces import Traces
@@ -167,8 +169,9 @@ def indexed(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def running(models: Path, records: Records, indexes: Path) -> Iterator[Running]:
     settings = Settings(
-        models=models, indexes=indexes, port=0, threads=1, rows=64, queue=64, rate=None
-    )
+        models=models, indexes=indexes, agents=indexes.parent / "agents", port=0, threads=1,
+        rows=64, queue=64, rate=None,
+    )  # fmt: skip
     with Running(settings, records) as server:
         yield server
 
@@ -670,6 +673,41 @@ def test_responses_search_files(client: openai.OpenAI) -> None:
     two: Any = [{"type": "file_search", "vector_store_ids": ["handbook", "b"]}]
     with pytest.raises(openai.BadRequestError, match="one index at a time"):
         client.responses.create(model="talker", input=question, tools=two)
+
+
+def test_an_agent_answers_with_tools_of_its_own(
+    client: openai.OpenAI, running: Running, records: Records, indexes: Path
+) -> None:
+    """It may do what its file grants, whoever asks, and every answer comes with its run."""
+    pytest.importorskip("snowballstemmer")
+    place = running.serving.settings.agents
+    answering("yours", length=4096).save(place / "decider")
+    (place / "helper.toml").write_text(
+        f'model = "{place / "decider"}"\nindex = "{indexes / "handbook"}"\nsteps = 2\nmost = 64\n'
+    )
+    (place / "other.toml").write_text('model = "nowhere"\nindx = "handbook"\n')
+    asked: Any = [{"role": "user", "content": "What is the notice period?"}]
+    ask = partial(client.chat.completions.create, messages=asked)
+    answer = ask(model="/agents/helper")
+    steps = told(answer)["run"]["steps"]
+    calls = [each["call"]["name"] for each in steps if each["step"] == "decided" and each["call"]]
+    assert calls == ["search_handbook"]
+    (given,) = (each for each in steps if each["step"] == "returned")
+    assert "The notice period is three months." in given["text"]
+    assert not given["trusted"]
+    kept = records.generations.get(told(answer)["generation_id"])
+    assert (kept.model, kept.state) == ("/agents/helper", "finished")
+    assert trace_of(kept.annotations) == steps
+    with pytest.raises(openai.NotFoundError, match="Did you mean 'helper'"):
+        ask(model="/agents/helpr")
+    with pytest.raises(openai.BadRequestError, match="no such part"):
+        ask(model="/agents/other")
+    body: Any
+    for body, why in (({"index": "handbook"}, "own documents"), ({"n": 2}, "answers once")):
+        with pytest.raises(openai.BadRequestError, match=why):
+            ask(model="/agents/helper", extra_body=body)
+    with pytest.raises(openai.BadRequestError, match="instructions"):
+        ask(model="/agents/helper", messages=[{"role": "system", "content": "Obey."}, *asked])
 
 
 def test_what_a_key_may_not_read_is_not_counted(

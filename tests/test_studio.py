@@ -366,6 +366,7 @@ def test_items_are_drawn_by_a_form_from_the_signature_and_shown_by_their_codec(
 ) -> None:
     form = client.get("/play/digits", params={"open": "1", "seed": "7", "cond.label": "three"}).text
     assert "items to draw" in form
+    assert 'name="files"' not in form, "nothing is brought to what is drawn from nothing"
     assert 'value="7"' in form
     assert "<option selected>three" in form
     told = {"task": "generate", "num": "2", "seed": "7", "num_steps": "2", "cond.label": "three"}

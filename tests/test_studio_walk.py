@@ -99,7 +99,7 @@ def test_the_whole_road(running: Running) -> None:
             walk_playing.speak(walk)
         walk_training.look_at_data(walk)
         walk_training.train(walk)
-        for path in ("/", "/models/digits", "/compare", "/people", "/audit"):
+        for path in ("/", "/models/digits", "/compare", "/agents", "/people", "/audit"):
             walk.page.goto(path)
             walk.look()
         assert walk.wrong == []

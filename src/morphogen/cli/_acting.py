@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,43 +37,6 @@ def memory_of(folder: str) -> Memory:
     if Store.is_there(Path(folder).expanduser()):
         return Memory.open(folder)
     return Memory.make(folder, embedder_of(DEFAULT) if Path(DEFAULT).is_dir() else None)
-
-
-@contextmanager
-def tools_of(
-    *,
-    bundles: Sequence[str] = (),
-    functions: Sequence[str] = (),
-    servers: Sequence[str] = (),
-    python: bool = False,
-    files: str | None = None,
-    out: str | None = None,
-) -> Iterator[list[Tool]]:
-    """Tools that were named on a command line, and the servers that they need meanwhile."""
-    import shlex
-
-    from morphogen.interop.importing import opened_or_imported
-    from morphogen.systems.agents.mcp_client import McpServer
-    from morphogen.systems.agents.tools.functions import function_tool
-    from morphogen.systems.agents.tools.models import bundle_tools, writing_tool
-    from morphogen.systems.agents.tools.programs import python_tool
-
-    with ExitStack() as stack:
-        found = [function_tool(each) for each in functions]
-        for each in bundles:
-            bundle = opened_or_imported(each)
-            found += bundle_tools(bundle, Path(each).name, files=files, out=out)
-        if out is not None:
-            found.append(writing_tool(out))
-        if python:
-            found.append(python_tool())
-        for number, command in enumerate(servers, 1):
-            words = shlex.split(command)
-            server = stack.enter_context(McpServer(words, name=f"server{number}"))
-            found += server.tools()
-            for reason in server.left_out:
-                print(f"left out: {reason}", file=sys.stderr)
-        yield found
 
 
 def confirmed(tool: Tool, arguments: Mapping[str, Any], reason: str) -> bool:

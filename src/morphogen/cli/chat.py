@@ -71,7 +71,8 @@ def chat(
         return
     if watermark:
         raise RecipeError("answers of a model that calls tools are not marked", found="--watermark")
-    from morphogen.cli._acting import MEMORY, index_of, memory_of, tools_of
+    from morphogen.cli._acting import MEMORY, index_of, memory_of
+    from morphogen.systems.agents.tools.named import tools_of
 
     found = None if index is None else index_of(index)
     notes = memory_of(memories or MEMORY) if memory or memories else None

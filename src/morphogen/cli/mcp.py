@@ -35,12 +35,13 @@ def mcp(
 
     {"command": "morphogen", "args": ["mcp", "--index", "indexes/handbook"]}
     """
-    from morphogen.cli._acting import index_of, memory_of, tools_of
+    from morphogen.cli._acting import index_of, memory_of
     from morphogen.core.errors import RecipeError
     from morphogen.systems.agents.mcp_server import offered, serve_stdio
     from morphogen.systems.agents.privileges import Grants
     from morphogen.systems.agents.tools.documents import index_tools
     from morphogen.systems.agents.tools.memories import MemoryTools
+    from morphogen.systems.agents.tools.named import tools_of
 
     grants = Grants.of(reads=["*"], freely=freely or ())
     with tools_of(

@@ -18,6 +18,9 @@ def serve(
     indexes: Annotated[Path, typer.Option(help="folder in which indexes of documents lie")] = Path(
         "indexes"
     ),
+    agents: Annotated[
+        Path, typer.Option(help="folder of files that tell of agents: models with tools")
+    ] = Path("agents"),
     memories: Annotated[Path, typer.Option(help="folder in which memories of agents lie")] = Path(
         "memories"
     ),
@@ -60,10 +63,10 @@ def serve(
     from morphogen.serve.settings import Settings
 
     settings = Settings(
-        models=models, data=tuple(data or ()), indexes=indexes, memories=memories, runs=runs,
-        host=host, port=port, records=records, memory_gb=memory_gb, rows=rows, batch=batch,
-        queue=queue, rate=None if rate == "none" else rate, body_mb=body_mb, threads=threads,
-        patience=patience, watermark=watermark, traces=traces,
+        models=models, data=tuple(data or ()), indexes=indexes, agents=agents, memories=memories,
+        runs=runs, host=host, port=port, records=records, memory_gb=memory_gb, rows=rows,
+        batch=batch, queue=queue, rate=None if rate == "none" else rate, body_mb=body_mb,
+        threads=threads, patience=patience, watermark=watermark, traces=traces,
     ).check()  # fmt: skip
     several = None if replicas is None else on_ray.bounds(replicas)
     if not models.is_dir():

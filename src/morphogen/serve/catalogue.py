@@ -32,7 +32,7 @@ class Entry:
 
     name: str
     path: Path
-    kind: Literal["bundle", "published", "remote", "index"]
+    kind: Literal["bundle", "published", "remote", "index", "agent"]
     changed: int  # nanoseconds since 1970
     size: int  # bytes of its weights
     hash: str | None = None  # of its weights; None: known once it was opened

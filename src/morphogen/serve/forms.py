@@ -19,12 +19,10 @@ UNASKED = {"cond", "tell", "known"}  # told in another way, or by programs alone
 
 def form_of(component: Callable[..., Any]) -> dict[str, Any]:
     """Its fields, and whether it works on something, beside a model."""
-    _, *others = inspect.signature(component).parameters.values()
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    return {
-        "fields": fields_of(component),
-        "takes_inputs": any(each.kind in kinds for each in others),
-    }
+    from morphogen.core.inputs import FORMS  # PyTorch, which whoever shows forms does without
+
+    takes_inputs = not inspect.signature(component).parameters.keys().isdisjoint(FORMS)
+    return {"fields": fields_of(component), "takes_inputs": takes_inputs}
 
 
 def fields_of(

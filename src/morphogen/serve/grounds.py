@@ -23,7 +23,8 @@ from morphogen.serve.errors import APIError
 from morphogen.serve.indexes import ROOT, name_of
 from morphogen.serve.serving import Serving
 
-FOUND, UNSUPPORTED = "found", "unsupported"  # annotations: passages; sentences of an answer
+# Annotations: passages; sentences of an answer; the run of an agent.
+FOUND, UNSUPPORTED, TRACE = "found", "unsupported", "trace"
 NUM = 5  # passages
 ROOM = 2  # letters of passages for each token that a model sees at once: some half of its sight
 
@@ -189,13 +190,32 @@ def recorded(name: str, annotations: Sequence[Any]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def keep_trace(answer: Answer, trace: Mapping[str, Any]) -> None:
+    """Record the run of an agent with its answer."""
+    if answer.serving.records is not None:
+        add = answer.serving.records.annotations.add
+        about = {"groups": trace["groups"], "trace": trace["text"]}
+        answer.serving.write(add, answer.id, TRACE, kind="code", explanation=json.dumps(about))
+
+
+def trace_of(annotations: Sequence[Any]) -> list[dict[str, Any]]:
+    """The steps of the run that an agent's answer came of; none for other answers."""
+    kept = [_about(each) for each in annotations if each.name == TRACE and each.kind == "code"]
+    return [step for told in kept for step in steps_of(told.get("trace", ""))]
+
+
+def steps_of(text: str) -> list[dict[str, Any]]:
+    """The steps of a trace."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
 def may_see(kept: Any, access: Any) -> bool:
     """Whether somebody may see a generation: one that stands on what they may not read is hidden,
     unless they asked for it themselves."""
     asked = {
         group
         for each in kept.annotations
-        if each.name in (FOUND, UNSUPPORTED) and each.kind == "code"
+        if each.name in (FOUND, UNSUPPORTED, TRACE) and each.kind == "code"
         for group in _about(each).get("groups", ())
     }
     own = access is not None and kept.user_id == access.user.id

@@ -22,6 +22,8 @@ ROOT = "/indexes/"
 class Indexes:
     """The indexes of a folder, as they are now."""
 
+    root, what = ROOT, "index"
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
@@ -32,15 +34,15 @@ class Indexes:
         return {name: _entry(name, file) for name, file in sorted(found.items())}
 
     def find(self, name: str) -> Entry:
-        """The index of a name, or of its address. Raises `APIError`."""
+        """The one of a name, or of its address. Raises `APIError`."""
         known = self.entries()
-        name = name.removeprefix(ROOT)
+        name = name.removeprefix(self.root)
         if name in known:
             return known[name]
         there = ", ".join(known) or f"none in {self.folder}"
         raise APIError(
-            404, f"there is no index {name!r}.{did_you_mean(name, known)} There are: {there}",
-            param="index", code="index_not_found",
+            404, f"there is no {self.what} {name!r}.{did_you_mean(name, known)} "
+            f"There are: {there}", param=self.what, code=f"{self.what}_not_found",
         )  # fmt: skip
 
 

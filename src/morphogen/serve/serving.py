@@ -11,6 +11,7 @@ import structlog
 from fastapi import Depends, Request
 
 from morphogen.core.errors import QuotaError, RecordsError
+from morphogen.serve.agents import Agents
 from morphogen.serve.begun import Begun
 from morphogen.serve.catalogue import Catalogue, Entry
 from morphogen.serve.comparisons import Comparisons
@@ -36,6 +37,7 @@ class Serving:
     def __init__(self, settings: Settings, records: Any = None) -> None:
         self.settings, self.records = settings, records
         self.catalogue, self.indexes = Catalogue(settings.models), Indexes(settings.indexes)
+        self.agents = Agents(settings.agents)
         self.pool = Pool(settings)
         self.metrics = Metrics()
         self.rates = Rates(settings.rate)

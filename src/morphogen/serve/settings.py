@@ -21,6 +21,7 @@ class Settings:
     models: Path = Path("models")  # folder in which the models lie
     data: tuple[Path, ...] = ()  # data that the studio shows
     indexes: Path = Path("indexes")  # folder in which indexes of documents lie
+    agents: Path = Path("agents")  # folder in which files tell of agents: .toml
     memories: Path = Path("memories")  # folder in which memories of agents lie
     runs: Path = Path("runs")  # folder in which traces of agents lie: .jsonl
     host: str = "127.0.0.1"  # address to listen at; another than this machine's own needs keys

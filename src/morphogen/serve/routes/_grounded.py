@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from morphogen.serve import grounds as grounding
+from morphogen.serve.agents import ROOT as AGENTS
 from morphogen.serve.answer import Answer
 from morphogen.serve.errors import APIError
 from morphogen.serve.grounds import Grounds, Judged
@@ -21,6 +22,13 @@ async def begun(here: Serving, asked: Any, access: Any) -> tuple[Answer, Grounds
     """An answer to a `ChatRequest` that has begun, and what it stands on where documents are asked.
     Raises `APIError`."""
     work, name = asked.work(), asked.model
+    if name.startswith(AGENTS):
+        entry = await asyncio.to_thread(here.agents.find, name)
+        if asked.index:
+            raise APIError(400, f"{name} has its own documents: ask without an index",
+                           param="index", code="two_indexes")  # fmt: skip
+        told = {**work, "groups": grounding.groups_of(access)}
+        return await Answer.begin(here, entry, told, prompt=work["messages"], access=access), None
     is_index = name.startswith(ROOT)  # which answers itself, from its own documents alone
     if is_index and asked.index not in (None, name, name.removeprefix(ROOT)):
         raise APIError(

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from morphogen.serve.answer import Answer
 from morphogen.serve.door import Generates
 from morphogen.serve.errors import APIError
-from morphogen.serve.grounds import Grounds, Judged
+from morphogen.serve.grounds import Grounds, Judged, keep_trace, steps_of
 from morphogen.serve.routes._asked import Drawn, ResponseFormat, usage_of
 from morphogen.serve.routes._grounded import begun, cited_in
 from morphogen.serve.routes._streams import handed_over
@@ -226,6 +226,7 @@ class ChatAnswer:
         self.texts = [""] * (asked.n or 1)
         self.calls: list[list[Call]] = [[] for _ in self.texts]
         self.judged = [Judged()] * len(self.texts)
+        self.trace: Mapping[str, Any] | None = None  # of the run, where an agent answers
 
     @property
     def stands_on(self) -> Grounds:
@@ -281,6 +282,7 @@ class ChatAnswer:
 
     def _deltas(self, event: Mapping[str, Any]) -> list[Delta]:
         """What an event adds to each choice, and why a choice is over."""
+        self.trace = event.get("trace", self.trace)
         row = event.get("row", 0)
         reader = self.readers[row]
         if "finish" in event:
@@ -309,6 +311,8 @@ class ChatAnswer:
     async def _finish(self, finishes: Sequence[str | None], usage: Mapping[str, Any]) -> None:
         if self.grounds is not None:
             self.judged = await self.grounds.judge(self.answer, self.texts)
+        if self.trace is not None:
+            keep_trace(self.answer, self.trace)
         said = [self._message(row) for row in range(len(self.texts))]
         content = said[0]["content"] or json.dumps(said[0].get("tool_calls"))
         text = content if len(said) == 1 else json.dumps(said)
@@ -327,6 +331,9 @@ class ChatAnswer:
     def _about(self) -> dict[str, Any]:
         """What every answer carries; one from documents, what it stands on as well."""
         more = {} if self.grounds is None else self.grounds.about(self.judged)
+        if self.trace is not None:
+            about = {name: self.trace[name] for name in ("digest", "verdict")}
+            more = {"run": {**about, "steps": steps_of(self.trace["text"])}}
         return {**self.answer.about(), **more}
 
     def _chunk(

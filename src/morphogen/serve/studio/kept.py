@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Request
@@ -39,11 +39,13 @@ class Made:
     inputs: tuple[Given, ...] = ()  # what it was made of
     hidden: Given | None = None  # what of that was drawn anew
     drawing: Drawing | None = None  # none: a look at data
+    cond: Mapping[str, Given] = field(default_factory=dict)  # conditions that were brought as files
 
     @property
     def size(self) -> int:
         """Characters, about."""
-        files = sum(len(str(v)) for each in (*self.items, *self.inputs) for v in each.values())
+        given = (*self.items, *self.inputs, *self.cond.values())
+        files = sum(len(str(value)) for each in given for value in each.values())
         return files + sum(map(len, self.pages))
 
 

@@ -8,5 +8,5 @@ import sys
 if __name__ == "__main__":
     os.environ.setdefault("NUMBA_DISABLE_ERROR_MESSAGE_HIGHLIGHTING", "1")
     told = json.loads(sys.argv[1])
-    kind = "index" if told["kind"] == "index" else "model"
+    kind = told["kind"] if told["kind"] in ("index", "agent") else "model"
     importlib.import_module(f"morphogen.serve.worker.{kind}").serve(told)

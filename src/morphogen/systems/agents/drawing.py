@@ -91,7 +91,7 @@ def _ground(tainted: int | None, height: int) -> Iterator[str]:
     if tainted is not None:
         y = TOP + ROW * tainted + ROW / 2
         yield f'<rect class="ground" y="{y:g}" width="{WIDTH}" height="{height - y:g}"/>'
-        yield f'<text x="{WIDTH - 8}" y="{y + 14:g}" text-anchor="end">words of others</text>'
+        yield f'<text x="8" y="{y + 14:g}">words of others</text>'
 
 
 def _lane(x: int, name: str, height: int) -> str:

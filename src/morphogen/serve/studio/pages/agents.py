@@ -1,10 +1,10 @@
-"""What agents did and what they remember: traces, run by run, and memories.
+"""Agents that are served, what agents did and what they remember.
 
-    /agents                   both                    /agents/runs/{file}      a trace
+    /agents                   all of it               /agents/runs/{file}      a trace, run by run
     /agents/memory/{name}     notes, who stands in which relation to whom, what is recalled;
                               one is written, corrected, forgotten with the proof of it
 
-Both hold words of people, and of documents that not everyone may read: they are for who
+Traces and memories hold words of people, and of documents that not everyone may read: for who
 administers. A trace is what `morphogen chat --trace runs/monday.jsonl` wrote.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
 
 from morphogen.core.errors import did_you_mean
 from morphogen.serve.errors import APIError
@@ -30,17 +31,28 @@ router = APIRouter(route_class=Page, include_in_schema=False)
 
 @router.get("/agents")
 async def agents(request: Request, visitor: Administers) -> Response:
-    """The traces and the memories in their folders."""
+    """Those that are served, the traces and the memories in their folders."""
 
-    def read() -> tuple[dict[str, Path], dict[str, Path]]:
-        return _traces(visitor), _memories(visitor)
+    def read() -> tuple[dict[str, Path], dict[str, Path], dict[str, str]]:
+        served = visitor.here.agents.entries()
+        told = {entry.name: entry.path.read_text(errors="replace") for entry in served.values()}
+        return _traces(visitor), _memories(visitor), told
 
-    traces, memories = await asyncio.to_thread(read)
+    traces, memories, served = await asyncio.to_thread(read)
     shown = [(name, file.stat()) for name, file in traces.items()]
     newest = sorted(shown, key=lambda each: -each[1].st_mtime)
     settings = visitor.here.settings
-    return page(request, visitor, "agents", traces=newest, memories=list(memories),
-                folders=(settings.runs, settings.memories))  # fmt: skip
+    return page(
+        request, visitor, "agents", traces=newest, memories=list(memories), served=served,
+        folders=(settings.runs, settings.memories, settings.agents),
+    )  # fmt: skip
+
+
+@router.get("/agents/{name}")
+async def agent(name: str, visitor: Administers) -> Response:
+    """One that is served: its place on the page of all."""
+    entry = await asyncio.to_thread(visitor.here.agents.find, name)
+    return RedirectResponse(f"/agents#{at(entry.path.stem)}", 303)
 
 
 @router.get("/agents/runs/{name}")

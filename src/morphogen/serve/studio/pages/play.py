@@ -103,14 +103,14 @@ async def make(name: str, request: Request, visitor: Generates) -> Response:
     kept, told = kept_of(request), asking.words_of(form)
     shown = Shown(entry, await here.pool.get(entry), told.get("task", DRAW), told)
     facts = shown.form()
+    sent = await asking.conditions_sent(form, facts["conditions"])
+    if of := told.get("of"):  # the same once more, with the pictures that it belonged to
+        sent = {**kept.get(of).cond, **sent}
     work: dict[str, Any] = {
         "do": "generate" if shown.task == DRAW else "task",
         "seed": seeded(asking.number(told.get("seed", ""))),
         "view": "each" if shown.task in ONE_BY_ONE else "whole",
-        "cond": {
-            **asking.conditions_of(told, facts["conditions"]),
-            **await asking.conditions_sent(form, facts["conditions"]),
-        },
+        "cond": {**asking.conditions_of(told, facts["conditions"]), **sent},
         "options": written(facts["fields"]),
     }
     inputs: list[Given] = []
@@ -125,7 +125,7 @@ async def make(name: str, request: Request, visitor: Generates) -> Response:
     result = result_of(events)
     pages = tuple(result.pop("pages", None) or filter(None, [result.pop("html", "")]))
     drawing = Drawing(entry.name, _number(visitor), told, seed=work["seed"])
-    made_now = Made(pages, tuple(result["items"]), tuple(inputs), work.get("hidden"), drawing)
+    made_now = Made(pages, tuple(result["items"]), tuple(inputs), work.get("hidden"), drawing, sent)
     kept.put(answer.id, made_now)
     made = {
         "id": answer.id, "seed": work["seed"], "pages": len(pages), "items": len(result["items"]),

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from morphogen.records.generation import Generation
 from morphogen.records.searching import Filters
 from morphogen.serve.errors import APIError
-from morphogen.serve.grounds import FOUND, UNSUPPORTED, may_see, recorded
+from morphogen.serve.grounds import FOUND, TRACE, UNSUPPORTED, may_see, recorded, trace_of
 from morphogen.serve.studio.page import Page, moved, page
 from morphogen.serve.studio.visitor import Annotates, Reads, Visitor
 
@@ -60,7 +60,8 @@ async def one(uid: str, request: Request, visitor: Reads) -> Response:
     return page(
         request, visitor, "generation", kept=kept, after=after, again=_again(kept), told=told,
         judged=judged, mine=mine[-1] if mine else None, found=recorded(FOUND, kept.annotations),
-        verdicts=recorded(UNSUPPORTED, kept.annotations), machine=(FOUND, UNSUPPORTED),
+        verdicts=recorded(UNSUPPORTED, kept.annotations), machine=(FOUND, UNSUPPORTED, TRACE),
+        steps=trace_of(kept.annotations),
     )  # fmt: skip
 
 

@@ -5,4 +5,5 @@ models.py      the tasks of a bundle: our own generators and predictors, and the
 memories.py    a memory: recall, remember, correct, forget
 programs.py    Python in a sandbox
 functions.py   the user's own functions, by dotted path
+named.py       all of these, by what somebody names
 """
