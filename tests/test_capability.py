@@ -20,7 +20,13 @@ from morphogen.core.capability import (
     needs,
     why_not,
 )
-from morphogen.testing.oracles import GaussianOracle, TwoGaussians, TwoStateChain, TwoTones
+from morphogen.testing.oracles import (
+    GaussianOracle,
+    TwoGaussians,
+    TwoStateChain,
+    TwoStyles,
+    TwoTones,
+)
 
 
 def one(model: CanSample, *, generator: torch.Generator) -> None:
@@ -61,7 +67,7 @@ def test_why_not_is_a_sentence() -> None:
 
 
 def test_the_oracles_cover_every_capability() -> None:
-    models = [GaussianOracle.example(), TwoGaussians(), TwoStateChain(), TwoTones()]
+    models = [GaussianOracle.example(), TwoGaussians(), TwoStateChain(), TwoTones(), TwoStyles()]
     protocols = [
         value
         for name, value in vars(capability).items()

@@ -11,7 +11,7 @@ from morphogen.backbones.token_transformer import TokenTransformer
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
 from morphogen.core.random import generator
-from morphogen.core.spec import TensorSpec
+from morphogen.core.spec import Run, TensorSpec
 from morphogen.families.masked import Masked
 from morphogen.testing._promises import perturb
 
@@ -117,3 +117,34 @@ def test_it_learns_what_stands_beside_a_gap() -> None:
                          generator=generator(0), temperature=0.0)  # fmt: skip
     assert torch.equal(filled, x)
     assert abs(float(loss.detach()) - math.log2(5) / 2) < 0.15
+
+
+RUNS = TensorSpec.interleaved([Run("a", 1, 0, 2), Run("b", 2, 2, 2)])
+
+
+def told_part_after_part(family: Masked) -> torch.Tensor:
+    """The bound where whole parts are told one after the other, in random order of both: (8,)."""
+    x, total = all_items() + torch.tensor([0, 2, 2]), torch.zeros(8)
+    orders = [(0, 1, 2), (0, 2, 1), (1, 2, 0), (2, 1, 0)]
+    for order in orders:
+        seen = torch.full_like(x, family.mask)
+        for place in order:
+            told = family._told(seen, x, (None, None))
+            total, seen[:, place] = total + told[:, place] / len(orders), x[:, place]
+    return total
+
+
+@torch.no_grad()
+def test_parts_are_told_whole_and_each_position_holds_its_own_tokens() -> None:
+    family = model(RUNS, whole_parts=1.0, num_masks=400)
+    x = all_items() + torch.tensor([0, 2, 2])
+    found = family.log_prob(x, generator=generator(0))
+    torch.testing.assert_close(found, told_part_after_part(family), rtol=0, atol=0.1)
+    drawn = family.sample(200, generator=generator(1))
+    allowed = RUNS.allowed
+    assert allowed is not None
+    assert allowed[torch.arange(3), drawn].all()
+    assert len(drawn.unique(dim=0)) == 8
+    loss, parts = family.loss(Batch(x), "all", generator(2))
+    shares = (parts["a"] * 1 + parts["b"] * 2) / 3  # bits per token of each: what the loss is of
+    torch.testing.assert_close(shares, loss)

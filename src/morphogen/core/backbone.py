@@ -175,6 +175,22 @@ class HasActivations(Protocol):
         ...
 
 
+@runtime_checkable
+class HasStyles(Protocol):
+    """A generator whose layers are steered one by one: coarse first, fine last."""
+
+    num_styles: int  # layers; 0: this network is none
+    num_noise: int  # numbers of noise that an item takes
+
+    def styles(self, z: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Latents (B, *in) -> a style for each layer (B, S, D)."""
+        ...
+
+    def synthesise(self, styles: Tensor, noise: Tensor | None = None) -> Tensor:
+        """(B, S, D), (B, num_noise) or the same for all -> (B, *out)."""
+        ...
+
+
 class BuildBackbone:
     """Builds networks of one kind with one set of hyperparameters: what a family receives."""
 

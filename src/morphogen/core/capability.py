@@ -263,6 +263,23 @@ class CanVary(Protocol):
 
 
 @runtime_checkable
+class CanMix(Protocol):
+    """Steers what it decodes layer by layer, the coarsest first: an item can be coarse as one, fine
+    as another."""
+
+    latent_spec: TensorSpec
+    num_styles: int
+
+    def styles(self, z: Tensor, cond: Conditions | None = None) -> Tensor:
+        """Latents (B, Z) -> a style for each layer (B, S, D)."""
+        ...
+
+    def from_styles(self, styles: Tensor) -> Tensor:
+        """(B, S, D) -> (B, *), differentiable."""
+        ...
+
+
+@runtime_checkable
 class CanTranscribe(Protocol):
     """Writes down what is said in a sound."""
 

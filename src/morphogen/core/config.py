@@ -54,6 +54,7 @@ TENSOR = {
     "end?": (None, COUNT),
     "sizes?": (None, [SIZE]),
     "boundary?": (None, COUNT),
+    "runs?": (None, [{"name": str, "length": SIZE, "first": COUNT, "size": SIZE}]),
 }
 SPEC = (TENSOR, {"parts": {str: TENSOR}, "lengths?": {str: str}})
 CODEC_ENTRY: dict[str, Any] = {

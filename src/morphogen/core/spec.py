@@ -8,7 +8,7 @@ Legend: B batch, C channels, L length, V vocabulary, *space any number of spatia
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -23,6 +23,17 @@ PLAIN = ("kind", "shape", "vocab_size", "levels", "layout")  # told of every spe
 
 
 @dataclass(frozen=True)
+class Run:
+    """Positions of a sequence, one after the other, that hold some tokens of its vocabulary alone:
+    `length` of them, the tokens `first` to `first + size - 1`."""
+
+    name: str  # runs of one name are one thing
+    length: int
+    first: int
+    size: int
+
+
+@dataclass(frozen=True)
 class TensorSpec:
     """One tensor of an encoded item.
 
@@ -34,8 +45,10 @@ class TensorSpec:
     A sequence with an `end` token has items of any length up to L: what follows the first end is
     padding, no part of the item. With `sizes`, position i holds one of its own sizes[i] tokens (the
     columns of a table), and `vocab_size` is the largest of them; `names` says what each is called,
-    those of one name being one thing that takes several tokens. Where items are windows of a stream
-    of documents, `boundary` is the token after each document.
+    those of one name being one thing that takes several tokens. With `runs`, pictures, sounds and
+    words stand in one sequence and share one vocabulary, of which each position holds tokens of its
+    own kind. Where items are windows of a stream of documents, `boundary` is the token after each
+    document.
     """
 
     kind: Literal["real", "token"]
@@ -47,6 +60,7 @@ class TensorSpec:
     sizes: tuple[int, ...] | None = None
     boundary: int | None = None
     names: tuple[str, ...] | None = None
+    runs: tuple[Run, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
@@ -57,9 +71,9 @@ class TensorSpec:
         if self.sizes is not None:
             object.__setattr__(self, "sizes", tuple(int(n) for n in self.sizes))
         sequence = self.kind == "token" and len(self.shape) == 1
-        of_sequences = (self.end, self.sizes, self.boundary)
+        of_sequences = (self.end, self.sizes, self.boundary, self.runs)
         if any(value is not None for value in of_sequences) and not sequence:
-            raise ValueError("end, sizes and boundary belong to sequences of tokens")
+            raise ValueError("end, sizes, boundary and runs belong to sequences of tokens")
         for last in (self.end, self.boundary):
             if last is not None and not 0 <= last < (self.vocab_size or 0):
                 raise ValueError(f"the token {last} is none of {self.vocab_size}")
@@ -68,10 +82,25 @@ class TensorSpec:
             or max(self.sizes) != self.vocab_size
         ):  # fmt: skip
             raise ValueError("sizes has one number for each position, the largest is vocab_size")
-        if self.names is not None:
+        if self.runs is not None:
+            self._see_runs(self.runs)
+        elif self.names is not None:
             object.__setattr__(self, "names", tuple(self.names))
             if len(self.names) != len(self.sizes or ()):
                 raise ValueError("names has one for each column")
+
+    def _see_runs(self, runs: tuple[Run, ...]) -> None:
+        """Positions are called as their runs are."""
+        if (self.end, self.sizes, self.boundary) != (None, None, None):
+            raise ValueError("runs say which tokens a position holds: no end, sizes or boundary")
+        if sum(run.length for run in runs) != self.shape[0]:
+            raise ValueError("runs cover each position once")
+        for run in runs:
+            if not 0 <= run.first < run.first + run.size <= (self.vocab_size or 0):
+                raise ValueError(f"{run.name} holds tokens that are none of {self.vocab_size}")
+        names = tuple(run.name for run in runs for _ in range(run.length))
+        object.__setattr__(self, "runs", tuple(runs))
+        object.__setattr__(self, "names", names)
 
     @classmethod
     def vector(cls, dim: int) -> TensorSpec:
@@ -94,6 +123,12 @@ class TensorSpec:
     def columns(cls, sizes: tuple[int, ...], names: tuple[str, ...] | None = None) -> TensorSpec:
         """One token for each column of a row, each with a vocabulary of its own."""
         return cls("token", (len(sizes),), max(sizes), None, "sequence", sizes=sizes, names=names)
+
+    @classmethod
+    def interleaved(cls, runs: Sequence[Run]) -> TensorSpec:
+        """Runs one after the other, over one vocabulary."""
+        length, size = sum(run.length for run in runs), max(run.first + run.size for run in runs)
+        return cls("token", (length,), size, layout="sequence", runs=tuple(runs))
 
     @property
     def channels(self) -> int:
@@ -147,9 +182,12 @@ class TensorSpec:
     @property
     def allowed(self) -> Tensor | None:
         """Which tokens each position can hold, (L, V) bool; None where it is all of them."""
-        if self.sizes is None:
-            return None
-        return torch.arange(self.vocab_size or 1) < torch.tensor(self.sizes)[:, None]
+        token = torch.arange(self.vocab_size or 1)
+        if self.runs is not None:
+            of_runs = [(token >= run.first) & (token < run.first + run.size) for run in self.runs]
+            lengths = torch.tensor([run.length for run in self.runs])
+            return torch.stack(of_runs).repeat_interleave(lengths, 0, output_size=self.shape[0])
+        return None if self.sizes is None else token < torch.tensor(self.sizes)[:, None]
 
     def with_channels(self, channels: int) -> TensorSpec:
         """The continuous spec of `channels` features at each position: (channels, *space)."""
@@ -179,12 +217,16 @@ class TensorSpec:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` is the inverse."""
         own = {k: v for k, v in asdict(self).items() if v is not None or k in PLAIN}
+        if self.runs is not None:
+            del own["names"]  # which runs say
         return {k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}
 
     @classmethod
     def from_json(cls, state: Mapping[str, Any]) -> TensorSpec:
         """Inverse of `to_json`."""
         own: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in state.items()}
+        if own.get("runs") is not None:
+            own["runs"] = tuple(Run(**run) for run in own["runs"])
         return cls(**own)
 
     def __str__(self) -> str:
@@ -192,6 +234,9 @@ class TensorSpec:
         if self.kind == "token":
             most = "up to " if self.is_ragged else ""
             own = " columns of" if self.sizes else " of"
+            if self.runs:
+                told = ", ".join(f"{run.name} {run.length}" for run in self.runs if run.length > 1)
+                return f"token {self.layout} {size} of {self.vocab_size}: {told}"
             return f"token {self.layout} {most}{size}{own} {self.vocab_size}"
         levels = f", {self.levels} levels" if self.levels else ""
         return f"real {self.layout} {size}{levels}"

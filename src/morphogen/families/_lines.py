@@ -1,6 +1,8 @@
 r"""Items as one line of tokens, of which some are hidden: sequences, columns, and parts of a graph.
 
     sequence    x_1 .. x_L; what follows the first end is none, and where it stands is drawn first
+    runs        pictures, sounds and words one after the other, each position with tokens of its own
+                of one vocabulary
     columns     each with tokens of its own, side by side in one vocabulary; a network tells them
                 all as one vector, each column's logits side by side
     parts       every part flattened and one behind the other, likewise; first those that say how
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 from morphogen.core.likelihood import NEVER
 from morphogen.core.random import categorical
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
-from morphogen.families._raster import own_tokens
+from morphogen.families._raster import never_of, own_tokens
 
 PRIOR = 0.5  # how often each length counts as seen before any was
 
@@ -38,7 +40,7 @@ class SequenceLine(nn.Module):
         super().__init__()
         self.spec, self.length = spec, spec.num_values
         self.vocab_size = sum(spec.sizes or ()) or spec.vocab_size or 1
-        first, never = own_tokens(spec.sizes) if spec.sizes else (None, None)
+        first, never = own_tokens(spec.sizes) if spec.sizes else (None, never_of(spec))
         if spec.end is not None:  # what stands before the end is none
             never = torch.zeros(self.length, self.vocab_size, dtype=torch.bool)
             never[:, spec.end] = True
@@ -47,6 +49,9 @@ class SequenceLine(nn.Module):
         self.never: Tensor | None
         self.register_buffer("offsets", first, persistent=False)
         self.register_buffer("never", never, persistent=False)
+        names = spec.names if spec.runs else ()
+        number = {name: n for n, name in enumerate(dict.fromkeys(names or ()))}
+        self.part = [number[name] for name in names or ()]  # of each position; of no runs: none
 
     def specs(self, mask: int, before: int) -> tuple[Spec, Spec]:
         """What a network sees, with `before` tokens in front, and what it tells."""
@@ -160,6 +165,7 @@ class PartsLine(nn.Module):
             start, offset = here.stop, offset + size
         self.length, self.vocab_size = start, offset
         self.sizes, self.told = self.fields[: len(first)], self.fields[len(first) :]
+        self.part: list[int] = []
         self.num_lengths = sum(field.size for field in self.sizes)
 
     def specs(self, mask: int, before: int) -> tuple[Spec, Spec]:

@@ -6,6 +6,7 @@ Legend: L values in an item, F values near one of them, V vocabulary.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -29,6 +30,21 @@ def own_tokens(sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
     first = size.cumsum(0) - size
     places = torch.arange(sum(sizes))
     return first, (places < first[:, None]) | (places >= (first + size)[:, None])
+
+
+def never_of(spec: TensorSpec) -> Tensor | None:
+    """Which tokens (L, V) the positions of a sequence of runs cannot hold; None for any other."""
+    return None if spec.runs is None or spec.allowed is None else ~spec.allowed
+
+
+def by_name(spec: Spec, nats: Tensor) -> dict[str, Tensor]:
+    """Nats of each position (B, L) of a sequence of runs, as bits per token of each name: (B,)."""
+    if not isinstance(spec, TensorSpec) or spec.runs is None or spec.names is None:
+        return {}
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(spec.names):
+        places.setdefault(name, []).append(place)
+    return {name: nats[:, own].mean(1) / math.log(2) for name, own in places.items()}
 
 
 def near_and_before(spec: TensorSpec) -> Tensor:

@@ -11,7 +11,8 @@ Token sequences are taken as they are, token grids (the codes of a `vq_vae`) in 
 real data with levels as one token per channel value, all channels of a position in turn (van den
 Oord et al. 2016, PixelRNN; Chen et al. 2020, iGPT). Items that end early are drawn up to their end,
 and what follows it is no part of the likelihood. Columns with vocabularies of their own share one
-large vocabulary, in which each position gives tokens of its own part only.
+large vocabulary, in which each position gives tokens of its own part only; so does a sequence of
+runs (pictures, sounds and words, one after the other), of which each part's bits are told.
 
 Levels are ordered, which a softmax over 256 of them, and a vector for each, would have to learn. So
 from some number of them on, the output is a discretised logistic mixture (Salimans et al. 2017,
@@ -87,7 +88,8 @@ class Autoregressive(ShowsStates, Writes, Family):
         super().__init__(spec, conditions, backbone)
         self.num_tokens = spec.num_values
         self.vocab_size = sum(spec.sizes or ()) or spec.vocab_size or spec.levels or 1
-        first, never = raster.own_tokens(spec.sizes) if spec.sizes else (None, None)
+        own = raster.own_tokens(spec.sizes) if spec.sizes else (None, raster.never_of(spec))
+        first, never = own
         self.offsets: Tensor | None
         self.never: Tensor | None
         self.register_buffer("offsets", first, persistent=False)
@@ -97,7 +99,7 @@ class Autoregressive(ShowsStates, Writes, Family):
         ordered = bool(spec.levels) and self.vocab_size >= ORDERED_FROM
         self.head = ("logistic" if ordered else "categorical") if head == "auto" else head
         # A network with a vocabulary of its own reads items cut short, and tells their tokens.
-        own_vocabulary = backbone.backbone.own_vocabulary and spec.sizes is None
+        own_vocabulary = backbone.backbone.own_vocabulary and never is None
         self.shortens = own_vocabulary and self.head == "categorical"
         if smoothing and not self.shortens:
             raise RefusedPair("smoothing is for texts", found=str(spec), hint="smoothing=0")
@@ -183,7 +185,7 @@ class Autoregressive(ShowsStates, Writes, Family):
         tokens = self.to_tokens(batch.x).view(len(batch) * pieces, -1)
         how = {"smoothing": self.smoothing} if self.smoothing and self.training else {}
         log_p = by_length(self, tokens, batch, generator, **how).view(len(batch), -1)
-        return self.weighed(log_p, batch), {}
+        return self.weighed(log_p, batch), raster.by_name(self.spec, -log_p)
 
     def weighed(self, log_p: Tensor, batch: Batch) -> Tensor:
         """log p of each value, in nats -> the loss of each item (B,), in bits per value."""

@@ -14,6 +14,11 @@ Huang et al. 2024, arXiv:2501.05441: with the two together, no other trick is ne
 
     z ~ N(0, I) --[generator | cond]--> x~ --(augment)--> [critic] --> phi(x~).(1 + e(cond))
 
+With the backbone `style` each layer of the generator has a style w = f(z) of its own. A share
+`mix_prob` of training items takes its styles from two latents, one up to a layer at random and the
+other from there on, so that layers do not rely on one another (Karras et al. 2019); `sample` may
+draw styles nearer to their mean, w~ = m + truncation (w - m), which is truer and less varied.
+
 Little data: real and fake items pass through the same random, differentiable augmentation before
 the critic sees them, each item with probability `augment_prob` (Zhao et al. 2020,
 arXiv:2006.10738; below about 0.8 it does not leak into what is generated, Karras et al. 2020).
@@ -21,24 +26,26 @@ arXiv:2006.10738; below about 0.8 it does not leak into what is generated, Karra
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from morphogen.core.backbone import BuildBackbone
+from morphogen.core.backbone import BuildBackbone, HasStyles
 from morphogen.core.batch import Batch
 from morphogen.core.conditioning import Conditioner
 from morphogen.core.errors import RefusedPair
 from morphogen.core.family import Family, HealthyRange
+from morphogen.core.random import generator as seeded
 from morphogen.core.random import rand, randn
 from morphogen.core.spec import TensorSpec
 
 # Weight of the squared middle of a pair's scores. The loss sees differences only; without it the
 # scores' common offset would be left to rounding (Karras et al. 2018 keep scores near 0 so).
 DRIFT = 1e-3
+MEAN_OF = 256  # latents whose styles are averaged, for truncation
 
 
 class GAN(Family):
@@ -49,7 +56,8 @@ class GAN(Family):
     # Momentum would chase where the opponent was.
     train_defaults = {"lr": 1e-3, "beta1": 0.0, "beta2": 0.99, "batch_size": 32, "grad_clip": 0.0}
     papers = ("goodfellow2014generative", "jolicoeur2019relativistic", "mescheder2018which",
-              "miyato2018cgans", "huang2024gan", "zhao2020differentiable")  # fmt: skip
+              "miyato2018cgans", "huang2024gan", "zhao2020differentiable", "karras2019style",
+              "karras2020analyzing")  # fmt: skip
     objective = None  # neither side's loss falls while both learn
     watched = {
         "critic/gap": HealthyRange(
@@ -74,6 +82,7 @@ class GAN(Family):
         gamma: float = 1.0,  # weight of the gradient penalties
         augment_prob: float = 0.0,  # share of items augmented; 0.3 to 0.8 for a few thousand items
         flip: bool = False,  # augment by mirroring too, where a mirrored item is still an item
+        mix_prob: float = 0.5,  # backbone style: share of items trained with styles of two latents
         drop_prob: float = 0.1,  # share of items trained without their conditions
         cond_dim: int = 64,  # width of the embedded conditions
     ) -> None:
@@ -85,7 +94,7 @@ class GAN(Family):
         self.generator_conditioner = Conditioner(conditions, cond_dim)
         self.critic_conditioner = Conditioner(conditions, cond_dim)
         self.gamma, self.augment_prob, self.flip = gamma, augment_prob, flip
-        self.drop_prob = drop_prob
+        self.drop_prob, self.mix_prob = drop_prob, mix_prob
 
     @classmethod
     def refuses(cls, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
@@ -112,7 +121,7 @@ class GAN(Family):
         # A fake made for no class in particular must not be judged as one of a class: the same
         # items go without their conditions on both sides.
         keep = (rand((len(batch), 1), generator) >= self.drop_prob).to(self.device)
-        fake = self._generate(self._noise(len(batch), generator), batch.cond, keep)
+        fake = self._fakes(batch, keep, generator)
         if phase == "generator":
             real_score, fake_score = self._scores(batch.x, fake, batch.cond, keep, generator)
             return F.softplus(real_score - fake_score), {}
@@ -136,16 +145,100 @@ class GAN(Family):
         cond: Mapping[str, Tensor] | None = None,
         generator: torch.Generator,
         temperature: float = 1.0,
+        truncation: float = 1.0,  # backbone style: below 1, styles nearer to their mean
     ) -> Tensor:
         """One pass of the generator on `temperature` times the noise. (num, *shape)."""
-        return self.grained(self.decode(temperature * self._noise(num, generator), cond))
+        z = temperature * self._noise(num, generator)
+        if self._styled is None:
+            if truncation != 1:
+                raise RefusedPair(
+                    "only styles are truncated, and this generator has none",
+                    found=f"truncation={truncation}",
+                    hint="temperature=0.7 draws its noise nearer to 0; or --backbone style",
+                )
+            return self.grained(self.decode(z, cond))
+        styles, noise = self.styles(z, cond), self._layer_noise(num, generator)
+        if truncation != 1:
+            mean = self._mean_styles(num, cond)
+            styles = mean + truncation * (styles - mean)
+        return self.grained(self._in_range(self._styled.synthesise(styles, noise)))
 
     def decode(self, z: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         """What the generator makes of z: (B, Z) -> (B, *shape)."""
-        x = self._generate(z, cond)
-        return x.clamp(-1, 1) if self.spec.levels else x
+        return self._in_range(self._generate(z, cond))
+
+    # -- styles ------------------------------------------------------------------------------------
+
+    @property
+    def _styled(self) -> HasStyles | None:
+        found = self.generator
+        return found if isinstance(found, HasStyles) and found.num_styles else None
+
+    @property
+    def num_styles(self) -> int:
+        """Layers of the generator that are steered one by one."""
+        return self._has_styles("num_styles").num_styles
+
+    @property
+    def styles(self) -> Callable[..., Tensor]:
+        """Latents (B, Z), and what is said of the items -> a style for each layer (B, S, D)."""
+        generator = self._has_styles("styles")
+
+        def styles(z: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+            context = self._context(self.generator_conditioner, cond, len(z), None)
+            return generator.styles(z, context)
+
+        return styles
+
+    @property
+    def from_styles(self) -> Callable[[Tensor], Tensor]:
+        """Styles (B, S, D) -> items (B, *shape), with the noise that is the same for all."""
+        generator = self._has_styles("from_styles")
+        return lambda styles: self._in_range(generator.synthesise(styles))
+
+    def _has_styles(self, name: str) -> HasStyles:
+        if self._styled is None:
+            raise AttributeError(name)
+        return self._styled
+
+    def _mean_styles(self, num: int, cond: Mapping[str, Tensor] | None) -> Tensor:
+        """The mean style of what is said of each item, over latents that are always the same."""
+        z = randn((MEAN_OF, *self.latent_spec.shape), seeded(0)).to(self.device)
+        if not self.conditions or not cond:
+            return self.styles(z).mean(0, keepdim=True)
+        means = []
+        for i in range(num):
+            said = {
+                name: value[i].expand(MEAN_OF, *value.shape[1:]) for name, value in cond.items()
+            }
+            means.append(self.styles(z, said).mean(0))
+        return torch.stack(means)
+
+    def _layer_noise(self, num: int, generator: torch.Generator) -> Tensor:
+        return randn((num, self._has_styles("num_noise").num_noise), generator).to(self.device)
 
     # -- parts -------------------------------------------------------------------------------------
+
+    def _fakes(self, batch: Batch, keep: Tensor, generator: torch.Generator) -> Tensor:
+        """A fake for each item of a batch."""
+        num = len(batch)
+        z = self._noise(num, generator)
+        if self._styled is None:
+            return self._generate(z, batch.cond, keep)
+        context = self._context(self.generator_conditioner, batch.cond, num, keep)
+        styles = self._styled.styles(z, context)
+        if self.mix_prob > 0:
+            other = self._styled.styles(self._noise(num, generator), context)
+            # (B, 1): the first layer of the other's; beyond the last where an item is not mixed
+            draws = rand((num, 2), generator).to(self.device)
+            start = 1 + (draws[:, :1] * (self.num_styles - 1)).floor()
+            start = torch.where(draws[:, 1:] < self.mix_prob, start, float(self.num_styles))
+            layer = torch.arange(self.num_styles, device=self.device)
+            styles = torch.where((layer < start)[..., None], styles, other)
+        return self._styled.synthesise(styles, self._layer_noise(num, generator))
+
+    def _in_range(self, x: Tensor) -> Tensor:
+        return x.clamp(-1, 1) if self.spec.levels else x
 
     def _noise(self, num: int, generator: torch.Generator) -> Tensor:
         return randn((num, *self.latent_spec.shape), generator).to(self.device)

@@ -11,6 +11,12 @@ anywhere, and tells many tokens at a time:
 
     x^0 all hidden;   x^{s+1} = x^s with the next n/steps positions, in random order, drawn from q.
 
+Of a sequence of runs (a picture, its sound, its caption), a share `whole_parts` of the items is
+told part after part, in random order of the parts: then what is told is often a whole part given
+others, which is how it will be asked, and seldom so where any token is hidden as any other. The
+order is drawn apart from the item, so that the bound holds: of the k hidden tokens, those are told
+that are of the part that comes next.
+
 With as many steps as tokens the draws follow the model exactly; with fewer, tokens of one step do
 not know of each other. Lengths are drawn first, from how often each came.
 
@@ -38,7 +44,13 @@ from morphogen.core.family import Family
 from morphogen.core.random import categorical, rand, stratified
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.families._lines import PRIOR, line_of
-from morphogen.families._raster import fitting_batch, network_over, special, too_long
+from morphogen.families._raster import (
+    by_name,
+    fitting_batch,
+    network_over,
+    special,
+    too_long,
+)
 
 
 class Masked(Family):
@@ -60,6 +72,7 @@ class Masked(Family):
         mask_share: float | None = None,  # of tokens hidden in training (BERT: 0.15); none: all
         num_steps: int = 64,  # of drawing; as many as tokens, and draws are exact
         num_masks: int = 8,  # drawn for each item whose likelihood is estimated
+        whole_parts: float = 0.7,  # share of items of several parts that are told part after part
         drop_prob: float = 0.1,  # share of items trained without their conditions
         cond_dim: int = 64,  # width of the embedded conditions
         start: int | None = None,  # the token before an item, as published encoders have; none: no
@@ -77,6 +90,7 @@ class Masked(Family):
             )  # fmt: skip
         self.mask_share, self.num_steps, self.num_masks = mask_share, num_steps, num_masks
         self.drop_prob, self.line = drop_prob, line_of(spec)
+        self.whole_parts, self.part = whole_parts, self.line.part
         num = self.line.num_lengths
         self.ends: Tensor | None  # how often items were as long; none where all are
         self.register_buffer("ends", torch.full((num,), PRIOR) if num else None)
@@ -136,7 +150,8 @@ class Masked(Family):
         if self.mask_share is not None:
             share = torch.full_like(share, self.mask_share)
         nats = self._hidden_nats(tokens, share, context, generator)
-        return self.per_value(nats - self._log_prob_of_length(tokens)), {}
+        bits = self.per_value(nats.sum(1) - self._log_prob_of_length(tokens))
+        return bits, by_name(self.spec, nats)
 
     def log_prob(
         self, x: Tensor, *, cond: Mapping[str, Tensor] | None = None, generator: torch.Generator
@@ -148,20 +163,25 @@ class Masked(Family):
         for number in range(self.num_masks):
             u = rand((len(tokens),), generator).to(tokens.device)
             share = (number + u) / self.num_masks
-            total = total + self._hidden_nats(tokens, share, context, generator)
+            total = total + self._hidden_nats(tokens, share, context, generator).sum(1)
         return self._log_prob_of_length(tokens) - total / self.num_masks
 
     def _hidden_nats(
         self, tokens: Tensor, share: Tensor, context: Embedded, generator: torch.Generator
     ) -> Tensor:
-        """n/k times the nats of k hidden tokens, k the `share` (B,) of n, at least 1: (B,)."""
+        """n/k times the nats of k hidden tokens, k the `share` (B,) of n, at least 1: (B, L), 0
+        where none is told. With whole parts, n/j times those of the j that come next."""
         content = self.line.content(tokens)
         count = content.sum(1)  # (B,)
         hidden_count = torch.minimum((share * count).floor().long() + 1, count)
-        order = self._order(content, generator)
-        hidden = order < hidden_count[:, None]
-        nats = -self._told(tokens.masked_fill(hidden, self.mask), tokens, context) * hidden
-        return nats.sum(1) * count / hidden_count.clamp(min=1)
+        order, parts = self._order(content, generator, self.whole_parts)
+        hidden = told = order < hidden_count[:, None]
+        if parts is not None:
+            told = hidden & (
+                parts == (parts * (order == hidden_count[:, None] - 1)).sum(1)[:, None]
+            )
+        nats = -self._told(tokens.masked_fill(hidden, self.mask), tokens, context) * told
+        return nats * (count / told.sum(1).clamp(min=1))[:, None]
 
     def _log_prob_of_length(self, tokens: Tensor) -> Tensor:
         """log p(e) of each item's own: (B,); zero where all items are as long."""
@@ -213,7 +233,10 @@ class Masked(Family):
         num_steps, temperature = how
         if self.ends is not None:
             tokens, hidden = self.line.ended(tokens, hidden, self.ends, generator)
-        context, order = self._context(cond, len(tokens)), self._order(hidden, generator)
+        context, order = (
+            self._context(cond, len(tokens)),
+            self._order(hidden, generator, self.whole_parts)[0],
+        )
         count = hidden.sum(1, keepdim=True)  # (B, 1)
         steps = min(num_steps or self.num_steps, int(count.max())) if hidden.any() else 0
         tokens = tokens.masked_fill(hidden, self.mask)
@@ -291,10 +314,21 @@ class Masked(Family):
 
     # -- parts -------------------------------------------------------------------------------------
 
-    def _order(self, among: Tensor, generator: torch.Generator) -> Tensor:
-        """A random order of the positions `among` (B, L): each one's place in it, others last."""
-        scores = rand(tuple(among.shape), generator).to(among.device).masked_fill(~among, 2.0)
-        return scores.argsort(1).argsort(1)
+    def _order(
+        self, among: Tensor, generator: torch.Generator, whole_parts: float = 0.0
+    ) -> tuple[Tensor, Tensor | None]:
+        """A random order of the positions `among` (B, L): each one's place in it, others last; and,
+        with a share `whole_parts` of items in which parts come one after the other, which of the
+        blocks of its order a position is in."""
+        scores, blocks = rand(tuple(among.shape), generator).to(among.device), None
+        if whole_parts and self.part:
+            num = max(self.part) + 1
+            rank = rand((len(among), num), generator).argsort(1)[:, self.part].to(among.device)
+            whole = rand((len(among), 1), generator).to(among.device) < whole_parts
+            blocks = torch.where(whole, rank, 0)
+            scores = (blocks + scores) / num
+        scores = scores.masked_fill(~among, 2.0)
+        return scores.argsort(1).argsort(1), blocks
 
     def _context(
         self,

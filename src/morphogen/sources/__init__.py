@@ -6,6 +6,7 @@
     opened(records, open, report)    records to items, several at once, problems noted
     texts(source, wants)             captions, cells and names
     foreign(source)                  containers that are not read, and how to convert each
+    NamedFiles(folder)               the files that cells of a table name
     defects(source, wants)           what reading puts up with in silence
 
 One file of this folder is one kind of place; a file added here, or in `sources/` below a path of
@@ -16,6 +17,7 @@ from morphogen.sources._files import Listing, is_archive, walk_archive
 from morphogen.sources._foreign import foreign
 from morphogen.sources._half import Half
 from morphogen.sources._layout import split_of, split_of_shard
+from morphogen.sources._named import NamedFiles, caption_column, tables_in
 from morphogen.sources._open import opened
 from morphogen.sources._read import (
     defects,
@@ -33,12 +35,14 @@ __all__ = [
     "Half",
     "Labelled",
     "Listing",
+    "NamedFiles",
     "Record",
     "Source",
     "Survey",
     "Wants",
     "again",
     "begins",
+    "caption_column",
     "defects",
     "foreign",
     "is_archive",
@@ -52,6 +56,7 @@ __all__ = [
     "split_of",
     "split_of_shard",
     "survey",
+    "tables_in",
     "texts",
     "walk_archive",
 ]  # fmt: skip

@@ -8,10 +8,10 @@ r"""Models whose answers are known in closed form, to hold samplers, tasks and m
     RandomWalk       x_n = x_{n-1} + s eps_n, x_0 the last of a past: p(x_n | past) is N(x_0, n s^2)
     TwoTones         x_n = cos(2 pi k_y n / L + phi) / 2, phi uniform, y a fair coin: the two tones
                      are orthogonal, so that what is heard is known to the last bit
+    TwoStyles        x = (z_1, z_2), z_1 from the style of one layer, z_2 from that of the next
 
-They satisfy the capabilities that they can, exactly, and are models like any other.
-
-Legend: B batch, D values in an item, L length.
+They satisfy the capabilities that they can, exactly, and are models like any other. Legend: B
+batch, D values in an item, L length.
 """
 
 from __future__ import annotations
@@ -373,3 +373,28 @@ class TwoStateChain(Oracle):
             logits = (prior * evidence[:, i] * message[i]).clamp(min=1e-30).log()
             filled[:, i] = torch.where(known[:, i], x[:, i], categorical(logits, generator).to(x))
         return filled
+
+
+class TwoStyles(Oracle):
+    """x = (s_1, s_2), halves of two styles, each of them z plus what is said: 0 or 1."""
+
+    num_styles = 2
+
+    def __init__(self) -> None:
+        super().__init__(TensorSpec.vector(4), {"label": TensorSpec.label(2)})
+        self.latent_spec = TensorSpec.vector(4)
+
+    def styles(self, z: Tensor, cond: Conditions | None = None) -> Tensor:
+        """(B, 4) -> (B, 2, 4)."""
+        said = cond["label"].to(z)[:, None] if cond and "label" in cond else 0
+        return (z + said)[:, None].expand(-1, 2, -1)
+
+    def from_styles(self, styles: Tensor) -> Tensor:
+        """(B, 2, 4) -> (B, 4)."""
+        return torch.cat([styles[:, 0, :2], styles[:, 1, 2:]], 1)
+
+    def sample(
+        self, num: int, *, cond: Conditions | None = None, generator: torch.Generator
+    ) -> Tensor:
+        """(num, 4)."""
+        return self.from_styles(self.styles(randn((num, 4), generator), cond))

@@ -30,6 +30,7 @@ from morphogen.testing.oracles import (
     RandomWalk,
     TwoGaussians,
     TwoStateChain,
+    TwoStyles,
     TwoTones,
 )
 
@@ -46,6 +47,7 @@ def default_models() -> list[Any]:
         TwoTones(),
         TwoStateChain(),
         RandomWalk(),
+        TwoStyles(),
     ]
 
 
