@@ -91,7 +91,7 @@ def ours(given: argparse.Namespace, columns: list[str], rows: list[list[Any]]) -
     command = [
         sys.executable, "-m", "morphogen.cli.app", "train", str(folder / "rows.csv"), "--budget",
         f"{given.seconds:g}s", "--out", str(folder / "bundle"), "--set", "train.num_previews=0",
-        "--set", "modality.target=none",
+        "--set", "modality.target=none", "--modality", "table",
         *(part for each in given.train for part in ("--set", each)),
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": str(given.threads)}
