@@ -80,7 +80,7 @@ def main() -> None:
 def tell(**facts: Any) -> None:
     """One line."""
     rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in facts.items()}
-    print(json.dumps(rounded), flush=True)
+    print(json.dumps(rounded, default=int), flush=True)
 
 
 def trained(data: Data, given: argparse.Namespace, name: str) -> Bundle:

@@ -177,7 +177,11 @@ def test_an_adapter_bundle_holds_the_adapter_alone_and_opens(root: Path, tuned: 
     assert opened.codec.state() == base.codec.state()
     whole = Bundle.open(opened.whole().save(root / "whole"))
     assert whole.recipe.wrapper == {}
-    assert bits(whole, root) == bits(opened, root)
+    merged = opened.whole().family.state_dict()
+    kept = whole.family.state_dict()
+    assert all(torch.equal(merged[name], value) for name, value in kept.items())
+    # Where weights lie in memory may decide which of two products a processor takes.
+    assert bits(whole, root) == pytest.approx(bits(opened, root), abs=1e-5)
 
 
 def test_another_base_is_refused_by_its_hash(root: Path, tuned: Bundle, tmp_path: Path) -> None:

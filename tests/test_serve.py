@@ -1028,7 +1028,7 @@ def test_two_servers_on_one_database(records: Records, models: Path) -> None:
     records.quotas.set(key.id, [Quota.parse("1 generations/day")])
     assert records.database.path is not None
     going = records.generations.start("?", model="writer", task="complete", key=key.id)
-    long: dict[str, Any] = {"model": "writer", "prompt": "a", "max_tokens": 400, "n": 16}
+    long: dict[str, Any] = {"model": "writer", "prompt": "a", "max_tokens": 400, "n": 64}
     with (
         records_at(records.database.path, key=bytes(32)) as others,
         Running(Settings(models=models, port=0, threads=1, patience=0), others) as second,

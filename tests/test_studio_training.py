@@ -142,7 +142,7 @@ def test_a_recipe_of_a_form_names_no_code_and_keeps_every_letter(
     }  # fmt: skip
     assert tomllib.loads(as_toml(recipe)) == recipe
     with pytest.raises(APIError):
-        as_toml({"start": {"from": "x"}})
+        as_toml({"modality": {"name": "x"}})
     (tmp_path / "recipe.toml").write_text(as_toml(recipe))
     with pytest.raises(RecipeError, match="refused to import 'os:system'"):
         prepare(str(data), recipe=tmp_path / "recipe.toml", out=tmp_path / "out")

@@ -275,7 +275,7 @@ class Denoiser(Family, DenoiserSampling):
         What the network adds to the linear answer counts `sharpness` times.
         """
         drop_prob = self.drop_prob if generator is not None else 0.0
-        embedded, context = self._embedded(cond, len(x_t), drop_prob, generator)
+        embedded, context = self._embedded(cond, x_t.shape[0], drop_prob, generator)
         linear = self._linear(x_t, t, cond)
         seen = self._seen(x_t, linear, cond)
         added = self.network.run(seen, self.time(t) + embedded, context)

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from morphogen.core.bundle import Bundle
 from morphogen.core.capability import refuses
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.random import randint
@@ -63,7 +64,7 @@ def complete(
     grammar: str | None = None,  # a grammar of the text in Lark's form, or a .lark file
     logprobs: int = 0,  # of the most probable tokens that are told beside each one; 0: none
     beam: int = 1,  # beginnings of each text that are followed to the most probable; 1: it is drawn
-    draft: Any = None,  # what guesses tokens ahead: lookup, what stands already; or a small bundle
+    draft: Bundle | str | None = None,  # who guesses tokens ahead: lookup, or a small bundle
     tell: Callable[[Piece], None] | None = None,  # told of each piece of text as it is certain
     **limits: Any,
 ) -> Result:
@@ -108,7 +109,7 @@ def complete(
     return Result(_items(model, requests, written), values, "write", num)
 
 
-def _guided(model: CanWrite, codec: Any, beam: int, draft: Any) -> dict[str, Any]:
+def _guided(model: CanWrite, codec: Any, beam: int, draft: Bundle | str | None) -> dict[str, Any]:
     """What is asked of a model besides the texts. Raises `RecipeError` for a beam that is none and
     for a draft of other tokens, and `RefusedPair` for a model without them."""
     if beam < 1:
@@ -123,7 +124,7 @@ def _guided(model: CanWrite, codec: Any, beam: int, draft: Any) -> dict[str, Any
     return asked
 
 
-def _drafting(draft: Any, codec: Any) -> Any:
+def _drafting(draft: Bundle | str, codec: Any) -> Any:
     """The model of a bundle that guesses."""
     if isinstance(draft, str):
         raise RecipeError(
