@@ -114,7 +114,7 @@ def _guided(model: CanWrite, codec: Any, beam: int, draft: Bundle | str | None) 
     for a draft of other tokens, and `RefusedPair` for a model without them."""
     if beam < 1:
         raise RecipeError("beam does not fit", found=f"beam={beam}", expected="1 or more")
-    asked = {"beam": beam} if beam > 1 else {}
+    asked: dict[str, Any] = {"beam": beam} if beam > 1 else {}
     if draft is not None:
         asked["draft"] = draft if draft == "lookup" else _drafting(draft, codec)
     for name in asked.keys() - options(model.write).keys():
