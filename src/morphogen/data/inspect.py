@@ -108,8 +108,11 @@ def inspect_with(
     except DataError as error:
         facts = {"modality": modality, "items": report.num_read, **report.facts}
         again = f"{AGAIN} {shlex.quote(str(source))}"
-        why = str(error).removesuffix(f"  try:      {AGAIN} {source}").rstrip()  # done just now
-        return Inspection(str(source), facts, report.problems, why, again)
+        if error.hint == f"{AGAIN} {source}":  # which was done just now
+            error = DataError(
+                error.message, found=error.found, expected=error.expected, where=error.where
+            )
+        return Inspection(str(source), facts, report.problems, str(error), again)
     problems = [*report.problems, *_copies(scan), *_class_problems(data), *_flat_items(data)]
     name = Path(str(source).rstrip("/")).name.partition(".")[0] or "model"
     out = shlex.quote(f"models/{name}")

@@ -122,17 +122,22 @@ def records_of(table: Table, wants: Wants, report: Report) -> Iterator[Record]:
 def numbers_as_names(samples: Mapping[str, Sequence[Any]]) -> list[str]:
     """Names that are numbers, of columns of numbers: the first row of a table without a header. Not
     those that count (`0`, `1`, `2`; years) or grow (wavelengths): these are names."""
-    found = [name for name, cells in samples.items() if _number(name) and any(map(_number, cells))]
-    values = [float(name.split(" (")[0]) for name in found]
+    plain = {name: name.split(" (")[0] for name in samples}  # a second `x` is called `x (2)`
+    found = [
+        name
+        for name, cells in samples.items()
+        if _is_number(plain[name]) and any(map(_is_number, cells))
+    ]
+    values = [float(plain[name]) for name in found]
     grows = len(values) > 2 and all(a < b for a, b in itertools.pairwise(values))
     counts = all(b - a == 1 for a, b in itertools.pairwise(values))
     named = values and (grows or (counts and len(values) > 1))
     return [] if named else found
 
 
-def _number(cell: Any) -> bool:
+def _is_number(cell: Any) -> bool:
     try:
-        return math.isfinite(float(str(cell).split(" (")[0]))
+        return math.isfinite(float(str(cell)))
     except ValueError:
         return False
 
