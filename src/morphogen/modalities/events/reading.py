@@ -190,9 +190,14 @@ def read_log(source: Any, report: Report, *, only: str = "", **asked: str) -> Lo
     if left:
         report.facts["not_learned"] = dict.fromkeys(left, "it says neither who, what nor when")
     _check_kinds(kinds, kept, roles, report)
-    if len(kinds) > MOST_KINDS and not kept:
+    if _too_many(kinds, kept):
         roles, events, rows = _without_kinds(roles, events, rows)
     return _in_order(list(users), list(events), rows, roles, report)
+
+
+def _too_many(kinds: Mapping[str, int], kept: set[str]) -> bool:
+    """Whether there are more kinds than an item is told apart by, and none are named."""
+    return len(kinds) > MOST_KINDS and not kept
 
 
 def _without_kinds(
@@ -214,7 +219,7 @@ def _check_kinds(kinds: Counter[str], kept: set[str], roles: Roles, report: Repo
         )  # fmt: skip
     if roles.kind is None or len(kinds) < 2:
         return
-    if len(kinds) > MOST_KINDS and not kept:
+    if _too_many(kinds, kept):
         report.facts["kinds"] = f"{roles.kind} has {len(kinds):,} values: it is not told apart by"
         return
     listed = ", ".join(f"{kind or 'none'} {num:,}" for kind, num in kinds.most_common(8))
