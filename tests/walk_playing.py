@@ -52,7 +52,9 @@ def paint(walk: Any) -> None:
     page.goto("/play/digits?num=1&num_steps=2&seed=3")
     page.click("button:has-text('Draw')")
     page.select_option("#on-task", "fill")
-    page.click("button:has-text('Go on')")
+    # By key: what came grows when its frame is there, and a press of the mouse may miss it.
+    page.press("button:has-text('Go on')", "Enter")
+    page.wait_for_url("**task=fill*")
     page.locator("#canvas").scroll_into_view_if_needed()
     place = page.locator("#canvas").bounding_box()
     page.mouse.move(place["x"] + 20, place["y"] + 20)

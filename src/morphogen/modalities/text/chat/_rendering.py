@@ -58,7 +58,7 @@ def _bounded(parts: Any) -> str:
     for part in parts:
         length += len(part)
         if length > MOST:
-            raise Refused(f"it writes more than {MOST:,} characters")
+            raise ValueError(f"it writes more than {MOST:,} characters")
         held.append(part)
     return "".join(held)
 
