@@ -27,6 +27,7 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.config import rebuild
 from morphogen.core.errors import BundleError, DataError, RecipeError
 from morphogen.core.storage import read_tensors
+from morphogen.modalities.image import Image
 
 SHAPE = {
     "version": COUNT,
@@ -66,7 +67,9 @@ def test_what_lacks_a_name() -> None:
         check_shape({k: v for k, v in GOOD.items() if k != "version"}, SHAPE, "here")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "[" * 500 + "]" * 500, "1" * 9000])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000, "[" * 500 + "]" * 500, "1" * 9000, '{"a": ["\\ud800"]}']
+)
 def test_what_is_no_json(text: str) -> None:
     with pytest.raises(BundleError):
         parse_json(text, dict, "here")
@@ -126,6 +129,21 @@ def test_absurd_shapes_are_refused_before_anything_is_built(shape: object) -> No
     config = config_of(spec={"kind": "real", "shape": shape})
     with pytest.raises(BundleError):
         rebuild(config, {}, {})
+
+
+@pytest.mark.parametrize("device", [True, ["cpu"], {}])
+def test_a_device_is_named(device: object) -> None:
+    config = config_of()
+    config["recipe"]["train"] = {"device": device}
+    with pytest.raises(BundleError, match=r"recipe\.train\.device"):
+        rebuild(config, {}, {})
+
+
+@pytest.mark.parametrize("white", ["x", 0, -3, 2.5, [16]])
+def test_white_is_a_size(white: object) -> None:
+    state = {"options": {}, "spec": {"kind": "real", "shape": [1, 8, 8]}, "white": white}
+    with pytest.raises(BundleError, match="white"):
+        Image.from_state(state, {})
 
 
 @pytest.fixture(scope="module")

@@ -107,7 +107,7 @@ def parse_json(
     """JSON of this shape. Raises `error` for anything else."""
     try:
         value = json.loads(text)
-        check_depth(value)
+        check_sane(value)
     except (ValueError, RecursionError) as cause:
         name = getattr(where, "name", "the text")
         raise error(f"{name} is damaged: {cause or 'nested too deep'}", where=where) from cause
@@ -151,16 +151,18 @@ def check_shape(
         )
 
 
-def check_depth(value: Any, depth: int = 0) -> None:
-    """Raise `ValueError` for JSON that is nested without reason."""
+def check_sane(value: Any, depth: int = 0) -> None:
+    """Raise `ValueError` for JSON that is nested without reason, or has halves of characters."""
     if depth > DEEPEST:
         raise ValueError("nested too deep")
     if isinstance(value, Mapping):
         for each in value.values():
-            check_depth(each, depth + 1)
+            check_sane(each, depth + 1)
     elif isinstance(value, list):
         for each in value:
-            check_depth(each, depth + 1)
+            check_sane(each, depth + 1)
+    elif isinstance(value, str) and not value.isascii():
+        value.encode()  # half a character is no text: a `ValueError`
 
 
 @contextmanager

@@ -71,7 +71,7 @@ DESCRIPTION = {
         "modality": dict,
         "family": {"name?": str, "sampler?": (None, str)},
         "backbone": {"name?": (None, str)},
-        "train": dict,
+        "train": {"device?": str},
         "start?": {"from?": str, "sha256?": SHA256},
         "wrapper?": {"name?": str},
         "driver?": {"name?": str},

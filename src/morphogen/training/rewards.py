@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from morphogen.core import discover
-from morphogen.core.border import check_depth, read_text
+from morphogen.core.border import check_sane, read_text
 from morphogen.core.codec import Codec
 from morphogen.core.errors import MorphogenError, RecipeError, TrainingError
 from morphogen.core.objective import Drawn
@@ -129,7 +129,7 @@ def by_schema(told: str) -> Rewards:
     text = read_text(expanded(told), RecipeError) if told.strip().endswith(".json") else told
     try:
         schema = json.loads(text)
-        check_depth(schema)
+        check_sane(schema)
         kind = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
         kind.check_schema(schema)
     except (ValueError, RecursionError, jsonschema.SchemaError) as error:

@@ -19,6 +19,7 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
+from morphogen.core.border import SIZE, check_shape
 from morphogen.core.codec import Codec, Fingerprint, Item, Problem, Recognition, Report, Text
 from morphogen.core.errors import DataError
 from morphogen.core.spec import TensorSpec
@@ -329,6 +330,7 @@ class Image(Codec):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Image:
+        check_shape(state, {"options": dict, "spec": dict, "white?": (None, SIZE)}, "the codec")
         codec = cls(**state["options"])
         codec.spec = TensorSpec.from_json(state["spec"])
         codec.white = state.get("white")

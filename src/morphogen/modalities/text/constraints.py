@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from morphogen.core.border import check_depth, read_text
+from morphogen.core.border import check_sane, read_text
 from morphogen.core.errors import MorphogenError, RecipeError
 from morphogen.core.storage import expanded
 
@@ -252,7 +252,7 @@ def _contents(told: str, suffix: str) -> str:
 def _json(told: str, what: str) -> Any:
     try:
         found = json.loads(told)
-        check_depth(found)
+        check_sane(found)
     except (ValueError, RecursionError) as error:
         raise RecipeError(
             f"{what} cannot be read: {error}",

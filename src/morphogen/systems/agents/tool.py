@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from morphogen.core.border import check_depth
+from morphogen.core.border import check_sane
 from morphogen.core.errors import MorphogenError, RecipeError
 from morphogen.core.extras import extra
 from morphogen.core.schema import options
@@ -157,7 +157,7 @@ def tool_of_schema(
     library: Any = extra("jsonschema", "agents", "arguments of tools are checked")
     referencing: Any = extra("referencing", "agents", "arguments of tools are checked")
     try:
-        check_depth(dict(schema))
+        check_sane(dict(schema))
     except ValueError as error:
         raise RecipeError("that is no JSON schema", found=str(error), where=name) from error
     told = closed({"properties": {}, **(schema if described else _without(schema, EXPRESSIONS))})
@@ -244,7 +244,7 @@ def _object(name: str, arguments: str | Mapping[str, Any]) -> Arguments:
                 expected=f"at most {MOST_ARGUMENTS:,}", where=name,
             )  # fmt: skip
         arguments = json.loads(text, parse_constant=_no_number)
-        check_depth(arguments)
+        check_sane(arguments)
     except (TypeError, ValueError, RecursionError) as error:
         raise ArgumentsError(f"the arguments are no JSON: {error}", where=name) from error
     if not isinstance(arguments, Mapping):
