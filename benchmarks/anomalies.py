@@ -33,7 +33,6 @@ from morphogen.core.bundle import Bundle
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("MORPHOGEN_SHARED", HERE.parents[1] / "shared")) / "data"
 SEEDS = 3
-AT_ONCE = 5_000  # rows scored in one call
 CLAIMS, FRAUD, LEFT = "vehicle-fraud", "FraudFound_P", ("PolicyNumber",)
 
 
@@ -45,7 +44,7 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--only", nargs="*", help="names of tables")
     options.add_argument("--train", nargs="*", default=[], help="settings of `morphogen train`")
-    options.add_argument("--route", default="log_prob", help="how `anomaly` scores")
+    options.add_argument("--route", help="how `anomaly` scores; the usual way, unless told")
     given = options.parse_args()
     torch.set_num_threads(given.threads)
     found: dict[str, dict[str, float]] = {}
@@ -98,10 +97,9 @@ def ours(given: argparse.Namespace, columns: list[str], rows: list[list[Any]]) -
     subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
     bundle = Bundle.open(folder / "bundle")
     items = bundle.items(folder / "rows.csv")
-    scores: list[float] = []
-    for start in range(0, len(items), AT_ONCE):
-        x = bundle.encode(*items[start : start + AT_ONCE])
-        scores += bundle.task("anomaly", x, route=given.route).values["score"]
+    x = bundle.encode(*items)
+    route = {} if given.route is None else {"route": given.route}
+    scores: list[float] = bundle.task("anomaly", x, **route).values["score"]
     return np.array(scores)
 
 

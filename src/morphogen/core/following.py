@@ -1,5 +1,5 @@
 """What a codec may offer beyond its contract: items that follow a past, were begun before, are held
-back from learning or have gaps, and how much room an encoded one stands for.
+back from learning or have gaps; columns of values, and how much room an encoded one stands for.
 
 A model of items with a past learns p(item | past), the past being a condition of the item's own
 kind. What comes after the last that is known is then drawn like anything else: that is a forecast.
@@ -8,7 +8,7 @@ kind. What comes after the last that is known is then drawn like anything else: 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -91,6 +91,24 @@ class HasRoom(Protocol):
     def log_room(self, x: Any) -> Tensor:
         """The log of the room among raw values that encoded items (N, *) stand for: (N,), nats. A
         log probability less of it is a log density of raw values, up to a constant."""
+
+
+class Values(NamedTuple):
+    """A column of encoded items as they are in the data."""
+
+    name: str
+    numbers: Tensor  # (N,), float64; kinds by number; NaN for a missing value
+    ordered: bool  # whether one is more than another
+
+
+@runtime_checkable
+class HasColumns(Protocol):
+    """Optional for a codec: an item is values of different kinds side by side, each with a meaning
+    of its own."""
+
+    def values(self, x: Any) -> list[Values]:
+        """What encoded items (N, *) have in each column."""
+        ...
 
 
 def conditions_of(codec: Codec, items: Sequence[Item]) -> dict[str, list[Any]]:

@@ -1,5 +1,8 @@
 r"""Score how strange items are to the model: higher is stranger.
 
+    columns       the mean over columns of how far out a value lies among draws of the model, and
+                  of how much fewer lie near it than is usual (`_columns.py`), in bits; of codecs
+                  whose items have columns
     denoise       1/2 integral ||eps - eps_hat||^2 dlambda, bits per dimension up to a constant: the
                   noise that the model fails to tell from the item, with the same noises for all
                   (Graham et al. 2023)
@@ -11,9 +14,14 @@ r"""Score how strange items are to the model: higher is stranger.
                   otherwise: what does not pass the bottleneck
     energy        E(x) / D, -log p(x) up to a constant
 
-A denoiser has a log_prob too, at several times the cost and without a map: ask for it by `route`.
+Of items with columns, anomalies that come several at a time, near each other, are learned with the
+rest: their joint density is not low, while single columns lie in their tails. So `columns` comes
+first; `strangest` then names the column that says most. What is odd in no column by itself, but in
+how they go together, `log_prob` and `denoise` alone see: ask for them by `route`. A denoiser has a
+log_prob too, at several times the cost and without a map.
+
 For `denoise` and `reconstruct` the items returned are maps of where: the same quantity at every
-position, from -1 (none) to 1 (the largest of the batch). The other two do not come apart, and the
+position, from -1 (none) to 1 (the largest of the batch). The others do not come apart so, and the
 items are returned as they are.
 
 Of an item with gaps, the model draws what is missing. Where the score comes apart, what is known
@@ -30,16 +38,25 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from morphogen.core.capability import CanDenoise, CanReconstruct, HasEnergy, HasLogProb
+from morphogen.core.capability import (
+    CanDenoise,
+    CanReconstruct,
+    CanSample,
+    HasEnergy,
+    HasLogProb,
+)
 from morphogen.core.change import change, change_of_items
 from morphogen.core.encoded import Encoded, each, rows, tensor, together
-from morphogen.core.following import HasRoom
+from morphogen.core.following import HasColumns, HasRoom
 from morphogen.core.likelihood import bits_per_dim
 from morphogen.core.result import Result
+from morphogen.tasks._columns import by_columns, drawn_values
 from morphogen.tasks._posterior import noise_error
 from morphogen.tasks._regions import check_known
 from morphogen.tasks._routes import Conditions, choose, in_chunks
 from morphogen.tasks.fill import fill, hidden_share, kept
+
+Way = Literal["columns", "denoise", "log_prob", "reconstruct", "energy"]
 
 
 def anomaly(
@@ -51,7 +68,8 @@ def anomaly(
     generator: torch.Generator,
     known: Encoded | None = None,  # True where x is there; none: all of it
     num_draws: int = 16,  # denoising route: noises that the error is averaged over
-    route: Literal["denoise", "log_prob", "reconstruct", "energy"] | None = None,  # force a way
+    num_drawn: int = 10_000,  # columns route: items of the model that each column is known by
+    route: Way | None = None,  # force a way
 ) -> Result:
     """Score how strange each item is (higher is stranger), and show where."""
     spec = getattr(model, "spec")  # noqa: B009
@@ -86,7 +104,14 @@ def anomaly(
         energy = in_chunks(lambda part, _: m.energy(part), x)
         return energy / spec.num_values, None
 
+    def by_each_column(m: CanSample) -> tuple[Tensor, Tensor | None]:
+        draws = drawn_values(m, codec, cond, num_drawn, generator)
+        score, more["strangest"] = by_columns(codec.values(x), draws, known, spec)
+        return score, None
+
+    more: dict[str, list[str]] = {}
     routes: dict[str, Callable[..., Any]] = {
+        **({"columns": by_each_column} if isinstance(codec, HasColumns) else {}),
         "denoise": by_denoising, "log_prob": by_log_prob,
         "reconstruct": by_autoencoder, "energy": by_energy,
     }  # fmt: skip
@@ -96,7 +121,7 @@ def anomaly(
     told = score.tolist()
     if known is not None:
         told = [None if gone == 1 else s for s, gone in zip(told, hidden_share(known), strict=True)]
-    return Result(shown, {"score": told}, name)
+    return Result(shown, {"score": told, **more}, name)
 
 
 def _completed(

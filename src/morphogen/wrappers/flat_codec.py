@@ -12,7 +12,7 @@ Kotelnikov et al. 2023, TabDDPM, arXiv:2209.15421).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from torch.nn.functional import one_hot
 from morphogen.core.codec import Codec, Item
 from morphogen.core.codec_storage import codec_tensors, describe_codec, rebuild_codec
 from morphogen.core.errors import RefusedPair
+from morphogen.core.following import HasColumns, Values
 from morphogen.core.spec import ProductSpec, TensorSpec
 from morphogen.wrappers._around import CodecAround
 
@@ -107,6 +108,14 @@ class FlatCodec(CodecAround):
         """As the inner codec counts them."""
         units: Tensor = self.inner.num_units(self.unflat(x))
         return units
+
+    @property
+    def values(self) -> Callable[[Tensor], list[Values]]:
+        """What encoded items have in each column, where the inner codec has any."""
+        inner = self.inner
+        if not isinstance(inner, HasColumns):
+            raise AttributeError("values")
+        return lambda x: inner.values(self.unflat(x))
 
     # -- disk --------------------------------------------------------------------------------------
 

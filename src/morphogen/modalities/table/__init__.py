@@ -25,6 +25,7 @@ from morphogen.core.codec import Codec, Item, Recognition, Report
 from morphogen.core.codec import Text as Listed
 from morphogen.core.encoded import moved, num_items, stacked, unstacked
 from morphogen.core.errors import DataError
+from morphogen.core.following import Values
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.modalities.table import page
 from morphogen.modalities.table.cells import parsed_row
@@ -201,13 +202,7 @@ class Table(Codec):
         return found
 
     def decode_many(self, x: Any) -> list[dict[str, Any]]:
-        num, x = num_items(x), moved(x, "cpu")
-        if self.view == TOKENS:
-            own = x.split([len(column.sizes) for column in self.learned.values()], 1)
-            pairs = zip(self.learned.values(), own, strict=True)
-            cells = {column.name: column.of_tokens(tokens) for column, tokens in pairs}
-        else:
-            cells = {column.name: column.decode(part, x) for part, column in self.learned.items()}
+        num, cells = num_items(x), self._cells(x)
         if not self.kept:
             return self._rows(cells, num)
         names, told = list(cells), zip(*cells.values(), strict=True)
@@ -216,6 +211,15 @@ class Table(Codec):
             keep(self.kept, row)
         again = {name: [row[name] for row in rows] for name in rows[0]} if rows else cells
         return self._rows(again, num)
+
+    def _cells(self, x: Any) -> dict[str, list[Any]]:
+        """The cells of encoded rows, by learned column."""
+        x = moved(x, "cpu")
+        if self.view != TOKENS:
+            return {column.name: column.decode(part, x) for part, column in self.learned.items()}
+        own = x.split([len(column.sizes) for column in self.learned.values()], 1)
+        pairs = zip(self.learned.values(), own, strict=True)
+        return {column.name: column.of_tokens(tokens) for column, tokens in pairs}
 
     def _rows(self, cells: Mapping[str, Sequence[Any]], num: int) -> list[dict[str, Any]]:
         """Cells by column as rows, with the columns in order and those of one value put back."""
@@ -252,6 +256,14 @@ class Table(Codec):
             for part, column in self.learned.items():
                 total = total + column.log_room(part, x)
         return torch.from_numpy(total).float()
+
+    def values(self, x: Any) -> list[Values]:
+        """What encoded rows have in each column that is learned."""
+        cells = self._cells(x)
+        return [
+            Values(part, column.measured(cells[column.name]), column.ordered)
+            for part, column in self.learned.items()
+        ]
 
     def texts(self, source: Any) -> Iterator[Listed]:
         """The cells that are texts."""

@@ -54,6 +54,7 @@ class Column:
     """A column that nothing is learned of: a constant, or one that is left out."""
 
     kind: ClassVar[str] = "left out"
+    ordered: ClassVar[bool] = False  # whether one value is more than another
 
     name: str
     why: str = ""  # in words, for the facts
@@ -81,6 +82,11 @@ class Column:
     def tokens(self, cells: Sequence[Cell]) -> Tensor:
         """Cells (N,) -> their tokens, (N, positions)."""
         raise NotImplementedError
+
+    def measured(self, cells: Sequence[Cell]) -> Tensor:
+        """Cells (N,) as numbers, float64; kinds by number; NaN for a missing one."""
+        absent = torch.tensor([cell is None for cell in cells])
+        return self.tokens(cells)[:, 0].double().masked_fill(absent, torch.nan)
 
     def log_room(self, part: str, x: Mapping[str, Tensor]) -> np.ndarray:
         """The log of how much of the range of values each cell's place stands for, (N,)."""
@@ -178,6 +184,7 @@ class Number(Column):
     """
 
     kind: ClassVar[str] = "number"
+    ordered: ClassVar[bool] = True
 
     low: float = 0.0
     high: float = 1.0
@@ -269,6 +276,9 @@ class Number(Column):
     def _logs(self, widths: np.ndarray) -> np.ndarray:
         """Logs of widths as shares of the range."""
         return np.log(widths / (self.high - self.low))
+
+    def measured(self, cells: Sequence[Cell]) -> Tensor:
+        return torch.from_numpy(self.numbers(cells))
 
     def numbers(self, cells: Sequence[Cell]) -> np.ndarray:
         """Cells (N,) as numbers, NaN for a missing one. Raises `DataError` for what is neither."""
