@@ -204,8 +204,30 @@ def test_arrays_of_any_type_keep_their_levels(array, levels, low, high):
     items = list(codec.read_arrays([(array, None, None)], Report("array")))
     codec.fit(items)
     assert codec.spec.levels == levels
+    assert ("white" in codec.facts) == (levels == 17)
     x = codec.encode_many(items).numpy()[:, 0]
     assert np.allclose(x, (array.astype(float) - low) / (high - low) * 2 - 1, atol=2e-6)
+
+
+@pytest.mark.parametrize(("largest", "levels"), [(1, 2), (16, 17), (255, 256), (900, 1024)])
+def test_pictures_in_whole_numbers_of_their_own_arrays_share_one_scale(largest, levels):
+    dark = np.zeros((8, 8), np.int64)
+    light = np.full((8, 8), largest)
+    dark[0, 0] = max(largest // 4, 1)
+    codec = Image()
+    items = list(codec.read_arrays([([dark, light], None, None)], Report("list")))
+    codec.fit(items)
+    assert codec.spec.levels == levels
+    x = codec.encode_many(items).numpy()[:, 0]
+    white = levels - 1
+    assert np.allclose(x[0, 0, 0], dark[0, 0] / white * 2 - 1, atol=1e-4)
+    assert np.allclose(x[1], largest / white * 2 - 1, atol=1e-4)
+
+
+def test_one_picture_in_numbers_below_nothing_does_not_say_its_scale():
+    report = Report("list")
+    assert not list(Image().read_arrays([([np.arange(-32, 32).reshape(8, 8)], None, None)], report))
+    assert "-32 to 31, whose scale is not known" in report.problems[0].reason
 
 
 # -- sources --------------------------------------------------------------------------------------

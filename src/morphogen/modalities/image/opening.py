@@ -115,9 +115,10 @@ class _Opening:
         if record.stack is not None and self.scale is not None:
             return self.scale.apply(image)
         note_size(notes, *image.shape[:2])
-        if image.dtype.kind == "f" and not (image.min() >= 0 and image.max() <= 1):
-            raise beyond(float(image.min()), float(image.max()))
-        return Scale.of(image[None], notes).apply(image)
+        low, high = float(image.min()), float(image.max())
+        if low < 0 or high > (1 if image.dtype.kind == "f" else 65535):
+            raise beyond(low, high)
+        return Scale.of(image[None], notes, alone=True).apply(image)
 
 
 def open_picture(data: bytes, name: str, report: Report, limit: int = 0) -> np.ndarray:

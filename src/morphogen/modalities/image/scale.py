@@ -12,7 +12,6 @@ import numpy as np
 
 from morphogen.core.codec import Report
 from morphogen.core.errors import DataError
-from morphogen.modalities.image.convert import FEW_LEVELS
 
 SMALL = 8  # pixels: (64, 64, 3) is one picture in colour, not 64 pictures of 64x3
 
@@ -46,8 +45,10 @@ class Scale:
     dtype: str = "float32"
 
     @classmethod
-    def of(cls, images: np.ndarray, report: Report) -> Scale:
-        """The scale of an array: 8 or 16 bits, few levels, [0, 1], [-1, 1], or its own range."""
+    def of(cls, images: np.ndarray, report: Report, alone: bool = False) -> Scale:
+        """The scale of an array: 8 or 16 bits, [0, 1], [-1, 1], or its own range. Which of few
+        levels is white, all pictures together say (`convert.white_of`); what is `alone`, one of
+        many in arrays of their own, does not say how many bits the others have."""
         if images.dtype in (np.uint8, np.uint16):
             grey = images.ndim == 3
             if images.dtype == np.uint16 and not grey:
@@ -60,15 +61,18 @@ class Scale:
         if not finite.size:
             raise DataError("the array has no finite values", found=f"shape {images.shape}")
         low, high = float(finite.min()), float(finite.max())
-        whole = images.dtype.kind in "iu" or bool(np.all(np.mod(finite[:1_000_000], 1) == 0))
-        if low >= 0 and high <= 1:
+        integers = images.dtype.kind in "iu"
+        whole = integers or bool(np.all(np.mod(finite[:1_000_000], 1) == 0))
+        if low >= 0 and high <= 1 and not integers:
             return cls()
-        if low >= -1 and high <= 1:
+        if low >= -1 and high <= 1 and low < 0:
+            report.facts["range"] = (
+                f"values {low:g} to {high:g}: -1 is taken for black, 1 for white"
+            )
             return cls(-1, 2)
         if whole and low >= 0 and high <= 65535 and (high <= 255 or images.ndim == 3):
-            if high <= FEW_LEVELS:
-                return cls(0, high)
-            return cls(dtype="uint8" if high <= 255 else "uint16")
+            grey = images.ndim == 3
+            return cls(dtype="uint16" if high > 255 or (alone and grey) else "uint8")
         report.facts["range"] = f"values {low:g} to {high:g} are scaled to [-1, 1]"
         return cls(low, max(high - low, 1e-12))
 
