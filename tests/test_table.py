@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from morphogen.data.dataset import load
 from morphogen.modalities.table import Table
 from morphogen.modalities.table.cells import parsed
 from morphogen.modalities.table.columns import OTHER, Category, Number
+from morphogen.modalities.table.shapes import BINS, MOST, shapes
 from morphogen.testing._promises import draw_data
 
 draw = random.Random(0)
@@ -394,3 +396,30 @@ def test_repairs_are_named(tmp_path: Path) -> None:
     facts = data.report.facts
     assert (facts["rows_longer_than_the_header"], facts["short_rows"]) == (1, 1)
     assert data.codec.facts["not_learned"] == {"note": "it is empty"}
+
+
+def test_columns_are_drawn_one_over_the_other() -> None:
+    real = [{"sort": name, "size": size} for size, name in enumerate("aaab")]
+    made = [{"sort": "<i>", "size": 99}, {"sort": "a", "size": None}]
+    drawn = ElementTree.fromstring(f"<all>{shapes(real, made).replace('&nbsp;', '')}</all>")
+    sort, size = drawn.iter("svg")
+    known, ours = (
+        [float(bar.get("width") or 0) for bar in sort.iter("rect")][i::2] for i in (0, 1)
+    )
+    assert known == pytest.approx([known[0], known[0] / 3, 0], abs=0.06)
+    assert ours == pytest.approx([known[0] * 2 / 3, 0, known[0] * 2 / 3], abs=0.06)
+    assert [text.text for text in sort.iter("text")][2:] == ["a", "b", "all others"]
+    heights = [float(bar.get("height") or 0) for bar in size.iter("rect")]
+    assert sum(height > 0 for height in heights) == 4
+    line = size.find("path").get("d")  # type: ignore[union-attr]
+    assert line.count("V140.0") == BINS - 1, "all that was drawn lies at the upper edge"
+    assert "missing 0.0%, drawn 50.0%" in str(size.get("aria-label"))
+
+
+def test_many_columns_names_of_others_and_nothing_are_drawn() -> None:
+    rows = [{f"<b>{i}": None for i in range(MOST + 2)}]
+    drawn = shapes(rows, rows)
+    assert drawn.count("<svg") == MOST
+    assert "2 more columns are not drawn" in drawn
+    assert "<b>" not in drawn
+    assert "<svg" not in shapes([], [])

@@ -34,6 +34,7 @@ from morphogen.core.measurement import Measurement
 from morphogen.core.random import generator, mix_seed
 from morphogen.core.spec import ProductSpec, Spec
 from morphogen.core.storage import write_text
+from morphogen.core.together import ShowsTogether
 from morphogen.data.dataset import Data, load
 from morphogen.data.places import load_options, place_of
 from morphogen.data.store import Begun
@@ -156,7 +157,17 @@ def _write(bundle: Bundle, data: Data, x: Encoded | None, seed: int, **suspects:
     real = data.test.batch(_some(data, seed)[:SHOWN]).x
     generated = None if x is None else rows(x, slice(SHOWN))
     record = bundle.metrics["evaluation"]
-    write_page(bundle, record, data.codec, real, generated=generated, **suspects)
+    together = "" if x is None else _together(data, x, seed)
+    write_page(bundle, record, data.codec, real, generated=generated, together=together, **suspects)
+
+
+def _together(data: Data, x: Encoded, seed: int) -> str:
+    """Held-out and generated items all together, as HTML, where that is how they are looked at."""
+    codec = data.codec.innermost
+    if not isinstance(codec, ShowsTogether):
+        return ""
+    both = data.test.batch(_some(data, seed)).x, rows(x, slice(MOST_SCORED))
+    return codec.together(*map(data.codec.decode_many, both))
 
 
 def _reading(bundle: Bundle) -> dict[str, Any]:

@@ -27,11 +27,13 @@ def write_page(
     real: Encoded,
     *,
     generated: Encoded | None = None,
+    together: str = "",
     pairs: Encoded | None = None,
     copies: TextCopies | None = None,
 ) -> Path:
     """Write evaluation.html into the bundle's folder.
 
+    `together` shows many generated and held-out items at once, as HTML;
     `pairs` are generated items, each followed by the training item that it may be a copy of;
     `copies` says which spans of generated texts stand in the training text.
     """
@@ -43,6 +45,8 @@ def write_page(
         f'<p class="lead">{escaped(_lead(record))}</p>',
     ]
     parts += [f'<p class="warning">{escaped(w)}</p>' for w in record.get("warnings", [])]
+    if together:
+        parts.append(f"<h2>All together</h2>{together}<h2>One by one</h2>")
     columns = None if copies is None else 2  # texts are read, and want a line's length
     figures = [_figure("Held-out data", codec, real, columns)]
     if generated is not None:
@@ -54,11 +58,7 @@ def write_page(
     if record.get("judges"):
         parts.append(f"<h2>How far is that?</h2>{_yardsticks(record)}")
     if copying := record.get("copying"):
-        parts.append(f"<h2>Copying: {escaped(copying['verdict'])}</h2>")
-        parts.append(f"<p>{escaped(copying['reason'])}.</p>")
-        if pairs is not None:
-            caption = "The most suspicious samples, each left of its nearest training item"
-            parts.append(_figure(caption, codec, pairs, columns=8))
+        parts += _copying(copying, codec, pairs)
     if told := record.get("spans"):
         parts.append(f"<h2>Spans of the training text</h2>{_text_page.spans(told, copies)}")
     if told := record.get("regions"):
@@ -75,6 +75,15 @@ def write_page(
     if "not_measured" in record:
         parts.append(f"<h2>Not measured</h2>{_facts(record['not_measured'])}")
     return write_text(bundle.path / "evaluation.html", document(f"{name}: evaluation", parts))
+
+
+def _copying(told: Mapping[str, Any], codec: Codec, pairs: Encoded | None) -> list[str]:
+    """The verdict, and the pairs that it is about."""
+    parts = [f"<h2>Copying: {escaped(told['verdict'])}</h2>", f"<p>{escaped(told['reason'])}.</p>"]
+    if pairs is not None:
+        caption = "The most suspicious samples, each left of its nearest training item"
+        parts.append(_figure(caption, codec, pairs, columns=8))
+    return parts
 
 
 def document(title: str, parts: Iterable[str]) -> str:
@@ -101,19 +110,24 @@ def _lead(record: Mapping[str, Any]) -> str:
         return "Scored by what it predicts, rebuilds or finds likely."
     judges, leading = record.get("judges", {}), record.get("leading_judge", "")
     said = (
-        f"Generated items are {number(ratio['value'])} times as far from held-out data as "
+        f"Generated items are {_told(ratio['value'])} times as far from held-out data as "
         "training items are"
     )
     if as_far := judges.get(leading, {}).get("as_far_as"):
         said += f": {as_far}"
     others = [
-        f"{judge['name']} {number(judge['ratio'])} times"
+        f"{judge['name']} {_told(judge['ratio'])} times"
         for key, judge in judges.items()
         if key != leading and "ratio" in judge
     ]
     named = f", by the stricter judge ({judges[leading]['name']})" if leading in judges else ""
     beside = f"; the other says {', '.join(others)}" if others else ""
     return f"{said} (Frechet distance{named}; 1 is the floor{beside})."
+
+
+def _told(ratio: float) -> str:
+    """As a sentence tells it: two digits are as many as a distance of samples has."""
+    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"
 
 
 def _yardsticks(record: Mapping[str, Any]) -> str:

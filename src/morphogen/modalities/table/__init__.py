@@ -41,6 +41,7 @@ from morphogen.modalities.table.rules import (
     keep,
     rule_from_json,
 )
+from morphogen.modalities.table.shapes import shapes
 
 PARTS, TOKENS, ROW = "parts", "tokens", "row"
 AT_ONCE = 4096  # rows that are looked at together
@@ -273,6 +274,10 @@ class Table(Codec):
 
     def html(self, values: Sequence[Any], columns: int | None = None) -> str:
         return page.table(values)
+
+    def together(self, real: Sequence[Any], made: Sequence[Any]) -> str:
+        """Every column of both, one over the other."""
+        return shapes(real, made)
 
     def brief(self, value: Any, most: int = 40) -> str:
         return page.brief(value, most)

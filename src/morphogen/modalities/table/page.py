@@ -27,7 +27,7 @@ MOST_CHARACTERS = 60  # of a cell
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """A table with the names of the columns above; numbers on the right, missing cells faint."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    side = {name: "right" if _is_number([row.get(name) for row in rows]) else "left"
+    side = {name: "right" if is_number([row.get(name) for row in rows]) else "left"
             for name in names}  # fmt: skip
     head = "".join(
         f'<th style="{HEAD.format(side[name])}">{html.escape(name)}</th>' for name in names
@@ -61,7 +61,8 @@ def written(cell: Any) -> str:
     return f"{cell:.10g}" if isinstance(cell, float) else str(cell)
 
 
-def _is_number(cells: Sequence[Any]) -> bool:
+def is_number(cells: Sequence[Any]) -> bool:
+    """Whether all cells that are filled are numbers."""
     filled = [cell for cell in cells if cell is not None]
     return bool(filled) and all(
         isinstance(cell, (int, float)) and not isinstance(cell, bool) for cell in filled
