@@ -29,7 +29,7 @@ from morphogen.systems.knowledge.passage import Block, Document
 from morphogen.systems.knowledge.reading import document_of, read_into
 from morphogen.systems.knowledge.reduced import Reduced
 from morphogen.systems.knowledge.vectors import nearest, of_length_one
-from morphogen.systems.knowledge.words import Words, terms
+from morphogen.systems.knowledge.words import Words, asked_terms, terms
 
 
 class Letters:
@@ -200,10 +200,30 @@ def test_passages_cover_the_document_and_point_into_it() -> None:
 def test_codes_amounts_and_stems_are_terms() -> None:
     pytest.importorskip("snowballstemmer")
     assert terms("See form AB-1234/5, of 1,250.00 euros.") == [
-        "see", "form", "ab", "1234", "5", "ab-1234/5", "of", "1", "250", "00", "1,250.00", "euro",
+        "see", "form", "ab", "1234", "5", "ab-1234/5", "ab12345",
+        "of", "1", "250", "00", "1,250.00", "125000", "1250", "euro",
     ]  # fmt: skip
     assert terms("Bookings booked", "english") == ["book", "book"]
     assert terms("Bookings booked", None) == ["bookings", "booked"]
+
+
+def test_questions_are_about_what_is_rare_in_them() -> None:
+    assert asked_terms("What is said of Weber?") == ["said", "weber"]
+    assert asked_terms("Who was who?") == ["who", "was", "who"]  # there is nothing else to go by
+    assert asked_terms("Was ist der Lohn?", None) == ["was", "ist", "der", "lohn"]
+
+
+@pytest.mark.parametrize(
+    ("held", "asked"),
+    [
+        ("form AB-1234/5", "ab12345"), ("form M120", "m-120"), ("form M-120", "form m 120"),
+        ("17,890 tons", "17890"), ("17890 tons", "17,890 t"), ("1,250.00", "1.250,00 euros"),
+        ("2.39 m", "2,39"), ("v2.3.4", "V2.3.4"), ("some 1.61-2.25 m", "2.25"),
+    ],
+)  # fmt: skip
+def test_codes_and_amounts_are_found_as_others_write_them(held: str, asked: str) -> None:
+    exact = [term for term in asked_terms(asked) if len(term) > 3 and term[-1].isdigit()]
+    assert {*terms(held)} & {*exact}
 
 
 def test_scores_are_bm25_by_its_formula() -> None:
@@ -425,18 +445,45 @@ def test_archives_are_gone_through_and_those_within_them(tmp_path: Path) -> None
         read_into(made, tmp_path / "what.xyz")
 
 
-def test_a_scan_is_named_or_read(monkeypatch: Any) -> None:
+SCANNED = {
+    1: ("Notice", "The notice period is three months.", "Write to the office in Bonn."),
+    2: ("Leave", "Everyone has 30 days of leave.", "Invoice AB-1234 is due."),
+}
+
+
+def scan_of(pages: dict[int, tuple[str, ...]]) -> bytes:
+    """Pages as a scanner gives them: grey, a little askew, with noise; pictures and no text."""
+    draw, drawn = np.random.default_rng(0), []
+    for lines in pages.values():
+        page = Pillow.new("L", (1240, 600), 245)
+        for number, line in enumerate(lines):
+            place = 100, 80 + 90 * number
+            ImageDraw.Draw(page).text(place, line, fill=40, font_size=44)
+        grey = np.asarray(page.rotate(0.6, fillcolor=245), np.float32)
+        noisy = grey + draw.normal(0, 8, grey.shape)
+        drawn.append(Pillow.fromarray(noisy.clip(0, 255).astype(np.uint8)))
+    file = io.BytesIO()
+    drawn[0].save(file, "PDF", resolution=150, save_all=True, append_images=drawn[1:])
+    return file.getvalue()
+
+
+@pytest.mark.skipif(not shutil.which("tesseract"), reason="apt install tesseract-ocr")
+def test_a_scan_is_read_and_found_on_its_page(tmp_path: Path) -> None:
     pytest.importorskip("pdfplumber")
-    page = Pillow.new("L", (1000, 300), 255)
-    ImageDraw.Draw(page).text((60, 60), "The notice period", fill=0, font_size=60)
-    scan = io.BytesIO()
-    page.save(scan, "PDF", resolution=200)
-    if shutil.which("tesseract"):
-        _, (block,), facts = blocks_of("a.pdf", scan.getvalue())
-        assert (block.text, block.page, facts["scans"]) == ("The notice period", 1, 1)
+    (tmp_path / "scan.pdf").write_bytes(scan_of(SCANNED))
+    index = Index.make(tmp_path / "index", Letters())
+    assert read_into(index, tmp_path / "scan.pdf").problems == {}
+    for question, page in (("notice period", 1), ("ab1234", 2)):
+        passage = index.search(question, by="words")[0].passage
+        assert passage.page == page
+        assert passage.text.split() == " ".join(SCANNED[page]).split()
+
+
+def test_a_scan_that_nothing_reads_is_named(monkeypatch: Any) -> None:
+    pytest.importorskip("pdfplumber")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(DataError, match=r"(?s)are scans.*tesseract-ocr"):
-        blocks_of("a.pdf", scan.getvalue())
+        blocks_of("a.pdf", scan_of(SCANNED))
 
 
 def test_only_what_was_deleted_has_the_index_written_anew(index: Index, tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ import numpy as np
 
 from morphogen.systems.knowledge.index import Hit, Index
 from morphogen.systems.knowledge.reader import Reader
-from morphogen.systems.knowledge.sentences import COMMON, said
+from morphogen.systems.knowledge.sentences import said
 from morphogen.systems.knowledge.verifying import Quote, Verdict, verify
+from morphogen.systems.knowledge.words import COMMON
 
 SILENT = "the documents do not say"
 ENOUGH = 0.45  # of a sentence's score, below which it is no answer

@@ -22,7 +22,8 @@ from morphogen.systems.knowledge.answering import scored_sentences
 from morphogen.systems.knowledge.index import Hit, Index
 from morphogen.systems.knowledge.passage import Passage
 from morphogen.systems.knowledge.questions import Question
-from morphogen.systems.knowledge.sentences import COMMON, WORDS, Span, sentences
+from morphogen.systems.knowledge.sentences import WORDS, Span, sentences
+from morphogen.systems.knowledge.words import COMMON
 
 HELD = 0.2  # of the documents, on which the bound is chosen
 WRONG = 3  # sentences or passages beside each that answers

@@ -22,7 +22,7 @@ from morphogen.core.extras import extra
 from morphogen.systems.knowledge.passage import EVERYONE, Document, Passage
 from morphogen.systems.knowledge.storing import EVERYWHERE, Listed, Where
 from morphogen.systems.knowledge.vectors import Floats, Ints
-from morphogen.systems.knowledge.words import gain, norm, terms
+from morphogen.systems.knowledge.words import asked_terms, gain, norm, terms
 
 VERSION = 1
 USUAL = "morphogen_index"  # the schema, where a URL names none
@@ -239,7 +239,7 @@ class Reading:
         """See `storing.Readable`."""
         query = f"select count(*), coalesce(sum(length), 0) from passages where {self.inside}"
         total, letters = self.base.execute(query, self.given).fetchone()
-        asked = Counter(terms(question, self.language))
+        asked = Counter(asked_terms(question, self.language))
         found = self.base.execute(
             "select term, passage, count, length from postings join passages on id = passage"
             f" where term = any(%s) and {self.inside}", (list(asked), *self.given),
@@ -259,7 +259,7 @@ class Reading:
 
     def held(self, question: str, row: int) -> list[str]:
         """See `storing.Readable`."""
-        asked = dict.fromkeys(terms(question, self.language))
+        asked = dict.fromkeys(asked_terms(question, self.language))
         query = "select term from postings where passage = %s and term = any(%s)"
         there = {term for (term,) in self.base.execute(query, (row, list(asked)))}
         return [term for term in asked if term in there]

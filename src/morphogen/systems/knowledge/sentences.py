@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
-from morphogen.systems.knowledge.words import terms
+from morphogen.systems.knowledge.words import COMMON, figure, terms
 
 _END = re.compile(
     r"(?<=[.!?。！？])(?P<closing>[\"')\]]*)(?:\s+|$)(?=[\"'(\[]*[A-Z0-9\u0080-\U0010ffff]|$)"
@@ -56,14 +57,6 @@ _PAIRS = _listed(
 OPPOSITES = {
     first: second for pair in _PAIRS for first, second in (pair.split("/"), pair.split("/")[::-1])
 }
-COMMON = frozenset(
-    _listed(
-        """a an the of in on at to for by with from as is are was were be been being and or but that
-        this these those it its he she they his her their there which who whom whose what when where
-        how why has have had do does did will would can could should may might must also than then
-        so such into over under about between during while if not no i you we our your my s t"""
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -123,20 +116,10 @@ def said(text: str) -> Said:
 
 
 def _figures(text: str) -> Iterator[float]:
-    """Numbers, whatever divides their thousands: 1,250.00 and 1.250,00 and 1250 are one."""
+    """Numbers in figures."""
     for match in _NUMBER.findall(text):
-        figure = match.replace("\u2212", "-").rstrip("sthndr")
-        comma, point = figure.rfind(","), figure.rfind(".")
-        if comma > point and (len(figure) - comma != 4 or point >= 0):
-            figure = figure.replace(".", "").replace(",", ".")  # a decimal comma
-        else:
-            figure = figure.replace(",", "")
-            if figure.count(".") > 1:
-                figure = figure.replace(".", "")
-        try:
-            yield float(figure)
-        except ValueError:
-            continue
+        with suppress(ValueError):
+            yield figure(match.replace("\u2212", "-").rstrip("sthndr"))
 
 
 def _counted(words: list[str]) -> Iterator[float]:

@@ -8,7 +8,7 @@ N, n_t and the mean length count the passages that whoever asks may read (Robert
 
 Words are folded, and cut to their stems where a language is named (Porter's, by the snowball
 library); what has a digit in it stays as it is too, so that codes, amounts and numbers of articles
-are found as such.
+are found as such, and once more as others write it: AB-1234/5 as ab12345, 1,250.00 as 1250.
 
 Legend: R rows (passages), P postings (a word in a passage).
 """
@@ -34,6 +34,18 @@ _PIECE = re.compile(r"\S+")
 _EDGES = re.compile(r"^\W+|\W+$")
 _WORD = re.compile(r"[^\W_]+")
 _DIGIT = re.compile(r"\d")
+_CODE = re.compile(r"(?<![^\W_])([^\W\d_]{1,5})\s+(\d[^\W_]*)")
+_FIGURE = re.compile(r"(?<![\d.,])\d+(?:[.,]\d{3})*(?:[.,]\d+)?(?![\d.,]?\d)")
+
+# Words that say little of what is asked for: of a question that has others they are left out.
+COMMON = frozenset(
+    _WORD.findall(
+        """a an the of in on at to for by with from as is are was were be been being and or but that
+        this these those it its he she they his her their there which who whom whose what when where
+        how why has have had do does did will would can could should may might must also than then
+        so such into over under about between during while if not no i you we our your my s t"""
+    )
+)
 
 Ints = NDArray[np.int64]
 Numbers = NDArray[Any]
@@ -41,14 +53,45 @@ Numbers = NDArray[Any]
 
 def terms(text: str, language: str | None = "english") -> list[str]:
     """Every term of a text, as often as it stands there."""
-    stem, found = _stemmer(language), []
-    for piece in _PIECE.findall(folded(text)):
-        words = _WORD.findall(piece)
-        found += [word if _DIGIT.search(word) else stem(word) for word in words]
-        whole = _EDGES.sub("", piece)
-        if len(words) > 1 and _DIGIT.search(whole):
-            found.append(whole)
+    stem = _stemmer(language)
+    return [term for piece in _PIECE.findall(folded(text)) for term in _terms(piece, stem)]
+
+
+def _terms(piece: str, stem: Callable[[str], str]) -> list[str]:
+    """The words of what stands between two blanks; what has a digit also whole, and as others write
+    it: without the marks of a code, without those between the thousands of each number."""
+    words = _WORD.findall(piece)
+    found = [word if _DIGIT.search(word) else stem(word) for word in words]
+    whole = _EDGES.sub("", piece)
+    if len(words) > 1 and _DIGIT.search(whole):
+        figures = [f"{figure(each):.15g}" for each in _FIGURE.findall(whole)]
+        exact = dict.fromkeys([whole, "".join(words), *figures])
+        found += [each for each in exact if each not in words]
     return found
+
+
+def asked_terms(question: str, language: str | None = "english") -> list[str]:
+    """Those of a question, without common words where it has others: "what is said of" would
+    outweigh the one name in it. A code may stand in it in two words, "ab 1234"."""
+    found, stem = terms(question, language), _stemmer(language)
+    if language == "english":
+        common = {stem(word) for word in COMMON}
+        found = [each for each in found if each not in common] or found
+    codes = _CODE.findall(folded(question))
+    return [*found, *(f"{letters}{digits}" for letters, digits in codes)]
+
+
+def figure(text: str) -> float:
+    """A number, whatever divides its thousands: 1,250.00 and 1.250,00 and 1250 are one. Raises
+    `ValueError` for what is none."""
+    comma, point = text.rfind(","), text.rfind(".")
+    if comma > point and (len(text) - comma != 4 or point >= 0):
+        text = text.replace(".", "").replace(",", ".")  # a decimal comma
+    else:
+        text = text.replace(",", "")
+        if text.count(".") > 1:
+            text = text.replace(".", "")
+    return float(text)
 
 
 @cache
@@ -130,7 +173,7 @@ class Words:
         inside = int(np.searchsorted(allowed, len(self.lengths)))
         lengths[:inside] = self.lengths[allowed[:inside]]
         divided = norm(lengths, float(lengths.mean()))
-        asked = Counter(terms(question, self.language))
+        asked = Counter(asked_terms(question, self.language))
         for term in sorted(asked, key=str):
             where, count = self._postings(term, allowed)
             if not len(where):
@@ -141,7 +184,7 @@ class Words:
 
     def held(self, question: str, row: int) -> list[str]:
         """The terms of a question that a row holds."""
-        asked = dict.fromkeys(terms(question, self.language))
+        asked = dict.fromkeys(asked_terms(question, self.language))
         return [term for term in asked if len(self._postings(term, np.array([row]))[0])]
 
     def _postings(self, term: str, allowed: Ints) -> tuple[Ints, Ints]:

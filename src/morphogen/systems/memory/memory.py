@@ -29,9 +29,9 @@ import numpy as np
 from morphogen.core.errors import BundleError, DataError, RecipeError
 from morphogen.core.storage import expanded, write_text
 from morphogen.systems.knowledge.embedders import Embedder, NoEmbedder, embedder_of
-from morphogen.systems.knowledge.sentences import COMMON, sentences
+from morphogen.systems.knowledge.sentences import sentences
 from morphogen.systems.knowledge.vectors import Floats
-from morphogen.systems.knowledge.words import Words
+from morphogen.systems.knowledge.words import COMMON, Words
 from morphogen.systems.memory.graph import Graph
 from morphogen.systems.memory.note import Kind, Note, Relation, when, written
 from morphogen.systems.memory.proof import Proof, looked_for, marks_of, words_of
