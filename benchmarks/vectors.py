@@ -92,6 +92,7 @@ def library(x: Floats, asked: Floats, exact: Ints, space: str) -> None:
         return
     graph = hnswlib.Index(space, x.shape[1])
     graph.init_index(len(x), ef_construction=200, M=16)
+    graph.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))  # as ours
 
     def build() -> int:
         """In parts, as far as patience reaches."""

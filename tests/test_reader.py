@@ -134,8 +134,32 @@ def test_the_bound_keeps_a_tenth_of_what_is_not_answered(keys: Index, reader: Re
     assert not all(wrong)
     away = [learn_reader._score(reader, keys, q, (), away=True) for q in held]
     assert np.mean([score >= reader.bound for score in away]) <= learn_reader.MOST_FALSE
+    assert sum(score >= reader.bound for score in away) <= learn_reader.most_wrong(30) == 0
     with pytest.raises(DataError, match="too few questions"):
         learn_reader.choose_bound(reader, keys, held[:5])
+
+
+def test_a_bound_keeps_its_word_nine_times_in_ten() -> None:
+    """Whatever the scores are: the share that is let through, of bounds that are chosen on few."""
+    draw = np.random.default_rng(0)
+    for num in (22, 60, 124):
+        scores = np.sort(draw.random((4000, num)), axis=1)[:, ::-1]
+        through = 1 - scores[:, learn_reader.most_wrong(num)]  # of all there are
+        assert np.mean(through > learn_reader.MOST_FALSE) <= learn_reader.RISK + 0.02
+    assert learn_reader.most_wrong(124) == 7
+
+
+def test_documents_that_are_found_together_are_on_one_side(tmp_path: Path) -> None:
+    asked = []
+    for topic in ("river", "castle", "engine", "garden", "planet"):
+        for number in range(4):
+            (tmp_path / f"{topic}{number}.txt").write_text(f"The {topic} number {number}.")
+            asked.append(Question(f"What {topic}?", (f"{tmp_path.name}/{topic}{number}.txt",)))
+    index = Index.make(tmp_path / "index", NoEmbedder())
+    read_into(index, tmp_path)
+    _, held = examples.divided(index, asked)
+    assert len(held) == 4
+    assert len({each.text for each in held}) == 1
 
 
 def test_a_reader_is_the_same_after_it_was_kept(reader: Reader, tmp_path: Path) -> None:
@@ -153,7 +177,7 @@ def test_a_reader_is_the_same_after_it_was_kept(reader: Reader, tmp_path: Path) 
 
 def test_documents_are_divided_and_questions_are_made_up(keys: Index) -> None:
     both = [*questions(range(10)), *questions(range(10))]
-    learned, held = examples.divided(both)
+    learned, held = examples.divided(keys, both)
     assert len(learned) == 16
     assert not {each.places for each in learned} & {each.places for each in held}
     made = list(examples.from_documents(keys, 20))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -49,11 +50,26 @@ class Example:
 # -- from questions --------------------------------------------------------------------------------
 
 
-def divided(questions: Sequence[Question], seed: int = 0) -> tuple[list[Question], list[Question]]:
-    """To learn from, and to choose the bound on: questions on one document are on one side."""
-    names = sorted({_document(each) for each in questions})
+def divided(
+    index: Index, questions: Sequence[Question], groups: Sequence[str] = (), seed: int = 0
+) -> tuple[list[Question], list[Question]]:
+    """To learn from, and to choose the bound on: questions on one document are on one side, and
+    documents that are found together too. Otherwise the bound would be chosen among sentences that
+    were learned to say nothing, and be too low for those that were not."""
+    asked: dict[str, list[Question]] = {}
+    for each in questions:
+        asked.setdefault(_document(each), []).append(each)
+    names = sorted(asked)
     random.Random(seed).shuffle(names)
-    held = {*names[: max(1, round(HELD * len(names)))]}
+    of_place = {place: name for name in names for place in asked[name][0].places or ()}
+    held, near = set[str](), Counter[str]()
+    while len(held) < max(1, round(HELD * len(names))):
+        name = near.most_common(1)[0][0] if near else next(n for n in names if n not in held)
+        held.add(name)
+        for each in asked[name]:
+            hits = index.search(each.text, num=READ_OF, groups=groups)
+            near.update(of_place.get(hit.passage.place, name) for hit in hits)
+        near = Counter({other: num for other, num in near.items() if other not in held})
     sides: tuple[list[Question], list[Question]] = ([], [])
     for each in questions:
         sides[_document(each) in held].append(each)

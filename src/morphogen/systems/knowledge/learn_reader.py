@@ -2,8 +2,13 @@ r"""A reader from questions whose answers are known, or from nothing but the doc
 
 It learns from stretches of the documents that are asked for by what stands around them, then from
 questions (`examples`). Documents are divided: it learns from questions on some, and the bound below
-which it says nothing is chosen on the others, so that of their questions, asked without what
-answers them, no more than a tenth are answered.
+which it says nothing is chosen on the others, asked without what answers them. Of n such, k may be
+answered, for the largest k with
+
+    P(Binomial(n, 0.1) <= k) <= 0.1
+
+so that a bound that lets through more than a tenth of all such questions is chosen at most once in
+ten times (Bates et al. 2021, "Distribution-free, risk-controlling prediction sets").
 """
 
 from __future__ import annotations
@@ -31,7 +36,8 @@ from morphogen.systems.knowledge.questions import Question
 from morphogen.systems.knowledge.reader import Laid, Reader
 
 MOST_FALSE = 0.1  # of questions without what answers them that may be answered
-FEWEST = 20  # questions to choose a bound from
+RISK = 0.1  # that a bound lets more through
+FEWEST = 22  # questions to choose a bound from: of fewer, none could be answered at this risk
 BATCH, WARM = 16, 0.1  # pairs of a step; share of the steps in which the rate of learning rises
 POOL = 16  # batches whose pairs are put side by side by their length
 HEADS = 10.0  # times the rate of the encoder, that of what is new
@@ -55,9 +61,9 @@ def learn(
 ) -> str:
     """Let a reader learn from questions on some documents, and choose its bound on others. Returns
     what came of it, for a person."""
-    learned, held = divided(questions, seed)
-    _check_held(held)
     groups = tuple(groups)
+    learned, held = divided(index, questions, groups, seed)
+    _check_held(held)
     made_up = list(from_spans(index, MADE_UP, groups, seed))
     read = list(from_questions(index, learned, groups))
     steps = 0
@@ -70,7 +76,7 @@ def learn(
     return (
         f"{len(learned):,} questions in {steps:,} steps; of {len(held):,} on other documents "
         f"{found['held_answered']:.0%} are answered, and at most "
-        f"{MOST_FALSE:.0%} once what answers them is away"
+        f"{MOST_FALSE:.0%} once what answers them is away (nine times in ten)"
     )
 
 
@@ -157,13 +163,21 @@ def choose_bound(
     chosen on. Raises `DataError` where these are too few."""
     known = _check_held(held)
     wrong = [_score(reader, index, each, groups, away=bool(each.answers)) for each in known]
-    reader.bound = float(np.nextafter(np.quantile(wrong, 1 - MOST_FALSE), 2.0))
+    reader.bound = float(np.nextafter(sorted(wrong, reverse=True)[most_wrong(len(wrong))], 2.0))
     right = [
         not answer(index, each.text, groups=groups, reader=reader).is_silent
         for each in known if each.answers
     ]  # fmt: skip
     answered = float(np.mean(right)) if right else 0.0
     return {"held_questions": len(known), "held_answered": answered}
+
+
+def most_wrong(num: int) -> int:
+    """How many of so many questions without what answers them may be answered."""
+    from scipy.stats import binom  # type: ignore[import-untyped]
+
+    below = binom.cdf(np.arange(num + 1), num, MOST_FALSE) <= RISK
+    return max(int(below.sum()) - 1, 0)
 
 
 def _check_held(held: Sequence[Question]) -> list[Question]:
