@@ -11,7 +11,9 @@ model of the training pairs (`evaluation.alignment`); how well it does on the re
 stands beside each of its scores. Each part takes less than fifteen minutes on two cores.
 
 The group of a picture is that whose training captions the judge finds likeliest together; those of
-an unconditional baseline are of the same model without captions.
+an unconditional baseline are of the same model without captions. With `--eyes`, a bundle that knows
+pictures (EfficientNet), it is what a linear classifier on its features says, which learns from the
+training pictures alone: a surer judge, in a fraction of the time.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import morphogen as mg
@@ -45,7 +48,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "pairs"
 SHARED = Path(os.environ.get("MORPHOGEN_SHARED", HERE.parents[1] / "shared")) / "data"
 EMOJI, FASHION = SHARED / "emoji-noto", SHARED / "fashion-mnist"
-SIZE = 32
+SEEN_AT = 96  # side at which eyes see pictures
 SHOWN = 64
 PICTURES = ["train.batch_size=64", "train.lr=2e-3"]
 MATCHED = [
@@ -73,6 +76,9 @@ def main() -> None:
     options.add_argument("part", choices=("pictures", "captions", "search", "sentences"))
     options.add_argument("--budget", default="10m", help="of each training")
     options.add_argument("--encoder", help="bundle of a text encoder; none: trained along")
+    options.add_argument("--eyes", help="bundle that knows pictures, to judge their groups by")
+    options.add_argument("--size", type=int, default=32, help="side of the pictures")
+    options.add_argument("--own-words", action="store_true", help="captions without keywords")
     options.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0, 3.0, 5.0])
     options.add_argument("--judge", help="bundle of pairs that chooses among several draws")
     options.add_argument("--best-of", type=int, default=8, help="so many draws, where one does")
@@ -91,13 +97,19 @@ def main() -> None:
 def pictures(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Draw a picture for each held-out caption, with each amount of guidance, and without any."""
     caption = f"caption={given.encoder}" if given.encoder else "caption"
-    data = mg.load(told_twice(), conditions=caption, size=SIZE, mode="RGB")
+    source = EMOJI if given.own_words else told_twice()
+    data = mg.load(source, conditions=caption, size=given.size, mode="RGB")
     bundle = trained(given, data, "flow_matching", PICTURES, "pictures")
     yield {"trained": steps_of(bundle)}
-    judge, groups = pair_judge(data), Groups(data)
+    groups = Groups(data)
+    judge: PairJudge | Eyes
+    if given.eyes:
+        judge = Eyes(mg.open(given.eyes), data, groups)
+    else:
+        judge = pair_judge(data)
+        yield {"judge": judge.facts()}
     asked = data.test.cond["caption"]
     real = data.test.batch(torch.arange(len(data.test))).x
-    yield {"judge": judge.facts()}
     yield {"pictures": "real, held out", **groups.scored(judge, real)}
     yield {"pictures": "without captions", **groups.scored(judge, drawn(bundle, data))}
     ways: list[dict[str, Any]] = [{"guidance": guidance} for guidance in given.guidance]
@@ -106,13 +118,11 @@ def pictures(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         ways += [{**way, "best_of": given.best_of} for way in ways]
     for way in ways:
         x = drawn(bundle, data, {"caption": asked}, **{"best_of": 1, **way})
-        sets = aligned(judge, x, {"caption": asked}, data, generator(0))
-        found = alignment(sets, generator=generator(0))
         copies = copying(x, data.train, data.test, lambda x: x.flatten(1), seed=0)
         yield {
             **way,
             **groups.scored(judge, x),
-            **{name: round(value, 4) for name, value in found.items()},
+            **({} if isinstance(judge, Eyes) else fitting(judge, x, asked, data)),
             "copying": copies.to_json()["verdict"],
         }
         name = "-".join(f"{value:g}" for value in way.values())
@@ -121,6 +131,13 @@ def pictures(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
             torch.save(x, given.keep / f"pictures-{name}.pt")
         captioned(data, x, [groups.row(each)["caption"] for each in data.test.names], name)
     sheet(data, real[:SHOWN], "pictures-real")
+
+
+def fitting(judge: PairJudge, x: Tensor, asked: Tensor, data: Data) -> dict[str, float]:
+    """How well pictures fit what was asked for, as an evaluation has it."""
+    sets = aligned(judge, x, {"caption": asked}, data, generator(0))
+    found = alignment(sets, generator=generator(0))
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def told_twice() -> Path:
@@ -165,15 +182,43 @@ class Groups:
         """What the table says of an item, by its name: images/1f600.png#caption 2."""
         return self.rows[Path(name).name.partition("#")[0]]
 
-    def scored(self, judge: PairJudge, x: Tensor) -> dict[str, Any]:
+    def scored(self, judge: PairJudge | Eyes, x: Tensor) -> dict[str, Any]:
         """How often the right group of held-out captions is the likeliest, for their pictures."""
+        found = judge.groups(x) if isinstance(judge, Eyes) else self._likeliest(judge, x)
+        right = (found == self.test).double()
+        error = float(right.std()) / len(right) ** 0.5
+        return {"right_group": round(float(right.mean()), 4), "se": round(error, 4)}
+
+    def _likeliest(self, judge: PairJudge, x: Tensor) -> Tensor:
         family: Any = judge.family
         near = judge.items(x) @ judge.conditions(self.captions).T  # (N, training captions)
         share = (family.scale * near).softmax(1)
-        by_group = torch.zeros(len(x), len(self.names)).index_add(1, self.train, share)
-        right = (by_group.argmax(1) == self.test).double()
-        error = float(right.std()) / len(right) ** 0.5
-        return {"right_group": round(float(right.mean()), 4), "se": round(error, 4)}
+        return torch.zeros(len(x), len(self.names)).index_add(1, self.train, share).argmax(1)
+
+
+class Eyes:
+    """The group of a picture by a linear classifier on features of a model of pictures."""
+
+    def __init__(self, bundle: Bundle, data: Data, groups: Groups) -> None:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        self.model: Any = bundle.family
+        seen = self._features(data.train.batch(torch.arange(len(data.train))).x)
+        classifier = LogisticRegression(C=0.01, max_iter=300)
+        self.classifier = make_pipeline(StandardScaler(), classifier).fit(seen, groups.train)
+
+    def groups(self, x: Tensor) -> Tensor:
+        """Encoded pictures (N, 3, H, W) -> (N,) numbers of groups."""
+        return torch.from_numpy(self.classifier.predict(self._features(x)))
+
+    @torch.no_grad()
+    def _features(self, x: Tensor) -> np.ndarray:
+        wide = F.interpolate(x, size=SEEN_AT, mode="bicubic", align_corners=False).clamp(-1, 1)
+        parts = [self.model.features(part).flatten(1) for part in wide.split(64)]
+        found: np.ndarray = torch.cat(parts).numpy()
+        return found
 
 
 # -- picture to text -------------------------------------------------------------------------------
@@ -229,7 +274,7 @@ def search(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from morphogen.systems.knowledge.words import Words
 
     caption = f"caption={given.encoder}" if given.encoder else "caption"
-    data = mg.load(told_twice(), conditions=caption, size=SIZE, mode="RGB")
+    data = mg.load(told_twice(), conditions=caption, size=given.size, mode="RGB")
     bundle = trained(given, data, "contrastive", MATCHED, "search")
     yield {"trained": steps_of(bundle)}
     model: Any = bundle.family

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from morphogen.backbones.unet import ContextMixing, UNet
 from morphogen.core import discover
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
@@ -232,6 +233,17 @@ def test_networks_attend(name: str) -> None:
     assert plain.context_dim == 0
     assert len(list(plain.parameters())) < len(list(network.parameters()))
     assert plain.run(x, cond, Context(sequence, mask)).shape == out.shape
+
+
+@pytest.mark.parametrize(("side", "looks"), [(8, []), (16, [0]), (20, [0, 1])])
+def test_a_unet_looks_at_a_context_but_never_at_its_finest_resolution(
+    side: int, looks: list[int]
+) -> None:
+    grid = TensorSpec("real", (1, side, side))
+    network = UNet(grid, grid, 8, context_dim=6, model_dim=8)
+    found = [sum(isinstance(each, ContextMixing) for each in blocks) for blocks in network.after]
+    assert found == looks
+    assert any(isinstance(each, ContextMixing) for each in network.mid)
 
 
 def test_a_network_steps_as_it_reads_with_a_context() -> None:

@@ -229,7 +229,8 @@ def test_few_sentences_of_the_same_words_are_read_as_texts(tmp_path: Path) -> No
     """What was never said together can be asked for; names of few words stay classes."""
     told = [f"a {shade} {thing}" for shade in ("dark", "light") for thing in ("boot", "bag", "hat")]
     data = load(told_of(tmp_path, told * 12), conditions="caption")
-    assert data.conditions["caption"].space
+    assert data.conditions["caption"].space == (8,)  # words and an end: 12 letters would need 16
+    assert {text for _, text in captions_of(data)} == set(told)
     data.codec.encode_condition("caption", "a dark boat")
     assert Category.recognises_cells(["ankle boot", "bag", "shirt"] * 9).sure > 0.7
     assert Category.recognises_cells(["a b c", "d e f"] * 9).sure > 0.7  # all words once

@@ -84,8 +84,9 @@ class UNet(Backbone):
             self.up.append(Upsample(wider, width, halving(space), space))
             self.merge.append(conv(axes, 2 * width, width, 1))
             after: list[nn.Module] = [*blocks(width, num_blocks)]
-            # The context is looked at where positions are few: at the two coarsest resolutions.
-            if context_dim and space == spaces[-2]:
+            # The context is looked at where positions are few: at the two coarsest resolutions, but
+            # never at the finest, where it costs most and what it says is too coarse.
+            if context_dim and space == spaces[-2] and len(spaces) > 2:
                 after.append(ContextMixing(width, context_dim))
             self.after.append(nn.ModuleList(after))
         self.mid = nn.ModuleList()

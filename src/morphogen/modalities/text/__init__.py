@@ -64,7 +64,9 @@ class Text(Codec):
     family = "autoregressive"
     unit: ClassVar[str] = "byte"
     wants: ClassVar[Wants] = WANTS  # what is opened
-    condition_options: ClassVar[dict[str, Any]] = {"form": "documents"}  # a caption is read whole
+    # A caption is read whole, and in words: a network looks at each token at every step, and a few
+    # thousand letters teach nobody to spell.
+    condition_options: ClassVar[dict[str, Any]] = {"form": "documents", "tokenizer": "bpe"}
     judged_as_fitted: ClassVar[bool] = True  # tokens of another vocabulary are other items
     key_radius: ClassVar[int] = prints.KEY_RADIUS
     same_from: ClassVar[float] = prints.SAME_FROM
