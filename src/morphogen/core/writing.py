@@ -34,6 +34,24 @@ class Constraint(Protocol):
         ...
 
 
+class Legality(Protocol):
+    """What items that are drawn side by side, token by token, may still become."""
+
+    def take(self, row: int, token: int, left: int) -> bool:
+        """Go on in a row with a token; False, and as before, where it may not come. So many more
+        may follow it, the end aside."""
+        ...
+
+
+@runtime_checkable
+class KeepsLegal(Protocol):
+    """Optional for a codec: not every sequence of its tokens is an item."""
+
+    def legality(self, num: int) -> Legality | None:
+        """Of `num` items; None where every sequence is one."""
+        ...
+
+
 class Mark(Protocol):
     """A keyed choice among the probable tokens of one text, by which it is known again."""
 

@@ -5,6 +5,7 @@ Legend: B batch, L positions, C what a network tells of each, V vocabulary.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 from morphogen.core.conditioning import one_of
 from morphogen.core.likelihood import NEVER
 from morphogen.core.random import categorical
-from morphogen.core.writing import Limits
+from morphogen.core.writing import Legality, Limits
 from morphogen.families._limits import limited
 from morphogen.families._stepped_rows import SteppedRows
 
@@ -29,11 +30,11 @@ def draw(
     cond: Mapping[str, Tensor] | None,
     generator: torch.Generator,
     limits: Limits,
+    legal: Legality | None = None,
 ) -> Tensor:
     """Tokens (B, L), those not `held` replaced by draws."""
-    settled = deque(
-        draws(model, tokens, held, cond=cond, generator=generator, limits=limits), maxlen=1
-    )
+    each = draws(model, tokens, held, cond=cond, generator=generator, limits=limits, legal=legal)
+    settled = deque(each, maxlen=1)
     return settled.pop()[1] if settled else tokens
 
 
@@ -45,6 +46,7 @@ def draws(
     cond: Mapping[str, Tensor] | None,
     generator: torch.Generator,
     limits: Limits,
+    legal: Legality | None = None,  # of items of which nothing is held
 ) -> Iterator[tuple[int, Tensor]]:
     """Each position from the first that is not held everywhere, and tokens (B, L) after it is
     settled, the same tensor every time."""
@@ -64,14 +66,44 @@ def draws(
         if end is not None:
             logits[:, end] = logits[:, end].masked_fill(goes_on[:, i], NEVER)
         came = tokens[:, :i].tolist() if limits.looks_back else ()
-        logits = limited(logits, limits, came, first)
-        drawn = categorical(logits.to(generator.device), generator).to(tokens.device)
+
+        def again(told: Tensor, rows: list[int] | None = None, came: Any = came) -> Tensor:
+            before = came if rows is None or not came else [came[row] for row in rows]
+            bounded = limited(told, limits, before, first).to(generator.device)
+            return categorical(bounded, generator).to(tokens.device)
+
+        drawn = again(logits)
+        if legal is not None:
+            going = (~ended).nonzero()[:, 0].tolist()
+            take = functools.partial(legal.take, left=model.num_tokens - i - 2)  # and the end
+            drawn = _legally(take, logits, drawn, going, again)
         if end is not None:
             drawn = drawn.masked_fill(ended, end)
         tokens[:, i] = torch.where(held[:, i], tokens[:, i], drawn)
         if end is not None:
             ended |= tokens[:, i] == end
         yield i, tokens
+
+
+def _legally(
+    take: Callable[[int, int], bool],
+    logits: Tensor,
+    drawn: Tensor,
+    rows: list[int],
+    again: Callable[[Tensor, list[int]], Tensor],
+) -> Tensor:
+    """Tokens (B,) `drawn` by logits (B, V), in `rows` only those that may come. What may not is
+    drawn again without it: a draw from what is legal, of which few tokens were looked at."""
+    logits, drawn = logits.clone(), drawn.clone()
+    while rows:
+        tokens = drawn.tolist()
+        rows = [row for row in rows if not take(row, tokens[row])]
+        logits[rows, drawn[rows]] = NEVER
+        stuck = (logits[rows] <= NEVER).all(1).tolist()  # no token may come: as it was drawn
+        rows = [row for row, none in zip(rows, stuck, strict=True) if not none]
+        if rows:
+            drawn[rows] = again(logits[rows], rows)
+    return drawn
 
 
 def _reader(

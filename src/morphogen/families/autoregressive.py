@@ -44,7 +44,7 @@ from morphogen.core.family import Family
 from morphogen.core.likelihood import NEVER, build_likelihood
 from morphogen.core.schema import with_options
 from morphogen.core.spec import Spec, TensorSpec
-from morphogen.core.writing import Limits
+from morphogen.core.writing import Legality, Limits
 from morphogen.families import _raster as raster
 from morphogen.families._by_length import by_length
 from morphogen.families._drawing import draw, draws
@@ -249,12 +249,13 @@ class Autoregressive(ShowsStates, Writes, Family):
         *,
         cond: Mapping[str, Tensor] | None = None,
         generator: torch.Generator,
+        legal: Legality | None = None,  # what items may become, where not everything is one
         **limits: Any,
     ) -> Tensor:
         """Left to right, one draw per position, within `Limits`. (num, *shape)."""
         tokens = torch.zeros(num, self.num_tokens, dtype=torch.int64, device=self.device)
         held, within = torch.zeros_like(tokens, dtype=torch.bool), Limits(**limits)
-        drawn = draw(self, tokens, held, cond=cond, generator=generator, limits=within)
+        drawn = draw(self, tokens, held, cond=cond, generator=generator, limits=within, legal=legal)
         return self.from_tokens(drawn)
 
     @torch.no_grad()

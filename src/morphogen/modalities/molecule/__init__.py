@@ -1,7 +1,8 @@
 """Molecules: SMILES files, SDF and tables with a column of SMILES, as tokens or as graphs.
 
-`tokens`: the canonical SMILES, an atom, bond, branch or ring closure each, and one for the end; or
-SELFIES, of which every sequence is a molecule. `graph`: atoms and the bonds between them, as parts.
+`tokens`: the canonical SMILES in Kekule's form, an atom, bond, branch or ring closure each, and one
+for the end; what is drawn keeps to the grammar and to valences (`grammar.py`). Or SELFIES, of which
+every sequence is a molecule. `graph`: atoms and the bonds between them, as parts.
 A raw value is a text of SMILES. Those that are read are spelt canonically; those that a model draws
 are as it spells them, and may be of no molecule.
 
@@ -25,11 +26,13 @@ from morphogen.core.codec import Text as Listed
 from morphogen.core.encoded import stacked
 from morphogen.core.errors import DataError
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
+from morphogen.core.writing import Legality
 from morphogen.modalities.molecule import chemistry, copies, page
+from morphogen.modalities.molecule.grammar import Spelt
 from morphogen.modalities.molecule.graph import SIZE, Atom, Graphs
 from morphogen.modalities.molecule.properties import named
 from morphogen.modalities.molecule.reading import all_smiles, read_molecules, recognise, wants_for
-from morphogen.modalities.molecule.tokens import Spelling, is_atom, is_heavy, split, to_selfies
+from morphogen.modalities.molecule.tokens import Spelling, is_atom, is_heavy, spelt, split
 from morphogen.modalities.molecule.vocabulary import Seen, Vocabulary
 from morphogen.sources import texts
 
@@ -54,7 +57,7 @@ class Molecule(Codec):
     def __init__(
         self,
         *,
-        spelling: Spelling = "smiles",  # of tokens: selfies are molecules whatever is drawn
+        spelling: Spelling = "kekule",  # of tokens: smiles with aromatic atoms, or none; selfies
         merges: int | None = None,  # groups of tokens that are one; none: from the data, 0: no
         length: int | None = None,  # tokens of a molecule, at most; none: from the data, up to 256
         max_atoms: int | None = None,  # of a graph; none: from the data, up to 64
@@ -93,8 +96,8 @@ class Molecule(Codec):
             tokens = split(item.value)
             sizes[sum(map(is_atom, tokens))] += 1
             spelt.update(tokens)
-            own = self.spelling != "smiles"
-            seen.add(_or_none(to_selfies, item.value) if own else tokens)
+            plain = self.spelling == "smiles"
+            seen.add(tokens if plain else _or_none(self._spelt, item.value))
         if not sizes:
             raise DataError("there are no molecules to learn from", expected="at least one")
         vocabulary, lengths = seen.vocabulary(self.merges)
@@ -111,6 +114,9 @@ class Molecule(Codec):
                 told = f"{larger:,} molecules are larger, and left out of that view"
                 self.facts[f"beyond_{name}"] = f"{told} (--set modality.{name}={max(found)})"
         return self._use(vocabulary, length, graphs)
+
+    def _spelt(self, smiles: str) -> list[str]:
+        return spelt(smiles, self.spelling)
 
     def _use(self, vocabulary: Vocabulary, length: int, graphs: Graphs) -> Molecule:
         self.vocabulary, self.graphs = vocabulary, graphs
@@ -169,6 +175,12 @@ class Molecule(Codec):
             return self.graphs.decode(x)
         return self.vocabulary.text(x.tolist())
 
+    def legality(self, num: int) -> Legality | None:
+        """What `num` molecules that are drawn token by token may become, so that they are some."""
+        if self.spelling == "selfies" or self.view == GRAPH:
+            return None  # of which every sequence is one; which are not drawn so
+        return Spelt(num, self.vocabulary.told, self.vocabulary.end)
+
     def check_fits(self, item: Item, report: Report) -> None:
         if self.view == GRAPH:
             self.graphs.check(split(item.value))
@@ -180,7 +192,7 @@ class Molecule(Codec):
         """Atoms, at least one."""
         if isinstance(x, dict):
             return x[SIZE].clamp(min=1).float()
-        if self.spelling == "smiles":
+        if self.spelling != "selfies":
             told = map(self.vocabulary.told, range(self.vocabulary.end + 1))
             atoms = torch.tensor([sum(map(is_heavy, each)) for each in told], device=x.device)
             return atoms[x].sum(1).clamp(min=1).float()

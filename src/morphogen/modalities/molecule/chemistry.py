@@ -52,6 +52,25 @@ def canonical(smiles: str) -> str:
     return found
 
 
+def kekule(smiles: str) -> str:
+    """A SMILES with single and double bonds in place of aromatic ones, its atoms in the same order:
+    one for each. Raises `DataError` where rings have no such form."""
+    loose = chem().MolFromSmiles(smiles, _as_it_stands())
+    try:
+        chem().Kekulize(loose, clearAromaticFlags=True)
+    except (ValueError, TypeError) as error:  # nothing that RDKit reads, or no such form
+        raise DataError(f"it is no molecule: {_why_not(smiles)}", hint="leave it out") from error
+    found: str = chem().MolToSmiles(loose, canonical=False, kekuleSmiles=True)
+    return found
+
+
+@functools.cache
+def _as_it_stands() -> Any:
+    options = chem().SmilesParserParams()
+    options.sanitize = options.removeHs = False
+    return options
+
+
 def skeleton(smiles: str) -> str:
     """What is left of a molecule without salts, charges and stereo: its largest part, uncharged."""
     parts = chem().GetMolFrags(molecule(smiles), asMols=True)

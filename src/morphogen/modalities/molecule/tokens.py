@@ -3,8 +3,10 @@ r"""SMILES as atoms, bonds, branches and ring closures: one token each, with tho
     C[C@@H](N)c1ccccc1Cl  ->  C [C@@H] ( N ) c 1 c c c c c 1 Cl
 
 An atom in brackets is one token, whatever it says of isotope, chirality, hydrogens and charge
-(Schwaller et al. 2018). SELFIES are another spelling (Krenn et al. 2020), of which every sequence
-of tokens is a molecule: what cannot be bound is passed over, so that none drawn is broken.
+(Schwaller et al. 2018). In Kekule's form (`kekule`), aromatic rings have single and double bonds in
+turn, so that whether a bond may come is told by two atoms alone. SELFIES are another spelling
+(Krenn et al. 2020), of which every sequence of tokens is a molecule: what cannot be bound is passed
+over, so that none drawn is broken.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from typing import Any, Literal
 
 from morphogen.core.errors import DataError
 from morphogen.core.extras import extra
+from morphogen.modalities.molecule.chemistry import canonical, kekule
 
-Spelling = Literal["smiles", "selfies"]
+Spelling = Literal["kekule", "smiles", "selfies"]
 TOKEN = re.compile(r"\[[^\[\]]+\]|Br|Cl|[BCNOPSFI]|[bcnops]|[-=#$:/\\.()~*]|%\d\d|%\(\d+\)|\d")
 ATOM = re.compile(r"\[[^\[\]]+\]|Br|Cl|[BCNOPSFI]|[bcnops]|\*")
 IN_BRACKETS = re.compile(
@@ -45,6 +48,13 @@ def is_atom(token: str) -> bool:
 
 
 @functools.cache
+def is_aromatic(token: str) -> bool:
+    """Whether a token of SMILES stands for an aromatic atom."""
+    found = IN_BRACKETS.fullmatch(token)
+    return (found[2] if found else token)[0].islower()
+
+
+@functools.cache
 def is_heavy(token: str) -> bool:
     """Whether it does for one other than hydrogen."""
     return is_atom(token) and HYDROGEN.fullmatch(token) is None
@@ -65,6 +75,25 @@ def looks_like_smiles(text: Any) -> bool:
             return False
     rings = Counter(token for token in found if token[0].isdigit() or token[0] == "%")
     return depth == 0 and all(count % 2 == 0 for count in rings.values())
+
+
+def spelt(smiles: str, spelling: Spelling) -> list[str]:
+    """The tokens of a canonical SMILES in a spelling. Raises `DataError` where it has none."""
+    if spelling == "selfies":
+        return to_selfies(smiles)
+    tokens = split(smiles)
+    if spelling == "kekule" and any(map(is_aromatic, tokens)):
+        return split(kekule(smiles))
+    return tokens
+
+
+def of_kekule(tokens: Sequence[str]) -> str:
+    """The canonical SMILES of tokens in Kekule's form; of no molecule, as they stand."""
+    text = "".join(tokens)
+    try:
+        return canonical(text)
+    except DataError:
+        return text
 
 
 def to_selfies(smiles: str) -> list[str]:

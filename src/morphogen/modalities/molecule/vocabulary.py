@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from morphogen.core.errors import DataError
-from morphogen.modalities.molecule.tokens import NOTHING, Spelling, of_selfies, split, to_selfies
+from morphogen.modalities.molecule.tokens import NOTHING, Spelling, of_kekule, of_selfies, spelt
 
 FIRST = 0x4E00  # the sign that stands for token 0 where tokens are joined
 MOST_SAMPLED = 1 << 18  # molecules that groups are found in
@@ -80,7 +80,7 @@ class Vocabulary:
 
     def split(self, smiles: str) -> list[str]:
         """The tokens of a molecule in this spelling."""
-        return split(smiles) if self.spelling == "smiles" else to_selfies(smiles)
+        return spelt(smiles, self.spelling)
 
     def numbers(self, molecules: Sequence[str]) -> list[list[int]]:
         """Molecules as tokens and groups by number. Raises `DataError` for one with a token that
@@ -117,15 +117,16 @@ class Vocabulary:
         return found if len(found) <= most else [*found[: most - 1], self.nothing]
 
     def text(self, numbers: Iterable[int]) -> str:
-        """The SMILES of tokens by number, up to the first end."""
+        """The SMILES of tokens by number, up to the first end; of Kekule's form, the canonical one
+        where it is a molecule."""
         own: list[str] = []
         for number in numbers:
             if number == self.end:
                 break
             own += self.told(number)
-        if self.spelling == "smiles" or NOTHING in own:
+        if NOTHING in own or self.spelling == "smiles":
             return "".join(own)
-        return of_selfies(own)
+        return of_selfies(own) if self.spelling == "selfies" else of_kekule(own)
 
     def told(self, number: int) -> list[str]:
         """What a number stands for, in tokens."""

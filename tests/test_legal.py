@@ -1,0 +1,104 @@
+"""Molecules that are drawn token by token: what may come, and that molecules come of it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("rdkit", reason="needs morphogen[molecules]")
+
+from rdkit import Chem
+
+from morphogen.backbones.rnn import RNN
+from morphogen.core.backbone import BuildBackbone
+from morphogen.core.codec import Item
+from morphogen.families.autoregressive import Autoregressive
+from morphogen.modalities.molecule import Molecule
+from morphogen.modalities.molecule.chemistry import kekule
+from morphogen.modalities.molecule.grammar import Growing, bonds_of
+from morphogen.modalities.molecule.tokens import split
+from morphogen.tasks.generate import generate
+
+SMILES = [
+    "CCO", "C[C@@H](N)C(=O)[O-]", "F/C=C/F", "CC1=NNC(C)=C1NC(=O)C[NH+]1CCCCC1",
+    "O=C1NC(=O)c2ccccc12", "C[S@](=O)c1ccccc1", "c1ccc2c(c1)[nH]c1ccccc12", "C1CC12CC2",
+    "OC(=O)/C(C)=C/c1ccc[n+]([O-])c1", "CS(=O)(=O)Nc1nc2ccccc2s1", "CC#N", "C1C2CC3CC1CC(C2)C3",
+]  # fmt: skip
+
+
+def grown(text: str) -> Growing | None:
+    """A text as far as it goes; None where a token may not come."""
+    growing = Growing()
+    return growing if all(map(growing.take, split(text))) else None
+
+
+@pytest.mark.parametrize(("atom", "bonds"), [
+    ("C", 4), ("N", 3), ("O", 2), ("F", 1), ("S", 6), ("[NH+]", 3), ("[N+]", 4), ("[O-]", 1),
+    ("[C@@H]", 3), ("[nH]", 2), ("[Na+]", 0), ("*", 8),
+])  # fmt: skip
+def test_valences_are_those_of_the_element_with_as_many_electrons(atom: str, bonds: int) -> None:
+    assert bonds_of(atom) == bonds
+
+
+@pytest.mark.parametrize("smiles", SMILES)
+def test_every_molecule_is_legal(smiles: str) -> None:
+    for text in (Chem.CanonSmiles(smiles), kekule(Chem.CanonSmiles(smiles))):
+        whole = grown(text)
+        assert whole is not None
+        assert whole.may_end
+    assert Chem.CanonSmiles(text) == Chem.CanonSmiles(smiles)
+
+
+@pytest.mark.parametrize("text", [
+    "C)", "C(", "C((", "C()", "(C", "1C", "C==", "=C(", "C1C1", "C11", "O=O=", "F(", "FCF1",
+    "C=1CC#1",
+    "CF=", "N(C)(C)(C)C", "C(.C", "C1.", "[NH4+]C", "C(C)1",
+])  # fmt: skip
+def test_what_can_become_no_molecule_is_not(text: str) -> None:
+    found = grown(text)
+    assert found is None or not found.may_end
+
+
+def test_a_ring_that_nothing_can_close_does_not_begin() -> None:
+    found = grown("FC(F)(F)C1")
+    assert found is not None
+    assert found.needed is not None
+    closed = grown("C1F")
+    assert closed is not None
+    assert closed.needed is None
+
+
+@pytest.fixture(scope="module")
+def codec() -> Molecule:
+    draw = random.Random(0)
+    molecules = [Chem.CanonSmiles(each) for each in SMILES]
+    items = [Item(draw.choice(molecules), str(i)) for i in range(300)]
+    return Molecule(merges=12, length=24).fit(items).use_view("tokens")
+
+
+def test_what_an_untrained_model_draws_are_molecules(codec: Molecule) -> None:
+    torch.manual_seed(0)
+    model = Autoregressive(codec.spec, {}, BuildBackbone(RNN, model_dim=8, num_layers=1))
+    options: Any = {"num": 200, "generator": torch.Generator().manual_seed(0)}
+    drawn = codec.decode_many(generate(model, codec=codec, **options).x)
+    assert all(text and Chem.MolFromSmiles(text) is not None for text in drawn)
+    assert len(set(drawn)) > 50
+    assert max(map(len, drawn)) > 12  # also where there is hardly room to close what is open
+    free = codec.decode_many(generate(model, **options).x)
+    assert sum(Chem.MolFromSmiles(text) is not None for text in free) < 150
+
+
+def test_draws_are_the_models_own_given_that_they_are_legal(codec: Molecule) -> None:
+    """The first token: p(x) over the sum of p of those that may come first."""
+    torch.manual_seed(1)
+    model = Autoregressive(codec.spec, {}, BuildBackbone(RNN, model_dim=8, num_layers=1))
+    draw = torch.Generator().manual_seed(0)
+    x = model.sample(4000, generator=draw, legal=codec.legality(4000))
+    found = torch.bincount(x[:, 0], minlength=codec.spec.vocab_size) / len(x)
+    left = codec.spec.num_values - 2
+    legal = [codec.legality(1).take(0, token, left) for token in range(codec.spec.vocab_size)]
+    exact = model.predict_next(x[:1, :0])[0].softmax(0) * torch.tensor(legal)
+    assert (found - exact / exact.sum()).abs().max() < 0.03
