@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 import shutil
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -208,6 +209,16 @@ def bare_names(file: Path) -> list[str]:
 def test_every_package_is_importable_by_name() -> None:
     found = {module.name for module in pkgutil.iter_modules(morphogen.__path__)}
     assert set(AXES.values()) | {"core", "testing", "training", "cli"} <= found
+
+
+def test_a_wheel_holds_every_file() -> None:
+    """What is installed elsewhere has all that the package here has."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    data = {file for each in told["package-data"]["morphogen"] for file in SOURCE.glob(each)}
+    files = {file for file in SOURCE.rglob("*") if file.is_file() and file.suffix != ".pyc"}
+    assert {relative(file) for file in files - set(FILES) - data} == set()
+    without = {relative(file) for file in FILES if not (file.parent / "__init__.py").is_file()}
+    assert without == set(), "setuptools takes no folder for a package without __init__.py"
 
 
 # -- the price of an addition ------------------------------------------------------------------

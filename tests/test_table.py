@@ -20,6 +20,7 @@ from morphogen.data.dataset import load
 from morphogen.modalities.table import Table
 from morphogen.modalities.table.cells import parsed
 from morphogen.modalities.table.columns import OTHER, Category, Number
+from morphogen.modalities.table.rules import Sum
 from morphogen.modalities.table.shapes import BINS, MOST, shapes
 from morphogen.testing._promises import draw_data
 
@@ -184,6 +185,8 @@ def test_rare_values_of_many_share_a_token() -> None:
     assert isinstance(found, Category)
     assert OTHER in found.values
     assert found.of_tokens(found.tokens(["nowhere", OTHER])) == [OTHER, OTHER]
+    mixed = column([*cells, *[True] * 50, *[1] * 60])  # true is not the number 1
+    assert [type(each) for each in mixed.of_tokens(mixed.tokens([True, 1]))] == [bool, int]
 
 
 def test_constants_come_back_and_names_of_parts_are_plain() -> None:
@@ -324,6 +327,14 @@ def test_rules_are_found_and_every_row_that_could_be_drawn_keeps_them() -> None:
     assert "total" not in codec.use_view("parts").spec.parts
     with pytest.raises(DataError, match="breaks a rule"):
         codec.encode(Item(rows[0] | {"country": "IT", "city": "Nice"}))
+
+
+def test_sums_are_rounded_to_the_decimals_of_their_parts() -> None:
+    rule = Sum("total", ["net", "tax"])
+    assert rule.see({"net": 0.5, "tax": 1.5e-07, "total": 0.50000015})
+    drawn = {"net": 0.25, "tax": 2e-07, "total": None}
+    rule.keep(drawn)
+    assert drawn["total"] == 0.2500002
 
 
 def test_a_row_that_breaks_a_rule_makes_it_none() -> None:

@@ -17,7 +17,7 @@ def index(
         str | None,
         typer.Option(help="who embeds: a bundle, an address, or `words` for none"),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="its name, at an address")] = None,
+    name: Annotated[str | None, typer.Option(help="its name, at an address")] = None,
     readers: Annotated[
         list[str] | None, typer.Option(help="group that may read them; everyone, if none is named")
     ] = None,
@@ -45,7 +45,7 @@ def index(
     from morphogen.systems.knowledge.passage import EVERYONE
     from morphogen.systems.knowledge.reading import read_into
 
-    named = None if by is None else embedder_of(by, model)
+    named = None if by is None else embedder_of(by, name)
     if stores.exists(out):
         opened = Index.open(out, named)
         if mask_personal and not opened.store.about.get("masked"):

@@ -22,7 +22,9 @@ def mcp(
     tool: Annotated[
         list[str] | None, typer.Option(help="package.module:function; repeatable")
     ] = None,
-    python: Annotated[bool, typer.Option("--python", help="programs in a sandbox")] = False,
+    tools: Annotated[
+        bool, typer.Option("--tools", help="let models run programs, in a sandbox")
+    ] = False,
     files: Annotated[str | None, typer.Option(help="folder whose files models may read")] = None,
     out: Annotated[str | None, typer.Option(help="folder for what models make")] = None,
     freely: Annotated[
@@ -45,15 +47,15 @@ def mcp(
 
     grants = Grants.of(reads=["*"], freely=freely or ())
     with tools_of(
-        bundles=model or (), functions=tool or (), python=python, files=files, out=out
-    ) as tools:
+        bundles=model or (), functions=tool or (), python=tools, files=files, out=out
+    ) as given:
         for each in index or ():
-            tools += index_tools(*index_of(each), groups=groups or ())
+            given += index_tools(*index_of(each), groups=groups or ())
         if memory is not None:
-            tools += MemoryTools(memory_of(memory), "a program").tools()
-        if not offered(tools, grants):
+            given += MemoryTools(memory_of(memory), "a program").tools()
+        if not offered(given, grants):
             raise RecipeError(
-                "there is nothing to offer", found=f"{len(tools)} tools, of which each writes",
-                hint="--model, --index, --memory or --python; --freely PATTERN for what writes",
+                "there is nothing to offer", found=f"{len(given)} tools, of which each writes",
+                hint="--model, --index, --memory or --tools; --freely PATTERN for what writes",
             )  # fmt: skip
-        serve_stdio(tools, grants)
+        serve_stdio(given, grants)

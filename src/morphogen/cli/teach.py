@@ -12,7 +12,7 @@ def teach(
     *,
     by: Annotated[str, typer.Option(help="bundle, or an address: http://localhost:8000/v1")],
     out: Annotated[str, typer.Option(help="file of the conversations, JSON lines")],
-    model: Annotated[str | None, typer.Option(help="its name, at an address")] = None,
+    name: Annotated[str | None, typer.Option(help="its name, at an address")] = None,
     system: Annotated[str | None, typer.Option(help="what the teacher is told first")] = None,
     most: Annotated[int | None, typer.Option(min=1, help="tokens of an answer at most")] = None,
     temperature: Annotated[float | None, typer.Option(min=0.0, help="0: the most probable")] = None,
@@ -29,7 +29,7 @@ def teach(
         print(f"{number:>5,}  {' '.join(answer.split())[:90]}")
 
     found = run(
-        prompts, by, out, model=model, system=system, most=most, temperature=temperature,
+        prompts, by, out, model=name, system=system, most=most, temperature=temperature,
         key_from=key_from, on_answer=show,
     )  # fmt: skip
     print(found.text())

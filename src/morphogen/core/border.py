@@ -115,6 +115,18 @@ def parse_json(
     return value
 
 
+def strict_json(text: str) -> Any:
+    """What JSON says, as its standard has it: NaN and Infinity are none. Raises `ValueError`, or
+    `RecursionError`, for anything else, what is nested too deep among it."""
+
+    def refuse(name: str) -> float:
+        raise ValueError(f"{name} is no number")
+
+    value = json.loads(text, parse_constant=refuse)
+    check_sane(value)
+    return value
+
+
 def read_lines(path: Path, shape: Any = dict) -> Iterator[Any]:
     """The JSON of every line of this shape; what was cut short, or is damaged, is left out."""
     if not path.is_file():

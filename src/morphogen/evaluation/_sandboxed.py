@@ -56,6 +56,8 @@ def main(folder: str, limits: str, report: str) -> None:
     os.close(int(report))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     clean = {"PATH": "/usr/bin:/bin", "HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8"}
+    if python.startswith(folder):  # its library, where it has one, lies beside it now
+        clean["LD_LIBRARY_PATH"] = f"{folder}/{PYTHON}/lib"
     os.execve(python, [python, "-I", "-B", "program.py"], clean)
 
 

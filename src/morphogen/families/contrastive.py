@@ -129,7 +129,10 @@ class Contrastive(Family):
         """What belongs to items, by its name, (B, *) -> (B, D), of length 1: near such items.
 
         Raises `DataError` where it is not there."""
-        value, spec = self._told(cond)
+        return self._encoded(*self._told(cond))
+
+    def _encoded(self, value: Tensor, spec: TensorSpec) -> Tensor:
+        """A canonical condition in the space."""
         if self.reader is not None:
             return F.normalize(self.reader(value), dim=1)
         return F.normalize(self.encoder(self._read(value, spec)), dim=1)
@@ -176,8 +179,9 @@ class Contrastive(Family):
         else:
             varied = self.training and self.spec.kind == "real"
             shown = self.variation(x, generator) if varied else x
-            first, second = self.encode(shown), self.encode_condition(batch.cond)
-            same = _same_rows(self._told(batch.cond)[0])
+            value, spec = self._told(batch.cond)
+            first, second = self.encode(shown), self._encoded(value, spec)
+            same = _same_rows(value)
         others = first[:0] if batch.other is None else self.encode(batch.other.x)
         scale = self.log_scale.exp().clamp(max=LARGEST)
         logits, wrong = scale * first @ second.T, scale * second @ others.T  # (B, B), (B, M)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from morphogen.core.errors import MeasurementError
 
-BLOCK_VALUES = 2**22  # distances in a block: 32 MB
+BLOCK_VALUES = 2**20  # distances in a block: 8 MB
 SLACK = 1e-13
 
 

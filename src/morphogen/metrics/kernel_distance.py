@@ -26,7 +26,7 @@ from morphogen.core.errors import MeasurementError
 from morphogen.core.metric import Features, scores
 from morphogen.metrics._parts import check_informative, shuffled
 
-BLOCK_VALUES = 2**22  # kernel values in a block: 32 MB
+BLOCK_VALUES = 2**20  # kernel values in a block: 8 MB
 
 
 @scores(kernel_distance=False)

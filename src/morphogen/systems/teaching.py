@@ -1,7 +1,7 @@
 """A teacher's answers to a user's prompts, as conversations that another model learns from.
 
     morphogen teach prompts.jsonl --by models/large --out taught.jsonl
-    morphogen teach prompts.jsonl --by http://localhost:8000/v1 --model NAME --out taught.jsonl
+    morphogen teach prompts.jsonl --by http://localhost:8000/v1 --name NAME --out taught.jsonl
 
 Distillation by what a teacher writes, for any two models, whatever their tokens (Kim & Rush 2016,
 arXiv:1606.07947). The answers lie in a file that can be read, and corrected, before anything is
@@ -146,7 +146,7 @@ def _answering(
     """Who answers. Raises `RecipeError` for an address without the name of a model."""
     if isinstance(by, str) and is_address(by):
         if model is None:
-            raise RecipeError("which model at this address teaches?", found=by, hint="--model NAME")
+            raise RecipeError("which model at this address teaches?", found=by, hint="--name NAME")
         there = Endpoint(by, model, key_from=key_from)
         return lambda messages: there.answer(messages, max_tokens=most, temperature=temperature)
     options = {"most": most, "temperature": temperature}

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from morphogen.core import discover
-from morphogen.core.border import check_sane, read_text
+from morphogen.core.border import check_sane, read_text, strict_json
 from morphogen.core.codec import Codec
 from morphogen.core.errors import MorphogenError, RecipeError, TrainingError
 from morphogen.core.objective import Drawn
@@ -138,7 +138,7 @@ def by_schema(told: str) -> Rewards:
 
     def is_valid(text: str) -> bool:
         try:
-            return bool(validator.is_valid(json.loads(text, parse_constant=_no_number)))
+            return bool(validator.is_valid(strict_json(text)))
         except (ValueError, RecursionError):
             return False
 
@@ -169,10 +169,6 @@ def by_tests(told: str) -> Rewards:
         return [passed[item] for item in items]
 
     return rewards
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
 
 
 BUILT: dict[str, Callable[[str], Rewards]] = {

@@ -163,11 +163,11 @@ def _category(seen: Seen, texts: list[str], has_missing: bool) -> Column:
     if few and (distinct * 2 <= filled or distinct <= FEW_NUMBERS):
         return Category(seen.name, values=_ordered(seen.cells), has_missing=has_missing)
     if distinct * REPEATED <= filled and seen.is_counted:
-        frequent = dict(zip(seen.cells, seen.counts.values(), strict=True))
-        frequent = dict(sorted(frequent.items(), key=lambda pair: -pair[1])[: MOST_NAMES - 1])
-        share = 1 - sum(frequent.values()) / filled
+        counted = zip(seen.cells, seen.counts.values(), strict=True)  # True and 1 are two cells
+        frequent = sorted(counted, key=lambda pair: -pair[1])[: MOST_NAMES - 1]
+        share = 1 - sum(count for _, count in frequent) / filled
         why = f"{distinct:,} values, {share:.0%} of the cells in rare ones that become {OTHER!r}"
-        values = [*frequent, OTHER]
+        values = [*(cell for cell, _ in frequent), OTHER]
         return Category(seen.name, why, values=values, has_missing=has_missing)
     what = "of free texts" if words >= WORDY else "different in most rows: a name or an identifier"
     return Column(seen.name, f"it is {what}")

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from morphogen.core.errors import DataError, RecipeError, did_you_mean
-from morphogen.modalities.table.cells import Cell, marked
+from morphogen.modalities.table.cells import Cell, decimals_of, marked
 
 Row = Mapping[str, Any]  # of cells
 
@@ -163,7 +163,7 @@ class Sum(Rule):
         for name in self.parts:
             cell = row.get(name)
             if isinstance(cell, float):
-                self.decimals = max(self.decimals, len(repr(cell).partition(".")[2]))
+                self.decimals = max(self.decimals, decimals_of(cell))
         return self.holds(row) and (row.get(self.total) is None) == (self._added(row) is None)
 
     def complete(self, row: Row) -> Row:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from morphogen.core.border import check_sane
+from morphogen.core.border import check_sane, strict_json
 from morphogen.core.errors import MorphogenError, RecipeError
 from morphogen.core.extras import extra
 from morphogen.core.schema import options
@@ -243,8 +243,7 @@ def _object(name: str, arguments: str | Mapping[str, Any]) -> Arguments:
                 "the arguments are too long", found=f"{len(text):,} characters",
                 expected=f"at most {MOST_ARGUMENTS:,}", where=name,
             )  # fmt: skip
-        arguments = json.loads(text, parse_constant=_no_number)
-        check_sane(arguments)
+        arguments = strict_json(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise ArgumentsError(f"the arguments are no JSON: {error}", where=name) from error
     if not isinstance(arguments, Mapping):
@@ -252,10 +251,6 @@ def _object(name: str, arguments: str | Mapping[str, Any]) -> Arguments:
             "arguments are an object", found=type(arguments).__name__, expected="{..}", where=name
         )
     return dict(arguments)
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number")
 
 
 def _misfit(name: str, what: str, schema: Mapping[str, Any]) -> ArgumentsError:

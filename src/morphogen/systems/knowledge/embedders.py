@@ -106,7 +106,7 @@ def embedder_of(name: str, model: str | None = None) -> Embedder:
         address, _, named = name.partition(" ")
         if not (model or named):
             raise RecipeError(
-                "a model at an address has a name", found=name, expected="--model NAME"
+                "a model at an address has a name", found=name, expected="--name NAME"
             )
         return RemoteEmbedder(address, model or named)
     return BundleEmbedder(name)

@@ -25,7 +25,7 @@ def svg(graph: Graph, *, at: float | None = None) -> str:
     """The relations that hold at a time, or all, as a drawing; the same graph, the same picture."""
     edges = graph.edges(at=at)[:MOST_EDGES]
     shown = Graph(dict.fromkeys(edge.note for edge in edges)).entities
-    names = [each for each in shown if any(each.casefold() in _ends(edge) for edge in edges)]
+    names = [each for each in shown if any(each.casefold() in edge.ends for edge in edges)]
     places = _laid_out(names, edges)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
@@ -44,16 +44,12 @@ def draw(graph: Graph, path: Path | str, *, at: float | None = None) -> Path:
     return write_text(Path(path), svg(graph, at=at))
 
 
-def _ends(edge: Edge) -> tuple[str, str]:
-    return edge.relation.subject.casefold(), edge.relation.object.casefold()
-
-
 def _laid_out(names: list[str], edges: list[Edge]) -> dict[str, tuple[float, float]]:
     """A place for each entity: those that stand in relation near each other."""
     library: Any = extra("networkx", "agents", "a graph is laid out")
     net = library.Graph()
     net.add_nodes_from(name.casefold() for name in names)
-    net.add_edges_from(_ends(edge) for edge in edges)
+    net.add_edges_from(edge.ends for edge in edges)
     spread = library.spring_layout(net, seed=0, k=1.6 / math.sqrt(max(len(names), 1)))
     return {
         name: (
@@ -65,7 +61,7 @@ def _laid_out(names: list[str], edges: list[Edge]) -> dict[str, tuple[float, flo
 
 
 def _edge(edge: Edge, places: dict[str, tuple[float, float]]) -> str:
-    (x, y), (to_x, to_y) = (places[each] for each in _ends(edge))
+    (x, y), (to_x, to_y) = (places[each] for each in edge.ends)
     length = max(math.hypot(to_x - x, to_y - y), 1e-9)
     short = (RADIUS + 3) / length
     end_x, end_y = to_x - (to_x - x) * short, to_y - (to_y - y) * short

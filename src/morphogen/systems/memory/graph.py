@@ -27,6 +27,11 @@ class Edge:
         """Since when it holds; of what says nothing of it, for ever."""
         return ALWAYS if self.relation.since is None else self.relation.since
 
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Who stands at either end, however they are written."""
+        return self.relation.subject.casefold(), self.relation.object.casefold()
+
 
 class Graph:
     """Who stands in which relation to whom."""
@@ -90,8 +95,8 @@ class Graph:
             if place == last:
                 return way
             for edge in self.about(place, at=at):
-                ends = (edge.relation.subject.casefold(), edge.relation.object.casefold())
-                other = ends[1] if ends[0] == place else ends[0]
+                subject, thing = edge.ends
+                other = thing if subject == place else subject
                 if other not in known:
                     known.add(other)
                     ways.append((other, [*way, edge]))

@@ -71,9 +71,9 @@ class Note:
         return {**told, "of": list(self.of), "relations": list(told["relations"])}
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> Note:
+    def from_json(cls, told: Mapping[str, Any], where: object = "a note") -> Note:
         """What `to_json` gave. Raises `BundleError` for anything else."""
-        check_shape(dict(told), SHAPE, "a note")
+        check_shape(dict(told), SHAPE, where)
         note = cls(**{name: told[name] for name in SHAPE})
         relations = tuple(Relation(**each) for each in told["relations"])
         return replace(note, of=tuple(told["of"]), relations=relations)

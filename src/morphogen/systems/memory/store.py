@@ -27,7 +27,7 @@ from morphogen.core.errors import BundleError
 from morphogen.core.extras import extra
 from morphogen.core.storage import write_text
 from morphogen.systems.knowledge.vectors import Floats
-from morphogen.systems.memory.note import SHAPE, Note
+from morphogen.systems.memory.note import Note
 
 VERSION = 1
 KEY, NONCE = 32, 12
@@ -113,9 +113,10 @@ class Store:
         for name, note, vector in rows:
             if name in keys:
                 told = self._opened(keys[name], name, note)
-                shape = parse_json(told.decode(), SHAPE, f"note {name}")
+                where = f"note {name}"
+                kept = Note.from_json(parse_json(told.decode(), dict, where), where)
                 numbers = np.frombuffer(self._opened(keys[name], name, vector), np.float32)
-                found.append((Note.from_json(shape), numbers))
+                found.append((kept, numbers))
         yield from sorted(found, key=lambda each: (each[0].made, each[0].id))
 
     def key(self, name: str) -> bytes | None:
