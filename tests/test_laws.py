@@ -215,7 +215,8 @@ def test_a_wheel_holds_every_file() -> None:
     """What is installed elsewhere has all that the package here has."""
     told = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     data = {file for each in told["package-data"]["morphogen"] for file in SOURCE.glob(each)}
-    files = {file for file in SOURCE.rglob("*") if file.is_file() and file.suffix != ".pyc"}
+    every = (file for file in SOURCE.rglob("*") if "__pycache__" not in file.parts)
+    files = {file for file in every if file.is_file()}
     assert {relative(file) for file in files - set(FILES) - data} == set()
     without = {relative(file) for file in FILES if not (file.parent / "__init__.py").is_file()}
     assert without == set(), "setuptools takes no folder for a package without __init__.py"

@@ -96,12 +96,12 @@ def _bars(real: list[Any], made: list[Any]) -> str:
               for cells in (real, made)]  # fmt: skip
     names = [name for name, _ in (counts[0] + counts[1] if not real else counts[0]).most_common()]
     shown = names[: NAMES if len(names) <= NAMES else NAMES - 1]
-    rows = [(name, *(_share(count, name) for count in counts)) for name in shown]
-    rest = [1 - sum(row[i] for row in rows) for i in (1, 2)]
+    rows = [(name, _share(counts[0], name), _share(counts[1], name)) for name in shown]
+    rest = (1 - sum(real for _, real, _ in rows), 1 - sum(made for _, _, made in rows))
     if max(rest) > 1e-9:
         rows.append(("all others", *rest))
     step = min((HEIGHT - TOP) / len(rows), 22.0)
-    wide = (WIDTH - LEFT) / max(max(row[1:]) for row in rows)
+    wide = (WIDTH - LEFT) / max(max(real, made) for _, real, made in rows)
     return "".join(
         f'<text x="{LEFT - 6}" y="{(y := TOP + i * step) + step / 2 + 3:.1f}" text-anchor="end">'
         f"{html.escape(_short(name))}</text>"
