@@ -48,6 +48,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "pairs"
 SHARED = Path(os.environ.get("MORPHOGEN_SHARED", HERE.parents[1] / "shared")) / "data"
 EMOJI, FASHION = SHARED / "emoji-noto", SHARED / "fashion-mnist"
+STRENGTHS = (0.003, 0.01, 0.03, 0.1)  # of a classifier, told apart on parts of the training pictures
 SEEN_AT = 96  # side at which eyes see pictures
 SHOWN = 64
 PICTURES = ["train.batch_size=64", "train.lr=2e-3"]
@@ -200,13 +201,13 @@ class Eyes:
     """The group of a picture by a linear classifier on features of a model of pictures."""
 
     def __init__(self, bundle: Bundle, data: Data, groups: Groups) -> None:
-        from sklearn.linear_model import LogisticRegression
+        from sklearn.linear_model import LogisticRegressionCV
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
         self.model: Any = bundle.family
         seen = self._features(data.train.batch(torch.arange(len(data.train))).x)
-        classifier = LogisticRegression(C=0.01, max_iter=300)
+        classifier = LogisticRegressionCV(Cs=STRENGTHS, cv=3, max_iter=300)
         self.classifier = make_pipeline(StandardScaler(), classifier).fit(seen, groups.train)
 
     def groups(self, x: Tensor) -> Tensor:
