@@ -48,7 +48,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "pairs"
 SHARED = Path(os.environ.get("MORPHOGEN_SHARED", HERE.parents[1] / "shared")) / "data"
 EMOJI, FASHION = SHARED / "emoji-noto", SHARED / "fashion-mnist"
-STRENGTHS = (0.003, 0.01, 0.03, 0.1)  # of a classifier, told apart on parts of the training pictures
+STRENGTHS = (0.003, 0.01, 0.03, 0.1)  # of a classifier, picked on parts of the training pictures
 SEEN_AT = 96  # side at which eyes see pictures
 SHOWN = 64
 PICTURES = ["train.batch_size=64", "train.lr=2e-3"]

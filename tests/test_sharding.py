@@ -27,6 +27,7 @@ SETTINGS = [
     "train.device=cpu",
 ]  # fmt: skip
 STEPS, STOPPED_AT = 6, 3
+PROBED = {"seen_loss", "loss_spread", "held_out_loss"}  # where there is time for it
 
 
 def work(corpus: Path, place: Path) -> None:
@@ -93,8 +94,8 @@ def test_two_processes_give_the_log_of_one(folder: Path, one: Any) -> None:
     assert sum("loss" in each for _, each in found) == STEPS
     assert any("seen_loss" in each for _, each in found)
     for (step, values), (_, others) in zip(found, expected, strict=True):
-        assert values.keys() == others.keys()
-        for name in {"loss", "grad_norm", "seen_loss"} & values.keys():
+        assert values.keys() - PROBED == others.keys() - PROBED
+        for name in {"loss", "grad_norm", "seen_loss"} & values.keys() & others.keys():
             assert values[name] == pytest.approx(others[name], rel=1e-3), (step, name)
 
 
