@@ -350,3 +350,10 @@ def test_what_is_no_bundle_is_told(
     for wrong in (["--label", "drak"], ["--cond", "lable=dark"]):
         error = refused(capsys, "sample", str(bundle), "-n", "2", *wrong, *out)
         assert wrong[1].partition("=")[0] in error
+
+
+def test_words_where_a_file_is_expected_are_told_where_they_go(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = refused(capsys, "task", "score", "nowhere", "To be, or not to be")
+    assert "--text 'To be, or not to be'" in error

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from morphogen.core.errors import DataError
 
 PROMPT = "prompt"  # the condition of models that draw by one
 
@@ -51,6 +55,7 @@ def task(
     from morphogen.records.recording import generating, recording
 
     discover.find("task", name)  # a misspelt task is told before a large bundle is read
+    _check_typed(inputs or [])
     options: dict[str, Any] = {**parse_pairs(settings or [], "--set")}
     if schema is not None:
         options["schema"] = schema
@@ -86,6 +91,18 @@ def task(
         print_json({"task": name, "route": result.route, **result.values, "out": path})
         return
     print_facts({"route": result.route, **result.values, "out": path})
+
+
+def _check_typed(inputs: list[str]) -> None:
+    """Words where a file is expected were meant as the text itself."""
+    for each in inputs:
+        if " " in each and "://" not in each and not Path(each).expanduser().exists():
+            raise DataError(
+                "there is no such file or folder",
+                found=each[:80],
+                expected="a file or folder, or a text after --text",
+                hint=f"--text {shlex.quote(each[:80])}",
+            )
 
 
 def _print_made(result: Any) -> None:
