@@ -17,6 +17,7 @@ from morphogen.core.errors import DataError, RecipeError, RefusedPair, did_you_m
 from morphogen.core.scatter import scatter
 from morphogen.core.spec import Spec, TensorSpec
 from morphogen.core.storage import write_text
+from morphogen.core.visible import shortened
 
 SPLITS_FILE = "splits.csv"  # in a folder of data: which split each item belongs to
 
@@ -372,8 +373,7 @@ class Codec(ABC):
 
     def brief(self, value: Any, most: int = 40) -> str:
         """A raw value in a few words, for tables and maps."""
-        text = str(value)
-        return text if len(text) <= most else text[: most - 1] + "\u2026"
+        return shortened(str(value), most)
 
     def write(self, values: Sequence[Any], path: Path, columns: int | None = None) -> Path:
         """Write raw values where a person can look at them; return the path written."""

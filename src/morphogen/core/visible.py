@@ -26,6 +26,11 @@ def in_line(text: object) -> str:
     return " ".join(visible(text).split())
 
 
+def shortened(text: str, most: int) -> str:
+    """Text of at most so many characters; where some are left out, the last one says so."""
+    return text if len(text) <= most else text[: most - 1] + "\u2026"
+
+
 def in_html(text: object) -> str:
     """Text as a part of a page."""
     return html.escape(visible(text))

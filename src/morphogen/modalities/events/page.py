@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from morphogen.core.storage import write_text
+from morphogen.core.visible import shortened
 from morphogen.modalities.events.history import Event, History
 from morphogen.modalities.series.window import written
 
@@ -49,8 +50,7 @@ def _chip(event: Event) -> str:
 
 def brief(history: History, most: int) -> str:
     """Whose it is, and the first events."""
-    text = str(history) or "no events"
-    return text if len(text) <= most else text[: most - 1] + "\u2026"
+    return shortened(str(history) or "no events", most)
 
 
 def write_rows(histories: Sequence[History], path: Path) -> Path:

@@ -134,13 +134,12 @@ def squeezed(array: np.ndarray) -> np.ndarray:
 def white_of(largest: int, depths: list[str]) -> int | None:
     """Which value is white where no picture uses its depth: masks of 0 and 1, a few levels; 8 bits
     in 16, or a camera's 10, 12 or 14. None where the depth is used."""
-    if len(depths) != 1 or depths[0] not in ("uint8", "uint16") or not largest:
+    if depths not in (["uint8"], ["uint16"]) or not largest:
         return None
     if largest <= FEW_LEVELS:
         return largest
-    if depths == ["uint16"]:
-        return next((2**bits - 1 for bits in (8, 10, 12, 14) if largest < 2**bits), None)
-    return None
+    narrower = (8, 10, 12, 14) if depths == ["uint16"] else ()
+    return next((2**bits - 1 for bits in narrower if largest < 2**bits), None)
 
 
 def filled(value: Any, white: int | None) -> Any:

@@ -49,8 +49,8 @@ class Scale:
         """The scale of an array: 8 or 16 bits, [0, 1], [-1, 1], or its own range. Which of few
         levels is white, all pictures together say (`convert.white_of`); what is `alone`, one of
         many in arrays of their own, does not say how many bits the others have."""
+        grey = images.ndim == 3
         if images.dtype in (np.uint8, np.uint16):
-            grey = images.ndim == 3
             if images.dtype == np.uint16 and not grey:
                 report.facts["colour_16_bit"] = "16-bit colour is read as 8-bit colour"
                 return cls(0, 65535 / 255, "uint8")
@@ -65,13 +65,12 @@ class Scale:
         whole = integers or bool(np.all(np.mod(finite[:1_000_000], 1) == 0))
         if low >= 0 and high <= 1 and not integers:
             return cls()
-        if low >= -1 and high <= 1 and low < 0:
+        if -1 <= low < 0 and high <= 1:
             report.facts["range"] = (
                 f"values {low:g} to {high:g}: -1 is taken for black, 1 for white"
             )
             return cls(-1, 2)
-        if whole and low >= 0 and high <= 65535 and (high <= 255 or images.ndim == 3):
-            grey = images.ndim == 3
+        if whole and low >= 0 and high <= 65535 and (high <= 255 or grey):
             return cls(dtype="uint16" if high > 255 or (alone and grey) else "uint8")
         report.facts["range"] = f"values {low:g} to {high:g} are scaled to [-1, 1]"
         return cls(low, max(high - low, 1e-12))

@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-from morphogen.modalities.molecule.chemistry import rdkit
+from morphogen.modalities.molecule.chemistry import chem
 from morphogen.modalities.molecule.tokens import IN_BRACKETS, NOTHING, is_atom
 
 ORDERS = {"-": 1, "/": 1, "\\": 1, ":": 1, "=": 2, "#": 3, "$": 4}
@@ -33,7 +33,7 @@ def bonds_of(atom: str) -> int:
         hydrogens = 0 if found[4] is None else int(found[4] or 1)
         sign = found[5] or ""
         charge = int(sign) if sign[-1:].isdigit() else sign.count("+") - sign.count("-")
-    table = rdkit("Chem").GetPeriodicTable()
+    table = chem().GetPeriodicTable()
     try:
         number = table.GetAtomicNumber(symbol.capitalize()) - charge
         most = max(table.GetValenceList(number))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from morphogen.core.storage import write_text
+from morphogen.core.visible import shortened
 from morphogen.modalities.molecule.chemistry import drawing
 
 GRID = "display:grid;gap:.6rem;grid-template-columns:repeat({},minmax(0,1fr))"
@@ -37,7 +38,7 @@ def _scaled(svg: str) -> str:
 
 def brief(smiles: str, most: int) -> str:
     """Its SMILES, cut."""
-    return smiles if len(smiles) <= most else smiles[: most - 1] + "\u2026"
+    return shortened(smiles, most)
 
 
 def write_smiles(molecules: Sequence[str], path: Path) -> Path:

@@ -285,10 +285,6 @@ class Series(Codec):
     def html(self, values: Sequence[Any], columns: int | None = None) -> str:
         return page.pictures(values, columns)
 
-    def brief(self, value: Any, most: int = 40) -> str:
-        text = str(value)
-        return text if len(text) <= most else text[: most - 1] + "\u2026"
-
     def write(self, values: Sequence[Any], path: Path, columns: int | None = None) -> Path:
         path = Path(path)
         if path.suffix.lower() in (".csv", ".tsv"):

@@ -218,9 +218,13 @@ class Table(Codec):
         x = moved(x, "cpu")
         if self.view != TOKENS:
             return {column.name: column.decode(part, x) for part, column in self.learned.items()}
-        own = x.split([len(column.sizes) for column in self.learned.values()], 1)
-        pairs = zip(self.learned.values(), own, strict=True)
-        return {column.name: column.of_tokens(tokens) for column, tokens in pairs}
+        return {column.name: column.of_tokens(tokens) for column, tokens in self._own_tokens(x)}
+
+    def _own_tokens(self, x: Tensor) -> Iterator[tuple[Column, Tensor]]:
+        """Each learned column, and its tokens of rows (N, L)."""
+        learned = self.learned.values()
+        own = torch.split(x, [len(column.sizes) for column in learned], 1)
+        return zip(learned, own, strict=True)
 
     def _rows(self, cells: Mapping[str, Sequence[Any]], num: int) -> list[dict[str, Any]]:
         """Cells by column as rows, with the columns in order and those of one value put back."""
@@ -250,8 +254,7 @@ class Table(Codec):
         total = np.zeros(num_items(x))
         x = moved(x, "cpu")
         if self.view == TOKENS:
-            own = x.split([len(column.sizes) for column in self.learned.values()], 1)
-            for column, tokens in zip(self.learned.values(), own, strict=True):
+            for column, tokens in self._own_tokens(x):
                 total = total + column.log_room_of(tokens)
         else:
             for part, column in self.learned.items():

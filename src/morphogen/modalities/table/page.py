@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from morphogen.core.storage import write_text
+from morphogen.core.visible import shortened
 
 BOX = (
     "overflow-x:auto;border:1px solid #d5dae1;border-radius:6px;background:#fff;color:#1c2733;"
@@ -49,9 +50,7 @@ def shown(cell: Any) -> str:
     """A cell as HTML."""
     if cell is None:
         return MISSING
-    text = written(cell)
-    cut = text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "\u2026"
-    return html.escape(cut)
+    return html.escape(shortened(written(cell), MOST_CHARACTERS))
 
 
 def written(cell: Any) -> str:
@@ -72,7 +71,7 @@ def is_number(cells: Sequence[Any]) -> bool:
 def brief(row: Mapping[str, Any], most: int) -> str:
     """The first cells of a row."""
     text = ", ".join(f"{name} {written(cell) or '?'}" for name, cell in row.items())
-    return text if len(text) <= most else text[: most - 1] + "\u2026"
+    return shortened(text, most)
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from morphogen.core.visible import shortened
 from morphogen.modalities.table.page import BOX, is_number, written
 
 WIDTH, HEIGHT, LEFT, TOP = 280, 156, 96, 30  # of a picture; of what stands beside and above bars
@@ -49,9 +50,8 @@ def _cells(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
 def _column(name: str, real: list[Any], made: list[Any]) -> str:
     empty = [sum(cell is None for cell in cells) / max(len(cells), 1) for cells in (real, made)]
     told = f"; missing {empty[0]:.1%}, drawn {empty[1]:.1%}" if max(empty) else ""
-    numbers = is_number(real + made)
-    bars = _histogram(real, made) if numbers else _bars(real, made)
-    title = html.escape(name if len(name) <= 2 * LETTERS else name[: 2 * LETTERS - 1] + "\u2026")
+    bars = (_histogram if is_number(real + made) else _bars)(real, made)
+    title = html.escape(shortened(name, 2 * LETTERS))
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(name)}{told}" '
         f'style="width:100%;font:11px system-ui,sans-serif" fill="#1c2733">'
@@ -94,7 +94,7 @@ def _bars(real: list[Any], made: list[Any]) -> str:
     """A pair of bars for each of the most frequent values; missing and all others are values."""
     counts = [Counter("missing" if cell is None else written(cell) for cell in cells)
               for cells in (real, made)]  # fmt: skip
-    names = [name for name, _ in (counts[0] + counts[1] if not real else counts[0]).most_common()]
+    names = [name for name, _ in counts[0].most_common()]
     shown = names[: NAMES if len(names) <= NAMES else NAMES - 1]
     rows = [(name, _share(counts[0], name), _share(counts[1], name)) for name in shown]
     rest = (1 - sum(real for _, real, _ in rows), 1 - sum(made for _, _, made in rows))
@@ -104,7 +104,7 @@ def _bars(real: list[Any], made: list[Any]) -> str:
     wide = (WIDTH - LEFT) / max(max(real, made) for _, real, made in rows)
     return "".join(
         f'<text x="{LEFT - 6}" y="{(y := TOP + i * step) + step / 2 + 3:.1f}" text-anchor="end">'
-        f"{html.escape(_short(name))}</text>"
+        f"{html.escape(shortened(name, LETTERS))}</text>"
         f'<rect x="{LEFT}" y="{y + 1:.1f}" width="{share * wide:.1f}" '
         f'height="{step * 0.5:.1f}" fill="{REAL}"/>'
         f'<rect x="{LEFT}" y="{y + 1 + step * 0.5:.1f}" width="{drawn * wide:.1f}" '
@@ -119,7 +119,3 @@ def _share(counts: Counter[str], name: str) -> float:
 
 def _rough(number: float) -> str:
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LETTERS else name[: LETTERS - 1] + "\u2026"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from morphogen.core.storage import write_text
+from morphogen.core.visible import shortened
 
 END = "\udc00"  # where one text ends and the next begins, within a window of a corpus
 STYLE = (
@@ -89,7 +90,7 @@ def readable(text: str) -> str:
 def brief(text: str, most: int) -> str:
     """The first words, on one line."""
     line = " ".join(readable(text[: 4 * most]).split())
-    return line if len(line) <= most else line[: most - 1] + "\u2026"
+    return shortened(line, most)
 
 
 def write_texts(texts: Sequence[str], path: Path) -> Path:

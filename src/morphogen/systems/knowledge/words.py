@@ -73,9 +73,9 @@ def _terms(piece: str, stem: Callable[[str], str]) -> list[str]:
 def asked_terms(question: str, language: str | None = "english") -> list[str]:
     """Those of a question, without common words where it has others: "what is said of" would
     outweigh the one name in it. A code may stand in it in two words, "ab 1234"."""
-    found, stem = terms(question, language), _stemmer(language)
+    found = terms(question, language)
     if language == "english":
-        common = {stem(word) for word in COMMON}
+        common = _common(language)
         found = [each for each in found if each not in common] or found
     codes = _CODE.findall(folded(question))
     return [*found, *(f"{letters}{digits}" for letters, digits in codes)]
@@ -92,6 +92,12 @@ def figure(text: str) -> float:
         if text.count(".") > 1:
             text = text.replace(".", "")
     return float(text)
+
+
+@cache
+def _common(language: str) -> frozenset[str]:
+    """The stems of common words, which every question asks for."""
+    return frozenset(map(_stemmer(language), COMMON))
 
 
 @cache
