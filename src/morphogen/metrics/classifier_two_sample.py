@@ -81,7 +81,7 @@ def _accuracy(x: Tensor, num_folds: int, seed: int) -> float:
     """Share of held-out items that are told right; the first half of x was generated."""
     import numpy as np
     from sklearn.model_selection import StratifiedKFold
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     items = x.cpu().numpy()
     generated = np.arange(len(items)) < len(items) // 2
