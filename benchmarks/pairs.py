@@ -1,11 +1,12 @@
 """Pairs of pictures and words: drawn from captions, captioned, searched, judged by an own judge.
 
+    python benchmarks/pairs.py ceilings    what the judge makes of pictures that need no model
     python benchmarks/pairs.py pictures    text to picture: is the right group at rank 1?
     python benchmarks/pairs.py captions    captioning, beside the caption of the nearest picture
     python benchmarks/pairs.py search      recall@5 on held-out pairs, beside BM25 over keywords
     python benchmarks/pairs.py sentences   Fashion-MNIST by sentences, beside by labels
 
-The first three are on Noto emoji (1,480 training pairs, 164 held out). Captions are read by a
+All but the last are on Noto emoji (1,480 training pairs, 164 held out). Captions are read by a
 frozen text encoder, MiniLM, where `--encoder` names one. The judge of pictures is a contrastive
 model of the training pairs (`evaluation.alignment`); how well it does on the real held-out pictures
 stands beside each of its scores. Each part takes less than fifteen minutes on two cores.
@@ -19,14 +20,9 @@ training pictures alone: a surer judge, in a fraction of the time.
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import json
-import os
-import shutil
-import tempfile
 import textwrap
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +33,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import morphogen as mg
+from _emoji import EMOJI, Eyes, Groups, rows, told_twice, words_beside, words_in
+from _pairs import steps_of, trained
+from _sentences import sentences
 from morphogen.core.bundle import Bundle
 from morphogen.core.random import generator
 from morphogen.data.dataset import Data
@@ -44,12 +43,7 @@ from morphogen.evaluation.alignment import PairJudge, aligned, pair_judge
 from morphogen.evaluation.copying import copying
 from morphogen.metrics.alignment import alignment
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "pairs"
-SHARED = Path(os.environ.get("MORPHOGEN_SHARED", HERE.parents[1] / "shared")) / "data"
-EMOJI, FASHION = SHARED / "emoji-noto", SHARED / "fashion-mnist"
-STRENGTHS = (0.003, 0.01, 0.03, 0.1)  # of a classifier, picked on parts of the training pictures
-SEEN_AT = 96  # side at which eyes see pictures
+RESULTS = Path(__file__).parent / "results" / "pairs"
 SHOWN = 64
 PICTURES = ["train.batch_size=64", "train.lr=2e-3"]
 MATCHED = [
@@ -61,21 +55,14 @@ SEEN = [
     "family.cond_stem=conv", "family.cond_positions=64", "family.cond_shift=4",
     "family.cond_mask=0.2", "family.cond_gain=0.2",
 ]  # fmt: skip
-NAMES = [  # of Fashion-MNIST's classes, 0 to 9
-    "t-shirt", "pair of trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
-    "boot",
-]  # fmt: skip
-SHADES = ((130, "dark"), (195, "grey"), (256, "light"))  # of what is brighter than the ground
-GROUND = 16
-UNSEEN = [("dark", "dress"), ("light", "bag"), ("grey", "boot"), ("light", "coat")]
-ONE_ORDER = [("dark", "coat"), ("grey", "dress"), ("light", "dress"), ("grey", "pullover")]
 
 
 def main() -> None:
     """One part; a line of JSON for each result."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("part", choices=("pictures", "captions", "search", "sentences"))
+    options.add_argument("part", choices=PARTS)
     options.add_argument("--budget", default="10m", help="of each training")
+    options.add_argument("--family", default="flow_matching", help="of pictures, or a chain")
     options.add_argument("--encoder", help="bundle of a text encoder; none: trained along")
     options.add_argument("--eyes", help="bundle that knows pictures, to judge their groups by")
     options.add_argument("--size", type=int, default=32, help="side of the pictures")
@@ -88,11 +75,37 @@ def main() -> None:
     options.add_argument("--keep", type=Path, help="folder for bundles")
     options.add_argument("--set", nargs="*", default=[], help="settings, as of `morphogen train`")
     given = options.parse_args()
-    for line in globals()[given.part](given):
+    for line in PARTS[given.part](given):
         print(json.dumps(line), flush=True)
 
 
 # -- text to picture -------------------------------------------------------------------------------
+
+
+def ceilings(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """What the judge says of held-out pictures that were made coarser, and of training pictures
+    whose captions are nearest: what a model can hope for, before there is one."""
+    if not (given.encoder and given.eyes):
+        raise SystemExit("ceilings needs --encoder and --eyes")
+    data = mg.load(EMOJI, conditions=f"caption={given.encoder}", size=given.size, mode="RGB")
+    groups = Groups(data)
+    eyes = Eyes(mg.open(given.eyes), data, groups)
+    learned, real = (split.batch(torch.arange(len(split))).x for split in (data.train, data.test))
+    yield {"pictures": "real, held out", **groups.scored(eyes, real)}
+    mean = learned.flatten(1).mean(0)
+    axes = torch.linalg.svd(learned.flatten(1) - mean, full_matrices=False).Vh  # (K, D)
+    for num in (64, 128, 256, 512):
+        kept = axes[:num]
+        coarse = (real.flatten(1) - mean) @ kept.T @ kept + mean
+        found = groups.scored(eyes, coarse.view_as(real))
+        yield {"pictures": f"of {num} principal components", **found}
+    asked, known = (  # the vector of a whole caption stands first
+        F.normalize(split.cond["caption"][:, :, 0], dim=1) for split in (data.test, data.train)
+    )
+    for num in (1, 2, 4, 8):
+        nearest = (asked @ known.T).topk(num, dim=1).indices  # (N, num)
+        found = groups.scored(eyes, learned[nearest].mean(1))
+        yield {"pictures": f"mean of {num} training pictures of the nearest captions", **found}
 
 
 def pictures(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -100,7 +113,7 @@ def pictures(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     caption = f"caption={given.encoder}" if given.encoder else "caption"
     source = EMOJI if given.own_words else told_twice()
     data = mg.load(source, conditions=caption, size=given.size, mode="RGB")
-    bundle = trained(given, data, "flow_matching", PICTURES, "pictures")
+    bundle = trained(given, data, given.family, PICTURES, "pictures")
     yield {"trained": steps_of(bundle)}
     groups = Groups(data)
     judge: PairJudge | Eyes
@@ -141,21 +154,6 @@ def fitting(judge: PairJudge, x: Tensor, asked: Tensor, data: Data) -> dict[str,
     return {name: round(value, 4) for name, value in found.items()}
 
 
-def told_twice() -> Path:
-    """The emoji with two captions of each training picture: its own, and its keywords. A picture
-    that is held out has its own alone."""
-    folder = Path(tempfile.mkdtemp(prefix="morphogen-emoji-"))
-    shutil.copytree(EMOJI / "images", folder / "images")
-    with (folder / "captions.csv").open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream)
-        table.writerow(["file", "caption", "split"])
-        for row in rows():
-            table.writerow([row["file"], row["caption"], row["split"]])
-            if row["split"] == "train" and words_beside(row):
-                table.writerow([row["file"], ", ".join(words_beside(row)), "train"])
-    return folder
-
-
 def drawn(
     bundle: Bundle, data: Data, cond: dict[str, Tensor] | None = None, **options: Any
 ) -> Tensor:
@@ -163,63 +161,8 @@ def drawn(
     judge = bundle.judge if options.get("best_of", 1) > 1 else None
     drawing = dataclasses.replace(bundle, judge=judge)
     x = drawing.sample(len(data.test), seed=0, cond=cond, **options).x
-    assert isinstance(x, Tensor)
-    return data.spec.dequantise(data.spec.quantise(x.cpu()))
-
-
-class Groups:
-    """The nine groups of emoji: which captions of the training split are of each."""
-
-    def __init__(self, data: Data) -> None:
-        self.rows = {row["file"]: row for row in rows()}
-        self.names = sorted({row["group"] for row in self.rows.values()})
-        self.train, self.test = (
-            torch.tensor([self.names.index(self.row(name)["group"]) for name in split.names])
-            for split in (data.train, data.test)
-        )
-        self.captions = data.train.cond["caption"]
-
-    def row(self, name: str) -> dict[str, str]:
-        """What the table says of an item, by its name: images/1f600.png#caption 2."""
-        return self.rows[Path(name).name.partition("#")[0]]
-
-    def scored(self, judge: PairJudge | Eyes, x: Tensor) -> dict[str, Any]:
-        """How often the right group of held-out captions is the likeliest, for their pictures."""
-        found = judge.groups(x) if isinstance(judge, Eyes) else self._likeliest(judge, x)
-        right = (found == self.test).double()
-        error = float(right.std()) / len(right) ** 0.5
-        return {"right_group": round(float(right.mean()), 4), "se": round(error, 4)}
-
-    def _likeliest(self, judge: PairJudge, x: Tensor) -> Tensor:
-        family: Any = judge.family
-        near = judge.items(x) @ judge.conditions(self.captions).T  # (N, training captions)
-        share = (family.scale * near).softmax(1)
-        return torch.zeros(len(x), len(self.names)).index_add(1, self.train, share).argmax(1)
-
-
-class Eyes:
-    """The group of a picture by a linear classifier on features of a model of pictures."""
-
-    def __init__(self, bundle: Bundle, data: Data, groups: Groups) -> None:
-        from sklearn.linear_model import LogisticRegressionCV
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-
-        self.model: Any = bundle.family
-        seen = self._features(data.train.batch(torch.arange(len(data.train))).x)
-        classifier = LogisticRegressionCV(Cs=STRENGTHS, cv=3, max_iter=300)
-        self.classifier = make_pipeline(StandardScaler(), classifier).fit(seen, groups.train)
-
-    def groups(self, x: Tensor) -> Tensor:
-        """Encoded pictures (N, 3, H, W) -> (N,) numbers of groups."""
-        return torch.from_numpy(self.classifier.predict(self._features(x)))
-
-    @torch.no_grad()
-    def _features(self, x: Tensor) -> np.ndarray:
-        wide = F.interpolate(x, size=SEEN_AT, mode="bicubic", align_corners=False).clamp(-1, 1)
-        parts = [self.model.features(part).flatten(1) for part in wide.split(64)]
-        found: np.ndarray = torch.cat(parts).numpy()
-        return found
+    # A chain draws latents: what comes of them is read again as the pictures were.
+    return data.codec.encode_many(bundle.codec.decode_many(x))
 
 
 # -- picture to text -------------------------------------------------------------------------------
@@ -303,123 +246,7 @@ def recalled(near: Tensor) -> dict[str, float]:
     return {f"recall@{k}": round(float((before < k).double().mean()), 4) for k in (1, 5)}
 
 
-# -- sentences of labels ---------------------------------------------------------------------------
-
-
-def sentences(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The Frechet ratio of a model of sentences, beside one of labels, in the same time; and
-    whether it obeys sentences that it never saw."""
-    from images import Judge
-
-    judge = Judge(mg.load(FASHION))
-    told = sentences_of(judge.data)
-    for condition in ("label", "caption"):
-        data = mg.load(told, "image", conditions=condition)
-        bundle = trained(given, data, "flow_matching", [], f"sentences-{condition}")
-        n, draw = given.num, torch.Generator().manual_seed(0)
-        index = torch.randint(len(data.train), (n,), generator=draw)
-        x = bundle.sample(n, seed=0, cond={condition: data.train.cond[condition][index]}).x
-        assert isinstance(x, Tensor)
-        score = judge.score(judge.data.spec.quantise(x))
-        yield {"by": condition, "ratio": round(score["ratio"], 3), **steps_of(bundle)}
-    for kind, asked in sentences_to_obey().items():
-        yield {"sentences": kind, **obeyed(bundle, judge, asked)}
-
-
-def sentences_of(data: Data) -> list[dict[str, Any]]:
-    """ "a light boot": each picture with its class, and how bright it is, in one of two orders.
-
-    Of `UNSEEN` the shade is never said, and of `ONE_ORDER` it always comes first."""
-    classes = data.codec.class_names("label")
-    turned = np.random.default_rng(0).random(len(data.train) + len(data.test)) < 0.5
-    told: list[dict[str, Any]] = []
-    for split, store in (("train", data.train), ("test", data.test)):
-        for start in range(0, len(store), 1000):
-            batch = store.batch(torch.arange(start, min(start + 1000, len(store))))
-            values = data.codec.decode_many(batch.x)
-            for value, label in zip(values, batch.cond["label"].tolist(), strict=True):
-                shade, name = shade_of(np.asarray(value)), NAMES[int(classes[label])]
-                first = (shade, name) in ONE_ORDER or not turned[len(told)]
-                caption = sentence(shade, name, first)
-                if (shade, name) in UNSEEN:
-                    caption = f"a {name}"
-                told.append({"image": value, "caption": caption, "label": name, "split": split})
-    return told
-
-
-def shade_of(grey: np.ndarray) -> str:
-    """How bright what is brighter than the ground is, in a word."""
-    bright = grey[grey > GROUND].mean() if (grey > GROUND).any() else 0.0
-    return next(word for most, word in SHADES if bright < most)
-
-
-def sentence(shade: str, name: str, shade_first: bool) -> str:
-    """One of the two orders of words."""
-    return f"a {shade} {name}" if shade_first else f"a {name} that is {shade}"
-
-
-def sentences_to_obey() -> dict[str, list[tuple[str, str, str]]]:
-    """Sentences with the shade and the name that they tell of, by what is new in them."""
-    every = [(shade, name) for _, shade in SHADES for name in NAMES]
-    seen = [each for each in every if each not in UNSEEN and each not in ONE_ORDER]
-    return {
-        "seen": [(sentence(*each, first), *each) for each in seen for first in (True, False)],
-        "in the other order": [(sentence(*each, False), *each) for each in ONE_ORDER],
-        "of words never seen together": [
-            (sentence(*each, first), *each) for each in UNSEEN for first in (True, False)
-        ],
-    }
-
-
-def obeyed(bundle: Bundle, judge: Any, asked: list[tuple[str, str, str]]) -> dict[str, Any]:
-    """How often 400 pictures drawn for sentences have the class and the shade that they name."""
-    asked = [asked[number % len(asked)] for number in range(400)]
-    x = bundle.sample(len(asked), seed=1, cond={"caption": [text for text, _, _ in asked]}).x
-    names = [NAMES[int(each)] for each in judge.data.codec.class_names("label")]
-    found = judge.extractor.classes(judge.extractor.features(x)).tolist()
-    name_right = [names[i] == name for i, (_, _, name) in zip(found, asked, strict=True)]
-    values = bundle.codec.decode_many(x)
-    shade_right = [
-        shade_of(np.asarray(value)) == shade
-        for value, (_, shade, _) in zip(values, asked, strict=True)
-    ]
-    both = np.logical_and(name_right, shade_right)
-    rights = {"name_right": name_right, "shade_right": shade_right, "both": both}
-    return {name: round(float(np.mean(right)), 4) for name, right in rights.items()}
-
-
-# -- what they share -------------------------------------------------------------------------------
-
-
-def trained(
-    given: argparse.Namespace, data: Data, family: str, settings: Sequence[str], name: str
-) -> Bundle:
-    """The bundle to measure: that which is named, or one that is trained now."""
-    if given.bundle:
-        return mg.open(given.bundle)
-    out = (given.keep or Path(tempfile.mkdtemp(prefix="morphogen-pairs-"))) / name
-    return mg.train(data, family, budget=given.budget, out=out, settings=[*settings, *given.set])
-
-
-def steps_of(bundle: Bundle) -> dict[str, Any]:
-    """How long it was trained."""
-    return {name: bundle.run[name] for name in ("steps", "seconds") if name in bundle.run}
-
-
-def rows() -> list[dict[str, str]]:
-    """What the table says of every emoji."""
-    with (EMOJI / "captions.csv").open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-def words_in(text: str) -> set[str]:
-    """The words of a text, or of keywords with bars between them."""
-    return set(Counter(text.lower().replace("|", " ").replace("_", " ").split()))
-
-
-def words_beside(row: dict[str, str]) -> list[str]:
-    """Keywords without the caption itself, which stands first among them."""
-    return row["keywords"].split("|")[1:]
+# -- pages -----------------------------------------------------------------------------------------
 
 
 def sheet(data: Data, x: Tensor, name: str) -> None:
@@ -444,6 +271,11 @@ def captioned(data: Data, x: Tensor, captions: Sequence[str], name: str) -> None
         pen.multiline_text((left + 7, top + side + 10), words, fill="black")
     page.save(RESULTS / f"captioned-{name}.png")
 
+
+PARTS = {
+    "ceilings": ceilings, "pictures": pictures, "captions": captions, "search": search,
+    "sentences": sentences,
+}  # fmt: skip
 
 if __name__ == "__main__":
     main()
