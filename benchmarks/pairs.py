@@ -37,6 +37,7 @@ from _emoji import EMOJI, Eyes, Groups, rows, told_twice, words_beside, words_in
 from _pairs import steps_of, trained
 from _sentences import sentences
 from morphogen.core.bundle import Bundle
+from morphogen.core.codec import Item
 from morphogen.core.random import generator
 from morphogen.data.dataset import Data
 from morphogen.evaluation.alignment import PairJudge, aligned, pair_judge
@@ -162,7 +163,7 @@ def drawn(
     drawing = dataclasses.replace(bundle, judge=judge)
     x = drawing.sample(len(data.test), seed=0, cond=cond, **options).x
     # A chain draws latents: what comes of them is read again as the pictures were.
-    return data.codec.encode_many(bundle.codec.decode_many(x))
+    return data.codec.encode_many([Item(value) for value in bundle.codec.decode_many(x)])
 
 
 # -- picture to text -------------------------------------------------------------------------------
