@@ -19,11 +19,13 @@ import pkgutil
 import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from morphogen.core.errors import RecipeError, did_you_mean
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 # What the user types -> the folder. The folders are the axes of the design.
 AXES = {
@@ -160,6 +162,8 @@ def _installed(path: tuple[str, ...], here: str) -> tuple[str, ...]:
 @cache
 def _installed_points(folders: tuple[str, ...]) -> dict[str, tuple[metadata.EntryPoint, ...]]:
     """Entry points of Morphogen's groups; all that is installed is looked through for them."""
+    from importlib import metadata  # with `email`, a sixth of what `--help` takes
+
     found: dict[str, tuple[metadata.EntryPoint, ...]] = {}
     for distribution in metadata.distributions(path=list(folders)):
         for point in distribution.entry_points:
