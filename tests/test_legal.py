@@ -14,12 +14,13 @@ from rdkit import Chem
 
 from morphogen.backbones.rnn import RNN
 from morphogen.core.backbone import BuildBackbone
-from morphogen.core.codec import Item
+from morphogen.core.codec import Item, Report
 from morphogen.families.autoregressive import Autoregressive
 from morphogen.modalities.molecule import Molecule
 from morphogen.modalities.molecule.chemistry import kekule
 from morphogen.modalities.molecule.grammar import Growing, bonds_of
 from morphogen.modalities.molecule.tokens import split
+from morphogen.tasks.fill import fill
 from morphogen.tasks.generate import generate
 
 SMILES = [
@@ -102,3 +103,35 @@ def test_draws_are_the_models_own_given_that_they_are_legal(codec: Molecule) -> 
     legal = [codec.legality(1).take(0, token, left) for token in range(codec.spec.vocab_size)]
     exact = model.predict_next(x[:1, :0])[0].softmax(0) * torch.tensor(legal)
     assert (found - exact / exact.sum()).abs().max() < 0.03
+
+
+def test_what_is_filled_in_after_a_beginning_are_molecules(codec: Molecule) -> None:
+    torch.manual_seed(0)
+    model = Autoregressive(codec.spec, {}, BuildBackbone(RNN, model_dim=8, num_layers=1))
+    x = codec.encode_many([Item(Chem.CanonSmiles(each), each) for each in SMILES])
+    known = (torch.arange(x.shape[1]) < 3).expand_as(x)
+    options: Any = {"num": 5, "known": known, "generator": torch.Generator().manual_seed(0)}
+    filled = fill(model, x, codec, **options).x.view(len(x), -1, x.shape[1])[:, 1:]
+    assert (filled[..., :3] == x[:, None, :3]).all()
+    texts = codec.decode_many(filled.flatten(0, 1))
+    assert all(text and Chem.MolFromSmiles(text) is not None for text in texts)
+    free = codec.decode_many(model.fill(x, known, generator=options["generator"]))
+    assert any(Chem.MolFromSmiles(text) is None for text in free)
+
+
+def test_what_is_known_later_is_held_though_no_rule_foresees_it(codec: Molecule) -> None:
+    torch.manual_seed(0)
+    model = Autoregressive(codec.spec, {}, BuildBackbone(RNN, model_dim=8, num_layers=1))
+    x = codec.encode_many([Item(Chem.CanonSmiles(each), each) for each in SMILES])
+    known = (torch.arange(x.shape[1]) % 2 == 0).expand_as(x)
+    draw, legal = torch.Generator().manual_seed(0), codec.legality(len(x))
+    filled = model.fill(x, known, generator=draw, legal=legal)
+    assert (filled[known] == x[known]).all()
+
+
+def test_what_was_spelt_as_it_was_read_is_encoded_as_what_was_not() -> None:
+    read = Molecule(merges=4)
+    items = list(read.read(["c1ccccc1O", "CCO", "Cc1ccncc1", "OC(=O)c1ccccc1"] * 10, Report("")))
+    read.fit(items).use_view("tokens")
+    other = Molecule.from_state(read.state(), {})
+    assert torch.equal(read.encode_many(items), other.encode_many(items))

@@ -35,6 +35,8 @@ def digest_of(value: Any) -> bytes:
     """
     if type(value) is str and len(value) <= WORD:
         return _digest_of_word(value)
+    if type(value) is int or (type(value) is float and value):  # 0.0 and -0.0 print unlike
+        return _digest_of_number(value)
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         value = value.float() if value.dtype == torch.bfloat16 else value
@@ -67,7 +69,14 @@ def digest_of(value: Any) -> bytes:
     return hashlib.blake2b(content, digest_size=16, key=form.encode()[:64]).digest()
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=1 << 14, typed=True)  # 1 and 1.0 are two
+def _digest_of_number(value: float) -> bytes:
+    """That of a number in a cell, of which many come again."""
+    form = f"{type(value).__name__}  ".encode()
+    return hashlib.blake2b(str(value).encode(), digest_size=16, key=form).digest()
+
+
+@functools.lru_cache(maxsize=1 << 14)
 def _digest_of_word(text: str) -> bytes:
     """That of a name or a label, of which most come again and again."""
     content = text.encode("utf-8", "surrogatepass")

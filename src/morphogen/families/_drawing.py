@@ -46,7 +46,7 @@ def draws(
     cond: Mapping[str, Tensor] | None,
     generator: torch.Generator,
     limits: Limits,
-    legal: Legality | None = None,  # of items of which nothing is held
+    legal: Legality | None = None,  # of items whose beginning alone is held
 ) -> Iterator[tuple[int, Tensor]]:
     """Each position from the first that is not held everywhere, and tokens (B, L) after it is
     settled, the same tensor every time."""
@@ -56,6 +56,7 @@ def draws(
     ended = torch.zeros_like(tokens[:, 0], dtype=torch.bool)
     if end is not None:
         ended = (tokens[:, :first] == end).any(1)
+    ruled = _begun_legally(legal, tokens[:, :first].tolist(), model.num_tokens)
     params_at = _reader(model, tokens, first, model.embedded(cond, len(tokens)))
     # Whether more is known of an item at this position or later: then it does not end here.
     goes_on = (held & (tokens != (-1 if end is None else end))).flip(1).cumsum(1).flip(1) > 0
@@ -74,15 +75,28 @@ def draws(
 
         drawn = again(logits)
         if legal is not None:
-            going = (~ended).nonzero()[:, 0].tolist()
             take = functools.partial(legal.take, left=model.num_tokens - i - 2)  # and the end
-            drawn = _legally(take, logits, drawn, going, again)
+            going = ruled.intersection((~ended).nonzero()[:, 0].tolist())
+            stay = going.intersection(held[:, i].nonzero()[:, 0].tolist())
+            ruled -= {row for row in stay if not take(row, int(tokens[row, i]))}
+            drawn = _legally(take, logits, drawn, sorted(going - stay), again)
         if end is not None:
             drawn = drawn.masked_fill(ended, end)
         tokens[:, i] = torch.where(held[:, i], tokens[:, i], drawn)
         if end is not None:
             ended |= tokens[:, i] == end
         yield i, tokens
+
+
+def _begun_legally(legal: Legality | None, came: list[list[int]], num_tokens: int) -> set[int]:
+    """The rows that have begun within the rules: others are drawn without them."""
+    if legal is None:
+        return set()
+    return {
+        row
+        for row, own in enumerate(came)
+        if all(legal.take(row, token, num_tokens - i - 2) for i, token in enumerate(own))
+    }
 
 
 def _legally(

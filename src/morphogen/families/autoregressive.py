@@ -287,6 +287,7 @@ class Autoregressive(ShowsStates, Writes, Family):
         *,
         cond: Mapping[str, Tensor] | None = None,
         generator: torch.Generator,
+        legal: Legality | None = None,  # kept to as long as what is known keeps to it
         **limits: Any,
     ) -> Tensor:
         """Draw the unknown values left to right, holding the known ones.
@@ -295,10 +296,9 @@ class Autoregressive(ShowsStates, Writes, Family):
         the known values after it: exact where the known part comes first, as in continuing a text,
         and blind to what follows elsewhere.
         """
-        held = self._raster(known.expand_as(x))
-        drawn = draw(
-            self, self.to_tokens(x), held, cond=cond, generator=generator, limits=Limits(**limits)
-        )
+        held, within = self._raster(known.expand_as(x)), Limits(**limits)
+        tokens = self.to_tokens(x)
+        drawn = draw(self, tokens, held, cond=cond, generator=generator, limits=within, legal=legal)
         return torch.where(known, x, self.from_tokens(drawn).to(x))
 
     # -- parts -------------------------------------------------------------------------------------

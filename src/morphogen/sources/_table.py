@@ -116,7 +116,8 @@ def records_of(table: Table, wants: Wants, report: Report) -> Iterator[Record]:
         record.split = columns.split_in(row) or table.split
         record.tags = columns.tags(row)
         for name, cond in captioned(record.name, record.cond):
-            yield replace(record, name=name, cond=cond)
+            same = name == record.name and cond is record.cond  # no caption: as nearly always
+            yield record if same else replace(record, name=name, cond=cond)
 
 
 def numbers_as_names(samples: Mapping[str, Sequence[Any]]) -> list[str]:

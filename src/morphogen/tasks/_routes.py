@@ -7,6 +7,7 @@ but its mathematics, and an autoencoder and a diffusion model answer to the same
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from morphogen.core.encoded import each, joined, num_items, rows, together
 from morphogen.core.errors import RecipeError, RefusedPair, did_you_mean
 from morphogen.core.schema import options
 from morphogen.core.spec import Spec, TensorSpec
+from morphogen.core.writing import KeepsLegal
 
 Conditions = Mapping[str, Tensor]
 Route = Callable[..., Any]
@@ -187,3 +189,9 @@ def check_share(value: float, name: str) -> None:
         raise RecipeError(
             f"{name} is a share", found=f"{name}={value}", expected=f"0 < {name} <= 1"
         )
+
+
+def within_rules(draw: Callable[..., Any], codec: Any, num: int) -> dict[str, Any]:
+    """What `num` items may become, for who draws token by token and takes it (`KeepsLegal`)."""
+    takes = isinstance(codec, KeepsLegal) and "legal" in inspect.signature(draw).parameters
+    return {"legal": codec.legality(num)} if takes else {}

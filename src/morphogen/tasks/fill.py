@@ -38,6 +38,7 @@ from morphogen.tasks._routes import (
     in_rows,
     repeat,
     said_away,
+    within_rules,
 )
 
 STEPS = 50  # of the routes denoise and reconstruct, where none are told
@@ -74,7 +75,8 @@ def fill(
         steps = num_steps if "num_steps" in options(fill) else None  # most fill in one
         own = asked(fill, num_steps=steps, guidance=guidance)
         given = rows(x_all, part), rows(known_all, part)
-        return fill(*given, cond=share, generator=generator, **own)
+        rules = within_rules(fill, codec, part.stop - part.start)
+        return fill(*given, cond=share, generator=generator, **rules, **own)
 
     def by_repainting(m: CanDenoise, part: slice, share: Conditions | None) -> Tensor:
         steered = guided(m, guidance, said_away(m, codec, negative))

@@ -22,9 +22,9 @@ from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.random import randint
 from morphogen.core.result import Result
 from morphogen.core.schema import with_options
-from morphogen.core.writing import KeepsLegal, Limits, Marking, Request, marked
+from morphogen.core.writing import Limits, Marking, Request, marked
 from morphogen.tasks._best import nearest_of, num_draws
-from morphogen.tasks._routes import Conditions, chunks, guided, said_away
+from morphogen.tasks._routes import Conditions, chunks, guided, said_away, within_rules
 
 
 @with_options(Limits)
@@ -59,12 +59,10 @@ def generate(
     if marking is not None and writes(model):
         draw = partial(_marked_texts, model, marking=marking)
 
-    keeps = isinstance(codec, KeepsLegal) and "legal" in inspect.signature(draw).parameters
-
     def together(num: int, cond: Conditions | None) -> Any:
         return joined([
             draw(part.stop - part.start, cond=share, generator=generator, **options,
-                 **({"legal": codec.legality(part.stop - part.start)} if keeps else {}))
+                 **within_rules(draw, codec, part.stop - part.start))
             for part, share in chunks(num, cond)
         ])  # fmt: skip
 

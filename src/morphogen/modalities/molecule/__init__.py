@@ -72,6 +72,7 @@ class Molecule(Codec):
         self.view = TOKENS
         self.computed = named(properties)
         self.facts: dict[str, Any] = {}
+        self._written: dict[str, str] = {}  # tokens of what was read, until they are numbered
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -85,7 +86,10 @@ class Molecule(Codec):
         return Recognition(0.95, f"{len(values):,} SMILES") if all_smiles(values) else None
 
     def read(self, source: Any, report: Report) -> Iterator[Item]:
-        yield from read_molecules(source, report, self.column, self.computed)
+        yield from read_molecules(
+            source, report, self.column, self.computed,
+            spelling=self.spelling, written=self._written,
+        )  # fmt: skip
 
     # -- fitting ---------------------------------------------------------------------------------
 
@@ -116,10 +120,12 @@ class Molecule(Codec):
         return self._use(vocabulary, length, graphs)
 
     def _spelt(self, smiles: str) -> list[str]:
-        return spelt(smiles, self.spelling)
+        written = self._written.get(smiles)
+        return written.split(" ") if written else spelt(smiles, self.spelling)
 
     def _use(self, vocabulary: Vocabulary, length: int, graphs: Graphs) -> Molecule:
         self.vocabulary, self.graphs = vocabulary, graphs
+        vocabulary.written = self._written
         size = vocabulary.end
         self._specs: dict[str, Spec] = {
             TOKENS: TensorSpec.tokens(length, size + 1, end=size), GRAPH: graphs.spec

@@ -60,7 +60,7 @@ def kekule(smiles: str) -> str:
         chem().Kekulize(loose, clearAromaticFlags=True)
     except (ValueError, TypeError) as error:  # nothing that RDKit reads, or no such form
         raise DataError(f"it is no molecule: {_why_not(smiles)}", hint="leave it out") from error
-    found: str = chem().MolToSmiles(loose, canonical=False, kekuleSmiles=True)
+    found: str = chem().MolToSmiles(loose, canonical=False)  # whose bonds are of that form now
     return found
 
 

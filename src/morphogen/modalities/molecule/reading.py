@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import Any
 from morphogen import sources
 from morphogen.core.codec import Item, Problem, Recognition, Report
 from morphogen.core.errors import DataError
+from morphogen.core.processes import in_processes
 from morphogen.modalities.molecule.chemistry import chem, molecule
 from morphogen.modalities.molecule.properties import PROPERTIES
-from morphogen.modalities.molecule.tokens import looks_like_smiles
+from morphogen.modalities.molecule.tokens import Spelling, looks_like_smiles, spelt
 from morphogen.modalities.text.reading import named_column
 from morphogen.sources import Record, Survey, Wants, open_regular, opened
 
@@ -28,6 +30,10 @@ TELLING = re.compile(r"[=#\[\]()@\d]")  # signs that words have not
 HEADER = re.compile(r"smiles?\b", re.I)
 PROPERTY = re.compile(r">\s+.*<(.+)>")  # of an SDF block
 END_OF_BLOCK = "$$$$"
+CHUNK, FIRST_CHUNKS = 256, 64  # entries that go to a process together; those that are read here
+MOST_WRITTEN = 1 << 18  # molecules whose tokens are kept from the reading to the encoding
+_Entry = tuple[str, bool]  # a text, and whether it is a mol block
+_Read = tuple[str, dict[str, str], str]  # the canonical SMILES, properties, tokens
 
 
 def is_molecule(cell: Any) -> bool:
@@ -123,34 +129,70 @@ def _begins_with_molecules(head: bytes) -> bool:
 
 
 def read_molecules(
-    source: Any, report: Report, column: str | None, properties: Sequence[str]
+    source: Any,
+    report: Report,
+    column: str | None,
+    properties: Sequence[str],
+    *,
+    spelling: Spelling = "smiles",
+    written: MutableMapping[str, str] | None = None,
 ) -> Iterator[Item]:
     """Every molecule of a source, spelt canonically, with `properties` that RDKit computes among
-    its tags where the source does not say them."""
+    its tags where the source does not say them. The tokens of each in a `spelling` are put into
+    `written`, a space between them, up to `MOST_WRITTEN`."""
     found = _apart(sources.records(source, wants_for(source, column), report), report)
+    waiting: deque[list[Item]] = deque()
 
-    def open_record(record: Record, notes: Report) -> str:
-        mol = _molecule_in(record)
-        for name in properties:
-            if name not in record.tags:
-                record.tags[name] = f"{PROPERTIES[name](mol):.6g}"
-        smiles: str = chem().MolToSmiles(mol)
-        if "." in smiles:
-            notes.facts["of_several_parts"] = notes.facts.get("of_several_parts", 0) + 1
-        return smiles
+    def chunks() -> Iterator[list[_Entry]]:
+        items = opened(found, _entry, report, threads=1)  # nothing is done yet that takes time
+        while chunk := list(itertools.islice(items, CHUNK)):
+            waiting.append(chunk)
+            yield [item.value for item in chunk]
 
-    for item in opened(found, open_record, report):
-        report.num_read += 1
-        yield item
+    read = partial(read_entries, properties=tuple(properties), spelling=spelling)
+    for known in in_processes(read, chunks(), after=FIRST_CHUNKS):
+        for item, each in zip(waiting.popleft(), known, strict=True):
+            if isinstance(each, DataError):
+                fix = each.hint or "correct it, or leave it out"
+                report.problems.append(Problem(item.name, each.message, fix, fatal=True))
+                continue
+            item.value, told, tokens = each
+            item.tags.update({name: own for name, own in told.items() if name not in item.tags})
+            if "." in item.value:
+                report.facts["of_several_parts"] = report.facts.get("of_several_parts", 0) + 1
+            if tokens and written is not None and len(written) < MOST_WRITTEN:
+                written[item.value] = tokens
+            report.num_read += 1
+            yield item
     if bad := sum(problem.fatal for problem in report.problems):
         report.facts["no_molecules"] = f"{bad:,} entries are none, and are listed with why"
 
 
-def _molecule_in(record: Record) -> Any:
-    value = record.value()
-    if record.suffix in BLOCKS:
-        return _of_block(value)
-    return molecule(str(value).strip())
+def _entry(record: Record, notes: Report) -> _Entry:
+    return str(record.value()), record.suffix in BLOCKS
+
+
+def read_entries(
+    entries: Sequence[_Entry], properties: Sequence[str], spelling: Spelling
+) -> list[_Read | DataError]:
+    """What RDKit makes of texts, in one go, in whichever process: the canonical SMILES, properties,
+    and the tokens in a spelling; or why it is no molecule."""
+    return [_read_entry(*entry, properties, spelling) for entry in entries]
+
+
+def _read_entry(
+    text: str, is_block: bool, properties: Sequence[str], spelling: Spelling
+) -> _Read | DataError:
+    try:
+        mol = _of_block(text) if is_block else molecule(text.strip())
+    except DataError as error:
+        return error
+    told = {name: f"{PROPERTIES[name](mol):.6g}" for name in properties}
+    smiles = chem().MolToSmiles(mol)
+    try:
+        return smiles, told, "" if spelling == "smiles" else " ".join(spelt(smiles, spelling))
+    except DataError:  # it has no such spelling, which the encoding tells
+        return smiles, told, ""
 
 
 def _of_block(block: str) -> Any:

@@ -8,9 +8,11 @@ molecule a third as long.
 
 from __future__ import annotations
 
+import itertools
 import json
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +21,7 @@ from morphogen.modalities.molecule.tokens import NOTHING, Spelling, of_kekule, o
 
 FIRST = 0x4E00  # the sign that stands for token 0 where tokens are joined
 MOST_SAMPLED = 1 << 18  # molecules that groups are found in
-MOST_HELD = 1 << 14
+MOST_HELD, TOGETHER = 1 << 18, 1 << 10  # molecules that are kept as numbers; joined at once
 EACH, MOST_GROUPS, FEWEST_GROUPS = 200, 512, 16  # molecules for each group, unless told
 
 
@@ -67,7 +69,8 @@ class Vocabulary:
             self.parts.append((*self.parts[a], *self.parts[b]))  # type: ignore[arg-type]
         self.nothing = len(self.parts)
         self.end = self.nothing + 1
-        self._held: dict[str, list[int]] = {}  # what is checked is encoded next
+        self._held: dict[str, Sequence[int]] = {}  # what is checked is encoded next
+        self.written: MutableMapping[str, str] = {}  # tokens of what is encoded next, in that order
 
     @cached_property
     def joiner(self) -> Any:
@@ -80,24 +83,40 @@ class Vocabulary:
 
     def split(self, smiles: str) -> list[str]:
         """The tokens of a molecule in this spelling."""
-        return spelt(smiles, self.spelling)
+        written = self.written.pop(smiles, None)
+        return written.split(" ") if written else spelt(smiles, self.spelling)
 
-    def numbers(self, molecules: Sequence[str]) -> list[list[int]]:
+    def numbers(self, molecules: Sequence[str]) -> list[Sequence[int]]:
         """Molecules as tokens and groups by number. Raises `DataError` for one with a token that
         the training data does not have."""
         held = self._held
         found = [held.get(smiles) for smiles in molecules]
         missing = [s for s, own in zip(molecules, found, strict=True) if own is None]
         if missing:
-            new = [self._plain(smiles) for smiles in missing]
-            if self.merges:
-                new = [each.ids for each in self.joiner.encode_batch(list(map(_signs, new)))]
+            new = self._joined([self._plain(smiles) for smiles in missing])
             if len(held) > MOST_HELD:
                 self._held = {}
             self._held.update(zip(missing, new, strict=True))
+            self._read_ahead()
             rest = iter(new)
             return [next(rest) if own is None else own for own in found]
         return [own for own in found if own is not None]
+
+    def _joined(self, plain: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+        """Molecules in tokens as molecules in groups."""
+        if not self.merges or not plain:
+            return [array("i", own) for own in plain]
+        return [array("i", own.ids) for own in self.joiner.encode_batch(list(map(_signs, plain)))]
+
+    def _read_ahead(self) -> None:
+        """Join the next of what is written: many at once cost less than one after the other."""
+        plain: dict[str, list[int]] = {}
+        for smiles in list(itertools.islice(self.written, TOGETHER)):
+            try:
+                plain[smiles] = self._plain(smiles)
+            except DataError:  # told when it is asked for
+                continue
+        self._held.update(zip(plain, self._joined(list(plain.values())), strict=True))
 
     def _plain(self, smiles: str) -> list[int]:
         try:
@@ -114,7 +133,7 @@ class Vocabulary:
             (found,) = self.numbers([smiles])
         except DataError:
             return [self.nothing]
-        return found if len(found) <= most else [*found[: most - 1], self.nothing]
+        return list(found) if len(found) <= most else [*found[: most - 1], self.nothing]
 
     def text(self, numbers: Iterable[int]) -> str:
         """The SMILES of tokens by number, up to the first end; of Kekule's form, the canonical one
