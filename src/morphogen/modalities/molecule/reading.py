@@ -15,7 +15,6 @@ from typing import Any
 from morphogen import sources
 from morphogen.core.codec import Item, Problem, Recognition, Report
 from morphogen.core.errors import DataError
-from morphogen.core.processes import in_processes
 from morphogen.modalities.molecule.chemistry import chem, molecule
 from morphogen.modalities.molecule.properties import PROPERTIES
 from morphogen.modalities.molecule.tokens import Spelling, looks_like_smiles, spelt
@@ -30,7 +29,7 @@ TELLING = re.compile(r"[=#\[\]()@\d]")  # signs that words have not
 HEADER = re.compile(r"smiles?\b", re.I)
 PROPERTY = re.compile(r">\s+.*<(.+)>")  # of an SDF block
 END_OF_BLOCK = "$$$$"
-CHUNK, FIRST_CHUNKS = 256, 64  # entries that go to a process together; those that are read here
+CHUNK = 256  # entries that are read together
 MOST_WRITTEN = 1 << 18  # molecules whose tokens are kept from the reading to the encoding
 _Entry = tuple[str, bool]  # a text, and whether it is a mol block
 _Read = tuple[str, dict[str, str], str]  # the canonical SMILES, properties, tokens
@@ -150,7 +149,7 @@ def read_molecules(
             yield [item.value for item in chunk]
 
     read = partial(read_entries, properties=tuple(properties), spelling=spelling)
-    for known in in_processes(read, chunks(), after=FIRST_CHUNKS):
+    for known in map(read, chunks()):
         for item, each in zip(waiting.popleft(), known, strict=True):
             if isinstance(each, DataError):
                 fix = each.hint or "correct it, or leave it out"
@@ -175,7 +174,7 @@ def _entry(record: Record, notes: Report) -> _Entry:
 def read_entries(
     entries: Sequence[_Entry], properties: Sequence[str], spelling: Spelling
 ) -> list[_Read | DataError]:
-    """What RDKit makes of texts, in one go, in whichever process: the canonical SMILES, properties,
+    """What RDKit makes of texts, in one go: the canonical SMILES, properties,
     and the tokens in a spelling; or why it is no molecule."""
     return [_read_entry(*entry, properties, spelling) for entry in entries]
 
