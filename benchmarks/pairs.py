@@ -95,6 +95,11 @@ def ceilings(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     yield {"pictures": "real, held out", **groups.scored(eyes, real)}
     mean = learned.flatten(1).mean(0)
     axes = torch.linalg.svd(learned.flatten(1) - mean, full_matrices=False).Vh  # (K, D)
+    if given.bundle:  # a first stage: what is left of pictures that went through it
+        coder: Any = mg.open(given.bundle).family
+        with torch.no_grad():
+            back = coder.decode(coder.encode(real)).clamp(-1, 1)
+        yield {"pictures": "real, through the bundle", **groups.scored(eyes, back)}
     for num in (64, 128, 256, 512):
         kept = axes[:num]
         coarse = (real.flatten(1) - mean) @ kept.T @ kept + mean
@@ -270,7 +275,7 @@ def captioned(data: Data, x: Tensor, captions: Sequence[str], name: str) -> None
         page.paste(value.resize((side, side), Image.Resampling.BICUBIC), (left + 7, top + 7))
         words = "\n".join(textwrap.wrap(captions[i], 17)[:2])
         pen.multiline_text((left + 7, top + side + 10), words, fill="black")
-    page.save(RESULTS / f"captioned-{name}.png")
+    page.quantize(256).save(RESULTS / f"captioned-{name}.png")
 
 
 PARTS = {
