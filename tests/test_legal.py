@@ -19,6 +19,7 @@ from morphogen.families.autoregressive import Autoregressive
 from morphogen.modalities.molecule import Molecule
 from morphogen.modalities.molecule.chemistry import kekule
 from morphogen.modalities.molecule.grammar import Growing, bonds_of
+from morphogen.modalities.molecule.properties import PROPERTIES
 from morphogen.modalities.molecule.tokens import split
 from morphogen.tasks.fill import fill
 from morphogen.tasks.generate import generate
@@ -135,3 +136,18 @@ def test_what_was_spelt_as_it_was_read_is_encoded_as_what_was_not() -> None:
     read.fit(items).use_view("tokens")
     other = Molecule.from_state(read.state(), {})
     assert torch.equal(read.encode_many(items), other.encode_many(items))
+
+
+def test_what_rdkit_fails_at_is_listed_and_the_rest_is_read(monkeypatch: Any) -> None:
+    def refuse(mol: Any) -> float:
+        if mol.GetNumAtoms() == 2:
+            raise RuntimeError("Invariant Violation")
+        return 1.0
+
+    monkeypatch.setitem(PROPERTIES, "logp", refuse)
+    report = Report("")
+    read = list(Molecule(properties="logp").read(["CCO", "CC", "CCN", "CCCC"], report))
+    assert [item.value for item in read] == ["CCO", "CCN", "CCCC"]
+    (problem,) = report.problems
+    assert problem.fatal
+    assert "Invariant Violation" in problem.reason

@@ -174,18 +174,22 @@ def _entry(record: Record, notes: Report) -> _Entry:
 def read_entries(
     entries: Sequence[_Entry], properties: Sequence[str], spelling: Spelling
 ) -> list[_Read | DataError]:
-    """What RDKit makes of texts, in one go: the canonical SMILES, properties,
-    and the tokens in a spelling; or why it is no molecule."""
-    return [_read_entry(*entry, properties, spelling) for entry in entries]
+    """What RDKit makes of texts: the canonical SMILES, properties, and the tokens in a spelling; or
+    why it is no molecule."""
+    found: list[_Read | DataError] = []
+    for text, is_block in entries:
+        try:
+            mol = _of_block(text) if is_block else molecule(text.strip())
+            found.append(_told_of(mol, properties, spelling))
+        except DataError as error:
+            found.append(error)
+        except (RuntimeError, ValueError) as error:  # as RDKit says that it did not expect it
+            fix = "correct it or leave it out"
+            found.append(DataError(f"RDKit cannot read it: {str(error).strip()}", hint=fix))
+    return found
 
 
-def _read_entry(
-    text: str, is_block: bool, properties: Sequence[str], spelling: Spelling
-) -> _Read | DataError:
-    try:
-        mol = _of_block(text) if is_block else molecule(text.strip())
-    except DataError as error:
-        return error
+def _told_of(mol: Any, properties: Sequence[str], spelling: Spelling) -> _Read:
     told = {name: f"{PROPERTIES[name](mol):.6g}" for name in properties}
     smiles = chem().MolToSmiles(mol)
     try:
