@@ -375,7 +375,7 @@ def test_a_conversation_with_documents_and_a_memory_by_its_verbs(
     verbs.remember("mine", "Ann keeps a boat.", relation=["Ann|keeps|a boat|2025-01-01"])
     note = capsys.readouterr().out.strip()
     assert not done(
-        "chat", "--model", model, "--index", "handbook", "--memories", "mine", "--prompt",
+        "chat", "--model", model, "--index", "handbook", "--memory", "mine", "--prompt",
         "Who keeps boats in the harbour?", "--trace", "runs.jsonl", "--set", "most=64",
     )  # fmt: skip
     shown = capsys.readouterr()

@@ -7,13 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from morphogen.cli.app import build_app, main, verbs
+from morphogen.serve.worker.agent import TOOLS
 
 SCREEN = 60  # lines
 TINY = ("--budget", "4steps", "--set", "backbone.model_dim=8", "--set", "train.num_previews=1")
@@ -99,6 +103,35 @@ def test_every_verb_and_option_has_help(verb: str, capsys: pytest.CaptureFixture
     options = [line for line in text.splitlines() if line.startswith("  -")]
     assert options
     assert all(len(line.split(None, 2)) == 3 for line in options), "an option says nothing"
+
+
+def options() -> Iterator[tuple[str, str, Any]]:
+    """Each option of every verb: the verb, the option's long name, and what typer knows of it."""
+    from typer.main import get_command
+
+    commands: dict[str, Any] = get_command(build_app()).commands  # type: ignore[attr-defined]
+    for name, command in commands.items():
+        for below, one in getattr(command, "commands", {"": command}).items():
+            for each in one.params:
+                for flag in each.opts:
+                    if flag.startswith("--"):
+                        yield f"{name} {below}".strip(), flag, each
+
+
+def test_an_option_means_the_same_in_every_verb() -> None:
+    """It takes a value in all of them or in none, has the same short form, and where it is a
+    switch, is told of in the same voice."""
+    takes, shorts, known = defaultdict(set), defaultdict(set), set()
+    for verb, flag, each in options():
+        takes[flag].add(each.is_flag)
+        shorts[flag].add(tuple(one for one in each.opts if not one.startswith("--")))
+        known.add(flag)
+        assert flag != "--json" or each.help == "print JSON", verb
+    assert {flag for flag, found in takes.items() if len(found) > 1} == set()
+    assert {flag for flag, found in shorts.items() if len(found) > 1} == set()
+    # The file of an agent that is served says what it may touch in the words of `morphogen chat`.
+    of_chat = {flag for verb, flag, _ in options() if verb == "chat"}
+    assert {f"--{name}" for name in TOOLS} <= of_chat
 
 
 def test_a_misspelt_verb_or_option_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:

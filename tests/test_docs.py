@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,6 +153,41 @@ def test_every_verb_is_in_the_readme() -> None:
     text = (ROOT / "README.md").read_text()
     for verb in verbs():
         assert re.search(rf"morphogen {verb}\b", text), f"README does not show `morphogen {verb}`"
+
+
+def commands(text: str) -> Iterator[tuple[str, str]]:
+    """What a text shows of the command line: the verb, and what is typed after it."""
+    for verb, rest in re.findall(r"morphogen ([a-z]+)((?: [^`\n#|]*)?)", text.replace("\\\n", " ")):
+        yield verb, rest.partition(" && ")[0].partition("morphogen ")[0]
+
+
+def test_every_option_that_is_shown_is_there() -> None:
+    """In the docs, on pages of the studio, and in what errors say is to be typed next."""
+    from typer.main import get_command
+
+    from morphogen.cli.app import build_app
+
+    verbs: dict[str, Any] = get_command(build_app()).commands  # type: ignore[attr-defined]
+    shown = [page for page in PAGES if page.name != "LOG.md"]  # which tells what was once
+    shown += [ROOT / "benchmarks" / "RESULTS.md", *(ROOT / "scripts").glob("*.sh")]
+    shown += [file for end in ("py", "html") for file in (ROOT / "src").rglob(f"*.{end}")]
+    missing, seen = [], 0
+    for file in shown:
+        for verb, rest in commands(file.read_text()):
+            if verb not in verbs:
+                continue
+            below = getattr(verbs[verb], "commands", {})
+            first = (rest.split() or [""])[0]
+            command = below.get(first, verbs[verb])
+            known = {flag for each in command.params for flag in each.opts}
+            for flag in re.findall(r"(?<![\w}-])--?[a-z][a-z-]*", rest):
+                seen += 1
+                if flag not in known | {"--help", "-h", "--debug"} and (
+                    first in below or not below
+                ):
+                    missing.append(f"{file.relative_to(ROOT)}: morphogen {verb}{rest}: {flag}")
+    assert missing == []
+    assert seen > 300
 
 
 def test_every_axis_and_capability_is_in_the_concepts() -> None:

@@ -44,7 +44,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[McpServer]:
     answering("yours").save(folder / "small")
     command = [
         sys.executable, "-m", "morphogen.cli.app", "mcp", "--index", str(folder / "handbook"),
-        "--memory", str(folder / "notes"), "--model", str(folder / "small"), "--freely", "memory",
+        "--memory", str(folder / "notes"), "--with", str(folder / "small"), "--freely", "memory",
     ]  # fmt: skip
     cache = os.environ["MORPHOGEN_CACHE"]
     env = {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "MORPHOGEN_CACHE": cache}

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from morphogen.systems.knowledge.index import Index
     from morphogen.systems.memory.memory import Memory
 
-MEMORY = "memories/mine"  # where there is none named
-
 
 def index_of(name: str) -> tuple[Index, str]:
     """An index by its folder, or by its name below `indexes`, and what its tools are called."""

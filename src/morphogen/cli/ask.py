@@ -23,7 +23,7 @@ def ask(
         list[str] | None, typer.Option("--as", help="group that asks; everyone, if none is named")
     ] = None,
     num: Annotated[int, typer.Option("--num", "-n", min=1, help="passages that are read")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Answer from documents, each sentence with its source; or say that they do not say."""
     from morphogen.cli._parts import print_json

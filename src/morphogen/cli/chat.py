@@ -34,8 +34,7 @@ def chat(
     vouched: Annotated[
         bool, typer.Option("--vouched", help="the documents are yours: their words may be trusted")
     ] = False,
-    memory: Annotated[bool, typer.Option("--memory", help="remember, in --memories")] = False,
-    memories: Annotated[str | None, typer.Option(help="folder of a memory")] = None,
+    memory: Annotated[str | None, typer.Option(help="folder of a memory")] = None,
     tools: Annotated[
         bool, typer.Option("--tools", help="let it run programs, in a sandbox")
     ] = False,
@@ -55,7 +54,7 @@ def chat(
     With documents, a memory or tools it acts: what it may do it is granted here, what writes you
     are asked about:
 
-    morphogen chat models/base --index handbook --memory --tools --trace runs.jsonl
+    morphogen chat models/base --index handbook --memory memories/mine --tools
     """
     from morphogen.cli._parts import parse_pairs
     from morphogen.core.errors import RecipeError
@@ -65,17 +64,17 @@ def chat(
     if place is None:
         raise RecipeError("which model is to answer?", expected="morphogen chat MODEL")
     options: dict[str, Any] = parse_pairs(settings or [], "--set")
-    acts = index or memory or memories or tools or bundles or functions or servers or out or trace
+    acts = index or memory or tools or bundles or functions or servers or out or trace
     if not acts and not is_address(place):
         _talk(place, prompt, system, (seed, watermark), options)
         return
     if watermark:
         raise RecipeError("answers of a model that calls tools are not marked", found="--watermark")
-    from morphogen.cli._acting import MEMORY, index_of, memory_of
+    from morphogen.cli._acting import index_of, memory_of
     from morphogen.systems.agents.tools.named import tools_of
 
     found = None if index is None else index_of(index)
-    notes = memory_of(memories or MEMORY) if memory or memories else None
+    notes = None if memory is None else memory_of(memory)
     with tools_of(
         bundles=bundles or (), functions=functions or (), servers=servers or (), python=tools,
         files=files, out=out,

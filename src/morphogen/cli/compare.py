@@ -42,7 +42,12 @@ def compare(
     out: Annotated[str, typer.Option(help="folder of the comparison")] = "comparison",
     num: Annotated[
         int | None,
-        typer.Option(min=2, help="samples that are judged, 10,000 unless told; or prompts, 100"),
+        typer.Option(
+            "--num",
+            "-n",
+            min=2,
+            help="samples that are judged, 10,000 unless told; or prompts, 100",
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="table.option=value, for all; repeatable")

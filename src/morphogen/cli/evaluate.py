@@ -17,7 +17,9 @@ def evaluate(
             help="default: the data it was trained on; of an index: questions, JSON lines"
         ),
     ] = None,
-    num: Annotated[int, typer.Option(min=2, help="how many samples, at most")] = 10_000,
+    num: Annotated[
+        int, typer.Option("--num", "-n", min=2, help="how many samples, at most")
+    ] = 10_000,
     seed: Annotated[int, typer.Option(help="same seed, same score")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps")] = "cpu",
     group: Annotated[

@@ -31,7 +31,7 @@ def index(
     distinct: Annotated[
         bool, typer.Option("--distinct", help="of documents that are nearly the same, one")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Read documents into an index that is searched by words and by meaning.
 

@@ -21,7 +21,9 @@ def learn(
         str, typer.Option("--from", help="reader, reranker: the encoder that it begins with")
     ] = "models/published/minilm",
     budget: Annotated[str, typer.Option(help="90s, 3m")] = "3m",
-    num: Annotated[int, typer.Option(min=1, help="reranker: questions that are made up")] = 1000,
+    num: Annotated[
+        int, typer.Option("--num", "-n", min=1, help="reranker: questions that are made up")
+    ] = 1000,
     groups: Annotated[
         list[str] | None, typer.Option("--as", help="reader: group that asks")
     ] = None,

@@ -1,4 +1,4 @@
-"""`morphogen mcp --model models/plant --index handbook`: tools for programs of others."""
+"""`morphogen mcp --with models/plant --index handbook`: tools for programs of others."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import typer
 
 def mcp(
     *,
-    model: Annotated[
-        list[str] | None, typer.Option(help="a bundle, whose tasks are offered; repeatable")
+    bundles: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="a bundle, whose tasks are offered; repeatable"),
     ] = None,
     index: Annotated[
         list[str] | None, typer.Option(help="an index, which is searched; repeatable")
@@ -47,7 +48,7 @@ def mcp(
 
     grants = Grants.of(reads=["*"], freely=freely or ())
     with tools_of(
-        bundles=model or (), functions=tool or (), python=tools, files=files, out=out
+        bundles=bundles or (), functions=tool or (), python=tools, files=files, out=out
     ) as given:
         for each in index or ():
             given += index_tools(*index_of(each), groups=groups or ())
@@ -56,6 +57,6 @@ def mcp(
         if not offered(given, grants):
             raise RecipeError(
                 "there is nothing to offer", found=f"{len(given)} tools, of which each writes",
-                hint="--model, --index, --memory or --tools; --freely PATTERN for what writes",
+                hint="--with, --index, --memory or --tools; --freely PATTERN for what writes",
             )  # fmt: skip
         serve_stdio(given, grants)

@@ -64,9 +64,7 @@ def sample(
     options = parse_pairs(settings or [], "--set")
     if guidance is not None:
         options["guidance"] = str(guidance)
-    conditions = parse_pairs(cond or [], "--cond")
-    if label is not None:
-        conditions["label"] = label
+    conditions = parse_pairs(cond or [], "--cond") | ({} if label is None else {"label": label})
     if prompt and draws_by_prompt:
         conditions["prompt"] = prompt
     if stream:

@@ -25,7 +25,7 @@ def search(
         int, typer.Option(min=0, help="look twice: move towards the first so many passages")
     ] = 0,
     place: Annotated[str | None, typer.Option(help="only in such places: handbook/*.pdf")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Find passages, with where they stand and why they were found."""
     from morphogen.cli._parts import print_json

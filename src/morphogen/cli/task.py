@@ -29,6 +29,9 @@ def task(
     ] = None,
     out: Annotated[str | None, typer.Option(help="where the result goes; .json: numbers")] = None,
     seed: Annotated[int, typer.Option(help="same seed, same result")] = 0,
+    label: Annotated[
+        str | None, typer.Option(help="class, by name: short for --cond label=")
+    ] = None,
     cond: Annotated[list[str] | None, typer.Option(help="condition, name=value")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="option of the task, option=value")
@@ -60,7 +63,7 @@ def task(
     if schema is not None:
         options["schema"] = schema
     opened = opened_or_imported(bundle, trust=trust, device=device)
-    conditions = parse_pairs(cond or [], "--cond")
+    conditions = parse_pairs(cond or [], "--cond") | ({} if label is None else {"label": label})
     prompt = "\n".join([*(inputs or []), *(text or [])])
     if text and PROMPT in opened.family.conditions:
         conditions[PROMPT], text = text[-1], None

@@ -2,7 +2,7 @@
 
     agents/helper.toml    model = "models/base"        "helper", called by its address, as an index:
                           index = "indexes/handbook"   "/agents/helper"
-                          bundles = ["models/plant"]
+                          with = ["models/plant"]
 
 What stands in the file is what is granted (`worker/agent.py`): whoever asks can name the agent, and
 nothing of what it may touch.

@@ -4,8 +4,8 @@ Its file says who decides and what it may touch, in the words of `morphogen chat
 
     model = "models/base"            or an address, with its name there
     index = "indexes/handbook"       looked up first; vouched = true: its words may be trusted
-    bundles = ["models/plant"]       functions = ["package.module:function"]
-    python = true                    servers = ["command of an MCP server"]
+    with = ["models/plant"]          tool = ["package.module:function"]
+    tools = true: programs           server = ["command of an MCP server"]
     files = "data"                   out = "made": a folder that tools may write to
     freely = ["files:made*"]         writes that nobody need confirm: nobody is here to do so
     steps = 12                       and calls, tokens, seconds: how much of each an answer may take
@@ -39,7 +39,10 @@ from morphogen.systems.knowledge.index import Index
 
 BUDGET = {field.name for field in fields(Budget)}
 DECIDES = {"system", "temperature", "most"}
-TOOLS = {"bundles", "functions", "servers", "python", "files", "out"}
+TOOLS = {  # options of `morphogen chat` -> of `tools_of`
+    "with": "bundles", "tool": "functions", "server": "servers", "tools": "python",
+    "files": "files", "out": "out",
+}  # fmt: skip
 KNOWN = {"model", "name", "index", "vouched", "freely", *DECIDES, *TOOLS, *BUDGET}
 # Of what a request may ask a model for: an agent has tools, a form and a temperature of its own.
 REFUSED = {"tools": "tools", "constraint": "response_format", "alternatives": "logprobs"}
@@ -101,7 +104,7 @@ class Agent:
 def opened(file: Path) -> Iterator[Agent]:
     """The agent of a file. Raises `MorphogenError` for one that says what none can be."""
     told = _told(file)
-    with tools_of(**{name: told[name] for name in TOOLS & told.keys()}) as tools:
+    with tools_of(**{TOOLS[name]: told[name] for name in TOOLS.keys() & told.keys()}) as tools:
         index = None
         if "index" in told:
             place = str(told["index"])
