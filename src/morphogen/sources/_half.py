@@ -61,11 +61,12 @@ def several(cell: Any) -> list[Any]:
 
 def captioned(
     name: str, cond: Mapping[str, Any], captions: Sequence[Any] = ()
-) -> Iterator[tuple[str, dict[str, Any]]]:
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """An item's name and what is said of it, once for each of its captions: those given, else
     those in `cond`. The second is called `name#caption 2`."""
     own = captions or (several(cond["caption"]) if "caption" in cond else [])
     for number, caption in enumerate({repr(each): each for each in own}.values(), 1):
         yield name if number == 1 else f"{name}#caption {number}", {**cond, "caption": caption}
     if not own:
-        yield name, {key: value for key, value in cond.items() if key != "caption"}
+        bare = "caption" not in cond  # as nearly always: `cond` itself
+        yield name, cond if bare else {k: value for k, value in cond.items() if k != "caption"}
