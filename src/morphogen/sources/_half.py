@@ -60,8 +60,8 @@ def several(cell: Any) -> list[Any]:
 
 
 def captioned(
-    name: str, cond: Mapping[str, Any], captions: Sequence[Any] = ()
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    name: str, cond: dict[str, Any], captions: Sequence[Any] = ()
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """An item's name and what is said of it, once for each of its captions: those given, else
     those in `cond`. The second is called `name#caption 2`."""
     own = captions or (several(cond["caption"]) if "caption" in cond else [])
