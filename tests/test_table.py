@@ -87,6 +87,8 @@ def test_commas_mean_what_the_whole_column_says() -> None:
         column([f"1,{i:03d}" for i in range(40)]),
     )
     assert decimal.numbers(["7,5"]).tolist() == [7.5]
+    grouped = column([f"{i % 3}.{i:03d},25" for i in range(40)] + ["12,5"])
+    assert grouped.numbers(["1.879,31", "2.000.000,5", "7,5"]).tolist() == [1879.31, 2000000.5, 7.5]
     assert thousands.numbers(["1,007"]).tolist() == [1007]
 
 

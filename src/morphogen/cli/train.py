@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -96,7 +97,7 @@ def train(
 
 def _announce(session: Any, number: int) -> None:
     """What is worth knowing before a stage begins."""
-    report, look = session.data.report, f"morphogen inspect {session.data.source}"
+    report, look = session.data.report, f"morphogen inspect {shlex.quote(str(session.data.source))}"
     if number:
         print(f"next stage: {session.recipe.family['name']} in {session.out}")
     elif report.skipped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +48,8 @@ def check(
         problems += _captions(scan)
         if len(scan.names) > MOST_COMPARED and isinstance(codec, CanFingerprint):
             reason = f"near-duplicates are not looked for among more than {MOST_COMPARED:,} items"
-            problems.append(Problem(str(source), reason, f"morphogen data dedupe {source}"))
+            fix = f"morphogen data dedupe {shlex.quote(str(source))}"
+            problems.append(Problem(str(source), reason, fix))
     problems += _mixtures(found)
     if isinstance(codec, CanFindDefects):
         problems += codec.defects(source)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -280,7 +281,7 @@ def _check_enough(usable: int, report: Report) -> None:
         ),
         expected="at least 2 items" if few else "at least half of the items",
         where=report.source,
-        hint=f"morphogen inspect {report.source}",
+        hint=f"morphogen inspect {shlex.quote(str(report.source))}",
     )
 
 

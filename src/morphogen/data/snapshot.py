@@ -16,6 +16,7 @@ import gzip
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import threading
 import time
@@ -124,7 +125,8 @@ class Store:
             raise DataError(
                 f"versions cannot be kept here: {error.strerror}",
                 where=str(self.folder),
-                hint=f"morphogen data snapshot {source} --store FOLDER, where you may write",
+                hint=f"morphogen data snapshot {shlex.quote(str(source))} --store FOLDER, "
+                "where you may write",
             ) from error
         skipped: list[str] = []
         files, new = self._changed(source, skipped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -90,5 +91,5 @@ def check_alike(tables: Sequence[Table], folder: Path) -> None:
                 f"{table.name}: {', '.join(table.columns[:8])}",
                 expected="files with the same columns",
                 where=str(folder),
-                hint=f"morphogen inspect {folder / first.name}",
+                hint=f"morphogen inspect {shlex.quote(str(folder / first.name))}",
             )

@@ -8,7 +8,6 @@ Files of a folder that have the same columns are a series each.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from morphogen.core.codec import Problem, Recognition, Report
 from morphogen.core.errors import DataError, did_you_mean
 from morphogen.modalities.series.stamps import forms_of, read_stamps
 from morphogen.modalities.series.window import Window
+from morphogen.modalities.table.cells import comma_of, uncomma
 from morphogen.sources import Wants, records, survey
 
 AUTO, NONE = "auto", "none"
@@ -31,8 +31,6 @@ MISSING = {"", "?", "na", "n/a", "nan", "null", "none", "#n/a", "<na>", "-"}
 STAND_INS = (-999.0, -9999.0, -99.0)  # that often stand for a missing value
 COMMON = 0.001  # share of the values, from which such a number is told
 MOST_SERIES = 2000
-DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
-THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 
 
 def wants() -> Wants:
@@ -234,20 +232,14 @@ def _numbers(
     column: str, cells: Sequence[Any], where: Sequence[str], report: Report, missing: str
 ) -> np.ndarray:
     """Cells as numbers (N,), NaN for missing ones; what is no number is told and missing."""
-    texts = [cell for cell in cells if isinstance(cell, str) and "," in cell]
-    decimal = bool(texts) and all(DECIMAL_COMMA.fullmatch(cell.strip()) for cell in texts)
-    thousands = bool(texts) and all(THOUSANDS.fullmatch(cell.strip()) for cell in texts)
+    comma = comma_of(cell.strip() for cell in cells if isinstance(cell, str) and "," in cell)
     found = np.full(len(cells), np.nan)
     wrong: list[int] = []
     for number, cell in enumerate(cells):
         if _is_missing(cell):
             continue
-        if isinstance(cell, str) and thousands:
-            cell = cell.replace(",", "")
-        elif isinstance(cell, str) and decimal:
-            cell = cell.replace(",", ".")
         try:
-            found[number] = float(cell)
+            found[number] = float(uncomma(cell, comma) if comma and "," in str(cell) else cell)
         except (TypeError, ValueError):
             wrong.append(number)
     if wrong:

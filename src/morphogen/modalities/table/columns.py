@@ -30,11 +30,11 @@ from torch import Tensor
 from morphogen.core.errors import DataError, did_you_mean
 from morphogen.core.spec import TensorSpec
 from morphogen.modalities.table.cells import (
-    COMMAS,
     Cell,
     decimals_of,
     marked,
     moment,
+    uncomma,
     written,
 )
 
@@ -328,7 +328,7 @@ def number_in(cell: str, date: str | None, comma: str | None) -> float | None:
     if date:
         return moment(cell, date)
     try:
-        return float(cell.replace(*COMMAS[comma])) if comma else None
+        return float(uncomma(cell, comma)) if comma else None
     except ValueError:
         return None
 
