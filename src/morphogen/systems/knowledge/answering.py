@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from morphogen.systems.knowledge.checker import Checker
 from morphogen.systems.knowledge.index import Hit, Index
 from morphogen.systems.knowledge.reader import Reader
 from morphogen.systems.knowledge.sentences import said
@@ -72,11 +73,12 @@ def answer(
     groups: Iterable[str] = (),
     writer: Writer | None = None,
     reader: Reader | None = None,
+    checker: Checker | None = None,
     num: int = 5,
     enough: float | None = None,
 ) -> Answer:
     """Answer from what a member of `groups` may read; nothing whose score is not `enough`: of a
-    sentence 0.45, of a reader its own bound."""
+    sentence 0.45, of a reader its own bound. A checker has its say on what a writer writes."""
     hits = index.search(question, num=num, groups=groups)
     scored = scored_sentences(index, question, hits)
     quote: Quote | None
@@ -94,7 +96,7 @@ def answer(
     written = writer(INSTRUCTIONS, asked_with(listed(hits), question)).strip()
     if SILENT in written.lower():
         return Answer(question, SILENT, (), hits, score)
-    verdicts = tuple(verify(written, [hit.passage.text for hit in hits]))
+    verdicts = tuple(verify(written, [hit.passage.text for hit in hits], checker))
     return Answer(question, written, verdicts, hits, score)
 
 
