@@ -76,7 +76,7 @@ def _digest_of_number(value: float) -> bytes:
     return hashlib.blake2b(str(value).encode(), digest_size=16, key=form).digest()
 
 
-@functools.lru_cache(maxsize=1 << 14)
+@functools.lru_cache(maxsize=512)
 def _digest_of_word(text: str) -> bytes:
     """That of a name or a label, of which most come again and again."""
     content = text.encode("utf-8", "surrogatepass")
