@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,10 +29,7 @@ TELLING = re.compile(r"[=#\[\]()@\d]")  # signs that words have not
 HEADER = re.compile(r"smiles?\b", re.I)
 PROPERTY = re.compile(r">\s+.*<(.+)>")  # of an SDF block
 END_OF_BLOCK = "$$$$"
-CHUNK = 256  # entries that are read together
 MOST_WRITTEN = 1 << 18  # molecules whose tokens are kept from the reading to the encoding
-_Entry = tuple[str, bool]  # a text, and whether it is a mol block
-_Read = tuple[str, dict[str, str], str]  # the canonical SMILES, properties, tokens
 
 
 def is_molecule(cell: Any) -> bool:
@@ -140,62 +137,33 @@ def read_molecules(
     its tags where the source does not say them. The tokens of each in a `spelling` are put into
     `written`, a space between them, up to `MOST_WRITTEN`."""
     found = _apart(sources.records(source, wants_for(source, column), report), report)
-    waiting: deque[list[Item]] = deque()
 
-    def chunks() -> Iterator[list[_Entry]]:
-        items = opened(found, _entry, report, threads=1)  # nothing is done yet that takes time
-        while chunk := list(itertools.islice(items, CHUNK)):
-            waiting.append(chunk)
-            yield [item.value for item in chunk]
+    def open_record(record: Record, notes: Report) -> str:
+        mol = _molecule_in(record)
+        for name in properties:
+            if name not in record.tags:
+                record.tags[name] = f"{PROPERTIES[name](mol):.6g}"
+        smiles: str = chem().MolToSmiles(mol)
+        if "." in smiles:
+            notes.facts["of_several_parts"] = notes.facts.get("of_several_parts", 0) + 1
+        if written is not None and spelling != "smiles" and len(written) < MOST_WRITTEN:
+            with suppress(DataError):  # it has no such spelling, which the encoding tells
+                written[smiles] = " ".join(spelt(smiles, spelling))
+        return smiles
 
-    read = partial(read_entries, properties=tuple(properties), spelling=spelling)
-    for known in map(read, chunks()):
-        for item, each in zip(waiting.popleft(), known, strict=True):
-            if isinstance(each, DataError):
-                fix = each.hint or "correct it, or leave it out"
-                report.problems.append(Problem(item.name, each.message, fix, fatal=True))
-                continue
-            item.value, told, tokens = each
-            item.tags.update({name: own for name, own in told.items() if name not in item.tags})
-            if "." in item.value:
-                report.facts["of_several_parts"] = report.facts.get("of_several_parts", 0) + 1
-            if tokens and written is not None and len(written) < MOST_WRITTEN:
-                written[item.value] = tokens
-            report.num_read += 1
-            yield item
+    # RDKit holds the interpreter, so that threads would only wait for one another.
+    for item in opened(found, open_record, report, threads=1):
+        report.num_read += 1
+        yield item
     if bad := sum(problem.fatal for problem in report.problems):
         report.facts["no_molecules"] = f"{bad:,} entries are none, and are listed with why"
 
 
-def _entry(record: Record, notes: Report) -> _Entry:
-    return str(record.value()), record.suffix in BLOCKS
-
-
-def read_entries(
-    entries: Sequence[_Entry], properties: Sequence[str], spelling: Spelling
-) -> list[_Read | DataError]:
-    """What RDKit makes of texts: the canonical SMILES, properties, and the tokens in a spelling; or
-    why it is no molecule."""
-    found: list[_Read | DataError] = []
-    for text, is_block in entries:
-        try:
-            mol = _of_block(text) if is_block else molecule(text.strip())
-            found.append(_told_of(mol, properties, spelling))
-        except DataError as error:
-            found.append(error)
-        except (RuntimeError, ValueError) as error:  # as RDKit says that it did not expect it
-            fix = "correct it or leave it out"
-            found.append(DataError(f"RDKit cannot read it: {str(error).strip()}", hint=fix))
-    return found
-
-
-def _told_of(mol: Any, properties: Sequence[str], spelling: Spelling) -> _Read:
-    told = {name: f"{PROPERTIES[name](mol):.6g}" for name in properties}
-    smiles = chem().MolToSmiles(mol)
-    try:
-        return smiles, told, "" if spelling == "smiles" else " ".join(spelt(smiles, spelling))
-    except DataError:  # it has no such spelling, which the encoding tells
-        return smiles, told, ""
+def _molecule_in(record: Record) -> Any:
+    value = record.value()
+    if record.suffix in BLOCKS:
+        return _of_block(value)
+    return molecule(str(value).strip())
 
 
 def _of_block(block: str) -> Any:
