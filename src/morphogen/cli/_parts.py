@@ -22,6 +22,11 @@ def parse_pairs(pairs: Iterable[str], option: str) -> dict[str, str]:
     return parsed
 
 
+def conditions_of(pairs: Iterable[str] | None, label: str | None) -> dict[str, str]:
+    """What `--cond name=value` and its short form for classes, `--label`, ask for."""
+    return parse_pairs(pairs or [], "--cond") | ({} if label is None else {"label": label})
+
+
 def reading_options(settings: Iterable[str] | None) -> dict[str, str]:
     """Options of reading, as `train` takes them: `["modality.seconds=2"]` -> {"seconds": "2"}."""
     return {

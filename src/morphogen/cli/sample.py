@@ -45,7 +45,7 @@ def sample(
     """Draw new items from a trained bundle."""
     from contextlib import closing
 
-    from morphogen.cli._parts import parse_pairs
+    from morphogen.cli._parts import conditions_of, parse_pairs
     from morphogen.cli._progress import draw_with_progress
     from morphogen.core.drawing import Drawing
     from morphogen.core.errors import RecipeError
@@ -64,7 +64,7 @@ def sample(
     options = parse_pairs(settings or [], "--set")
     if guidance is not None:
         options["guidance"] = str(guidance)
-    conditions = parse_pairs(cond or [], "--cond") | ({} if label is None else {"label": label})
+    conditions = conditions_of(cond, label)
     if prompt and draws_by_prompt:
         conditions["prompt"] = prompt
     if stream:

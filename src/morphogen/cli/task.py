@@ -51,7 +51,7 @@ def task(
     trust: Annotated[bool, typer.Option("--trust", help="import components it names")] = False,
 ) -> None:
     """Run a task on your own items with a trained bundle."""
-    from morphogen.cli._parts import parse_pairs, print_facts, print_json
+    from morphogen.cli._parts import conditions_of, parse_pairs, print_facts, print_json
     from morphogen.core import discover
     from morphogen.core.codec import Item
     from morphogen.interop.importing import opened_or_imported
@@ -63,7 +63,7 @@ def task(
     if schema is not None:
         options["schema"] = schema
     opened = opened_or_imported(bundle, trust=trust, device=device)
-    conditions = parse_pairs(cond or [], "--cond") | ({} if label is None else {"label": label})
+    conditions = conditions_of(cond, label)
     prompt = "\n".join([*(inputs or []), *(text or [])])
     if text and PROMPT in opened.family.conditions:
         conditions[PROMPT], text = text[-1], None
