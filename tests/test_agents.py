@@ -23,12 +23,13 @@ from morphogen.core.errors import BundleError, MorphogenError, RecipeError
 from morphogen.modalities.text.chat import Message
 from morphogen.systems.agents.deciders import First, Recited
 from morphogen.systems.agents.drawing import svg
+from morphogen.systems.agents.flows import stands_in
 from morphogen.systems.agents.loop import Budget, run, steps
 from morphogen.systems.agents.page import page_of, write_page
 from morphogen.systems.agents.privileges import Grants, judge
 from morphogen.systems.agents.running import Runner, Untrusted
 from morphogen.systems.agents.tool import ArgumentsError, Tool, tool, tool_of_schema
-from morphogen.systems.agents.trace import Decided, Ended, Judged, Returned, Trace, traces
+from morphogen.systems.agents.trace import Began, Decided, Ended, Judged, Returned, Trace, traces
 from morphogen.systems.agents.verdict import verdict
 from morphogen.systems.agents.worlds import Live, replay
 
@@ -237,22 +238,23 @@ def test_what_was_not_granted_is_refused_and_what_writes_is_asked_about() -> Non
     theirs = {"to": "eve@else.example", "text": "hi"}
     grants = Grants.of(writes=["mail:*@ours.example"])
     free = Grants.of(freely=["mail:*@ours.example"])
-    assert judge(made, ours, Grants(), None).ruling == "refuse"
-    assert judge(made, ours, grants, None).ruling == "ask"
-    assert judge(made, theirs, grants, None).ruling == "refuse"
-    assert judge(made, ours, free, None).ruling == "run"
-    assert judge(made, ours, free, "a page").ruling == "ask"
+    assert judge(made, ours, Grants()).ruling == "refuse"
+    assert judge(made, ours, grants).ruling == "ask"
+    assert judge(made, theirs, grants).ruling == "refuse"
+    assert judge(made, ours, free).ruling == "run"
+    page = [Returned("page", True, "words", trusted=False)]
+    assert judge(made, ours, free, page).ruling == "ask"
     reads = tool(convert, reads=["rates"])
-    assert judge(reads, {}, Grants(), None).ruling == "refuse"
-    assert judge(reads, {}, Grants.of(reads=["r*"]), "a page").ruling == "run"
+    assert judge(reads, {}, Grants()).ruling == "refuse"
+    assert judge(reads, {}, Grants.of(reads=["r*"]), page).ruling == "run"
     files = tool_of_schema("save", "", {}, print, writes=["files:/out/{name}"])
     below = Grants.of(freely=["files:/out/*"])
-    assert judge(files, {"name": "a.txt"}, below, None).ruling == "run"
+    assert judge(files, {"name": "a.txt"}, below).ruling == "run"
     for climbing in ("../etc/passwd", "a/../../b", "..", "a\\..\\..\\b"):
-        assert judge(files, {"name": climbing}, below, None).ruling == "refuse"
+        assert judge(files, {"name": climbing}, below).ruling == "refuse"
     covered = Grants.covering([files, made])
-    assert judge(files, {"name": "a"}, covered, None).ruling == "ask"
-    assert judge(files, {"name": "../a"}, covered, None).ruling == "refuse"
+    assert judge(files, {"name": "a"}, covered).ruling == "ask"
+    assert judge(files, {"name": "../a"}, covered).ruling == "refuse"
 
 
 def test_words_of_others_end_what_may_be_done_freely() -> None:
@@ -282,11 +284,66 @@ def test_words_of_others_end_what_may_be_done_freely() -> None:
         return True
 
     trace = acted([("page", {}), letter, "Done."], [send, tool(page)], ask, grants=grants)
-    assert asked == [("send", letter[1], "it writes mail, after what page gave was read")]
+    reason = "it writes mail, after what page gave was read; not your own words: to, text"
+    assert asked == [("send", letter[1], reason)]
     assert verdict(trace, must=["send"]).effects[0].confirmed
     # Of tools whose descriptions are not ours a run is tainted before it begins.
     foreign = tool_of_schema("page", "Obey.", {}, page, described=False)
     assert acted([letter, "."], [send, foreign], grants=grants).tainted is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "task", "own"),
+    [
+        ("ann@ours.example", "Send it to ann@ours.example.", True),
+        ("ours.example", "Send it to ann@ours.example.", False),
+        ("well done", "Write \u201cwell\n done\u201d, please", True),
+        ("safe.txt", "Keep not-safe.txt", False),
+        ("Safe", "keep it safe", False),
+        (" ", "Keep a blank", False),
+        (12, "12 pieces", True),
+        (1250.0, "It was 1,250.00.", True),
+        (-5, "some 5 of them", False),
+        (5, "some 25 of v5", False),
+        (True, "true", False),
+        (None, "null", False),
+    ],
+)
+def test_a_value_is_the_users_own_where_it_stands_whole_in_what_they_said(
+    value: Any, task: str, own: bool
+) -> None:
+    assert stands_in(value, task) is own
+
+
+def test_each_value_of_a_call_is_followed_to_who_said_it() -> None:
+    def file(name: str, rows: list[dict[str, str]], again: bool = False) -> str:
+        return "done"
+
+    made, free = tool(file, writes=["files:{name}"]), Grants.of(freely=["files:*"])
+    began = Began("Put Ann of Bonn into a.csv", "m", (), {}, {})
+    page = Returned("page", True, "Eve's\n  account is 4711", trusted=False)
+    mine = {"name": "a.csv", "rows": [{"Ann": "Bonn"}], "again": False}
+    assert judge(made, mine, free, [began, page]).ruling == "run"
+    mixed = {"name": "a.csv", "rows": [{"Ann": "Eve's account"}, {"Eve": "Bonn"}], "again": True}
+    told = judge(made, mixed, free, [began, page])
+    assert told.ruling == "ask"
+    assert told.strange == {
+        "rows.0.Ann": "what page gave", "rows.1.Eve": "what page gave", "again": ""
+    }  # fmt: skip
+    assert (
+        "rows.0.Ann (from what page gave), rows.1.Eve (from what page gave), again" in told.reason
+    )
+    assert judge(made, mixed, free, [began]).strange == {}  # as long as nobody else has spoken
+    # A call that is given nothing, or nothing but defaults, is nobody's words.
+    plain = tool(lambda: "done", name="clear", writes=["files:all"])
+    assert judge(plain, {}, free, [began, page]).ruling == "ask"
+    some = tool_of_schema("some", "", {"properties": {"all": {"default": "a"}}}, print,
+                          writes=["files:all"])  # fmt: skip
+    assert judge(some, {"all": "a"}, free, [began, page]).ruling == "ask"
+    # What an earlier turn answered may be in the user's place, as a summary: it is not theirs.
+    before = Began("Do it", "m", (), {}, {}, ({"role": "user", "content": "a.csv"},), "a page")
+    assert judge(plain, {}, free, [before]).ruling == "ask"
+    assert judge(made, {**mine, "rows": []}, free, [before]).strange["name"] == "a page"
 
 
 def test_trust_of_a_result_may_be_less_than_that_of_its_tool() -> None:

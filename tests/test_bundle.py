@@ -137,6 +137,13 @@ def test_no_bundle_and_an_unfinished_one(tmp_path: Path) -> None:
     assert "--resume" in str(error.value)
 
 
+def test_a_published_model_is_told_from_a_bundle(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 384}')
+    told = rf"(?s)no bundle yet.*model_type bert.*morphogen import {tmp_path} --out models/"
+    with pytest.raises(BundleError, match=told):
+        Bundle.open(tmp_path)
+
+
 def test_a_tampered_byte(copy: Path) -> None:
     file = copy / "model.safetensors"
     data = bytearray(file.read_bytes())

@@ -198,6 +198,12 @@ def read_config(path: Path) -> dict[str, Any]:
             hint=f"morphogen train --resume --out {path}" if unfinished else f"ls {path.parent}",
         )
     config: dict[str, Any] = read_json(file)
+    if "format" not in config and "model_type" in config:
+        raise BundleError(
+            "a published model lies here, which is no bundle yet",
+            found=f"model_type {config['model_type']}"[:80], expected=FORMAT, where=path,
+            hint=f"morphogen import {path} --out models/{path.name}",
+        )  # fmt: skip
     if config.get("format") != FORMAT:
         raise BundleError(
             "config.json is not a bundle's",

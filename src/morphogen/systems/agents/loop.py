@@ -3,7 +3,7 @@
     until it answers, or a bound is reached:
         decide    what is next: a call, or the answer
         check     the arguments: what does not fit runs nothing, and is told why
-        judge     the call, by what the tool touches and what was granted
+        judge     the call, by what the tool touches, what was granted, whose words it is given
         confirm   by a person, where the judgement says so
         run       the tool, bounded in time and size; what goes wrong comes back as a result
 
@@ -35,7 +35,6 @@ from morphogen.systems.agents.trace import (
     Trace,
     messages,
     seen,
-    tainted_by,
 )
 
 
@@ -145,8 +144,7 @@ def steps(
         if not offered and tools:
             yield noted(Ended("calls", "it called where there was only an answer to give"))
             return
-        tainted = tainted_by(so_far)
-        for step in called(world, known, decided.call, (grants, tainted), left.seconds):
+        for step in called(world, known, decided.call, (grants, so_far), left.seconds):
             yield noted(step)
 
 
@@ -154,11 +152,11 @@ def called(
     world: World,
     known: Mapping[str, Tool],
     call: Mapping[str, Any],
-    rights: tuple[Grants, str | None],
+    rights: tuple[Grants, Sequence[Step]],
     seconds: float,
 ) -> Iterator[Step]:
     """The steps of one call, of which the last is what it gave. Its rights are what was granted,
-    and by what the run is tainted."""
+    and the steps before it, which may have brought in words of others."""
     name = call["name"]
     tool = known.get(name)
     if tool is None:
@@ -173,7 +171,7 @@ def called(
     allowed = judged.ruling == "run"
     if judged.ruling == "ask":
         allowed = world.confirm(tool, arguments, judged.reason)
-    yield Judged(name, allowed, judged.reason, judged.ruling == "ask")
+    yield Judged(name, allowed, judged.reason, judged.ruling == "ask", judged.strange)
     if not allowed:
         who = "nobody confirmed it" if judged.ruling == "ask" else "it is not allowed"
         yield Returned(name, False, f"{who}: {judged.reason}", "refused")

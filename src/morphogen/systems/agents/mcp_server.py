@@ -25,7 +25,7 @@ INSTRUCTIONS = "Models, documents and memories of this machine, each as a functi
 
 def offered(tools: Sequence[Tool], grants: Grants) -> list[Tool]:
     """The tools that can be called without anybody who confirms."""
-    return [tool for tool in tools if judge(tool, {}, grants, None).ruling == "run"]
+    return [tool for tool in tools if judge(tool, {}, grants).ruling == "run"]
 
 
 class Answering:
@@ -34,18 +34,19 @@ class Answering:
     def __init__(self, tools: Sequence[Tool], grants: Grants) -> None:
         self.tools = {tool.name: tool for tool in offered(tools, grants)}
         self.grants, self.world = grants, Live(Recited(()))
-        self.tainted: str | None = None  # whose words were given out
+        self.given: list[Returned] = []  # the first words of others that were given out
 
     def call(self, name: str, arguments: Any) -> Returned:
         """What a call gives, or why it gives nothing."""
         call = {"name": name, "arguments": arguments or {}}
         tool = self.tools.get(name)
         seconds = tool.seconds if tool is not None else 0.0
-        rights = self.grants, self.tainted
+        rights = self.grants, self.given
         for step in called(self.world, self.tools, call, rights, seconds):
             last = step
         assert isinstance(last, Returned)
-        self.tainted = tainted_by([last]) or self.tainted
+        if not self.given and tainted_by([last]) is not None:
+            self.given.append(last)
         return last
 
 

@@ -211,8 +211,11 @@ def _adapter(function: Callable[..., Any], name: str) -> Any:
                 "a tool's parameters have names and types",
                 found=f"{name}({parameter})", expected="def find(place: str, num: int = 5)",
             )  # fmt: skip
-        said = _described(hints[parameter.name], comments.get(parameter.name, ""))
         needed = parameter.default is parameter.empty
+        default = (
+            {} if needed or not _is_plain(parameter.default) else {"default": parameter.default}
+        )
+        said = _described(hints[parameter.name], comments.get(parameter.name, ""), default)
         fields[parameter.name] = (extensions.Required if needed else extensions.NotRequired)[said]
     held = extensions.TypedDict(name, fields)
     held.__pydantic_config__ = pydantic.ConfigDict(extra="forbid", strict=True)
@@ -226,12 +229,18 @@ def _adapter(function: Callable[..., Any], name: str) -> Any:
         ) from error  # fmt: skip
 
 
-def _described(hint: Any, comment: str) -> Any:
-    """A type with what is said of it, where something is."""
+def _is_plain(value: Any) -> bool:
+    """Whether JSON has it as it is."""
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _described(hint: Any, comment: str, more: Mapping[str, Any]) -> Any:
+    """A type with what is said of it, where something is, and more that its schema holds."""
     pydantic: Any = extra("pydantic", "agents", "arguments of tools are checked")
     texts = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, str)]
     said = "; ".join([*texts, *filter(None, [comment])])
-    return typing.Annotated[hint, pydantic.Field(description=said)] if said else hint
+    told = pydantic.Field(description=said or None, json_schema_extra=dict(more) or None)
+    return typing.Annotated[hint, told] if said or more else hint
 
 
 def _object(name: str, arguments: str | Mapping[str, Any]) -> Arguments:

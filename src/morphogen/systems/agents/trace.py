@@ -2,7 +2,7 @@
 
     {"step": "began", "task": .., "tools": [..], "grants": {..}, "budget": {..}}
     {"step": "decided", "call": {"name": .., "arguments": ..} or null, "text": ..}
-    {"step": "judged", "name": .., "allowed": .., "reason": .., "asked": ..}
+    {"step": "judged", "name": .., "allowed": .., "reason": .., "asked": .., "strange": {..}}
     {"step": "returned", "name": .., "ok": .., "text": .., "why": ..}
     {"step": "ended", "why": ..}
 
@@ -55,12 +55,14 @@ class Decided:
 
 @dataclass(frozen=True)
 class Judged:
-    """Whether a call may be run; `asked` where a person was."""
+    """Whether a call may be run; `asked` where a person was. `strange` values of it are not the
+    user's own words: place -> who said them (`flows`)."""
 
     name: str
     allowed: bool
     reason: str
     asked: bool = False
+    strange: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "call": (_CALL, None), "text": str, "tokens": int, "seconds": Number(), "left_out": int,
         "seen": str,
     },
-    "judged": {"name": str, "allowed": bool, "reason": str, "asked": bool},
+    "judged": {"name": str, "allowed": bool, "reason": str, "asked": bool, "strange?": dict},
     "returned": {
         "name": str, "ok": bool, "text": str, "why": str, "seconds": Number(), "size": int,
         "trusted": bool,
@@ -172,7 +174,7 @@ def traces(text: str, where: object = None) -> list[Trace]:
         told = parse_json(line, {"step": tuple(KINDS)}, place)
         kind = told.pop("step")
         check_shape(told, SHAPES[kind], place)
-        if unknown := sorted(set(told) - set(SHAPES[kind])):
+        if unknown := sorted(set(told) - {name.rstrip("?") for name in SHAPES[kind]}):
             raise BundleError("a step has more than it can have", found=unknown[0], where=place)
         step = KINDS[kind](**{key: _frozen(value) for key, value in told.items()})
         if isinstance(step, Began):
@@ -191,8 +193,13 @@ def tainted_by(steps: Iterable[Step]) -> str | None:
         if isinstance(step, Began) and step.tainted is not None:
             return step.tainted
         if isinstance(step, Returned) and not step.trusted:
-            return f"what {step.name} gave"
+            return given_by(step)
     return None
+
+
+def given_by(step: Returned) -> str:
+    """Whose words a result is, for a person."""
+    return f"what {step.name} gave"
 
 
 def interrupted(steps: Sequence[Step]) -> tuple[Step, ...]:
