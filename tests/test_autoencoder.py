@@ -158,3 +158,15 @@ def test_only_training_moves_the_mixture():
     assert torch.equal(before, model.mixture.second)
     model.train().loss(Batch(torch.ones(3, 4)), "all", generator(0))
     assert not torch.equal(before, model.mixture.second)
+
+
+def test_the_mixture_is_followed_in_full_precision_whatever_the_codes_are_in() -> None:
+    z = randn((64, 3), generator(0)).bfloat16()
+    half, full = LatentMixture(3, 2), LatentMixture(3, 2)
+    for mixture in (half, full):
+        mixture.start(z.float(), generator(1))
+    full.follow(z.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        half.follow(z)
+    for name, value in full.state_dict().items():
+        assert torch.equal(value, half.state_dict()[name])

@@ -154,11 +154,14 @@ class LatentMixture(nn.Module):
         self.second.copy_(self.weight[:, None, None] * (covariance + outer))
 
     def follow(self, z: Tensor) -> None:
-        """One step of expectation maximisation on a batch (B, Z)."""
-        share = self.log_joint(z).softmax(1) / len(z)  # (B, K)
-        self.weight.lerp_(share.sum(0), self.rate)
-        self.first.lerp_(share.T @ z, self.rate)
-        self.second.lerp_(torch.einsum("bk,bi,bj->kij", share, z, z), self.rate)
+        """One step of expectation maximisation on a batch (B, Z), in full precision: a covariance
+        of numbers of eight bits has no Cholesky factor."""
+        with torch.autocast(z.device.type, enabled=False):
+            z = z.to(self.first)
+            share = self.log_joint(z).softmax(1) / len(z)  # (B, K)
+            self.weight.lerp_(share.sum(0), self.rate)
+            self.first.lerp_(share.T @ z, self.rate)
+            self.second.lerp_(torch.einsum("bk,bi,bj->kij", share, z, z), self.rate)
 
     def log_joint(self, z: Tensor) -> Tensor:
         """log pi_k + log N(z; m_k, S_k): (B, Z) -> (B, K)."""

@@ -30,6 +30,7 @@ from morphogen.modalities.image import watermark as waves
 from morphogen.modalities.image.convert import (
     CHANNELS,
     Form,
+    Lattice,
     filled,
     from_levels,
     raw,
@@ -43,6 +44,7 @@ from morphogen.modalities.image.grid import draw_map, write_folder, write_pictur
 from morphogen.modalities.image.marks import mark
 from morphogen.modalities.image.opening import WANTS, open_picture, pictures
 from morphogen.modalities.image.pages import DAMAGES, as_html, damaged
+from morphogen.modalities.image.shapes import Shapes, no_shapes_for, proposed, tell_shapes
 from morphogen.sources import Labelled, read_regular, recognise, records, texts
 
 LARGEST = 64  # the short side taken when the user names none: what CPUs train in minutes
@@ -65,10 +67,17 @@ class Image(Codec):
         size: int | None = None,  # pixels of the short side; none: from the data, at most 64
         mode: Literal["auto", "L", "RGB", "RGBA"] = "auto",  # grey, colour, colour with alpha
         resize: Literal["crop", "pad", "stretch"] = "crop",  # how other aspect ratios are made fit
+        shapes: tuple[str, ...] = (),  # 32x32,40x24: each takes the nearest; none: one for all
     ) -> None:
         if size is not None and not 1 <= size <= 4096:
             raise DataError("the size does not fit", found=size, expected="1 to 4096 pixels")
+        if size is not None and shapes:
+            raise DataError(
+                "shapes say how large pictures are", found=f"size={size} beside them",
+                expected="one or the other", hint="leave out modality.size",
+            )  # fmt: skip
         self.size, self.mode, self.resize = size, mode, resize
+        self.shapes = Shapes(shapes) if shapes else None
         self.white: int | None = None  # the value that is white, where no picture uses its depth
         self.facts: dict[str, Any] = {}  # what fit chose, and how many pictures that changes
 
@@ -93,7 +102,9 @@ class Image(Codec):
 
     def read(self, source: Any, report: Report) -> Iterator[Item]:
         found = records(source, WANTS, report)
-        yield from _counted(pictures(found, report, self.size or LARGEST), report)
+        limit = self.size or (min(map(min, self.shapes.sizes)) if self.shapes else LARGEST)
+        items = _counted(pictures(found, report, limit), report)
+        yield from items if self.shapes is None else tell_shapes(items, self.shapes, report)
 
     def read_arrays(
         self, parts: Sequence[tuple[Any, Any, str | None]], report: Report
@@ -107,7 +118,7 @@ class Image(Codec):
         sizes: Counter[tuple[int, int]] = Counter()
         modes: Counter[str] = Counter()
         depths: Counter[str] = Counter()
-        lattice, largest = _Lattice(), 0
+        lattice, largest = Lattice(), 0
         for item in items:
             value = raw(item.value)
             form = Form.of(value)
@@ -122,14 +133,15 @@ class Image(Codec):
         if not count:
             raise DataError("there are no pictures to learn from", expected="at least one")
         self.facts = {}
-        height, width = self._choose_size(sizes)
+        height, width = self.shapes.canvas if self.shapes else self._choose_size(sizes)
         mode = self._choose_mode(modes, count)
         levels = self._choose_levels(depths, lattice, mode, count)
         self.white = white_of(largest, list(depths))
         if self.white is not None:
             self.facts["white"] = f"{self.white:,} is taken for white: no picture has more"
             levels = self.white + 1
-        self.spec = TensorSpec("real", (CHANNELS[mode], height, width), levels=levels)
+        channels = CHANNELS[mode] + (self.shapes is not None)  # with that of frames
+        self.spec = TensorSpec("real", (channels, height, width), levels=levels)
         return self
 
     def _choose_size(self, sizes: Counter[tuple[int, int]]) -> tuple[int, int]:
@@ -159,6 +171,9 @@ class Image(Codec):
                 f"{changed:,} of {total:,} training pictures become {chosen[1]}x{chosen[0]}: {how}"
                 + (f"; {smaller:,} of them are enlarged" if smaller else "")
             )
+            several = proposed(list(sizes.elements()), short, STEP)
+            if len(several) > 1:
+                self.facts["shapes"] = f"kept by --set modality.shapes={','.join(several)}"
         return chosen
 
     def _choose_mode(self, modes: Counter[str], count: int) -> str:
@@ -176,7 +191,7 @@ class Image(Codec):
         return mode
 
     def _choose_levels(
-        self, depths: Counter[str], lattice: _Lattice, mode: str, count: int
+        self, depths: Counter[str], lattice: Lattice, mode: str, count: int
     ) -> int | None:
         """256, 65536 for grey pictures of 16 bits, fewer for coarse arrays, None if continuous."""
         if depths["float32"] == count:
@@ -193,27 +208,48 @@ class Image(Codec):
         return self.encode_many([item])[0]
 
     def encode_many(self, items: Sequence[Item]) -> Tensor:
-        channels, height, width = self._fitted().shape
-        mode = next(name for name, count in CHANNELS.items() if count == channels)
         if not items:
-            return torch.empty(0, *self.spec.shape)
+            return torch.empty(0, *self._fitted().shape)
         values = [filled(item.value, self.white) for item in items]
+        if self.shapes is None:
+            return self._sized(values, *self._fitted().space)
+        forms = [Form.of(value) for value in values]
+        numbers = [self.shapes.nearest(form.height, form.width) for form in forms]
+        grey = float(self._reals(self._indices(np.full(1, 0.5, np.float32))))
+        x = torch.empty(len(items), *self._fitted().shape)
+        for number in set(numbers):
+            index = [i for i, own in enumerate(numbers) if own == number]
+            sized = self._sized([values[i] for i in index], *self.shapes.sizes[number])
+            x[index] = self.shapes.laid(sized, number, grey)
+        return x
+
+    def _sized(self, values: Sequence[Any], height: int, width: int) -> Tensor:
+        """Raw pictures of one size: (B, C, H, W)."""
+        channels = self._fitted().channels - (self.shapes is not None)
+        mode = next(name for name, count in CHANNELS.items() if count == channels)
         shape = (height, width) if channels == 1 else (height, width, channels)
         depths = {value.dtype if isinstance(value, np.ndarray) else None for value in values}
         ready = len(depths) == 1 and None not in depths
         if ready and all(value.shape == shape for value in values):  # nothing to resize: one copy
-            stacked = to_levels(np.stack(list(map(raw, values))), self.spec.levels)
+            stacked = self._indices(np.stack(list(map(raw, values))))
             stacked = stacked.reshape(-1, height, width, channels)  # (B, H, W, C)
         else:
             arrays = [to_array(value, height, width, mode, self.resize) for value in values]
-            stacked = np.stack([to_levels(array, self.spec.levels) for array in arrays])
-        if stacked.dtype == np.uint16:
-            stacked = stacked.astype(np.int32)
-        x = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()  # (B, C, H, W)
+            stacked = np.stack([self._indices(array) for array in arrays])
+        return self._reals(stacked).permute(0, 3, 1, 2).contiguous()  # (B, C, H, W)
+
+    def _indices(self, array: np.ndarray) -> np.ndarray:
+        return to_levels(array, self.spec.levels)
+
+    def _reals(self, index: np.ndarray) -> Tensor:
+        """Levels, or values in [0, 1] of continuous data -> values in [-1, 1]."""
+        x = torch.from_numpy(index.astype(np.int32) if index.dtype == np.uint16 else index)
         return x * 2 - 1 if self.spec.levels is None else self.spec.dequantise(x)
 
     def derived(self, name: str, value: Any) -> Pillow.Image:
         """A picture's edges, or the same picture, coarse; see `controls.py`."""
+        if self.shapes is not None:
+            raise no_shapes_for(name)
         x = self.encode(Item(value))
         if name == "edges":
             return Pillow.fromarray((255 * controls.edges(x)).round().byte().numpy())
@@ -221,7 +257,7 @@ class Image(Codec):
 
     def decode(self, x: Tensor) -> Pillow.Image:
         self._fitted().check(x[None], "picture")
-        return self._shown(x)
+        return self._shown(x if self.shapes is None else self.shapes.cut(x))
 
     def _shown(self, x: Tensor) -> Pillow.Image:
         """(C, H, W), of whatever height and width."""
@@ -296,7 +332,8 @@ class Image(Codec):
 
     def damages(self) -> Mapping[str, Sequence[float]]:
         """JPEG, of what it can hold."""
-        fits = self.spec.levels == 256 and self.spec.channels in (1, 3) and self.white is None
+        channels = self.spec.channels - (self.shapes is not None)
+        fits = self.spec.levels == 256 and channels in (1, 3) and self.white is None
         return DAMAGES if fits else {}
 
     def damage(self, value: Any, words: str, strength: float, draw: torch.Generator) -> Any:
@@ -325,7 +362,8 @@ class Image(Codec):
     # -- state -----------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        options = {"size": self.size, "mode": self.mode, "resize": self.resize}
+        options: dict[str, Any] = {"size": self.size, "mode": self.mode, "resize": self.resize}
+        options |= {"shapes": self.shapes.names} if self.shapes else {}
         return {"options": options, "spec": self._fitted().to_json(), "white": self.white}
 
     @classmethod
@@ -340,29 +378,6 @@ class Image(Codec):
         if not hasattr(self, "spec"):
             raise DataError("the codec has seen no pictures yet", hint="codec.fit(items)")
         return self.spec
-
-
-class _Lattice:
-    """Finds equally spaced values in float pictures: 256 levels, fewer, or none."""
-
-    def __init__(self) -> None:
-        self.values = np.empty(0, np.float32)
-
-    def see(self, picture: np.ndarray) -> None:
-        """Add a picture's values, until there are too many to be levels."""
-        if len(self.values) <= 256:
-            self.values = np.union1d(self.values, picture)
-
-    def levels(self) -> int | None:
-        """The smallest number of levels in [0, 1] that hold all values; None when continuous."""
-        if len(self.values) > 256:
-            return None
-        gap = float(np.diff(self.values).min()) if len(self.values) > 1 else 1.0
-        for levels in (256, round(1 / gap) + 1):
-            steps = self.values * (levels - 1)
-            if levels <= 256 and np.abs(steps - np.rint(steps)).max() < 1e-3:
-                return levels
-        return None
 
 
 def _counted(items: Iterator[Item], report: Report) -> Iterator[Item]:

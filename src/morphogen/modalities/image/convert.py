@@ -180,6 +180,29 @@ def from_levels(index: np.ndarray, levels: int | None) -> Pillow.Image:
     return Pillow.fromarray(squeezed(index.astype(np.uint8)))
 
 
+class Lattice:
+    """Finds equally spaced values in float pictures: 256 levels, fewer, or none."""
+
+    def __init__(self) -> None:
+        self.values = np.empty(0, np.float32)
+
+    def see(self, picture: np.ndarray) -> None:
+        """Add a picture's values, until there are too many to be levels."""
+        if len(self.values) <= 256:
+            self.values = np.union1d(self.values, picture)
+
+    def levels(self) -> int | None:
+        """The smallest number of levels in [0, 1] that hold all values; None when continuous."""
+        if len(self.values) > 256:
+            return None
+        gap = float(np.diff(self.values).min()) if len(self.values) > 1 else 1.0
+        for levels in (256, round(1 / gap) + 1):
+            steps = self.values * (levels - 1)
+            if levels <= 256 and np.abs(steps - np.rint(steps)).max() < 1e-3:
+                return levels
+        return None
+
+
 def beyond(low: float, high: float) -> DataError:
     """The error for a picture of numbers whose scale nobody knows."""
     return DataError(

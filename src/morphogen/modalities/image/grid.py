@@ -42,7 +42,7 @@ def grid(pictures: Sequence[Pillow.Image], columns: int | None = None) -> Pillow
     """
     columns = min(columns or math.ceil(math.sqrt(len(pictures))), len(pictures))
     rows = math.ceil(len(pictures) / columns)
-    width, height = pictures[0].size
+    width, height = (max(side) for side in zip(*(each.size for each in pictures), strict=True))
     factor = max(1, math.ceil((WIDTH - GAP * (columns + 1)) / (columns * width)))
     step_x, step_y = factor * width + GAP, factor * height + GAP
     canvas = Pillow.new("RGB", (columns * step_x + GAP, rows * step_y + GAP), "white")
