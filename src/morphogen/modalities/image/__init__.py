@@ -42,7 +42,7 @@ from morphogen.modalities.image.convert import (
 from morphogen.modalities.image.defects import find_defects
 from morphogen.modalities.image.grid import draw_map, write_folder, write_pictures
 from morphogen.modalities.image.marks import mark
-from morphogen.modalities.image.opening import WANTS, open_picture, pictures
+from morphogen.modalities.image.opening import WANTS, counted, open_picture, pictures
 from morphogen.modalities.image.pages import DAMAGES, as_html, damaged
 from morphogen.modalities.image.shapes import Shapes, no_shapes_for, proposed, tell_shapes
 from morphogen.sources import Labelled, read_regular, recognise, records, texts
@@ -103,7 +103,7 @@ class Image(Codec):
     def read(self, source: Any, report: Report) -> Iterator[Item]:
         found = records(source, WANTS, report)
         limit = self.size or (min(map(min, self.shapes.sizes)) if self.shapes else LARGEST)
-        items = _counted(pictures(found, report, limit), report)
+        items = counted(pictures(found, report, limit), report)
         yield from items if self.shapes is None else tell_shapes(items, self.shapes, report)
 
     def read_arrays(
@@ -378,25 +378,3 @@ class Image(Codec):
         if not hasattr(self, "spec"):
             raise DataError("the codec has seen no pictures yet", hint="codec.fit(items)")
         return self.spec
-
-
-def _counted(items: Iterator[Item], report: Report) -> Iterator[Item]:
-    """Pass items on, and put counts of modes, depths and captions into the report."""
-    modes: Counter[str] = Counter()
-    depths: Counter[str] = Counter()
-    captions = 0
-    for item in items:
-        # What a table says of an item overrules what its file says of itself.
-        item.tags = {**report.marks.pop(item.name, {}), **item.tags}
-        form = Form.of(item.value)
-        modes[form.mode] += 1
-        depths[form.depth] += 1
-        captions += "caption" in item.cond
-        report.num_read += 1
-        yield item
-    report.facts |= {"modes": dict(modes), "depths": dict(depths)}
-    if captions:
-        report.facts["captions"] = (
-            f"{captions:,} of {report.num_read:,} pictures have captions, which are learned with "
-            "--condition caption"
-        )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from morphogen.core.codec import Item, Problem, Report
 from morphogen.core.errors import DataError
-from morphogen.modalities.image.convert import beyond, pixels, plain_mode
+from morphogen.modalities.image.convert import Form, beyond, pixels, plain_mode
 from morphogen.modalities.image.marks import read_mark
 from morphogen.modalities.image.scale import Scale, channels_last, is_image_shape
 from morphogen.provenance.said import said_by
@@ -72,6 +73,28 @@ def pictures(records: Iterable[Record], report: Report, limit: int) -> Iterator[
     """
     opening = _Opening(limit)
     yield from opened(opening.prepared(records, report), opening.open, report)
+
+
+def counted(items: Iterator[Item], report: Report) -> Iterator[Item]:
+    """Pass items on, and put counts of modes, depths and captions into the report."""
+    modes: Counter[str] = Counter()
+    depths: Counter[str] = Counter()
+    captions = 0
+    for item in items:
+        # What a table says of an item overrules what its file says of itself.
+        item.tags = {**report.marks.pop(item.name, {}), **item.tags}
+        form = Form.of(item.value)
+        modes[form.mode] += 1
+        depths[form.depth] += 1
+        captions += "caption" in item.cond
+        report.num_read += 1
+        yield item
+    report.facts |= {"modes": dict(modes), "depths": dict(depths)}
+    if captions:
+        report.facts["captions"] = (
+            f"{captions:,} of {report.num_read:,} pictures have captions, which are learned with "
+            "--condition caption"
+        )
 
 
 class _Opening:
