@@ -20,6 +20,7 @@ from morphogen.core.family import Family, own_state
 from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import read_tensors
+from morphogen.modalities.text import Text
 from morphogen.training import beside
 from morphogen.training.run import prepare, sessions
 from morphogen.wrappers.lora import Adapters, LoRA, LowRank, adapted_layers
@@ -329,3 +330,15 @@ def test_both_models_are_judged_on_the_same_items_and_few_after_a_short_run(
     assert found["change"]["low"] < found["change"]["value"] < found["change"]["high"] < 0
     ns = [beside.beside(mine, split, "none", trained_on=num)["held_out"]["n"] for num in (10, 300)]
     assert ns == [beside.LEAST, 30]
+
+
+@pytest.mark.parametrize(("asked", "taken"), [(None, 1024), (1536, 1536), (9999, 2048)])
+def test_texts_for_a_base_that_sees_many_tokens_come_in_windows_that_fit(asked, taken) -> None:
+    codec = Text(form="windows", tokenizer="byte", length=2048).fit([Item("a word " * 700, "0")])
+    codec.length = asked  # as an imported base has none, or as it is asked for
+    codec.shorten([])
+    assert codec.spec.shape == (taken,)
+    assert codec.windows == taken
+    assert ("of the 2,048 tokens" in codec.facts["form"]) == (taken < 2048)
+    again = Text.from_state(codec.state(), codec.tensors())
+    assert again.spec == codec.spec

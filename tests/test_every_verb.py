@@ -143,6 +143,7 @@ def test_data_verbs(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "150" in told
     found = json.loads(said(capsys, "data", "check", str(source), "--json"))
     assert found["error"] is None
+    assert found["next_command"] in told  # of one source, one way on
     assert "150 items" in said(capsys, "data", "dedupe", str(source))
     assert "train" in said(capsys, "data", "split", str(source), "--dry-run")
     folder = source.parent / "kept"

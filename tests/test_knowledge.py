@@ -19,6 +19,7 @@ from PIL import Image as Pillow
 from PIL import ImageDraw
 from scipy.spatial.distance import cdist
 
+from morphogen.cli.app import main
 from morphogen.core.errors import BundleError, DataError, RecipeError
 from morphogen.systems.knowledge import reading
 from morphogen.systems.knowledge.cutting import passages
@@ -386,6 +387,19 @@ def test_only_what_changed_is_read_again(index: Index, handbook: Path, monkeypat
     assert told.left_out == {".mp4": 1}
     assert "27th" in index.search("salaries paid")[0].passage.text
     assert not index.search("booked", by="words")
+
+
+def test_without_a_model_an_index_is_searched_by_words(
+    handbook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["index", str(handbook), "--out", "one"])
+    assert not ended.value.code
+    told = capsys.readouterr().out
+    assert "found by words alone" in told
+    assert "--by MODEL, such as models/published/minilm" in told
+    assert Index.open(tmp_path / "one").search("notice period")
 
 
 def test_what_is_nearly_the_same_is_read_once(tmp_path: Path) -> None:

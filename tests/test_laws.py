@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 import shutil
 import sys
 import tomllib
@@ -372,6 +373,17 @@ def test_routes_pages_and_verbs_are_found_by_their_files(folder: str, finder: st
     files = {file.stem for file in (SOURCE / folder).glob("[a-z]*.py")} - {"app"}
     assert files
     assert not found & {f"{package}.{name}" for name in files}
+
+
+def test_no_paragraph_holds_what_ends_it() -> None:
+    """A browser closes a paragraph where a form or a list begins, and what comes after lies outside
+    of it."""
+    ended = re.compile(
+        r"<p\b[^>]*>(?:(?!</p>).)*?<(?:form|div|table|ul|ol|details|pre|h\d)\b", re.S
+    )
+    assert ended.search('<p class="row"><a></a>\n<form>')
+    broken = [relative(f) for f in sorted(SOURCE.rglob("*.html")) if ended.search(f.read_text())]
+    assert broken == []
 
 
 def test_the_map_names_every_folder() -> None:

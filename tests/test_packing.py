@@ -144,6 +144,7 @@ def test_a_base_of_texts_learns_to_answer(root: Path) -> None:
     assert told.count("example ") == 3
     assert "<|im_start|>assistant\n\u27e6" in told  # answers in brackets
     assert "<|im_end|><end>\u27e7" in told
+    assert "<end><end>" not in told  # each stands where it comes
     assert "gradients at marked tokens alone; packed documents do not see each other" in told
     assert isinstance(tuned.codec, Chat)
     opened = Bundle.open(root / "mine")

@@ -114,7 +114,7 @@ def test_harmless_captions_are_quiet(tmp_path: Path) -> None:
     found = check(captioned(tmp_path / "photos", HARMLESS))
     assert personal(found) == {}
     # A folder, a table, and for each picture its name and its caption.
-    assert found.facts["personal_data"].startswith("none, of 21 texts; ")
+    assert found.facts["personal_data"].startswith("none, of 21 texts and names; ")
 
 
 def test_other_checks_do_not_repeat_it(tmp_path: Path) -> None:

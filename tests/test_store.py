@@ -426,6 +426,13 @@ def test_progress_is_told_to_who_listens(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(said) == num
 
 
+@pytest.mark.parametrize(
+    ("done", "seconds", "left"), [(1, 3.0, None), (1, 10.0, 9990), (10, 3.0, 297)]
+)
+def test_the_first_of_many_says_nothing_of_the_rest(done: int, seconds: float, left: Any) -> None:
+    assert progress.Progress("reading", done, 1000, seconds).left == left
+
+
 def test_many_items_are_shuffled_without_a_list_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     for num in (2, 3, 1000, 1025):
         orders = [permuted(torch.arange(num), num, seed) for seed in range(3)]

@@ -40,7 +40,7 @@ def index(
     from morphogen.cli._parts import print_json
     from morphogen.core.errors import RecipeError
     from morphogen.systems.knowledge import stores
-    from morphogen.systems.knowledge.embedders import default_embedder, embedder_of
+    from morphogen.systems.knowledge.embedders import DEFAULT, default_embedder, embedder_of
     from morphogen.systems.knowledge.index import Index
     from morphogen.systems.knowledge.passage import EVERYONE
     from morphogen.systems.knowledge.reading import read_into
@@ -60,5 +60,9 @@ def index(
         print_json(told.to_json())
         return
     print(told.text())
-    print(f"{out}: {len(opened):,} passages, embedded by {opened.embedder.name}")
+    by_words = not opened.embedder.dim
+    how = "found by words alone" if by_words else f"embedded by {opened.embedder.name}"
+    print(f"{out}: {len(opened):,} passages, {how}")
+    if by_words and by is None:
+        print(f"by meaning too, in another index: --by MODEL, such as {DEFAULT} of `make models`")
     print(f'next: morphogen search {out} "..."')

@@ -14,7 +14,7 @@ from morphogen.core.errors import DataError
 from morphogen.data.division import check_leaks
 from morphogen.data.duplicates import groups_of
 from morphogen.data.inspect import Inspection, inspect_with
-from morphogen.data.modality import build_codec, find_modality
+from morphogen.data.modality import build_codec
 from morphogen.data.personal import INSTALL, SCOPE, Finder
 from morphogen.data.scan import Scan
 
@@ -37,10 +37,9 @@ def check(
     The answer's `error` is set when nothing can be trained on it, or when a test item has a twin,
     or one of the same entity (`group_by`), in the training split: numbers from it would be wrong.
     """
-    modality = modality or find_modality(source)
     scan = Scan(near=True, most_compared=MOST_COMPARED, group_by=group_by, file_names=file_names)
     found = inspect_with(scan, source, modality, codec_options)
-    codec = build_codec(modality, codec_options)
+    codec = build_codec(found.facts["modality"], codec_options)
     problems = list(found.problems)
     if scan.splits:  # it could be read to the end
         problems += _near_copies(scan)
@@ -136,7 +135,7 @@ def _personal(codec: Codec, source: Path | str, found: Inspection, problems: lis
     problems += finder.problems(codec.texts(source), counts)
     total = counts.pop("", 0)
     fields = ", ".join(f"{number:,} in {field}" for field, number in counts.most_common())
-    found.facts["personal_data"] = f"{fields or 'none'}, of {total:,} texts; {SCOPE}"
+    found.facts["personal_data"] = f"{fields or 'none'}, of {total:,} texts and names; {SCOPE}"
 
 
 def _covered(fact: Any, finder: Finder) -> Any:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from morphogen.core.amounts import duration
 
 EVERY = 0.5  # seconds between two words
+FIRST, SURE = 100, 10  # a hundredth of it, or ten seconds, tell how long the rest takes
 
 T = TypeVar("T")
 
@@ -33,8 +34,11 @@ class Progress:
 
     @property
     def left(self) -> float | None:
-        """Seconds that are left, at this pace."""
+        """Seconds that are left, at this pace; None while nothing can be said of it: the first of
+        many often waits for what the others find ready."""
         if self.total is None or not self.done:
+            return None
+        if self.done * FIRST < self.total and self.seconds < SURE:
             return None
         return self.seconds / self.done * (self.total - self.done)
 

@@ -21,11 +21,12 @@ from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.recipe import Recipe, build_adapter, build_family, is_on_base
 from morphogen.core.schema import check_options
-from morphogen.core.spec import Spec, TensorSpec
+from morphogen.core.spec import TensorSpec
 from morphogen.core.start import start_from
 from morphogen.core.storage import at_home
 from morphogen.data.dataset import Data
 from morphogen.data.modality import find_modality
+from morphogen.data.packing import Packed
 from morphogen.data.places import LOAD
 
 # A tenth of the rate of an adapter, small batches: fewer steps than from nothing, each of more use.
@@ -106,6 +107,12 @@ def codec_on(base: Bundle, source: Data | Path | str, recipe: Recipe) -> Codec:
                 codec.shorten(codec.read(source, Report(str(source))))
             read: Codec = codec
             return read
+    reads: Any = own
+    if hasattr(reads, "shorten") and not isinstance(source, Data):
+        if "length" in asked:
+            reads.length = check_options(type(own), asked, "modality")["length"]
+            del asked["length"]
+        reads.shorten(own.read(source, Report(str(source))))
     if asked:
         raise RecipeError(
             "what starts from a bundle reads data as its codec was fitted",
@@ -116,13 +123,15 @@ def codec_on(base: Bundle, source: Data | Path | str, recipe: Recipe) -> Codec:
     return own
 
 
-def train_defaults(recipe: Recipe, spec: Spec) -> dict[str, Any]:
+def train_defaults(recipe: Recipe, data: Data) -> dict[str, Any]:
     """How a model is trained that was trained before."""
     adapter = build_adapter(recipe)
     found: dict[str, Any] = TRAIN_DEFAULTS | ({} if adapter is None else adapter.train_defaults)
+    spec = data.spec
     if isinstance(spec, TensorSpec) and spec.boundary is not None:  # windows of a stream
-        packed = not recipe.backbone.get("across_documents")  # else a window is mostly empty
-        fitting = POSITIONS // spec.num_values if packed else FEW
+        alone = recipe.backbone.get("across_documents")  # each document has a window of its own
+        mostly_empty = alone and isinstance(data.train, Packed)
+        fitting = FEW if mostly_empty else POSITIONS // spec.num_values
         found["batch_size"] = max(min(found["batch_size"], fitting), 1)
     return found
 

@@ -10,6 +10,8 @@ Runs that looked well and taught nothing, or the questions, or never to stop, br
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -52,11 +54,17 @@ def _marked(codec: Any, tokens: Tensor, learned: Tensor) -> str:
     changes = torch.cat([torch.tensor([0]), (learned[1:] != learned[:-1]).nonzero()[:, 0] + 1])
     parts = []
     for start, stop in zip(changes.tolist(), [*changes.tolist()[1:], len(tokens)], strict=True):
-        own = tokens[start:stop]
-        text = codec.tokenizer.decode(own[own != codec.end].tolist()).decode("utf-8", "replace")
-        text += "<end>" * int((own == codec.end).sum())
+        text = "".join(
+            "<end>" * len(own) if is_end else codec.tokenizer.decode(own).decode("utf-8", "replace")
+            for is_end, own in _runs(tokens[start:stop].tolist(), codec.end)
+        )
         parts.append(f"{OPEN}{text}{CLOSE}" if bool(learned[start]) else text)
     return "".join(parts)
+
+
+def _runs(tokens: list[int], end: int) -> Iterator[tuple[bool, list[int]]]:
+    """What stands between ends, and ends, in order."""
+    return ((is_end, [*own]) for is_end, own in groupby(tokens, lambda token: token == end))
 
 
 def prove(family: Any, data: Data) -> str | None:

@@ -98,7 +98,7 @@ class Session:
         family_class = discover.find("family", resolved.family["name"])
         defaults = family_class.train_defaults_for(data.spec)
         if base is not None:
-            defaults = defaults | adapting.train_defaults(resolved, data.spec)
+            defaults = defaults | adapting.train_defaults(resolved, data)
             defaults |= pursuing.train_defaults(resolved, defaults)
             resolved = adapting.started(base, resolved, out)
         options = TrainOptions.resolve(resolved.train, defaults)

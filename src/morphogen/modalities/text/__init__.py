@@ -51,6 +51,7 @@ from morphogen.sources import Wants
 
 LONGEST = 512  # tokens of a whole document, where the user names no length
 WINDOW = 256  # tokens of a window, where the user names no length
+LONGEST_ADAPTED = 1024  # of a base that sees more, where the user names no length
 STEP = 8  # lengths of documents are rounded up to a multiple, so that networks can halve them
 MOST_CUT = 0.1  # documents are read whole when no more than this part of them is too long
 SPACE = re.compile(r"(\s+)")
@@ -154,6 +155,21 @@ class Text(Codec):
                 "(--set modality.length=N, or modality.form=windows)"
             )
         return self
+
+    def shorten(self, items: Iterable[Item]) -> None:
+        """Windows for adapting what sees many tokens: each step costs as much as its window is
+        long, and a window of 4,096 may not fit into memory."""
+        spec = self._fitted()
+        if spec.boundary is None:
+            return
+        most = spec.shape[0]
+        self.windows = min(most, self.length or LONGEST_ADAPTED)
+        self.spec = replace(spec, shape=(self.windows,))
+        if self.windows < most:
+            self.facts["form"] = (
+                f"a stream of texts, learned in windows of {self.windows:,} of the {most:,} tokens "
+                "that the base sees (--set modality.length=N for more)"
+            )
 
     def _num_tokens(self, seen: Seen) -> Counter[int]:
         """How many texts have so many tokens, with the end: of all texts, or of a sample."""

@@ -89,13 +89,8 @@ class NoEmbedder:
 
 
 def default_embedder() -> Embedder:
-    """The published encoder, where it was fetched. Raises `RecipeError` where not."""
-    if not Path(DEFAULT).is_dir():
-        raise RecipeError(
-            "there is no model here that embeds texts", found=f"no {DEFAULT}",
-            hint="make models; or --by a bundle or an address; or --by words, for words alone",
-        )  # fmt: skip
-    return BundleEmbedder(DEFAULT)
+    """The published encoder, where it was fetched; else none."""
+    return BundleEmbedder(DEFAULT) if Path(DEFAULT).is_dir() else NoEmbedder()
 
 
 def embedder_of(name: str, model: str | None = None) -> Embedder:
