@@ -5,7 +5,8 @@
     python benchmarks/vectors.py chunks                              # 100,000 passages of an index
 
 fashion, random: our exact and our reduced search beside hnswlib at its first width with recall@10
-of 0.99, on as many cores; what was built before the first question is told beside it.
+of 0.99, on as many cores; what was built before the first question is told beside it, and what
+it takes in all to build and to answer so many questions, asked together.
 chunks: the 95th percentile of a question by words and by meaning, of 100 questions one by one.
 """
 
@@ -32,6 +33,7 @@ from morphogen.systems.knowledge.vectors import Floats, Ints, nearest, of_length
 WANTED, NUM = 0.99, 10
 WIDTHS = (20, 40, 80, 160, 320, 640, 1280, 2560)
 PATIENCE = 420.0  # seconds that a library may take to build
+ANSWERED = (1, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)  # questions, building included
 
 
 def main() -> None:
@@ -62,34 +64,40 @@ def random(given: argparse.Namespace) -> None:
 
 def beside(x: Floats, asked: Floats, metric: Any, space: str) -> None:
     """Ours, and the library."""
-    exact = exactly(x, asked, metric)
-    made, _ = timed("ours, reduced, building", lambda: Reduced(x, metric=metric, recall=WANTED))
-    found, _ = timed("ours, reduced", lambda: made.nearest(asked, NUM)[0], len(asked))
+    exact, one = exactly(x, asked, metric)
+    made, built = timed("ours, reduced, building", lambda: Reduced(x, metric=metric, recall=WANTED))
+    found, taken = timed("ours, reduced", lambda: made.nearest(asked, NUM)[0], len(asked))
+    prices = {"ours, exact": (0.0, one), "ours, reduced": (built, taken / len(asked))}
     told = {"recall@10": recall(found, exact), **vars(made.plan)}
     print(json.dumps({"what": "ours, reduced", **told}), flush=True)
     timed("ours, reduced, one by one", lambda: [made.nearest(q[None], NUM) for q in asked[:50]], 50)
-    library(x, asked, exact, space)
+    prices["hnswlib"] = library(x, asked, exact, space)
+    for who, (before, each) in prices.items():
+        told = {f"{num:,}": round(before + num * each, 1) for num in ANSWERED}
+        print(json.dumps({"what": f"{who}, seconds to build and answer", **told}), flush=True)
 
 
-def exactly(x: Floats, asked: Floats, metric: str) -> Ints:
-    """What is true: nothing is built for it."""
+def exactly(x: Floats, asked: Floats, metric: str) -> tuple[Ints, float]:
+    """What is true, and the seconds of a question: nothing is built for it."""
     if metric == "euclidean":
         middle = x.mean(0)
         x, asked = x - middle, asked - middle
         half = np.einsum("nd,nd->n", x, x)[:, None] / 2
         x, asked = np.hstack([x, -half]), np.hstack([asked, np.ones_like(asked[:, :1])])
-    found, _ = timed("ours, exact", lambda: nearest(x, asked, NUM)[0], len(asked))
+    found, taken = timed("ours, exact", lambda: nearest(x, asked, NUM)[0], len(asked))
     timed("ours, exact, one by one", lambda: [nearest(x, q[None], NUM) for q in asked[:50]], 50)
-    return found
+    return found, taken / len(asked)
 
 
-def library(x: Floats, asked: Floats, exact: Ints, space: str) -> None:
-    """hnswlib with what ann-benchmarks gives it, on all cores."""
+def library(x: Floats, asked: Floats, exact: Ints, space: str) -> tuple[float, float]:
+    """hnswlib with what ann-benchmarks gives it, on all cores: the seconds of building, and of a
+    question; without end where it is not there, is not built in time, or does not find enough."""
+    never = float("inf"), float("inf")
     try:
         import hnswlib
     except ImportError:
         print(json.dumps({"what": "hnswlib is not installed: pip install hnswlib"}))
-        return
+        return never
     graph = hnswlib.Index(space, x.shape[1])
     graph.init_index(len(x), ef_construction=200, M=16)
     graph.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))  # as ours
@@ -103,7 +111,7 @@ def library(x: Floats, asked: Floats, exact: Ints, space: str) -> None:
             graph.add_items(x[start : start + 10_000])
         return len(x)
 
-    num, _ = timed("hnswlib, building", build)
+    num, built = timed("hnswlib, building", build)
     if num < len(x):
         print(json.dumps({"what": f"hnswlib had {num:,} rows after {PATIENCE:.0f} s"}), flush=True)
         exact, _ = timed(
@@ -111,13 +119,16 @@ def library(x: Floats, asked: Floats, exact: Ints, space: str) -> None:
         )
     for width in WIDTHS:
         graph.set_ef(width)
-        found, _ = timed(f"hnswlib, ef {width}", lambda: graph.knn_query(asked, NUM)[0], len(asked))
+        found, taken = timed(
+            f"hnswlib, ef {width}", lambda: graph.knn_query(asked, NUM)[0], len(asked)
+        )
         told = {"what": f"hnswlib, ef {width}", "recall@10": recall(found, exact)}
         print(json.dumps(told), flush=True)
         if recall(found, exact) >= WANTED:
             graph.set_num_threads(1)
             timed("hnswlib, one by one", lambda: [graph.knn_query(q, NUM) for q in asked[:50]], 50)
-            return
+            return (built, taken / len(asked)) if num == len(x) else never
+    return never
 
 
 class Drawn:

@@ -67,9 +67,10 @@ def test_every_store_finds_the_same(index: Index, tmp_path: Path) -> None:
             hits, own = (each.search(question, **way) for each in (plain, index))
             assert [h.passage.place for h in hits] == [h.passage.place for h in own]
             assert [h.score for h in own] == pytest.approx([h.score for h in hits], abs=1e-5)
-            assert [h.why.get("words", {}).get("held") for h in hits] == [
-                h.why.get("words", {}).get("held") for h in own
-            ]
+            for told in ("held", "exact"):
+                assert [h.why.get("words", {}).get(told) for h in hits] == [
+                    h.why.get("words", {}).get(told) for h in own
+                ]
     found = index.search("AB-1234/5")[0].passage
     assert (found.heading, found.page, found.number) == (("A",), 2, 0)
     assert index.store.text(found.place)[found.start : found.end] == found.text

@@ -22,6 +22,7 @@ from scipy.spatial.distance import cdist
 from morphogen.cli.app import main
 from morphogen.core.errors import BundleError, DataError, RecipeError
 from morphogen.systems.knowledge import reading
+from morphogen.systems.knowledge.answering import answer
 from morphogen.systems.knowledge.cutting import passages
 from morphogen.systems.knowledge.embedders import NoEmbedder
 from morphogen.systems.knowledge.formats import blocks_of, formats
@@ -30,7 +31,7 @@ from morphogen.systems.knowledge.passage import Block, Document
 from morphogen.systems.knowledge.reading import document_of, read_into
 from morphogen.systems.knowledge.reduced import Reduced
 from morphogen.systems.knowledge.vectors import nearest, of_length_one
-from morphogen.systems.knowledge.words import Words, asked_terms, terms
+from morphogen.systems.knowledge.words import Words, asked_terms, asked_words, holders, terms
 
 
 class Letters:
@@ -134,6 +135,34 @@ def test_office_documents_are_read() -> None:
             blocks_of(f"a{suffix}", data[: len(data) // 2])
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+@pytest.mark.parametrize(
+    ("suffix", "text"),
+    [
+        (".txt", "Die K\u00fcndigungsfrist betr\u00e4gt drei Monate."),
+        (".md", "# Urlaub\n\nDie K\u00fcndigungsfrist betr\u00e4gt drei Monate."),
+        (".csv", "wort;wert\nK\u00fcndigungsfrist;drei Monate\n"),
+        (".html", "<html><p>Die K\u00fcndigungsfrist betr\u00e4gt drei Monate.</p></html>"),
+    ],
+)  # fmt: skip
+def test_documents_are_read_in_the_encoding_that_they_are_in(
+    encoding: str, suffix: str, text: str
+) -> None:
+    assert "K\u00fcndigungsfrist" in document_of(f"a{suffix}", text.encode(encoding)).text
+
+
+def test_bytes_of_no_encoding_lose_themselves_and_binary_is_named() -> None:
+    broken = b"The notice period is \xff\xfe\x81" + " three months \u2014 long.".encode()
+    text = document_of("a.txt", broken).text
+    assert text.startswith("The notice period is ")
+    assert " three months " in text
+    text.encode("utf-8")  # nothing in it that cannot be written down
+    with pytest.raises(DataError, match="binary"):
+        document_of("a.txt", b"\x00\x01plain\x00" * 50)
+    with pytest.raises(DataError, match="empty"):
+        document_of("a.txt", b"")
+
+
 def test_a_pdf_has_pages_and_one_with_a_password_says_so() -> None:
     pytest.importorskip("pdfplumber")
     data = pdf_of(["First page about leave.", "Second page about pay."])
@@ -225,6 +254,42 @@ def test_questions_are_about_what_is_rare_in_them() -> None:
 def test_codes_and_amounts_are_found_as_others_write_them(held: str, asked: str) -> None:
     exact = [term for term in asked_terms(asked) if len(term) > 3 and term[-1].isdigit()]
     assert {*terms(held)} & {*exact}
+
+
+def test_what_is_rare_in_a_question_is_held_by_all_that_is_asked_for() -> None:
+    """Two of 1,000 rows hold the first word, one of them the second too; common words ask for
+    nothing, and rare ones that are little of what is asked leave the order to the lists."""
+    first, second, common = {3, 8}, {8, 9}, set(range(500))
+    assert holders([first, common], 1000) == first
+    assert holders([first, second, common], 1000) == {8}
+    assert holders([{3}, {4}], 1000) == frozenset()  # no row holds both
+    assert holders([first, set()], 1000) == first  # what no row holds is asked for in vain
+    assert holders([common], 1000) == frozenset()
+    assert holders([first, *[set(range(11 + i)) for i in range(9)]], 1000) == frozenset()
+    assert asked_words("What of AB-12 and 1,250.00?") == [
+        {"ab-12", "ab12"},
+        {"1,250.00", "125000", "1250"},
+    ]
+    words = Words()
+    words.add({0: "a letter of notice", 2: "form AB-12", 5: "form AB-13", 7: "form ab12, again"})
+    assert words.exact("notice of ab 12", np.array([0, 2, 5])) == frozenset()
+    assert words.exact("form ab-12", np.array([2, 5, 7])) == {2, 7}
+
+
+def test_meaning_does_not_hide_who_holds_the_code(tmp_path: Path) -> None:
+    """Nine passages are nearer to the question, by its letters, than the one that answers it."""
+    index = Index.make(tmp_path / "index", Letters())
+    texts = {f"{i}": f"What of form? Of what form {i}?" for i in range(9)}
+    texts["held"] = "Everybody who moves house, whenever that may be, is to hand in QX-77 by post."
+    for place, text in texts.items():
+        document = Document(place, "", place, (Block(text),))
+        index.add(document, passages(document))
+    for fuse in ("sum", "ranks"):
+        first, *others = index.search("What of form QX77?", fuse=fuse)
+        assert first.passage.place == "held"
+        assert first.score >= 0.5 > others[0].score
+        assert "all that is rare" in first.reason()
+    assert index.search("What of form QX77?", by="meaning")[0].passage.place != "held"
 
 
 def test_scores_are_bm25_by_its_formula() -> None:
@@ -322,6 +387,19 @@ def test_what_is_found_says_where_and_why(index: Index) -> None:
         assert index.search("1,250.00", fuse=fuse)[0].passage.place == "handbook/pay.txt"
     with pytest.raises(DataError, match="empty"):
         index.search("  ")
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["Quel pr\u00e9avis ?", "\u901a\u77e5\u671f\u9593", "?!", "\u0441\u0440\u043e\u043a"],
+)
+def test_a_question_in_another_language_finds_no_words_and_is_not_answered(
+    index: Index, question: str
+) -> None:
+    """By meaning something is always nearest; it is no answer."""
+    assert index.search(question, by="words") == []
+    assert index.search(question, num=2)
+    assert answer(index, question).is_silent
 
 
 def test_each_passage_finds_itself(index: Index) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,14 @@ from morphogen.core.codec import Item
 from morphogen.core.errors import BundleError, DataError, RefusedPair
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.modalities.text import Text
-from morphogen.systems.knowledge import (
-    claims,
-    examples,
-    learn_checker,
-    learn_embedder,
-    learn_reader,
-)
+from morphogen.systems.knowledge import examples, learn_embedder, learn_reader
 from morphogen.systems.knowledge.answering import answer
-from morphogen.systems.knowledge.checker import Checker
 from morphogen.systems.knowledge.embedders import BundleEmbedder, NoEmbedder
 from morphogen.systems.knowledge.evaluating import evaluate
 from morphogen.systems.knowledge.index import Index
 from morphogen.systems.knowledge.questions import Question, is_exact, overlap, read_questions
 from morphogen.systems.knowledge.reader import Reader
 from morphogen.systems.knowledge.reading import read_into
-from morphogen.systems.knowledge.sentences import said
-from morphogen.systems.knowledge.verifying import verify
 
 NAMES = [first + last for first in "bcdfghklmn" for last in ("ano", "ela", "iru", "omi", "uta")]
 COLOURS = ("red", "blue", "green", "black", "white")
@@ -315,75 +305,3 @@ def test_a_line_that_asks_nothing_is_named(line: str, reason: str, tmp_path: Pat
 def test_questions_of_which_nothing_is_known_judge_nothing(keys: Index) -> None:
     with pytest.raises(DataError, match="nothing is known"):
         evaluate(keys, [Question("Why?")])
-
-
-# -- claims ----------------------------------------------------------------------------------------
-
-
-def test_claims_are_changed_in_what_they_are_said_to_be() -> None:
-    text = "In 2025 the old bridge of Hamburg, built by Anna Meyer, was closed for nine months."
-    draw = random.Random(0)
-    held = said(text)
-    for each in claims.true_claims(text, draw):
-        told = said(each)
-        assert told.words <= held.words | held.names
-        assert told.numbers <= held.numbers
-        assert told.names <= held.names | held.words
-        assert not told.denies
-    number, name, order, denied = claims.false_claims(text, text, ["Oslo", "Anna"], draw)
-    assert not said(number).numbers <= held.numbers
-    assert "Oslo" in name
-    assert sorted(order.split()) != order.split() != text.split()
-    assert said(order).names | said(order).words == held.names | held.words
-    assert said(denied).denies
-    pair = claims.reworded(examples.Example(text, text, True), random.Random(1))
-    told = said(pair.text)
-    assert told.numbers == held.numbers
-    assert told.denies == held.denies
-    assert told.words < held.words
-    assert claims.stated("In what year was it closed?", "2025") == "In 2025 was it closed."
-    assert claims.stated("Name a bridge.", "Hamburg") == "Name a bridge.: Hamburg."
-
-
-def test_a_checker_is_learned_kept_and_its_bounds_keep_their_word(
-    keys: Index, tmp_path: Path
-) -> None:
-    known = learn_checker.learn(Reader(encoder()), keys, questions(range(50)), seconds=2)
-    assert known.sure >= 0.5
-    assert known.doubt <= 0.5
-    again = Checker.open(known.save(tmp_path / "checker"))
-    assert (again.sure, again.doubt) == (known.sure, known.doubt)
-    assert again.follows("It rained.", [fact(3)]) == known.follows("It rained.", [fact(3)])
-    plain = Reader(encoder()).save(tmp_path / "reader")
-    with pytest.raises(BundleError, match="not taught to check claims"):
-        Checker.open(plain)
-
-
-class Says(Checker):
-    """One that is as sure as it is told to be."""
-
-    def __init__(self, follows: float) -> None:
-        super().__init__(None, sure=0.9, doubt=0.1)  # type: ignore[arg-type]
-        object.__setattr__(self, "said", follows)
-
-    def follows(self, claim: str, sources: Any) -> list[float]:
-        return [self.said] * len(sources)  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize(
-    ("claim", "by_rules", "sure", "unsure", "doubting"),
-    [
-        ("The key of Bano is red today.", True, True, True, False),
-        ("A red item unlocks for Bano.", False, True, False, False),  # other words
-        ("A red item unlocks for Zorro.", False, False, False, False),  # a name is a rule's
-        ("The key of Bano is not red today.", False, False, False, False),
-        ("The key of Bano is red since 4 May.", False, False, False, False),
-    ],
-)
-def test_a_checker_has_a_say_where_rules_cannot_tell(
-    claim: str, by_rules: bool, sure: bool, unsure: bool, doubting: bool
-) -> None:
-    passages = ["The key of Bano is red today. It rained."]
-    told = [verify(claim, passages)[0].supported]
-    told += [verify(claim, passages, Says(p))[0].supported for p in (0.95, 0.5, 0.05)]
-    assert told == [by_rules, sure, unsure, doubting]

@@ -18,10 +18,6 @@ def ask(
     reader: Annotated[
         str | None, typer.Option(help="who finds the words that answer: morphogen learn reader")
     ] = None,
-    checker: Annotated[
-        str | None,
-        typer.Option(help="who checks what is written, beside rules: morphogen learn checker"),
-    ] = None,
     name: Annotated[str | None, typer.Option(help="the model's name, at an address")] = None,
     groups: Annotated[
         list[str] | None, typer.Option("--as", help="group that asks; everyone, if none is named")
@@ -32,18 +28,15 @@ def ask(
     """Answer from documents, each sentence with its source; or say that they do not say."""
     from morphogen.cli._parts import print_json
     from morphogen.systems.knowledge.answering import answer
-    from morphogen.systems.knowledge.checker import Checker
     from morphogen.systems.knowledge.index import Index
     from morphogen.systems.knowledge.reader import Reader
     from morphogen.systems.knowledge.writers import writer_of
 
     writer = None if model is None else writer_of(model, name)
     read = None if reader is None else Reader.open(reader)
-    check = None if checker is None else Checker.open(checker)
     told = answer(
-        Index.open(index), question, groups=groups or (), writer=writer, reader=read,
-        checker=check, num=num,
-    )  # fmt: skip
+        Index.open(index), question, groups=groups or (), writer=writer, reader=read, num=num
+    )
     if as_json:
         print_json(told.to_json())
         return

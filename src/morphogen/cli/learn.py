@@ -9,14 +9,13 @@ import typer
 
 def learn(
     what: Annotated[
-        Literal["embedder", "reader", "reranker", "checker"],
-        typer.Argument(help="what is to be learned"),
+        Literal["embedder", "reader", "reranker"], typer.Argument(help="what is to be learned")
     ],
     index: Annotated[str, typer.Argument(help="folder of an index")],
     *,
     out: Annotated[str, typer.Option(help="folder of what was learned")],
     data: Annotated[
-        str | None, typer.Option(help="reader, checker: questions with answers, JSON lines")
+        str | None, typer.Option(help="reader: questions with answers, JSON lines")
     ] = None,
     base: Annotated[
         str, typer.Option("--from", help="all but embedder: the encoder that it begins with")
@@ -26,12 +25,12 @@ def learn(
         int, typer.Option("--num", "-n", min=1, help="reranker: questions that are made up")
     ] = 1000,
     groups: Annotated[
-        list[str] | None, typer.Option("--as", help="reader, checker: group that asks")
+        list[str] | None, typer.Option("--as", help="reader: group that asks")
     ] = None,
     seed: Annotated[int, typer.Option(help="same seed, same draws")] = 0,
 ) -> None:
-    """Learn from the documents of an index: who embeds them, answers from them, and
-    checks what is written of them.
+    """Learn from the documents of an index: who embeds them, puts them in order, and answers
+    from them.
 
     morphogen learn embedder indexes/handbook --out models/mine
     morphogen index handbook/ --by models/mine --out indexes/mine
@@ -55,19 +54,11 @@ def learn(
         run(opened, seconds=seconds, seed=seed, told=show).save(out)
         print(f"next: morphogen index DOCUMENTS --by {out} --out ANOTHER")
         return
-    from morphogen.systems.knowledge import examples, learn_checker, learn_reader
+    from morphogen.systems.knowledge import examples, learn_reader
     from morphogen.systems.knowledge.questions import read_questions
     from morphogen.systems.knowledge.reader import Reader
 
     reader = Reader(base)
-    if what == "checker":
-        questions = [] if data is None else read_questions(data)
-        checker = learn_checker.learn(
-            reader, opened, questions, seconds=seconds, groups=groups or (), seed=seed, told=show
-        )
-        checker.save(out)
-        print(f'next: morphogen ask {index} "..." --model MODEL --checker {out}')
-        return
     if what == "reranker":
         asked = list(examples.from_documents(opened, num, seed))
         learn_reader.train(reader, asked, seconds=seconds, seed=seed, told=show)

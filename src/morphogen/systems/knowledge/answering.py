@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from morphogen.systems.knowledge.checker import Checker
 from morphogen.systems.knowledge.index import Hit, Index
 from morphogen.systems.knowledge.reader import Reader
 from morphogen.systems.knowledge.sentences import said
@@ -73,12 +72,11 @@ def answer(
     groups: Iterable[str] = (),
     writer: Writer | None = None,
     reader: Reader | None = None,
-    checker: Checker | None = None,
     num: int = 5,
     enough: float | None = None,
 ) -> Answer:
     """Answer from what a member of `groups` may read; nothing whose score is not `enough`: of a
-    sentence 0.45, of a reader its own bound. A checker has its say on what a writer writes."""
+    sentence 0.45, of a reader its own bound."""
     hits = index.search(question, num=num, groups=groups)
     scored = scored_sentences(index, question, hits)
     quote: Quote | None
@@ -96,7 +94,7 @@ def answer(
     written = writer(INSTRUCTIONS, asked_with(listed(hits), question)).strip()
     if SILENT in written.lower():
         return Answer(question, SILENT, (), hits, score)
-    verdicts = tuple(verify(written, [hit.passage.text for hit in hits], checker))
+    verdicts = tuple(verify(written, [hit.passage.text for hit in hits]))
     return Answer(question, written, verdicts, hits, score)
 
 

@@ -32,7 +32,7 @@ KEPT = 0.1  # of the sentences that ask stay in their passage
 READ_OF, AWAY = 5, 50  # passages; those among which others are, where some answer
 AROUND, LEFT = 10, 0.75  # words on each side that ask for a stretch; the share of them that does
 LONGEST = 5  # words of a stretch that is asked for
-WORD = re.compile(r"\w[\w'\u2019.,-]*\w|\w")
+_WORD = re.compile(r"\w[\w'\u2019.,-]*\w|\w")
 _YEAR = re.compile(r"1\d{3}|20\d{2}")
 
 
@@ -146,8 +146,8 @@ def from_spans(
 def askable(text: str) -> Iterator[tuple[tuple[int, int], tuple[str, ...]]]:
     """The stretches of a sentence that one may ask for, and the words to ask by: words of one kind
     side by side, common ones left out."""
-    words = list(WORD.finditer(text))
-    kinds = [kind_of(match.group(), place) for place, match in enumerate(words)]
+    words = list(_WORD.finditer(text))
+    kinds = [_kind(match.group(), place) for place, match in enumerate(words)]
     for kind, group in groupby(range(len(words)), key=lambda place: kinds[place]):
         places = list(group)
         if kind and len(places) <= LONGEST and len(places) < len(words) / 2:
@@ -160,7 +160,7 @@ ASKED_BY = {
 }  # fmt: skip
 
 
-def kind_of(word: str, place: int) -> str:
+def _kind(word: str, place: int) -> str:
     """What one asks for it by; nothing for words that no answer is made of."""
     if _YEAR.fullmatch(word):
         return "year"
@@ -173,7 +173,7 @@ def kind_of(word: str, place: int) -> str:
 
 def around(text: str, start: int, end: int, by: str, draw: random.Random) -> str:
     """A question for a stretch: most of the words around it, those behind it first now and then."""
-    before, after = WORD.findall(text[:start])[-AROUND:], WORD.findall(text[end:])[:AROUND]
+    before, after = _WORD.findall(text[:start])[-AROUND:], _WORD.findall(text[end:])[:AROUND]
     kept = [[word for word in side if draw.random() < LEFT] for side in (before, after)]
     if draw.random() < 0.5:
         kept.reverse()

@@ -57,6 +57,10 @@ class Held:
         best = best[np.lexsort((best, -scores[best]))]
         return {int(self.rows[i]): float(scores[i]) for i in best}
 
+    def exact(self, question: str) -> frozenset[int]:
+        """See `storing.Readable`."""
+        return self.words.exact(question, self.rows)
+
     def held(self, question: str, row: int) -> list[str]:
         """See `storing.Readable`."""
         return self.words.held(question, row)

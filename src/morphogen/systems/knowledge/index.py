@@ -3,6 +3,10 @@ r"""An index of documents: what answers a question, by its words and by its mean
     score(d) = sum over lists of 1 / (60 + rank of d)           "ranks" (Cormack et al. 2009)
     score(d) = w meaning(d) + (1 - w) words(d)                  "sum", each from 0 to 1 in its list
 
+Where a code, an amount, or a name is mostly what is asked for (`words.holders`), those that hold it
+come first, however near others are: to meaning, one code is like another. (score + 1) / 2 is theirs
+then, score / 2 that of others.
+
 Words are counted (`words`), meaning is the cosine between embeddings (`vectors`); each list has the
 best `depth` of the passages that whoever asks may read. With `feedback` one looks twice: the vector
 of the question moves towards the mean of those of the first so many passages (Rocchio 1971). A
@@ -51,7 +55,8 @@ class Hit:
             said.append(f"meaning: {told['rank']}. ({told['score']:.2f})")
         if "words" in self.why:
             told = self.why["words"]
-            said.append(f"words: {told['rank']}. ({', '.join(told['held'])})")
+            exactly = ", all that is rare" * told["exact"]
+            said.append(f"words: {told['rank']}. ({', '.join(told['held'])}{exactly})")
         return "; ".join(said)
 
     def to_json(self) -> dict[str, Any]:
@@ -125,9 +130,11 @@ class Index:
         feedback: int = 0,
         where: Where = EVERYWHERE,
         rerank: Reranker | None = None,
+        among: int = RERANKED,
     ) -> list[Hit]:
         """The best `num` passages for a question, of those that a member of `groups` may read, in
-        the documents of `where`. Raises `DataError` for a question without a word."""
+        the documents of `where`; a re-ranker reads the first `among`. Raises `DataError` for a
+        question without a word."""
         if not question.strip():
             raise DataError("the question is empty", hint="ask with words")
         groups = tuple(groups)
@@ -149,17 +156,20 @@ class Index:
         if by != "meaning":
             lists["words"] = readable.holding(question, max(depth, num))
         fused = _by_ranks(lists) if fuse == "ranks" else _by_sum(lists, weight)
+        exact: frozenset[int] = readable.exact(question) if len(lists) > 1 else frozenset()
+        if exact:
+            fused = {row: (score + (row in exact)) / 2 for row, score in fused.items()}
         wanted = depth if rerank is not None else num
         bound = sorted(fused.values(), reverse=True)[:wanted][-1] if fused else 0.0
         best = {row: score for row, score in fused.items() if score >= bound}
         passages = readable.passages(list(best))
         hits = [
-            Hit(passages[row], score, _why(question, row, lists, readable))
+            Hit(passages[row], score, _why(question, row, lists, readable, row in exact))
             for row, score in best.items()
         ]
         hits.sort(key=lambda hit: (-hit.score, hit.passage.digest))  # equals: whatever their rows
         if rerank is not None:
-            hits = _reranked(question, hits[:RERANKED], rerank) + hits[RERANKED:]
+            hits = _reranked(question, hits[:among], rerank) + hits[among:]
         return hits[:num]
 
     def asked(self, question: str) -> Floats:
@@ -183,16 +193,21 @@ class Index:
 
 
 def _why(
-    question: str, row: int, lists: Mapping[str, Mapping[int, float]], readable: Readable
+    question: str,
+    row: int,
+    lists: Mapping[str, Mapping[int, float]],
+    readable: Readable,
+    is_exact: bool,
 ) -> dict[str, Any]:
-    """Its rank and score in each list, and the words that it holds. Equals share a rank."""
+    """Its rank and score in each list, and the words that it holds; whether these are all of the
+    rare ones that are mostly asked for. Equals share a rank."""
     why: dict[str, Any] = {}
     for name, found in lists.items():
         if row in found:
             rank = 1 + sum(1 for other in found.values() if other > found[row])
             why[name] = {"rank": rank, "score": found[row]}
     if "words" in why:
-        why["words"]["held"] = readable.held(question, row)
+        why["words"] |= {"held": readable.held(question, row), "exact": is_exact}
     return why
 
 

@@ -22,7 +22,7 @@ from morphogen.core.extras import extra
 from morphogen.systems.knowledge.passage import EVERYONE, Document, Passage
 from morphogen.systems.knowledge.storing import EVERYWHERE, Listed, Where
 from morphogen.systems.knowledge.vectors import Floats, Ints
-from morphogen.systems.knowledge.words import asked_terms, gain, norm, terms
+from morphogen.systems.knowledge.words import asked_terms, asked_words, gain, holders, norm, terms
 
 VERSION = 1
 USUAL = "morphogen_index"  # the schema, where a URL names none
@@ -256,6 +256,21 @@ class Reading:
                 scores[row] = scores.get(row, 0.0) + score
         best = sorted(scores.items(), key=lambda each: (-each[1], each[0]))
         return dict(best[:num])
+
+    def exact(self, question: str) -> frozenset[int]:
+        """See `storing.Readable`."""
+        words = asked_words(question, self.language)
+        found = self.base.execute(
+            "select term, passage from postings join passages on id = passage"
+            f" where term = any(%s) and {self.inside}",
+            ([term for spelt in words for term in spelt], *self.given),
+        ).fetchall()  # fmt: skip
+        rows: dict[str, set[int]] = {}
+        for term, row in found:
+            rows.setdefault(term, set()).add(row)
+        return holders(
+            [set().union(*(rows.get(t, ()) for t in spelt)) for spelt in words], len(self)
+        )
 
     def held(self, question: str, row: int) -> list[str]:
         """See `storing.Readable`."""

@@ -75,6 +75,7 @@ class Reduced:
         self.reduced = np.ascontiguousarray(self.reduced[:, : self.plan.width])
         if self.plan.cells and self.cells is not None:
             self.reduced = self.reduced[self.cells.rows]
+            self.nearest(x[:1], self.num)  # compiled now, so that no question waits for it
 
     def nearest(self, questions: Floats, num: int) -> tuple[Ints, Floats]:
         """(Q, D) -> the places of about the `num` nearest, nearest first, and their scores: exactly

@@ -63,6 +63,11 @@ class Readable(Protocol):
         """row -> BM25 of the `num` best that hold a word of a question, best first."""
         ...
 
+    def exact(self, question: str) -> frozenset[int]:
+        """The rows that hold every rare word of a question, where these are mostly what is asked
+        for (`words.holders`)."""
+        ...
+
     def held(self, question: str, row: int) -> list[str]:
         """The terms of a question that a row holds."""
         ...

@@ -6,9 +6,9 @@ A sentence is supported where a quote (one or two sentences of a passage) has
     every number and every name of it
     as many denials, even or odd, and no word whose opposite it has in its place
 
-The same input gives the same verdict. Rules do not understand: a sentence made of a passage's own
-words in another order passes, and one in other words does not. A `checker` that reads both has a
-say in these two cases alone. What is refused, is refused for a reason that is named.
+The same input gives the same verdict. It does not understand: a sentence made of a passage's own
+words in another order passes, and one in other words does not. What it refuses, it refuses for a
+reason that is named.
 """
 
 from __future__ import annotations
@@ -16,15 +16,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
-from morphogen.systems.knowledge.checker import Checker
 from morphogen.systems.knowledge.sentences import OPPOSITES, Said, Span, said, sentences
 
 COVERED = 0.6  # of the words of a sentence, by weight
-SHORT = "of its words are there"  # so ends the reason where only words are missing
-READ = 4  # quotes that a checker reads with a claim
 
 
 @dataclass(frozen=True)
@@ -46,27 +43,20 @@ class Verdict:
     quote: Quote | None  # what supports it, or comes nearest; None where nothing is like it
     coverage: float
     why_not: tuple[str, ...] = ()
-    follows: float | None = None  # how probable a checker finds it, where one was asked
-
-    @property
-    def is_short(self) -> bool:
-        """Whether nothing speaks against it but that too few of its words are there."""
-        return len(self.why_not) == 1 and self.why_not[0].endswith(SHORT)
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON."""
         return {
             "sentence": self.sentence, "supported": self.supported, "coverage": self.coverage,
             "quote": None if self.quote is None else vars(self.quote),
-            "why_not": list(self.why_not), "follows": self.follows,
+            "why_not": list(self.why_not),
         }  # fmt: skip
 
 
 class Evidence:
     """Passages, read once for all sentences that are held against them."""
 
-    def __init__(self, passages: Sequence[str], checker: Checker | None = None) -> None:
-        self.checker = checker
+    def __init__(self, passages: Sequence[str]) -> None:
         self.windows: list[tuple[Quote, Said, tuple[Said, ...]]] = []  # all of it, each sentence
         counts: Counter[str] = Counter()
         for number, text in enumerate(passages):
@@ -79,15 +69,8 @@ class Evidence:
 
     def verify(self, sentence: str) -> Verdict:
         """Find the quote that supports a sentence, or the one that comes nearest."""
-        found = self._by_rules(sentence)
-        if not found:
-            return Verdict(sentence, False, None, 0.0, ("nothing there is like it",))
-        return found[0] if self.checker is None else _checked(found, self.checker)
-
-    def _by_rules(self, sentence: str) -> list[Verdict]:
-        """What each window makes of it, the one that comes nearest first."""
         claim = said(sentence)
-        found: list[tuple[tuple[bool, float, int], Verdict]] = []
+        best: tuple[tuple[bool, float, int], Verdict] | None = None
         for quote, held, each in self.windows:
             coverage = self._coverage(claim, held)
             nearest = max(each, key=lambda one: self._coverage(claim, one))
@@ -96,8 +79,11 @@ class Evidence:
             why_not = _why_not(claim, held, nearest, coverage)
             verdict = Verdict(sentence, not why_not, quote, round(coverage, 4), why_not)
             key = (not why_not, coverage - 0.1 * len(why_not), quote.start - quote.end)
-            found.append((key, verdict))
-        return [verdict for _, verdict in sorted(found, key=lambda pair: pair[0], reverse=True)]
+            if best is None or key > best[0]:
+                best = key, verdict
+        if best is None:
+            return Verdict(sentence, False, None, 0.0, ("nothing there is like it",))
+        return best[1]
 
     def _coverage(self, claim: Said, held: Said) -> float:
         """The share of the claim's words that a window has, by their rarity."""
@@ -109,27 +95,10 @@ class Evidence:
         return sum(weight for word, weight in weights.items() if word in there) / total
 
 
-def verify(text: str, passages: Sequence[str], checker: Checker | None = None) -> list[Verdict]:
+def verify(text: str, passages: Sequence[str]) -> list[Verdict]:
     """A verdict for each sentence of a text."""
-    evidence = Evidence(passages, checker)
+    evidence = Evidence(passages)
     return [evidence.verify(span.text) for span in sentences(text)]
-
-
-def _checked(found: Sequence[Verdict], checker: Checker) -> Verdict:
-    """The verdict of the rules, where a model that reads both has nothing to say to it."""
-    best = found[0]
-    able = [each for each in found if (each.supported if best.supported else each.is_short)]
-    read = [(each, each.quote) for each in able[:READ] if each.quote is not None]
-    if not read:
-        return best
-    follows = checker.follows(best.sentence, [quote.text for _, quote in read])
-    place = max(range(len(read)), key=lambda i: (follows[i], -i))
-    told = replace(read[place][0], follows=round(follows[place], 4))
-    if told.supported and follows[place] < checker.doubt:
-        return replace(told, supported=False, why_not=("it does not follow from what is there",))
-    if not told.supported and follows[place] >= checker.sure:
-        return replace(told, supported=True, why_not=())
-    return told if told.supported else replace(best, follows=told.follows)
 
 
 def _window(
@@ -145,7 +114,7 @@ def _why_not(claim: Said, held: Said, nearest: Said, coverage: float) -> tuple[s
     by which one knows whether it denies."""
     found = []
     if coverage < COVERED:
-        found.append(f"only {coverage:.0%} {SHORT}")
+        found.append(f"only {coverage:.0%} of its words are there")
     if missing := sorted(claim.numbers - held.numbers):
         found.append(f"numbers that are not there: {', '.join(f'{n:g}' for n in missing)}")
     if strange := sorted(claim.names - held.names - held.words):

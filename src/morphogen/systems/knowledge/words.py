@@ -10,6 +10,10 @@ Words are folded, and cut to their stems where a language is named (Porter's, by
 library); what has a digit in it stays as it is too, so that codes, amounts and numbers of articles
 are found as such, and once more as others write it: AB-1234/5 as ab12345, 1,250.00 as 1250.
 
+Where rare words are half of what a question tells, by idf, it asks for passages that hold them all:
+
+    rare(t)  n_t <= max(5, N / 100)          sum of idf over rare t >= 1/2 sum of idf over t
+
 Legend: R rows (passages), P postings (a word in a passage).
 """
 
@@ -18,7 +22,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +34,8 @@ from morphogen.core.errors import RecipeError
 from morphogen.records.words import folded
 
 K1, B = 1.2, 0.75
+FEW, FEW_OF = 5, 0.01  # rows, or the share of all, that hold a rare word
+MOSTLY = 0.5  # of what a question tells, by idf
 _PIECE = re.compile(r"\S+")
 _EDGES = re.compile(r"^\W+|\W+$")
 _WORD = re.compile(r"[^\W_]+")
@@ -62,12 +68,16 @@ def _terms(piece: str, stem: Callable[[str], str]) -> list[str]:
     it: without the marks of a code, without those between the thousands of each number."""
     words = _WORD.findall(piece)
     found = [word if _DIGIT.search(word) else stem(word) for word in words]
+    return found + [each for each in _spellings(piece, words) if each not in words]
+
+
+def _spellings(piece: str, words: Sequence[str]) -> dict[str, None]:
+    """A code or a number of several parts, in one: as it is, and as others write it."""
     whole = _EDGES.sub("", piece)
-    if len(words) > 1 and _DIGIT.search(whole):
-        figures = [f"{figure(each):.15g}" for each in _FIGURE.findall(whole)]
-        exact = dict.fromkeys([whole, "".join(words), *figures])
-        found += [each for each in exact if each not in words]
-    return found
+    if len(words) < 2 or not _DIGIT.search(whole):
+        return {}
+    figures = [f"{figure(each):.15g}" for each in _FIGURE.findall(whole)]
+    return dict.fromkeys([whole, "".join(words), *figures])
 
 
 def asked_terms(question: str, language: str | None = "english") -> list[str]:
@@ -79,6 +89,35 @@ def asked_terms(question: str, language: str | None = "english") -> list[str]:
         found = [each for each in found if each not in common] or found
     codes = _CODE.findall(folded(question))
     return [*found, *(f"{letters}{digits}" for letters, digits in codes)]
+
+
+def asked_words(question: str, language: str | None = "english") -> list[frozenset[str]]:
+    """The words of a question, common ones left out, each as the terms by any of which a row holds
+    it: the spellings of a code are one word."""
+    stem = _stemmer(language)
+    common = _common(language) if language == "english" else frozenset()
+    found: list[frozenset[str]] = []
+    for piece in _PIECE.findall(folded(question)):
+        words = _WORD.findall(piece)
+        if spelt := _spellings(piece, words):
+            is_code = _EDGES.sub("", piece)[0].isalpha()  # ab-12 is not held by what holds 12
+            found.append(frozenset(each for each in spelt if not (is_code and each[0].isdigit())))
+        else:
+            cut = (word if _DIGIT.search(word) else stem(word) for word in words)
+            found += [frozenset([each]) for each in cut if each not in common]
+    codes = _CODE.findall(folded(question))
+    found += [frozenset([f"{a}{b}"]) for a, b in codes if stem(a) not in common]
+    return list(dict.fromkeys(found))
+
+
+def holders(held: Iterable[Collection[int]], total: int) -> frozenset[int]:
+    """Of the rows that hold each word of a question, of so many: those that hold every rare one,
+    where these are mostly what is asked for; else none."""
+    counted = [(rarity(total, len(rows)), rows) for rows in held if len(rows)]
+    rare = [each for each in counted if len(each[1]) <= max(FEW, FEW_OF * total)]
+    if sum(idf for idf, _ in rare) < MOSTLY * sum(idf for idf, _ in counted) or not rare:
+        return frozenset()
+    return frozenset.intersection(*(frozenset(rows) for _, rows in rare))
 
 
 def figure(text: str) -> float:
@@ -125,10 +164,14 @@ def norm(lengths: Numbers, mean: float) -> Numbers:
     return K1 * (1 - B + B * lengths / max(mean, 1e-9))
 
 
+def rarity(num: int, num_held: int) -> float:
+    """idf of what `num_held` of `num` rows hold."""
+    return float(np.log1p((num - num_held + 0.5) / (num_held + 0.5)))
+
+
 def gain(num: int, num_held: int, count: Numbers, norm: Numbers) -> Numbers:
     """What a term adds to the scores of the `num_held` of `num` rows that hold it `count` times."""
-    rarity = np.log1p((num - num_held + 0.5) / (num_held + 0.5))
-    return rarity * count * (K1 + 1) / (count + norm)
+    return rarity(num, num_held) * count * (K1 + 1) / (count + norm)
 
 
 class Words:
@@ -192,6 +235,16 @@ class Words:
         """The terms of a question that a row holds."""
         asked = dict.fromkeys(asked_terms(question, self.language))
         return [term for term in asked if len(self._postings(term, np.array([row]))[0])]
+
+    def exact(self, question: str, allowed: Ints) -> frozenset[int]:
+        """The rows of `allowed` (sorted) that hold all of what is asked for exactly (`holders`)."""
+        held = [
+            np.unique(np.concatenate([self._postings(term, allowed)[0] for term in spelt]))
+            for spelt in asked_words(question, self.language)
+        ]
+        return frozenset(
+            allowed[list(holders(map(np.ndarray.tolist, held), len(allowed)))].tolist()
+        )
 
     def _postings(self, term: str, allowed: Ints) -> tuple[Ints, Ints]:
         """Places within `allowed` of the rows that hold a term, and how often each does."""
