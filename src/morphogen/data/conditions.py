@@ -13,31 +13,40 @@ the condition, frozen (see `wrappers.encoder_codec`).
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from morphogen.core import discover
 from morphogen.core.codec import Codec, Item, Problem, Recognition, Report
 from morphogen.core.conditioning import absent, present
-from morphogen.core.encoded import Encoded, stacked
+from morphogen.core.encoded import Encoded, rows, stacked
 from morphogen.core.errors import DataError, MorphogenError, did_you_mean
-from morphogen.core.following import CanDerive, ComesWith
+from morphogen.core.record_batch import (
+    EncodesBatches,
+    RecordBatch,
+)
 from morphogen.core.spec import TensorSpec
 from morphogen.data.halves import opened, opened_items, recognised, said_of
 from morphogen.data.modality import build_codec
+from morphogen.data.noting import (
+    EVERY,
+    LABEL,
+    MOST_LOOKED_AT,
+    NOTHING,
+    Made,
+    comes_with,
+    derives,
+    is_said,
+    names_in,
+)
 from morphogen.data.store import Store
 from morphogen.sources import Half
 
-LABEL = "label"
-EVERY, NOTHING = "all", "none"  # words in place of names
-MOST_LOOKED_AT = 2000  # values of a column that codecs are asked about
-MOST_MADE = 64  # conditions that are made of items before their codec is chosen
 QUANTILES = 20  # of a number that a bundle keeps, to draw from where none is given
 
 
@@ -47,36 +56,6 @@ class ReadsAlike(Protocol):
 
     def for_conditions(self) -> dict[str, Any]:
         """Options for the codec of such a condition."""
-
-
-def noting(items: Iterable[Item], said: Any, wanted: str | None, codec: Codec) -> Iterator[Item]:
-    """Pass items on, and append to `said` what is said of each: of the first ones all, as a help to
-    who asks for what there is not, then what is `wanted`, as `fit_conditions` has it."""
-    names = [LABEL, *_comes_with(codec)] if wanted is None else list(_names_in(wanted))
-    made = [] if wanted is None else [name for name in names if name in _derives(codec)]
-    for number, item in enumerate(items):
-        known = {**item.tags, **item.cond}
-        if made and number < MOST_MADE:
-            known |= {name: Made(item.value) for name in made if not is_said(known.get(name))}
-        if names != [EVERY] and number >= MOST_LOOKED_AT:
-            values = {name: said_of(name, known) for name in names}
-            known = {name: value for name, value in values.items() if value is not None}
-        said.append(known)
-        yield item
-
-
-@dataclass(frozen=True)
-class Made:
-    """A condition that is yet to be made of an item, when its codec is fitted."""
-
-    of: Any  # the item's raw value
-
-
-def is_said(value: Any) -> bool:
-    """Whether a cell says anything: not None, not empty, not NaN."""
-    if isinstance(value, str):
-        return bool(value.strip())
-    return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
 # -- choosing and fitting --------------------------------------------------------------------------
@@ -93,14 +72,14 @@ def fit_conditions(
     codec.condition_codecs.clear()
     if wanted is None:
         _fit_labels(codec, said, report)
-        for name in _comes_with(codec):
+        for name in comes_with(codec):
             values = [each[name] for each in said if is_said(each.get(name))]
             if values and name not in codec.condition_codecs:
                 codec.condition_codecs[name] = _reader_of(name, values, report, codec)
                 _note_absent(name, len(values), len(said), report)
         return
     known = Counter(name for each in said for name, value in each.items() if is_said(value))
-    names = _names_in(wanted)
+    names = names_in(wanted)
     if list(names) == [NOTHING]:
         return
     if list(names) == [EVERY]:
@@ -127,15 +106,6 @@ def fit_conditions(
         _note_alike(name, values, report)
 
 
-def _comes_with(codec: Codec) -> tuple[str, ...]:
-    return codec.comes_with if isinstance(codec, ComesWith) else ()
-
-
-def _derives(codec: Codec) -> tuple[str, ...]:
-    inner = codec.innermost
-    return inner.derives if isinstance(inner, CanDerive) else ()
-
-
 def _made_reader(name: str, values: Sequence[Made], report: Report, codec: Codec) -> Codec:
     """The codec of what is made of the items themselves."""
     inner: Any = codec.innermost
@@ -147,19 +117,10 @@ def _made_reader(name: str, values: Sequence[Made], report: Report, codec: Codec
 def _of_item(codec: Codec, name: str, item: Item) -> Any:
     """What is said of an item by one name, or made of it."""
     value = said_of(name, {**item.tags, **item.cond})
-    if is_said(value) or name not in _derives(codec):
+    if is_said(value) or name not in derives(codec):
         return value
     inner: Any = codec.innermost
     return inner.derived(name, item.value)
-
-
-def _names_in(wanted: str) -> dict[str, str | None]:
-    """The names in "label,caption=models/minilm", each with the bundle that is to read it."""
-    found: dict[str, str | None] = {}
-    for each in filter(None, map(str.strip, wanted.split(","))):
-        name, _, encoder = each.partition("=")
-        found[name.strip()] = encoder.strip() or None
-    return found
 
 
 def _fit_labels(codec: Codec, said: Sequence[Mapping[str, Any]], report: Report) -> None:
@@ -294,9 +255,14 @@ def _fits(codec: Codec, item: Item, report: Report) -> bool:
 
 def encode_all_said(
     codec: Codec, items: Sequence[Item], report: Report
-) -> tuple[list[Item], dict[str, Encoded]]:
+) -> tuple[Sequence[Item], dict[str, Encoded]]:
     """The items that can be used, and what is said of them by name, (N, *shape) each. All at once
     where it can be, else item by item, so that a problem has a name."""
+    if isinstance(items, RecordBatch):
+        try:
+            return _encode_batch(codec, items, report)
+        except MorphogenError:
+            items = list(items)  # one of them does not fit: which?
     fits = [item for item in items if _fits(codec, item, report)]
     try:
         return fits, {name: _column_of(codec, name, fits) for name in codec.conditions if fits}
@@ -306,6 +272,21 @@ def encode_all_said(
     return [item for item, _ in usable], {
         name: stacked([known[name] for _, known in usable]) for name in codec.conditions if usable
     }
+
+
+def _encode_batch(
+    codec: Codec, batch: RecordBatch, report: Report
+) -> tuple[Sequence[Item], dict[str, Encoded]]:
+    """The same by columns: of what is said again, once."""
+    if not isinstance(codec, EncodesBatches) or set(derives(codec)) & set(codec.conditions):
+        raise DataError("to be encoded one by one")
+    known: dict[str, Encoded] = {}
+    for name in codec.conditions:
+        column = batch.said(name)
+        kinds = _column_of(codec, name, [Item(None, cond={name: each}) for each in column.values])
+        known[name] = rows(kinds, torch.from_numpy(column.codes.astype(np.int64)))
+    codec.check_batch(batch, report)
+    return batch, known
 
 
 def _column_of(codec: Codec, name: str, items: Sequence[Item]) -> Encoded:

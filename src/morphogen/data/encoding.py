@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,20 +23,21 @@ from morphogen.core.codec_storage import codec_tensors, describe_codec
 from morphogen.core.encoded import Encoded, joined
 from morphogen.core.errors import DataError
 from morphogen.core.following import BegunBefore, ComesWith
+from morphogen.core.record_batch import RecordBatch
 from morphogen.core.storage import cache_folder, lock
 from morphogen.data.conditions import (
     class_counts,
     encode_all_said,
     fit_conditions,
-    noting,
     priors_of,
 )
 from morphogen.data.disk import check_room
 from morphogen.data.division import entities_of, follow_splits_file
 from morphogen.data.file_names import named
-from morphogen.data.filling import InMemory, OnDisk, chunks
+from morphogen.data.filling import InMemory, OnDisk, chunks, of_split
 from morphogen.data.modality import Read, build_codec, find_modality
 from morphogen.data.names import Names, Repeated
+from morphogen.data.noting import noting
 from morphogen.data.packing import Packed, PackedFilling, Unpacked, flagged
 from morphogen.data.pairs import Pairs
 from morphogen.data.parallel import in_order
@@ -132,10 +133,10 @@ def encode(
     report.problems += leaks
     report.num_leaks = len(leaks)
 
-    def items(split: str | None = None) -> Iterator[Item]:
-        again = scan.items if scan.items is not None else read(codec, Report(report.source))
-        pairs = zip(again, scan.splits, strict=True)
-        return (item for item, own in pairs if split in (None, own))
+    def items(split: str) -> Iterator[Item]:
+        again = scan.again()
+        again = read(codec, Report(report.source)) if again is None else again
+        return of_split(again, scan.splits, split)
 
     if not fitted:
         _check_trainable(scan, report)
@@ -234,18 +235,21 @@ def _filled(codec: Codec, room: Any, items: Iterator[Item], count: int, report: 
     cond: dict[str, list[Encoded]] = {name: [] for name in codec.conditions}
     names = Names()
 
-    def chosen() -> Iterator[list[Item]]:
+    def chosen() -> Iterator[Sequence[Item]]:
         for chunk in chunks(told(items, "encoding", count)):
             here, said = encode_all_said(codec, chunk, report)
             for name, known in said.items():
                 cond[name].append(known)
             late = here[max(0, room.whole - len(names)) :]  # those before were encoded already
-            for item in here:
-                names.append(item.name)
+            if isinstance(here, RecordBatch):
+                names.extend(here.stem, here.numbers)
+            else:
+                for item in here:
+                    names.append(item.name)
             if late:
                 yield late
 
-    def encoded(chunk: list[Item]) -> Any:
+    def encoded(chunk: Sequence[Item]) -> Any:
         if packs:
             packing: Any = codec
             return [flagged(*packing.encode_learned(item)) for item in chunk]
@@ -303,7 +307,7 @@ def _note_split(scan: Scan, stores: Mapping[str, Store], report: Report) -> None
         getattr(stores[name], "num_documents", len(stores[name])) for name in ("train", "test")
     )
     counts = f"{num_train:,} train, {num_test:,} test"
-    if any(own in ("test", "validation") for own in scan.own):
+    if "test" in scan.own or "validation" in scan.own:
         joined = "test" in scan.own and "validation" in scan.own
         how = "the source's own" + (", its validation part joined to train" if joined else "")
     elif num_test:

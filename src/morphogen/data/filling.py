@@ -6,10 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from morphogen.core.codec import Item
 from morphogen.core.encoded import Encoded, num_items, rows
+from morphogen.core.record_batch import RecordBatch, RecordBatches
 from morphogen.core.spec import ProductSpec, Spec
 from morphogen.data.disk import DiskStore, Filling, open_rows, parts_of
+from morphogen.data.names import Repeated
 from morphogen.data.scan import num_bytes
 from morphogen.data.store import CHUNK, MemoryStore, Store, no_items
 
@@ -57,8 +61,11 @@ class OnDisk:
         return DiskStore(self.spec, stored, cond, names)
 
 
-def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+def chunks(items: Iterable[Item]) -> Iterator[Sequence[Item]]:
     """Items, as many at a time as are encoded at once: fewer where they are large."""
+    if isinstance(items, RecordBatches):
+        yield from items.batches()
+        return
     chunk: list[Item] = []
     size = 0
     for item in items:
@@ -69,3 +76,25 @@ def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def of_split(items: Iterable[Item], splits: Repeated, split: str) -> Iterator[Item]:
+    """Of items and the splits of all of them, those of one."""
+    if isinstance(items, RecordBatches):
+        return RecordBatches(_of_split(items.batches(), splits, split))
+    return (item for item, own in zip(items, splits, strict=True) if own == split)
+
+
+def _of_split(
+    batches: Iterable[Sequence[Item]], splits: Repeated, split: str
+) -> Iterator[Sequence[Item]]:
+    place = 0
+    for some in batches:
+        own = splits.codes[place : place + len(some)]
+        place += len(some)
+        index = np.flatnonzero(own == splits.code_of(split))
+        if isinstance(some, RecordBatch) and len(index):
+            yield some.take(index)
+        elif len(index):
+            yield [some[i] for i in index.tolist()]
+    assert place == len(splits), f"{place:,} items read again of {len(splits):,}"

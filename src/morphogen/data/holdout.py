@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from morphogen.core.errors import DataError
+from morphogen.core.record_batch import Coded
 from morphogen.data.names import Digests, Repeated, firsts
 
 HELD_OUT = 0.1  # the part of the items that becomes the test split, where the source has none
@@ -69,6 +70,23 @@ def digest_of(value: Any) -> bytes:
     return hashlib.blake2b(content, digest_size=16, key=form.encode()[:64]).digest()
 
 
+def digests_of(columns: Mapping[str, Coded], num: int) -> bytes:
+    """`digest_of` each of `num` rows, given by columns, one behind the other: of a cell that comes
+    again the hash is taken once."""
+    entries = np.empty((num, len(columns), 32), np.uint8)  # of each cell: its column's, and its own
+    names = sorted((digest_of(name), name) for name in columns)
+    for place, (digest, name) in enumerate(names):
+        values, codes = columns[name]
+        own = np.frombuffer(b"".join(map(digest_of, values)), np.uint8).reshape(-1, 16)
+        entries[:, place, :16] = np.frombuffer(digest, np.uint8)
+        entries[:, place, 16:] = own[codes]
+    content, width = memoryview(entries.tobytes()), 32 * len(columns)
+    return b"".join(
+        hashlib.blake2b(content[at : at + width], digest_size=16, key=b"dict").digest()
+        for at in range(0, num * width, width)
+    )
+
+
 @functools.lru_cache(maxsize=1 << 14, typed=True)  # 1 and 1.0 are two
 def _digest_of_number(value: float) -> bytes:
     """That of a number in a cell, of which many come again."""
@@ -97,9 +115,10 @@ def assign(
     that is more than a tenth by itself, which is learned. `digests`
     are of 16 bytes each, or the halves of these as whole numbers (N, 2).
     """
+    own = own if isinstance(own, Repeated) else Repeated.of(own)
     if "test" in own or "validation" in own:
         held = "test" if "test" in own else "validation"
-        return Repeated.of("test" if split == held else "train" for split in own)
+        return _sides(own.codes == own.code_of(held))
     if len(own) < FEWEST_TO_SPLIT:
         return Repeated.of("train" for _ in own)
     words = digests if isinstance(digests, np.ndarray) else Digests.of(digests).words
@@ -116,9 +135,16 @@ def assign(
         small = np.flatnonzero(sizes * 2 <= count)
         held_out[:] = False
         held_out[small[place[small].argmin()] if len(small) else []] = True
-    label = Repeated.of(labels)
+    label = labels if isinstance(labels, Repeated) else Repeated.of(labels)
     in_train = np.zeros(len(label.kinds), bool)
     in_train[label.codes[~held_out[group]]] = True
     # A class that would have no training item keeps all of its items in the training split.
     held_out[group[~in_train[label.codes]]] = False
-    return Repeated.of("test" if held else "train" for held in held_out[group].tolist())
+    return _sides(held_out[group])
+
+
+def _sides(is_test: np.ndarray) -> Repeated:
+    """The split of each item (N,)."""
+    sides = Repeated()
+    sides.extend(Coded(["train", "test"], is_test.astype(np.int32)).take(np.arange(len(is_test))))
+    return sides

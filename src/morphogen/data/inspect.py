@@ -13,11 +13,12 @@ import torch
 
 from morphogen.core.codec import Problem, Report
 from morphogen.core.errors import DataError
-from morphogen.data.conditions import LABEL, class_counts, facts_of
+from morphogen.data.conditions import class_counts, facts_of
 from morphogen.data.dataset import Data, load_into
 from morphogen.data.modality import find_modality
 from morphogen.data.names import firsts, one_of_each_file
 from morphogen.data.neighbours import members
+from morphogen.data.noting import LABEL
 from morphogen.data.scan import Scan
 from morphogen.data.store import Store
 

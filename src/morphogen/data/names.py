@@ -11,14 +11,17 @@ Legend: N items.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from abc import abstractmethod
 from array import array
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeVar
 
 import numpy as np
+
+from morphogen.core.record_batch import Coded
 
 NUMBERED = re.compile(r"^(.*[#@]|.*#row )(0|[1-9]\d{0,17})$", re.DOTALL)  # `file#12`, `file@4096`
 CAPTION = re.compile(r"#caption \d+$")  # what the second caption of an item adds to its name
@@ -89,11 +92,27 @@ class Values(Column[Any]):
         text = "null" if value is None else json.dumps(value, default=str, ensure_ascii=False)
         self.texts.append(text)
 
+    def extend(self, column: Coded) -> None:
+        """Add many."""
+        if list(column.values) == [None]:
+            start = len(self.texts.data)
+            self.texts.data += b"null" * len(column.codes)
+            self.texts.ends.extend(range(start + 4, len(self.texts.data) + 1, 4))
+            return
+        for value in column.each():
+            self.append(value)
+
+    @property
+    def are_none(self) -> bool:
+        """Whether nothing is said by any."""
+        return self.texts.data == b"null" * len(self)
+
     def __len__(self) -> int:
         return len(self.texts)
 
     def at(self, place: int) -> Any:
-        return json.loads(self.texts.at(place))
+        text = self.texts.at(place)
+        return None if text == "null" else json.loads(text)
 
 
 class Names(Column[str]):
@@ -113,6 +132,20 @@ class Names(Column[str]):
         self.stem.append(len(self.stems) - 1)
         self.number.append(number)
 
+    def extend(self, stem: str, numbers: np.ndarray) -> None:
+        """Add those of rows that follow one another: one and the same stem, and a number each."""
+        if not len(numbers):
+            return
+        self.append(f"{stem}{numbers[0]}")
+        self.stem.extend(itertools.repeat(len(self.stems) - 1, len(numbers) - 1))
+        self.number.extend(numbers[1:].tolist())
+
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """Where items of one stem begin that follow one another, and how many they are."""
+        stem = np.asarray(self.stem)
+        starts = np.flatnonzero(np.diff(stem, prepend=-1))
+        yield from zip(starts.tolist(), np.diff(starts, append=len(stem)).tolist(), strict=True)
+
     def __len__(self) -> int:
         return len(self.stem)
 
@@ -131,6 +164,11 @@ class Repeated(Column[Any]):
 
     def append(self, value: Any) -> None:
         self.code.append(self._add(value))
+
+    def extend(self, column: Coded) -> None:
+        """Add many, of which the different ones come in the order of the items."""
+        codes = np.array([self._add(value) for value in column.values], np.int32)
+        self.code.frombytes(codes[column.codes].tobytes())
 
     def __setitem__(self, place: int, value: Any) -> None:
         self.code[place] = self._add(value)
@@ -154,6 +192,12 @@ class Repeated(Column[Any]):
     def codes(self) -> np.ndarray:
         """Which of the kinds each item has (N,)."""
         return np.asarray(self.code)
+
+    def where(self, test: Callable[[Any], bool]) -> list[int]:
+        """The places of the values that pass a test."""
+        passed = [code for code, kind in enumerate(self.kinds) if test(kind)]
+        places: list[int] = np.flatnonzero(np.isin(self.codes, passed)).tolist()
+        return places
 
     def code_of(self, value: Any) -> int:
         """Which of the kinds a value is; -1 for what no item has."""
@@ -180,6 +224,11 @@ class Digests(Column[bytes]):
     def append(self, value: bytes) -> None:
         assert len(value) == 16
         self.data += value
+
+    def extend(self, values: bytes) -> None:
+        """Add many, one behind the other."""
+        assert len(values) % 16 == 0
+        self.data += values
 
     def __len__(self) -> int:
         return len(self.data) // 16

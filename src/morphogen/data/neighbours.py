@@ -149,12 +149,14 @@ class Links:
         self.parent[second] = first
 
 
-def clusters(num: int, pairs: Iterable[tuple[int, int]]) -> array[int]:
-    """The smallest member of each item's cluster."""
-    links = Links(num)
+def clusters(firsts: np.ndarray, pairs: Iterable[tuple[int, int]]) -> array[int]:
+    """The smallest member of each item's cluster: of items that are connected to the `firsts` of
+    their copies (N,), and by pairs."""
+    links = Links(0)
+    links.parent = array("q", firsts.astype(np.int64).tobytes())
     for i, j in pairs:
         links.join(i, j)
-    return array("q", links.roots(np.arange(num)).tobytes())
+    return array("q", links.roots(np.arange(len(firsts))).tobytes())
 
 
 def members(roots: Sequence[int] | np.ndarray) -> Iterator[list[int]]:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from morphogen.core.amounts import duration
+from morphogen.core.record_batch import RecordBatches
 
 EVERY = 0.5  # seconds between two words
 FIRST, SURE = 100, 10  # a hundredth of it, or ten seconds, tell how long the rest takes
@@ -67,14 +68,23 @@ def told(
     items: Iterable[T], doing: str, total: int | None = None, what: str = "items"
 ) -> Iterator[T]:
     """Pass items on, telling the listener now and then how many there were."""
+    if isinstance(items, RecordBatches):  # they stay together
+        return cast(Iterator[T], RecordBatches(_told(items.batches(), doing, total, what, len)))
+    return _told(items, doing, total, what, lambda item: 1)
+
+
+def _told(
+    items: Iterable[T], doing: str, total: int | None, what: str, count: Callable[[Any], int]
+) -> Iterator[T]:
     show = _listener.get()
     if show is None:
         yield from items
         return
     started = said = time.monotonic()
     done = 0
-    for done, item in enumerate(items, 1):
+    for item in items:
         yield item
+        done += count(item)
         now = time.monotonic()
         if now - said >= EVERY:
             show(Progress(doing, done, total, now - started, what))

@@ -38,16 +38,13 @@ def hold_out(scan: Scan, report: Report, codec: object) -> None:
     """Leave synthetic items out of both splits, each with a problem; or say that they are in."""
     if tagged := {tag: dict(each.most_common()) for tag, each in scan.told.items() if each}:
         report.facts["tags"] = tagged
-    for number, tags in enumerate(scan.tags):
-        if tags.get("consent", "").lower() in REFUSED:
-            scan.splits[number] = "held out"
-            reason, fix = f"consent: {tags['consent']}", "delete the item, or correct the tag"
-            report.problems.append(Problem(scan.names[number], reason, fix, field="consent"))
-    found = {
-        number: f"it is synthetic: {_said(tags)}"
-        for number, tags in enumerate(scan.tags)
-        if tags.get("synthetic", "").lower() not in NO
-    }
+    for number in scan.tags.where(lambda tags: tags.get("consent", "").lower() in REFUSED):
+        scan.splits[number] = "held out"
+        reason = f"consent: {scan.tags[number]['consent']}"
+        fix = "delete the item, or correct the tag"
+        report.problems.append(Problem(scan.names[number], reason, fix, field="consent"))
+    synthetic = scan.tags.where(lambda tags: tags.get("synthetic", "").lower() not in NO)
+    found = {number: f"it is synthetic: {_said(scan.tags[number])}" for number in synthetic}
     if isinstance(codec, CanFingerprint) and Path(report.source).exists():
         originals = Originals.of(discover.name_of(type(codec)))
         recognised = _recognised(scan, report.source, originals)

@@ -6,16 +6,23 @@ import hashlib
 import itertools
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from morphogen.core.codec import Item, Problem
+from morphogen.core.record_batch import (
+    Coded,
+    RecordBatch,
+    RecordBatches,
+    combined,
+    in_batches,
+)
 from morphogen.data.fingerprints import Fingerprints
 from morphogen.data.halves import half_of
-from morphogen.data.holdout import assign, digest_of
+from morphogen.data.holdout import assign, digest_of, digests_of
 from morphogen.data.names import Digests, Names, Repeated, Values, copies, firsts
 from morphogen.data.neighbours import clusters, members
 from morphogen.data.originals import Made
@@ -58,7 +65,8 @@ class Scan:
     sizes: array[int] = field(default_factory=lambda: array("q"))  # bytes of each, about
     prints: Fingerprints | None = None  # of the first of each set of exact copies
     splits: Repeated = field(default_factory=Repeated)
-    items: list[Item] | None = field(default_factory=list)  # None when they are too large to keep
+    # As they came, in batches or in lists; None when they are too large to keep.
+    items: list[list[Item] | RecordBatch] | None = field(default_factory=list)
     near: bool | None = None  # look for near-duplicates; None: where the source has no splits
     most_compared: int = MOST_COMPARED
     text: int = 0  # characters seen
@@ -74,41 +82,30 @@ class Scan:
 
     def see(self, items: Iterable[Item], codec: Any = None, keep_bytes: int = 0) -> None:
         """Record every item; keep them in memory up to `keep_bytes`."""
-        kept = 0
-        # For fingerprints, and whether they are needed: with too many items, no others are taken.
-        waiting: list[tuple[int, Item, bool]] = []
-        seen: set[bytes] = set()
-        said: dict[str, Any] = {}
-        said_digest = digest_of(said)
         self.prints = Fingerprints(codec)
         own = codec.groupings if isinstance(codec, CanGroup) else {}
         by = own.get(self.group_by or "")
-        for number, item in enumerate(items):
-            beside = () if self.given is None else (item.cond[self.given],)
-            digest = digest_of((item.value, *beside) if beside else item.value)
-            self.names.append(item.name)
-            self.own.append(item.split)
-            self.digests.append(digest)
-            self.labels.append(item.cond.get("label"))
-            self.captions.append(item.cond.get("caption"))
-            half = half_of(item.cond)
-            self.halves.append(None if half is None else half.name)
-            if item.cond != said:  # items of one class follow one another
-                said, said_digest = item.cond, digest_of(item.cond)
-            self.said.update(said_digest)
-            self._note(item.tags if by is None else self._grouped(item, by))
-            self.sizes.append(num_bytes(item.value))
-            suspect = self.made.may_include(digest)
-            if (self._compares(number, item) or suspect) and digest not in seen:
-                waiting.append((number, item, suspect))
-                seen.add(digest)
-            kept += self.sizes[-1] + sum(map(num_bytes, beside))
-            if self.items is not None:
-                self.items.append(item)
-                self.items = self.items if kept <= keep_bytes else None
-            if kept > keep_bytes or self.near is not None:
-                self._take(waiting)
-        self._take(waiting)
+        seeing = _Seeing(self, by, keep_bytes)
+        for some in in_batches(items, 1):
+            if isinstance(some, RecordBatch) and by is None and not self._looks_at(some):
+                seeing.see_batch(some)
+            else:
+                for item in some:
+                    seeing.see(item)
+            seeing.keep(some)
+        self._take(seeing.waiting)
+
+    def again(self) -> Iterable[Item] | None:
+        """The items once more, where they were kept."""
+        if self.items is None or any(isinstance(some, RecordBatch) for some in self.items):
+            return None if self.items is None else RecordBatches(self.items)
+        return itertools.chain.from_iterable(self.items)
+
+    def _looks_at(self, batch: RecordBatch) -> bool:
+        """Whether items of a batch are looked at one by one: the first, whose fingerprints tell
+        what is near what, and all where some may have been made by a model."""
+        done = self.near is False and not self.made.entries
+        return not done or self.given is not None or "caption" in batch.cond
 
     def _grouped(self, item: Item, by: Callable[[Any], str]) -> dict[str, str]:
         """The tags of an item, and what it is of by a grouping of its codec."""
@@ -124,6 +121,23 @@ class Scan:
             if value := tags.get(tag):
                 counts = self.told[tag]
                 counts[value if value in counts or len(counts) < MOST_KINDS else OTHERS] += 1
+
+    def _note_batch(self, batch: RecordBatch) -> None:
+        """`_note` of all items of a batch."""
+        names = [tag for tag in batch.tags if tag in KEPT or tag == self.group_by]
+        rows = combined([batch.tags[name] for name in names], len(batch))
+        named = (zip(names, row, strict=True) for row in rows.values)
+        kept = [{tag: value for tag, value in row if value is not None} for row in named]
+        self.tags.extend(Coded(kept, rows.codes))
+        new = [tag for tag in batch.tags if tag not in self.columns]
+        self.columns.update(tag for tag in new if any(batch.tags[tag].values))
+        for tag in TOLD:
+            if tag in batch.tags:
+                column, counts = batch.tags[tag], self.told[tag]
+                for value, num in zip(column.values, column.counts().tolist(), strict=True):
+                    if value:
+                        known = value in counts or len(counts) < MOST_KINDS
+                        counts[value if known else OTHERS] += num
 
     def _take(self, waiting: list[tuple[int, Item, bool]]) -> None:
         """Take the fingerprints that are waited for; where near-duplicates are given up, those of
@@ -164,8 +178,8 @@ class Scan:
             first = firsts(each.codes)
             none = each.codes == each.code_of(None)
             same.append(np.where(none, np.arange(len(first)), first))
-        pairs = itertools.chain(*map(copies, same), ((i, j) for i, j, _ in self.near_pairs()))
-        return clusters(len(self.names), pairs)
+        pairs = itertools.chain(*map(copies, same[1:]), ((i, j) for i, j, _ in self.near_pairs()))
+        return clusters(same[0], pairs)
 
     def near_pairs(self) -> list[tuple[int, int, float]]:
         """Pairs that show the same, other than exact copies; found once."""
@@ -182,11 +196,13 @@ class Scan:
     def leaks(self) -> list[Problem]:
         """Items of the test split that show the same as one of the training split."""
         problems = []
-        for group in members(self.groups()):
+        roots, codes = np.asarray(self.groups()), self.splits.codes
+        sides = [roots[codes == self.splits.code_of(side)] for side in ("train", "test")]
+        crossing = np.flatnonzero(np.isin(roots, np.intersect1d(*sides)))
+        for places in members(roots[crossing]):
+            group = crossing[places].tolist()
             train = [number for number in group if self.splits[number] == "train"]
             test = [number for number in group if self.splits[number] == "test"]
-            if not train or not test:
-                continue
             same = len({self.digests[number] for number in group}) == 1
             names = ", ".join(self.names[number] for number in train[:3])
             kind = "the same item is" if same else "nearly the same item is"
@@ -194,6 +210,75 @@ class Scan:
             fix = "remove it from the training split, or let `morphogen data split` do it"
             problems.append(Problem(self.names[test[0]], reason, fix))
         return problems
+
+
+class _Seeing:
+    """One reading of a source, as far as it has come. `waiting` are those whose fingerprints are to
+    be taken, if they are needed: with too many items, no others are taken."""
+
+    def __init__(self, scan: Scan, by: Callable[[Any], str] | None, keep_bytes: int) -> None:
+        self.scan, self.by, self.keep_bytes, self.kept = scan, by, keep_bytes, 0
+        self.waiting: list[tuple[int, Item, bool]] = []
+        self.seen: set[bytes] = set()
+        self.said: dict[str, Any] = {}
+        self.said_digest = digest_of(self.said)
+
+    def see(self, item: Item) -> None:
+        """Record an item."""
+        scan, number = self.scan, len(self.scan.names)
+        beside = () if scan.given is None else (item.cond[scan.given],)
+        digest = digest_of((item.value, *beside) if beside else item.value)
+        scan.names.append(item.name)
+        scan.own.append(item.split)
+        scan.digests.append(digest)
+        scan.labels.append(item.cond.get("label"))
+        scan.captions.append(item.cond.get("caption"))
+        half = half_of(item.cond)
+        scan.halves.append(None if half is None else half.name)
+        if item.cond != self.said:  # items of one class follow one another
+            self.said, self.said_digest = item.cond, digest_of(item.cond)
+        scan.said.update(self.said_digest)
+        scan._note(item.tags if self.by is None else scan._grouped(item, self.by))
+        scan.sizes.append(num_bytes(item.value))
+        suspect = scan.made.may_include(digest)
+        if (scan._compares(number, item) or suspect) and digest not in self.seen:
+            self.waiting.append((number, item, suspect))
+            self.seen.add(digest)
+        self.kept += scan.sizes[-1] + sum(map(num_bytes, beside))
+
+    def see_batch(self, batch: RecordBatch) -> None:
+        """Record all items of a batch, whose fingerprints are not asked for."""
+        scan, num = self.scan, len(batch)
+        scan.names.extend(batch.stem, batch.numbers)
+        scan.own.extend(batch.splits)
+        scan.digests.extend(digests_of(batch.cells, num))
+        nothing = Coded.same(None, num)
+        scan.labels.extend(batch.cond.get("label", nothing))
+        scan.captions.extend(nothing)
+        scan.halves.extend(nothing)
+        said = combined(list(batch.cond.values()), num)
+        named = (zip(batch.cond, row, strict=True) for row in said.values)
+        told = [{name: value for name, value in row if value is not None} for row in named]
+        digests = np.frombuffer(b"".join(map(digest_of, told)), np.uint8).reshape(-1, 16)
+        scan.said.update(digests[said.codes].tobytes())
+        scan._note_batch(batch)
+        scan.sizes.extend(itertools.repeat(batch.num_bytes // num, num))
+        self.kept += batch.num_bytes
+
+    def keep(self, some: Sequence[Item]) -> None:
+        """Keep items as long as they are small; take fingerprints as soon as they are needed."""
+        items = self.scan.items
+        if self.kept > self.keep_bytes:
+            self.scan.items = None
+        elif items is not None:
+            if isinstance(some, RecordBatch):
+                items.append(some)
+            elif len(some) == 1 and items and isinstance(items[-1], list):
+                items[-1] += some
+            else:
+                items.append(list(some))
+        if self.kept > self.keep_bytes or self.scan.near is not None:
+            self.scan._take(self.waiting)
 
 
 def entity_digest(name: str) -> bytes:

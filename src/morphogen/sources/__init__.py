@@ -3,6 +3,7 @@
     records(source, wants, report)   every item that a codec wants, with what is known of it
     survey(source)                   what there is, from names and headers alone
     recognise(source, wants)         how surely a codec that wants this reads the source, and why
+    batches(source, wants, report)   whole rows of tables, many at once
     opened(records, open, report)    records to items, several at once, problems noted
     texts(source, wants)             captions, cells and names
     foreign(source)                  containers that are not read, and how to convert each
@@ -13,6 +14,7 @@ One file of this folder is one kind of place; a file added here, or in `sources/
 `MORPHOGEN_PLUGINS`, is asked like the others.
 """
 
+from morphogen.sources._batches import Batch, batches
 from morphogen.sources._files import Listing, is_archive, walk_archive
 from morphogen.sources._foreign import foreign
 from morphogen.sources._half import Half
@@ -32,6 +34,7 @@ from morphogen.sources._record import Labelled, Record, Source, Survey, Wants
 from morphogen.sources._regular import again, begins, open_regular, read_regular
 
 __all__ = [
+    "Batch",
     "Half",
     "Labelled",
     "Listing",
@@ -41,6 +44,7 @@ __all__ = [
     "Survey",
     "Wants",
     "again",
+    "batches",
     "begins",
     "caption_column",
     "defects",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,12 +81,15 @@ class Columns:
 
     def tags(self, row: Mapping[str, Any]) -> dict[str, str]:
         """What the other columns say: licence, consent, source, synthetic, whose item it is."""
+        found = ((tag, tag_of(row[column])) for column, tag in self.tagged(row))
+        return {tag: said for tag, said in found if said is not None}
+
+    def tagged(self, names: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Of the columns called so, those that are tags, and what these are called."""
         own = {self.item, self.label, self.caption, self.split, None}
-        return {
-            SPELT.get(key := column.strip().lower(), key): str(value).strip()
-            for column, value in row.items()
-            if column not in own and not is_absent(value) and isinstance(value, (str, int, float))
-        }
+        for column in names:
+            if column not in own:
+                yield column, SPELT.get(key := column.strip().lower(), key)
 
     def split_in(self, row: Mapping[str, Any]) -> str | None:
         """The split that a row names."""
@@ -100,6 +103,12 @@ class Columns:
             for column, value in row.items()
             if column and column != self.split and column.strip().lower() not in beside
         }
+
+
+def tag_of(cell: Any) -> str | None:
+    """What a cell says as a tag."""
+    said = isinstance(cell, (str, int, float)) and not is_absent(cell)
+    return str(cell).strip() if said else None
 
 
 def is_absent(cell: Any) -> bool:

@@ -43,14 +43,14 @@ def records(source: Any, wants: Wants, report: Report) -> Iterator[Record]:
     What else there is, or is odd, goes into `report`. Raises `DataError` when the source as a whole
     cannot be read.
     """
-    tags = _said_beside(source)
+    tags = said_beside(source)
     for record in source_of(source).records(wants, report):
         if tags:
             record.tags = {**tags, **record.tags}
         yield record
 
 
-def _said_beside(source: Any) -> dict[str, str]:
+def said_beside(source: Any) -> dict[str, str]:
     """What the credential beside a file says of all that is in it."""
     if not isinstance(source, (str, Path)) or "://" in str(source):
         return {}

@@ -52,6 +52,8 @@ class Table:
     num: int | None = None
     where: str = ""
     trusted: bool = False  # made by the user's own code: it may name any file
+    # The cells of many rows at once, in the order of `columns`, and the number of the first row.
+    lines: Callable[[], Iterator[tuple[int, list[list[Any]]]]] | None = None
 
     @property
     def samples(self) -> dict[str, list[Any]]:
@@ -67,6 +69,14 @@ class Table:
         return Survey(
             kind, columns=self.samples, media=self.media, num=self.num, name=name or self.name
         )
+
+
+def row_of(columns: Sequence[str], cells: Sequence[Any]) -> Row:
+    """Cells by column; those beyond the last are called None."""
+    row: Row = dict(zip(columns, cells, strict=False))
+    if len(cells) > len(columns):
+        row[None] = cells[len(columns) :]  # type: ignore[index]
+    return row
 
 
 def choose(table: Table, wants: Wants) -> Columns:
@@ -96,6 +106,15 @@ def no_items(table: Table, wants: Wants) -> DataError:
 
 def records_of(table: Table, wants: Wants, report: Report) -> Iterator[Record]:
     """One record per row; rows without an item are problems."""
+    check_header(table, report)
+    if wants.arrays is not None and (stack := pixel_columns(table.samples, wants)):
+        yield from _arrays_in_rows(table, stack)
+        return
+    yield from records_in(table, table.rows(), choose(table, wants), wants, report)
+
+
+def check_header(table: Table, report: Report) -> None:
+    """Tell where what names the columns is a row, by its looks."""
     if names := numbers_as_names(table.samples):
         report.problems.append(
             Problem(
@@ -104,11 +123,17 @@ def records_of(table: Table, wants: Wants, report: Report) -> Iterator[Record]:
                 "put a line of names before it, if it is one: it is not learned from",
             )
         )
-    if wants.arrays is not None and (stack := pixel_columns(table.samples, wants)):
-        yield from _arrays_in_rows(table, stack)
-        return
-    columns = choose(table, wants)
-    for numbered in _rows_with_one(table, columns, wants, report):
+
+
+def records_in(
+    table: Table,
+    rows: Iterable[tuple[str, Row]],
+    columns: Columns,
+    wants: Wants,
+    report: Report,
+) -> Iterator[Record]:
+    """Some rows of a table as records."""
+    for numbered in _rows_with_one(rows, columns, wants, report):
         record = _record(table, columns, numbered, wants, report)
         if record is None:
             continue
@@ -144,10 +169,10 @@ def _is_number(cell: Any) -> bool:
 
 
 def _rows_with_one(
-    table: Table, columns: Columns, wants: Wants, report: Report
+    rows: Iterable[tuple[str, Row]], columns: Columns, wants: Wants, report: Report
 ) -> Iterator[tuple[str, Row]]:
     """Every row, and one that lists several items once for each of them."""
-    for name, row in table.rows():
+    for name, row in rows:
         if None in row:
             beyond = report.facts.get("rows_longer_than_the_header", 0)
             report.facts["rows_longer_than_the_header"] = beyond + 1

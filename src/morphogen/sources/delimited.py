@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import itertools
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -16,14 +17,16 @@ from pathlib import Path
 from typing import IO, cast
 
 from morphogen.core.errors import DataError
+from morphogen.core.record_batch import BATCH
 from morphogen.sources._encoding import Opener, open_text
 from morphogen.sources._regular import open_regular
 from morphogen.sources._shards import TableFiles
-from morphogen.sources._table import Row, Table
+from morphogen.sources._table import Row, Table, row_of
 
 PLAIN = (".csv", ".tsv", ".tab")
 SUFFIXES = (*PLAIN, *(f"{suffix}.gz" for suffix in PLAIN))
 DELIMITERS = ",;\t|"
+CELLS = 1 << 18  # that are read together, about
 MOST_IN_CELL = 1 << 24  # characters; beyond, a quote was left open
 
 
@@ -75,13 +78,21 @@ def delimited_table(
     def rows() -> Iterator[tuple[str, Row]]:
         lines = reader()
         next(lines, None)
-        for number, cells in enumerate((each for each in lines if each), 2):
-            row: Row = dict(zip(columns, cells, strict=False))
-            if len(cells) > len(columns):
-                row[None] = cells[len(columns) :]  # type: ignore[index]
-            yield f"{name}#row {number}", row
+        for number, cells in enumerate(filter(None, lines), 2):
+            yield f"{name}#row {number}", row_of(columns, cells)
 
-    return Table(name, [column for column in columns if column], rows, folder, where=where)
+    def batches() -> Iterator[tuple[int, list[list[str]]]]:
+        lines = reader()
+        next(lines, None)
+        number, rest, most = 2, filter(None, lines), max(min(BATCH, CELLS // len(columns)), 1)
+        while some := list(itertools.islice(rest, most)):
+            yield number, some
+            number += len(some)
+
+    named = [column for column in columns if column]
+    found = Table(name, named, rows, folder, where=where)
+    found.lines = batches if named and named == columns else None
+    return found
 
 
 def distinct(columns: Sequence[str]) -> list[str]:

@@ -10,7 +10,6 @@ Legend: B batch, D columns that are learned.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from morphogen.core.codec import Text as Listed
 from morphogen.core.encoded import moved, num_items, stacked, unstacked
 from morphogen.core.errors import DataError
 from morphogen.core.following import Values
+from morphogen.core.record_batch import Coded, RecordBatch
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.modalities.table import page
 from morphogen.modalities.table.cells import parsed_row
@@ -42,6 +42,7 @@ from morphogen.modalities.table.rules import (
     rule_from_json,
 )
 from morphogen.modalities.table.shapes import shapes
+from morphogen.modalities.table.together import breaks_or_completes, together
 
 PARTS, TOKENS, ROW = "parts", "tokens", "row"
 AT_ONCE = 4096  # rows that are looked at together
@@ -75,22 +76,20 @@ class Table(Codec):
         return recognise(source)
 
     def read(self, source: Any, report: Report) -> Iterator[Item]:
-        yield from read_rows(source, report, self.target)
+        return read_rows(source, report, self.target)
 
     # -- fitting ---------------------------------------------------------------------------------
 
     def fit(self, items: Iterable[Item]) -> Table:
         seen: dict[str, Seen] = {}
         num_rows, rules = 0, Rules(self.rules)
-        values = (item.value for item in items)
-        while some := list(itertools.islice(values, AT_ONCE)):
-            rows = list(map(parsed_row, some))
+        for rows in together(items, AT_ONCE):
             rules.see(rows)
-            for name in dict.fromkeys(name for row in rows for name in row):
+            for name in rows.names:
                 if name not in seen:  # missing in all rows before
                     seen[name] = Seen(name, num_rows, num_rows)
             for name, each in seen.items():
-                each.see([row.get(name) for row in rows])
+                each.see(rows.column(name))
             num_rows += len(rows)
         if not num_rows:
             raise DataError("there are no rows to learn from", expected="at least one")
@@ -165,14 +164,23 @@ class Table(Codec):
     def encode_many(self, items: Sequence[Item]) -> Any:
         if not self.columns:
             raise DataError("the codec has seen no rows yet", hint="codec.fit(items)")
+        if isinstance(items, RecordBatch) and not breaks_or_completes(self.kept, items):
+            return self._encoded({c.name: items.column(c.name) for c in self.learned.values()})
         rows = [self._row(item) for item in items]
         check_kept(self.kept, rows)
-        cells = {c.name: [row.get(c.name) for row in rows] for c in self.learned.values()}
+        names = [column.name for column in self.learned.values()]
+        every = np.arange(len(rows))
+        return self._encoded({n: Coded([row.get(n) for row in rows], every) for n in names})
+
+    def _encoded(self, cells: Mapping[str, Coded]) -> Any:
+        """Rows by column as tensors."""
         if self.view == TOKENS:
-            return torch.cat([_tokens(c, cells[c.name]) for c in self.learned.values()], 1)
+            kinds = ((_tokens(c, cells[c.name].values), c.name) for c in self.learned.values())
+            return torch.cat([tokens[cells[name].codes] for tokens, name in kinds], 1)
         x: dict[str, Tensor] = {}
         for part, column in self.learned.items():
-            x |= column.encode(part, cells[column.name])
+            values, codes = cells[column.name]
+            x |= {name: own[codes] for name, own in column.encode(part, values).items()}
         return x
 
     def known(self, item: Item) -> Tensor | None:
@@ -243,6 +251,19 @@ class Table(Codec):
             if column.moves(row.get(column.name)):
                 counts = report.facts.setdefault("moved_into_range", {})
                 counts[column.name] = counts.get(column.name, 0) + 1
+
+    def check_batch(self, batch: RecordBatch, report: Report) -> None:
+        if breaks_or_completes(self.kept, batch):
+            raise DataError("a row breaks a rule, or something follows for it")
+        moved: dict[str, int] = {}
+        for column in self.learned.values():
+            cells = batch.column(column.name)
+            moves = np.array(list(map(column.moves, cells.values)))
+            if num := int(cells.counts()[moves].sum()):
+                moved[column.name] = num
+        for name, num in moved.items():
+            counts = report.facts.setdefault("moved_into_range", {})
+            counts[name] = counts.get(name, 0) + num
 
     def num_units(self, x: Any) -> Tensor:
         """Columns that are learned."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from morphogen.core.record_batch import Coded
 from morphogen.modalities.table.cells import Cell, comma_of, date_of, marked
 from morphogen.modalities.table.columns import (
     OTHER,
@@ -46,8 +47,11 @@ class Seen:
     low: float = float("inf")
     high: float = float("-inf")
 
-    def see(self, cells: Sequence[Cell]) -> None:
+    def see(self, cells: Sequence[Cell] | Coded) -> None:
         """Add cells."""
+        if isinstance(cells, Coded):
+            self._see_coded(cells)
+            return
         types = set(map(type, cells))
         filled = [cell for cell in cells if cell is not None] if type(None) in types else cells
         self.num_rows += len(cells)
@@ -56,7 +60,22 @@ class Seen:
         numbers = filled if plain else [each for each in filled if type(each) in (int, float)]
         if numbers:
             self._see_numbers(np.array(numbers, np.float64))
-        for value, count in Counter(map(marked, filled) if bool in types else filled).items():
+        self._count(Counter(map(marked, filled) if bool in types else filled).items())
+
+    def _see_coded(self, column: Coded) -> None:
+        values, codes = column
+        counts = column.counts().tolist()
+        is_number = np.array([type(value) in (int, float) for value in values])
+        if is_number.any():
+            numbers = np.array([v if own else 0 for v, own in zip(values, is_number, strict=True)])
+            self._see_numbers(numbers.astype(np.float64)[codes[is_number[codes]]])
+        self.num_rows += len(codes)
+        filled = [(marked(v), n) for v, n in zip(values, counts, strict=True) if v is not None]
+        self.num_missing += len(codes) - sum(n for _, n in filled)
+        self._count(filled)
+
+    def _count(self, counted: Iterable[tuple[Any, int]]) -> None:
+        for value, count in counted:
             if value in self.counts or len(self.counts) < MOST_COUNTED:
                 self.counts[value] += count
             else:

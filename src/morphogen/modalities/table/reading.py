@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from morphogen.core.codec import Item, Problem, Recognition, Report
 from morphogen.core.codec import Text as Listed
 from morphogen.core.errors import DataError, did_you_mean
-from morphogen.modalities.table.cells import Cell, parsed_row
-from morphogen.sources import Record, Wants, records, survey, texts
+from morphogen.core.record_batch import RecordBatch, RecordBatches
+from morphogen.modalities.table.cells import Cell, Parsed, parsed, parsed_row
+from morphogen.sources import Batch, Wants, batches, survey, texts
 
 TARGETS = ("label", "class", "target")
 FIRST = 500  # rows by which the target is judged
@@ -34,32 +38,75 @@ def recognise(source: Any) -> Recognition | None:
     return Recognition(0.6, f"a table of {len(names)} columns: {listed}")
 
 
-def read_rows(source: Any, report: Report, target: str) -> Iterator[Item]:
+def read_rows(source: Any, report: Report, target: str) -> RecordBatches:
     """Every row of a source. The target's cell is the condition `label`, apart from the row."""
-    found = _parsed(records(source, wants(), report), report)
-    first = list(itertools.islice(found, FIRST))
-    column = target_column([row for _, row in first], target, report)
-    for record, row in itertools.chain(first, found):
-        cond = dict(record.cond)
+    return RecordBatches(_read(source, report, target))
+
+
+def _read(source: Any, report: Report, target: str) -> Iterator[Sequence[Item]]:
+    found = _parsed(batches(source, wants(), report), report)
+    first: list[Sequence[Item]] = []
+    while sum(map(len, first)) < FIRST and (some := next(found, None)) is not None:
+        first.append(some)
+    rows = itertools.islice((item.value for some in first for item in some), FIRST)
+    column = target_column(list(rows), target, report)
+    for some in itertools.chain(first, found):
+        batch = _with_target(some, column) if isinstance(some, RecordBatch) else None
+        if batch is not None:
+            report.num_read += len(batch)
+            yield batch
+        else:
+            yield list(_filled(some, column, report))
+
+
+def _parsed(found: Iterable[Batch], report: Report) -> Iterator[Sequence[Item]]:
+    """Batches with their rows as values; rows that have fewer cells than others are counted."""
+    widest = 0
+    for some in found:
+        if isinstance(some, RecordBatch):
+            widths = [len(some.cells)] * len(some)
+            cells = {name: column.map(parsed) for name, column in some.cells.items()}
+            batch: Sequence[Item] = replace(some, cells=cells, row=Parsed)
+        else:
+            rows = [record.value() for record in some]
+            widths = list(map(len, rows))
+            batch = [
+                Item(parsed_row(row), each.name, dict(each.cond), each.split, each.tags)
+                for each, row in zip(some, rows, strict=True)
+            ]
+        for width in widths:
+            widest = max(widest, width)
+            if width < widest:
+                report.facts["short_rows"] = report.facts.get("short_rows", 0) + 1
+        yield batch
+
+
+def _with_target(batch: RecordBatch, column: str | None) -> RecordBatch | None:
+    """The batch with the target as the label; None where a row has no cell that is not empty."""
+    cells = {name: own for name, own in batch.cells.items() if name != column}
+    filled = np.zeros(len(batch), bool)
+    for own in cells.values():
+        if filled.all():
+            break
+        filled |= np.array([value is not None for value in own.values])[own.codes]
+    if not filled.all():
+        return None
+    target = batch.cells.get(column or "")
+    return replace(batch, cells=cells, cond={} if target is None else {"label": target})
+
+
+def _filled(items: Iterable[Item], column: str | None, report: Report) -> Iterator[Item]:
+    """Row by row: those without any cell are problems."""
+    for item in items:
+        row = item.value
         if column is not None and (cell := row.pop(column, None)) is not None:
-            cond["label"] = cell
+            item.cond["label"] = cell
         if all(cell is None for cell in row.values()):
             fix = "delete the row"
-            report.problems.append(Problem(record.name, "every cell is empty", fix, fatal=True))
+            report.problems.append(Problem(item.name, "every cell is empty", fix, fatal=True))
             continue
         report.num_read += 1
-        yield Item(row, record.name, cond, record.split, record.tags)
-
-
-def _parsed(found: Iterable[Record], report: Report) -> Iterator[tuple[Record, Row]]:
-    """Records with their rows; those that have fewer cells than others are counted."""
-    widest = 0
-    for record in found:
-        row = record.value()
-        widest = max(widest, len(row))
-        if len(row) < widest:
-            report.facts["short_rows"] = report.facts.get("short_rows", 0) + 1
-        yield record, parsed_row(row)
+        yield item
 
 
 def target_column(rows: Sequence[Row], target: str, report: Report) -> str | None:

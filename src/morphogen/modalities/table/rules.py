@@ -16,10 +16,13 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from morphogen.core.errors import DataError, RecipeError, did_you_mean
 from morphogen.modalities.table.cells import Cell, decimals_of, marked
+
+if TYPE_CHECKING:
+    from morphogen.modalities.table.together import Rows
 
 Row = Mapping[str, Any]  # of cells
 
@@ -227,17 +230,17 @@ class Rules:
         if declared not in (AUTO, NONE):
             self.candidates = list(_declared(declared))
 
-    def see(self, rows: Sequence[Row]) -> None:
+    def see(self, rows: Rows) -> None:
         """Take rows into account. Raises `DataError` for one that breaks a declared rule."""
         self.num_rows += len(rows)
         if self.is_found and len(self.first) < FIRST:
-            self.first += rows
+            self.first += rows.of(rows.names)  # all of them: they come as rows
             if len(self.first) < FIRST:
                 return
             self.candidates = list(_proposed(self.first))
             return
         for rule in list(self.candidates):
-            broken = next((row for row in rows if not rule.see(row)), None)
+            broken = next((row for row in rows.of(rule.names) if not rule.see(row)), None)
             if broken is not None and not self.is_found and broken.keys() >= set(rule.names):
                 raise rule.broken_by(broken)
             if broken is not None and self.is_found:

@@ -1,0 +1,84 @@
+"""Whole rows of tables, many at once: by columns where all of them have the same cells.
+
+What columns cannot hold (rows with more or fewer cells than the header, tables of other kinds)
+comes as lists of records, which say the same.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from morphogen.core.codec import Report
+from morphogen.core.record_batch import BATCH, Coded, Later, RecordBatch
+from morphogen.sources._columns import Columns, tag_of
+from morphogen.sources._read import records, said_beside, source_of
+from morphogen.sources._record import Record, Wants
+from morphogen.sources._table import (
+    Table,
+    TableSource,
+    check_header,
+    choose,
+    records_in,
+    records_of,
+    row_of,
+)
+
+Batch = RecordBatch | list[Record]
+
+
+def batches(source: Any, wants: Wants, report: Report) -> Iterator[Batch]:
+    """The records of `source`, in the same order and with the same notes in the report, many at a
+    time."""
+    place = source_of(source)
+    plain = isinstance(place, TableSource) and type(place).records is TableSource.records
+    if not plain or said_beside(source):
+        yield from _listed(records(source, wants, report))
+        return
+    assert isinstance(place, TableSource)
+    for table in place.tables():
+        yield from _of_table(table, wants, report)
+
+
+def _listed(found: Iterable[Record]) -> Iterator[list[Record]]:
+    rest = iter(found)
+    while some := list(itertools.islice(rest, BATCH)):
+        yield some
+
+
+def _of_table(table: Table, wants: Wants, report: Report) -> Iterator[Batch]:
+    lower = {name.strip().lower() for name in table.columns}
+    if table.lines is None or table.media or table.classes or len(lower) < len(table.columns):
+        yield from _listed(records_of(table, wants, report))
+        return
+    check_header(table, report)
+    columns = choose(table, wants)
+    width = len(table.columns)
+    for first, lines in table.lines():
+        if columns.item is None and all(len(cells) == width for cells in lines):
+            yield _record_batch(table, columns, first, lines)
+            continue
+        named = ((f"{table.name}#row {number}", row_of(table.columns, cells))
+                 for number, cells in enumerate(lines, first))  # fmt: skip
+        yield list(records_in(table, named, columns, wants, report))
+
+
+def _record_batch(
+    table: Table, columns: Columns, first: int, lines: list[list[Any]]
+) -> RecordBatch:
+    num = len(lines)
+    raw = dict(zip(table.columns, map(Coded.of, zip(*lines, strict=True)), strict=True))
+    splits = Coded.same(table.split, num)
+    if (name := columns.split) is not None:
+        splits = raw[name].map(lambda cell: columns.split_in({name: cell}) or table.split)
+    tagged = {tag: column for column, tag in columns.tagged(raw)}
+    return RecordBatch(
+        f"{table.name}#row ",
+        np.arange(first, first + num),
+        columns.rest(raw),
+        splits,
+        tags=Later(tagged, lambda tag: raw[tagged[tag]].map(tag_of)),
+    )
