@@ -151,9 +151,11 @@ def test_a_sieve_leaves_the_near_pairs_that_pass_it() -> None:
 
 
 def test_clusters_are_connected_components() -> None:
-    roots = clusters(8, [(5, 2), (7, 5), (0, 1), (1, 0)])
+    roots = clusters(np.arange(8), [(5, 2), (7, 5), (0, 1), (1, 0)])
     assert roots.tolist() == [0, 0, 2, 3, 4, 2, 6, 2]
     assert list(members(roots)) == [[0, 1], [2, 5, 7]]
+    copies = np.array([0, 1, 2, 0, 4, 2, 1, 0])  # of each the first that is the same
+    assert clusters(copies, [(6, 3), (4, 4)]).tolist() == [0, 0, 2, 0, 4, 2, 0, 0]
 
 
 def test_of_a_group_the_largest_then_the_earliest_is_kept(tmp_path: Path) -> None:
@@ -317,6 +319,6 @@ def test_pairs_connect_all_that_are_alike_and_nothing_twice() -> None:
     images = [jpeg(image, 60 + number % 40) for number, image in enumerate(images)]
     found = prints(images).pairs()
     assert found is not None
-    roots = clusters(300, [(i, j) for i, j, _ in found])
+    roots = clusters(np.arange(300), [(i, j) for i, j, _ in found])
     assert np.array_equal(roots, np.arange(300) % 90)
     assert len(found) == 210

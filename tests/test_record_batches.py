@@ -1,0 +1,133 @@
+"""Rows by columns: read, hashed, divided, fitted and encoded, they are what they are row by row."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from morphogen.core.codec import Item
+from morphogen.core.codec_storage import describe_codec
+from morphogen.core.record_batch import Coded, RecordBatch, RecordBatches, combined, in_batches
+from morphogen.data.dataset import load
+from morphogen.data.holdout import digest_of, digests_of
+from morphogen.data.scan import Scan
+from morphogen.modalities import table
+from morphogen.sources import _batches, delimited
+
+NUMBERS = ["-999", "1", "1.0", "2.50", "3e2", " 7 ", "007", "NA", "?", "-0.0", "12345678901234567"]
+WORDS = ["True", "1", "yes", "", "null", "Straße", '"a; b', "ﬁ", "n/a"]
+
+
+def nasty(path: Path, num: int = 600) -> Path:
+    """A table with what columns can and cannot hold: German numbers and dates, stand-ins, words for
+    missing, a BOM, an identifier, a sum, ragged and empty rows."""
+    draw = random.Random(0)
+    lines = ["id;preis;tag;wert;wort;netto;steuer;brutto;jahre;stufe;label;licence;split"]
+    for i in range(num):
+        net, tax, level = draw.randrange(90), draw.randrange(20), draw.randrange(4)
+        cells = [
+            f"{i:05d}", draw.choice(["1.879,31", "12,5", "7,25"]),
+            f"{1 + i % 28:02d}.03.20{i % 20:02d}", draw.choice(NUMBERS) if i % 2 else draw.random(),
+            draw.choice(WORDS).replace(";", ""),
+            net, tax, net + tax, 5 * level, "abcd"[level], draw.choice("xyz") if i % 9 else "",
+            draw.choice(["CC0", "MIT", ""]), draw.choice(["train", "train", "test"]),
+        ]  # fmt: skip
+        lines.append(";".join(map(str, cells)).replace('"', ""))
+    lines[200] += ";beyond"
+    lines[333] = ";".join(lines[333].split(";")[:5])
+    lines[400] = ";" * 12
+    lines[500] = ""
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8-sig")
+    return path
+
+
+def told(path: Path, **options: Any) -> list[Any]:
+    """All that loading leaves."""
+    data = load(path, "table", **options)
+    stores = [
+        (list(s.names), s.batch(torch.arange(len(s))).x, s.batch(torch.arange(len(s))).cond)
+        for s in (data.train, data.test)
+    ]
+    problems = [(p.name, p.reason, p.fix, p.fatal, p.field) for p in data.report.problems]
+    codec = describe_codec(data.codec)
+    facts = {name: fact for name, fact in data.report.facts.items() if name != "source"}
+    return [data.digest, data.files, problems, facts, data.priors, codec, repr(stores)]
+
+
+def row_by_row(*args: Any) -> Iterator[Any]:
+    return _batches._listed(_batches.records_of(*args))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"view": "tokens"}, {"conditions": "stufe,wort"}, {"group_by": "stufe"}],
+)
+@pytest.mark.parametrize("split", [True, False])
+def test_by_columns_as_row_by_row(
+    options: dict[str, Any], split: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = nasty(tmp_path / "rows.csv")
+    if not split:
+        path.write_text(path.read_text("utf-8").replace("split", "teil", 1), "utf-8")
+    monkeypatch.setattr(delimited, "BATCH", 32)
+    monkeypatch.setattr(table, "AT_ONCE", 64)
+    monkeypatch.setattr(Scan, "_looks_at", lambda self, batch: self.given is not None)
+    made, by_columns = [], _batches._record_batch
+
+    def record_batch(*args: Any) -> RecordBatch:
+        made.append(by_columns(*args))
+        return made[-1]
+
+    monkeypatch.setattr(_batches, "_record_batch", record_batch)
+    columns = told(path, **options)
+    assert len(made) > 15
+    made.clear()
+    monkeypatch.setattr(_batches, "_of_table", row_by_row)
+    rows = told(path, **options)
+    assert not made
+    for one, other in zip(columns, rows, strict=True):
+        assert one == other
+
+
+def test_a_batch_is_its_items() -> None:
+    cells = {"a": Coded.of(["x", "y", "x", "z"]), "b": Coded.of(["1", "1", "2", "1"])}
+    cond = {"label": Coded(["p", None], np.array([0, 1, 0, 1]))}
+    batch = RecordBatch("f#row ", np.arange(2, 6), cells, Coded.same("train", 4), cond)
+    items = list(batch)
+    assert items[0] == Item({"a": "x", "b": "1"}, "f#row 2", {"label": "p"}, "train")
+    assert items[3] == Item({"a": "z", "b": "1"}, "f#row 5", {}, "train")
+    some = batch.take(np.array([3, 0]))
+    assert list(some) == [items[3], items[0]]
+    assert some.cells["a"].values == ["z", "x"]  # those that there are, in their order
+    assert list(batch[1:3]) == items[1:3]
+    assert batch[-1] == items[3]
+    assert list(RecordBatches([batch, items[:1]])) == [*items, items[0]]
+    assert [len(each) for each in in_batches(RecordBatches([batch, items[:1]]), 2)] == [4, 1]
+    assert [len(each) for each in in_batches(iter(items), 3)] == [3, 1]
+
+
+def test_rows_are_hashed_as_dicts_are() -> None:
+    values = ["x", 1, 1.5, None, True, "ü" * 50]
+    columns = {name: Coded(values, np.arange(6) * step % 6) for name, step in (("b", 1), ("ä", 5))}
+    cells = zip(*(column.each() for column in columns.values()), strict=True)
+    rows = [dict(zip(columns, row, strict=True)) for row in cells]
+    assert digests_of(columns, 6) == b"".join(map(digest_of, rows))
+
+
+def test_columns_are_combined_in_the_order_of_the_items() -> None:
+    draw = np.random.default_rng(0)
+    columns = [
+        Coded(["p", "q", "r"], draw.integers(0, 3, 50)),
+        Coded([None, 2], draw.integers(0, 2, 50)),
+    ]
+    both = combined(columns, 50)
+    rows = list(zip(*(column.each() for column in columns), strict=True))
+    assert list(both.each()) == rows
+    assert list(both.values) == list(dict.fromkeys(rows))
+    assert both.counts().tolist() == [rows.count(row) for row in both.values]
