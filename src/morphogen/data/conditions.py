@@ -26,10 +26,6 @@ from morphogen.core.codec import Codec, Item, Problem, Recognition, Report
 from morphogen.core.conditioning import absent, present
 from morphogen.core.encoded import Encoded, rows, stacked
 from morphogen.core.errors import DataError, MorphogenError, did_you_mean
-from morphogen.core.record_batch import (
-    EncodesBatches,
-    RecordBatch,
-)
 from morphogen.core.spec import TensorSpec
 from morphogen.data.halves import opened, opened_items, recognised, said_of
 from morphogen.data.modality import build_codec
@@ -46,6 +42,10 @@ from morphogen.data.noting import (
 )
 from morphogen.data.store import Store
 from morphogen.sources import Half
+from morphogen.sources._record_batch import (
+    EncodesBatches,
+    RecordBatch,
+)
 
 QUANTILES = 20  # of a number that a bundle keeps, to draw from where none is given
 

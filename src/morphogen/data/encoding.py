@@ -23,7 +23,6 @@ from morphogen.core.codec_storage import codec_tensors, describe_codec
 from morphogen.core.encoded import Encoded, joined
 from morphogen.core.errors import DataError
 from morphogen.core.following import BegunBefore, ComesWith
-from morphogen.core.record_batch import RecordBatch
 from morphogen.core.storage import cache_folder, lock
 from morphogen.data.conditions import (
     class_counts,
@@ -57,6 +56,7 @@ from morphogen.data.store import (
 from morphogen.data.turned import turned
 from morphogen.data.views import Suits, choose_view
 from morphogen.data.windows import StreamFilling, check_long_enough
+from morphogen.sources._record_batch import RecordBatch
 
 KEEP_BYTES = 1 << 29  # raw items kept in memory between the readings, at most
 MOST_IN_MEMORY = 1 << 30  # bytes of an encoded split kept in memory; a larger one is on disk

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from morphogen.core.amounts import duration
-from morphogen.core.record_batch import RecordBatches
 
 EVERY = 0.5  # seconds between two words
 FIRST, SURE = 100, 10  # a hundredth of it, or ten seconds, tell how long the rest takes
@@ -68,6 +67,8 @@ def told(
     items: Iterable[T], doing: str, total: int | None = None, what: str = "items"
 ) -> Iterator[T]:
     """Pass items on, telling the listener now and then how many there were."""
+    from morphogen.sources._record_batch import RecordBatches  # NumPy is no part of `--help`
+
     if isinstance(items, RecordBatches):  # they stay together
         return cast(Iterator[T], RecordBatches(_told(items.batches(), doing, total, what, len)))
     return _told(items, doing, total, what, lambda item: 1)

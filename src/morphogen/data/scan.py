@@ -13,19 +13,19 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from morphogen.core.codec import Item, Problem
-from morphogen.core.record_batch import (
-    Coded,
-    RecordBatch,
-    RecordBatches,
-    combined,
-    in_batches,
-)
 from morphogen.data.fingerprints import Fingerprints
 from morphogen.data.halves import half_of
 from morphogen.data.holdout import assign, digest_of, digests_of
 from morphogen.data.names import Digests, Names, Repeated, Values, copies, firsts
 from morphogen.data.neighbours import clusters, members
 from morphogen.data.originals import Made
+from morphogen.sources._record_batch import (
+    Coded,
+    RecordBatch,
+    RecordBatches,
+    combined,
+    in_batches,
+)
 
 # At every load near-duplicates are looked for among so many items, if so few pairs are proposed: a
 # few seconds at most. The verbs that are there for it take what time it needs.

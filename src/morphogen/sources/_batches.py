@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from morphogen.core.codec import Report
-from morphogen.core.record_batch import BATCH, Coded, Later, RecordBatch
 from morphogen.sources._columns import Columns, tag_of
 from morphogen.sources._read import records, said_beside, source_of
 from morphogen.sources._record import Record, Wants
+from morphogen.sources._record_batch import BATCH, Coded, Later, RecordBatch
 from morphogen.sources._table import (
     Table,
     TableSource,

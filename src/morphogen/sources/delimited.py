@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from morphogen.core.errors import DataError
-from morphogen.core.record_batch import BATCH
 from morphogen.sources._encoding import Opener, open_text
+from morphogen.sources._record_batch import BATCH
 from morphogen.sources._regular import open_regular
 from morphogen.sources._shards import TableFiles
 from morphogen.sources._table import Row, Table, row_of

@@ -25,7 +25,6 @@ from morphogen.core.codec import Text as Listed
 from morphogen.core.encoded import moved, num_items, stacked, unstacked
 from morphogen.core.errors import DataError
 from morphogen.core.following import Values
-from morphogen.core.record_batch import Coded, RecordBatch
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.modalities.table import page
 from morphogen.modalities.table.cells import parsed_row
@@ -43,6 +42,7 @@ from morphogen.modalities.table.rules import (
 )
 from morphogen.modalities.table.shapes import shapes
 from morphogen.modalities.table.together import breaks_or_completes, together
+from morphogen.sources._record_batch import Coded, RecordBatch
 
 PARTS, TOKENS, ROW = "parts", "tokens", "row"
 AT_ONCE = 4096  # rows that are looked at together
@@ -253,6 +253,7 @@ class Table(Codec):
                 counts[column.name] = counts.get(column.name, 0) + 1
 
     def check_batch(self, batch: RecordBatch, report: Report) -> None:
+        """`check_fits` of all rows of a batch, or `DataError`."""
         if breaks_or_completes(self.kept, batch):
             raise DataError("a row breaks a rule, or something follows for it")
         moved: dict[str, int] = {}

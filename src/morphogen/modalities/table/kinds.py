@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from morphogen.core.record_batch import Coded
 from morphogen.modalities.table.cells import Cell, comma_of, date_of, marked
 from morphogen.modalities.table.columns import (
     OTHER,
@@ -19,6 +18,7 @@ from morphogen.modalities.table.columns import (
     number_column,
     number_in,
 )
+from morphogen.sources._record_batch import Coded
 
 MOST_COUNTED = 20_000  # distinct values of a column that are counted
 MOST_KEPT = 1 << 16  # numbers of a column that quantiles are taken of
