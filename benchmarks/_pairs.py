@@ -24,7 +24,10 @@ def trained(
     if given.bundle:
         return mg.open(given.bundle)
     out = (given.keep or Path(tempfile.mkdtemp(prefix="morphogen-pairs-"))) / name
-    return mg.train(data, family, budget=given.budget, out=out, settings=[*settings, *given.set])
+    return mg.train(
+        data, family, budget=given.budget, out=out, settings=[*settings, *given.set],
+        through=given.through,
+    )  # fmt: skip
 
 
 def steps_of(bundle: Bundle) -> dict[str, Any]:

@@ -64,6 +64,7 @@ def main() -> None:
     options.add_argument("part", choices=PARTS)
     options.add_argument("--budget", default="10m", help="of each training")
     options.add_argument("--family", default="flow_matching", help="of pictures, or a chain")
+    options.add_argument("--through", help="first stage, a bundle whose codes are drawn")
     options.add_argument("--encoder", help="bundle of a text encoder; none: trained along")
     options.add_argument("--eyes", help="bundle that knows pictures, to judge their groups by")
     options.add_argument("--size", type=int, default=32, help="side of the pictures")

@@ -304,6 +304,21 @@ def test_a_frozen_encoder_reads_captions(pairs: Path, encoder: Path) -> None:
         reader.decode(encoded)
 
 
+def test_what_one_frozen_reader_made_another_has_as_well(pairs: Path, encoder: Path) -> None:
+    """Two models of pairs, one of which judges what the other draws, read by one encoder."""
+    captions = [f"a {name} square number {n}" for n, name in enumerate(COLOURS)]
+    first, second = (
+        EncoderCodec.opened(encoder).fit([Item(text) for text in texts])
+        for texts in ([*captions, "a much longer caption of some words"], captions)
+    )
+    assert first.spec != second.spec
+    items = [Item(text) for text in captions]
+    for own, other in ((first, second), (second, first)):
+        again = own.reread(other.encode_many(items), other)
+        torch.testing.assert_close(again, own.encode_many(items), atol=1e-4, rtol=1e-4)
+    assert first.reread(first.encode_many(items), Text()) is None
+
+
 def test_a_bundle_keeps_its_encoder_whole(pairs: Path, encoder: Path, tmp_path: Path) -> None:
     data = load(pairs, conditions=f"caption={encoder}")
     kept = rebuild_codec(describe_codec(data.codec), codec_tensors(data.codec))

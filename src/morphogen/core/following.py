@@ -93,6 +93,16 @@ class HasRoom(Protocol):
         log probability less of it is a log density of raw values, up to a constant."""
 
 
+@runtime_checkable
+class CanReread(Protocol):
+    """Optional for a codec that tells nothing again: what another one encoded, it can have too."""
+
+    def reread(self, x: Tensor, by: Codec) -> Tensor | None:
+        """Items (N, *) as `by` encoded them -> as this codec does; None where the two read by
+        different models."""
+        ...
+
+
 class Values(NamedTuple):
     """A column of encoded items as they are in the data."""
 

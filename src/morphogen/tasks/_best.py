@@ -4,8 +4,9 @@ r"""The best of several draws: a judge of pairs says which shows most what was a
 
 The judge is a model that places items and what is said of them in one space (family `contrastive`),
 trained on the same kind of pairs. It may read items in another size, and words by other tokens:
-what it cannot take as it is encoded is decoded, and encoded by its own codec. Reranking draws so is
-what DALL-E was first shown with (Ramesh et al. 2021, arXiv:2102.12092).
+what it cannot take as it is encoded is decoded, and encoded by its own codec; what a frozen reader
+made of words, which it keeps no words of, is scaled as the judge's own reader would have it.
+Reranking draws so is what DALL-E was first shown with (Ramesh et al. 2021, arXiv:2102.12092).
 
 Legend: N items, K draws of each, D dimensions of the judge's space.
 """
@@ -25,6 +26,7 @@ from morphogen.core.codec_storage import codec_tensors, describe_codec
 from morphogen.core.conditioning import present
 from morphogen.core.encoded import rows
 from morphogen.core.errors import RecipeError, RefusedPair
+from morphogen.core.following import CanReread
 from morphogen.tasks._routes import Conditions, in_chunks, repeat
 
 USUAL = 4  # draws of each item, where a judge is there
@@ -73,6 +75,9 @@ class PairsJudge:
             )  # fmt: skip
         if _same(own, other):
             return values
+        again = own.reread(values.cpu(), other) if isinstance(own, CanReread) else None
+        if again is not None:
+            return again
         texts = [other.decode(each.cpu()) for each in values]
         return torch.stack([own.encode(Item(text)) for text in texts])
 

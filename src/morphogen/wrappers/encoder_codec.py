@@ -141,6 +141,30 @@ class EncoderCodec(CodecAround):
             "what a frozen encoder has read cannot be told again", found=str(self.spec)
         )
 
+    def reread(self, x: Tensor, by: Codec) -> Tensor | None:
+        """Items as another reader by the same model encoded them, scaled by its own items and up to
+        its own length -> as this one does. (N, *by's shape) -> (N, *shape), or None."""
+        if not (isinstance(by, EncoderCodec) and self.spec.layout == by.spec.layout):
+            return None
+        own, other = self._reads_by(), by._reads_by()
+        if own.keys() != other.keys() or not all(torch.equal(own[n], other[n]) for n in own):
+            return None
+        flat = self.spec.layout == "vector"
+        x = x[..., None] if flat else x  # (N, D, 1 + L)
+        which = torch.zeros(x.shape[2], dtype=torch.long)
+        which[1:] = 1  # the mean and the spread of positions, where the first is of the whole
+        raw = x * by.spread_of[which] + by.mean[:, which]
+        again = (raw - self.mean[:, which]) / self.spread_of[which]
+        again[:, :, 1:] *= x[:, :, 1:].any(1, keepdim=True)  # nothing stands where nothing stood
+        if flat:
+            return again[..., 0]
+        length = self.spec.shape[1]
+        return F.pad(again[:, :, :length], (0, max(length - x.shape[2], 0)))
+
+    def _reads_by(self) -> dict[str, Tensor]:
+        """The weights of the model, and what its codec learned."""
+        return {n: value for n, value in self.tensors().items() if n not in ("mean", "spread")}
+
     def is_one(self, value: Any) -> bool:
         """As the inner codec knows it."""
         return self.inner.is_one(value)
