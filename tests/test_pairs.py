@@ -36,6 +36,7 @@ from morphogen.modalities.text import Text
 from morphogen.serve.worker.results import conditions
 from morphogen.testing.oracles import Oracle
 from morphogen.wrappers.encoder_codec import EncoderCodec
+from morphogen.wrappers.latent_codec import LatentCodec
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220)}
 NUM = 60
@@ -265,6 +266,62 @@ def test_a_damaged_half_is_named_and_left_out(tmp_path: Path) -> None:
     (problem,) = data.report.skipped
     assert "its 7.png: " in problem.reason
     assert len(data.train) + len(data.test) == 11
+
+
+def test_damaged_shards_are_named_and_the_others_read(tmp_path: Path) -> None:
+    """One cut off between two files, one that is no archive, one with a damaged picture."""
+    for shard in range(3):
+        with tarfile.open(tmp_path / f"train-{shard:06d}.tar", "w") as archive:
+            for number in range(shard * 20, shard * 20 + 20):
+                caption, value = picture(number)
+                value.save(stream := io.BytesIO(), "PNG")
+                content = b"no picture" if number == 7 else stream.getvalue()
+                for suffix, data in (("png", content), ("txt", caption.encode())):
+                    info = tarfile.TarInfo(f"{number:04d}.{suffix}")
+                    info.size = len(data)
+                    archive.addfile(info, io.BytesIO(data))
+    cut = tmp_path / "train-000001.tar"
+    cut.write_bytes(cut.read_bytes()[: 10 * 2048 + 100])  # ten pairs, and some of a header
+    (tmp_path / "train-000002.tar").write_bytes(b"no archive")
+    for modality, condition in (("image", "caption"), ("text", "image")):
+        data = load(tmp_path, modality, conditions=condition)
+        assert len(data.train) + len(data.test) == 19 + 10
+        named = {Path(problem.name).stem: problem.reason for problem in data.report.skipped}
+        assert set(named) == {"0007", "train-000001", "train-000002"}
+        assert "what came after is not read" in named["train-000001"]
+        assert "damaged" in named["train-000002"]
+    for number in (0, 1):
+        (tmp_path / f"train-{number:06d}.tar").write_bytes(b"no archive")
+    with pytest.raises(DataError, match="damaged or cut short"):
+        load(tmp_path, "image", conditions="caption")
+
+
+def test_what_is_asked_for_in_words_is_said_or_refused_and_never_cut(pairs: Path) -> None:
+    data = load(pairs, conditions="caption")
+    model = Oracle(data.spec, data.conditions)
+    bundle = Bundle(model, data.codec, Recipe())
+
+    def asked(prompt: Any) -> Tensor:
+        return bundle.conditions(1, {"caption": prompt}, generator(0), drawn=False)["caption"]
+
+    assert torch.equal(asked(" "), asked(None))
+    for strange in ("zxqv", "крас", "🍎"):  # names nothing known: other tokens, and no failure
+        assert not torch.equal(asked(strange), asked(None))
+    with pytest.raises(DataError, match="longer than what the model has learned") as error:
+        asked("red " * 5000)
+    assert "tokens" in str(error.value)
+    with pytest.raises(DataError, match="no text"):
+        asked(5)
+
+
+def test_codes_of_pictures_alone_are_learned_with_what_is_said_of_them(pairs: Path) -> None:
+    plain, told = (load(pairs, conditions=said) for said in ("none", "caption"))
+    recipe = Recipe(family={"name": "autoencoder", "latent_dim": 3}, backbone={"name": "mlp"})
+    model = build_family(recipe, plain.spec, {})
+    first = Bundle(model.eval(), plain.codec, resolve(recipe, plain.spec))
+    codes = told.through(LatentCodec.from_bundle(first))
+    assert codes.conditions == told.conditions
+    assert torch.equal(codes.train.cond["caption"], told.train.cond["caption"])
 
 
 # -- frozen encoders -------------------------------------------------------------------------------

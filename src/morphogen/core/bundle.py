@@ -45,6 +45,7 @@ from morphogen.core.encoded import moved, rows
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.family import Family, own_state
 from morphogen.core.folder import CODEC, FORMAT, MODEL, SCHEDULE, VERSION
+from morphogen.core.following import ChecksAsked
 from morphogen.core.inputs import inputs_of, is_encoded, items_of
 from morphogen.core.origin import facts_of
 from morphogen.core.provenance import Provenance
@@ -331,10 +332,13 @@ class Bundle:
         return rows if len(rows) == num else rows.expand(num, *spec.shape).clone()
 
     def _encode_condition(self, name: str, value: Any) -> Tensor:
-        if value is None:
+        if value is None or (isinstance(value, str) and not value.strip()):  # nothing is said
             return absent(self.family.conditions[name])
-        if isinstance(value, str) and name in self.codec.condition_codecs:
-            value = self.codec.condition_codecs[name].parse(value)
+        reader = self.codec.condition_codecs.get(name)
+        if isinstance(value, str) and reader is not None:
+            value = reader.parse(value)
+        if isinstance(reader, ChecksAsked):
+            reader.check_asked(value)
         return self.codec.encode_condition(name, value)
 
 

@@ -94,6 +94,15 @@ class HasRoom(Protocol):
 
 
 @runtime_checkable
+class ChecksAsked(Protocol):
+    """Optional for a codec of a condition: not every raw value can be asked for as it is."""
+
+    def check_asked(self, value: Any) -> None:
+        """Raise `DataError` for one that is none, or of which a part would be left out."""
+        ...
+
+
+@runtime_checkable
 class CanReread(Protocol):
     """Optional for a codec that tells nothing again: what another one encoded, it can have too."""
 

@@ -121,6 +121,11 @@ class Data:
                 where=self.source,
                 hint="train it on this data, or read the data with the same size and mode",
             )
+        # Codes are of the items alone: what is said of them is what this data has learned to read.
+        said, known = self.codec.condition_codecs, codec.condition_codecs
+        if said is not known:
+            known.clear()
+            known.update(said)
         digest = f"{self.digest}-{codec.digest}"
         train = recoded(self.train, codec.spec, codec.recoded, f"{digest}-train")
         if not codec.is_fitted:  # then they are latents as the model gives them

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from morphogen.core.codec import SPLITS_FILE, Problem
 from morphogen.core.errors import DataError
@@ -81,6 +82,8 @@ def walk(source: Path, seen: Listing) -> Iterator[File]:
 
     Of archives that lie directly in a folder, `train.tar.gz` and `test.tar.gz` become `train/...`
     and `test/...`, numbered ones are parts of one whole, and `cat.zip` and `dog.zip` are folders.
+    One of several that is damaged is noted, and what stands before the damage is read; raises
+    `DataError` where it is the only one, or all are.
     """
     if source.is_file():
         yield from walk_archive(source, "", "", seen)
@@ -88,11 +91,20 @@ def walk(source: Path, seen: Listing) -> Iterator[File]:
     home = (os.stat(source).st_dev, os.stat(source).st_ino)
     entries = list(_walk(str(source), "", [home], {home}, seen))
     prefixes = _prefixes([entry.path for entry in entries if _is_part(entry.path)])
+    damaged: list[DataError] = []
     for entry in entries:
-        if entry.path in prefixes:
-            yield from walk_archive(Path(entry.disk), *prefixes[entry.path], seen)
-        else:
+        if entry.path not in prefixes:
             yield entry
+            continue
+        try:
+            yield from walk_archive(Path(entry.disk), *prefixes[entry.path], seen)
+        except DataError as error:
+            damaged.append(error)
+            reason = f"{error.message}; what stands after that is not read"
+            fix = error.hint or "copy it again"
+            seen.problems.append(Problem(entry.path, reason, fix, fatal=True))
+            if len(damaged) == len(prefixes):
+                raise
 
 
 def only(folder: Path, suffixes: Sequence[str], beside: Sequence[str] = BESIDE) -> list[Path]:
@@ -176,13 +188,15 @@ def _prefixes(archives: Sequence[str]) -> dict[str, tuple[str, str]]:
 def walk_archive(path: Path, name: str, place: str, seen: Listing) -> Iterator[File]:
     """The regular files of an archive, each to be read before the next is asked for.
 
-    What is hidden or a link is noted, not read. Raises `DataError` for a locked or damaged archive.
+    What is hidden or a link is noted, not read, and so is an end that comes too early. Raises
+    `DataError` for a locked or damaged archive.
     """
     hidden = seen.hidden.setdefault(path.name, [])
     links = seen.links.setdefault(path.name, [])
-    members = _zip_members if path.suffix.lower() == ".zip" else _tar_members
+    is_zip = path.suffix.lower() == ".zip"
+    members = _zip_members(path, links) if is_zip else _tar_members(path, links, seen)
     try:
-        for member, num_bytes, read in members(path, links):
+        for member, num_bytes, read in members:
             parts = [part for part in member.split("/") if part not in ("", ".", "..")]
             if not parts or any(is_hidden(part) for part in parts):
                 if parts and not parts[-1].startswith("._"):  # macOS writes these
@@ -193,8 +207,9 @@ def walk_archive(path: Path, name: str, place: str, seen: Listing) -> Iterator[F
             own = f"{name}/" if name else before
             yield File(own + within, before + within, read, num_bytes=num_bytes)
     except DAMAGED as error:
+        first = str(error).partition("\n")[0].rstrip(":")  # of what every way to read it says
         raise DataError(
-            f"the archive is damaged or cut short: {error}",
+            f"the archive is damaged or cut short: {first}",
             where=str(path),
             hint="copy or download it again",
         ) from error
@@ -203,13 +218,25 @@ def walk_archive(path: Path, name: str, place: str, seen: Listing) -> Iterator[F
 Member = tuple[str, int, Callable[[], bytes]]
 
 
-def _tar_members(path: Path, links: list[str]) -> Iterator[Member]:
+def _tar_members(path: Path, links: list[str], seen: Listing) -> Iterator[Member]:
     with open_regular(path) as stream, tarfile.open(fileobj=stream, mode="r:*") as archive:
         for member in archive:
             if member.issym() or member.islnk():
                 links.append(member.name)
             elif member.isfile():
                 yield member.name, member.size, partial(_tar_bytes, archive, member)
+        if not _is_whole(archive):
+            reason = "the archive ends without its mark of the end: what came after is not read"
+            fix = "copy or download it again"
+            seen.problems.append(Problem(path.name, reason, fix, fatal=True))
+
+
+def _is_whole(archive: tarfile.TarFile) -> bool:
+    """Whether a block of zeros stands after the last member: `tarfile` takes a header that is cut
+    off, or broken, for the end as well."""
+    stream: Any = archive.fileobj
+    stream.seek(archive.offset)
+    return bool(stream.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE))
 
 
 def _tar_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

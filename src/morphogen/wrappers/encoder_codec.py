@@ -32,6 +32,7 @@ from morphogen.core.codec_storage import codec_tensors
 from morphogen.core.config import describe, rebuild
 from morphogen.core.errors import DataError, RefusedPair
 from morphogen.core.family import Family
+from morphogen.core.following import ChecksAsked
 from morphogen.core.recipe import Recipe
 from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import below
@@ -168,6 +169,11 @@ class EncoderCodec(CodecAround):
     def is_one(self, value: Any) -> bool:
         """As the inner codec knows it."""
         return self.inner.is_one(value)
+
+    def check_asked(self, value: Any) -> None:
+        """As the inner codec has it."""
+        if isinstance(self.inner, ChecksAsked):
+            self.inner.check_asked(value)
 
     def parse(self, text: str) -> Any:
         """As the inner codec reads it."""

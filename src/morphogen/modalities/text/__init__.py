@@ -193,6 +193,19 @@ class Text(Codec):
             stream[-1] = end  # what is cut off ends where it is cut
         return torch.cat([stream, torch.full((spec.shape[0] - len(stream),), end)])
 
+    def check_asked(self, value: Any) -> None:
+        """Raise `DataError` for what is no text, or longer than the texts that were learned."""
+        if not isinstance(value, str):
+            raise DataError("no text", found=repr(value)[:60], expected="a text")
+        length, most = len(self.encode_stream(Item(value))), self._fitted().shape[0]
+        if self.windows is None and length > most:
+            raise DataError(
+                "what is asked for is longer than what the model has learned to read",
+                found=f"{length - 1:,} tokens: {value[:40]!r} ...",
+                expected=f"{most - 1:,} at most",
+                hint="say it in fewer words",
+            )
+
     def encode_stream(self, item: Item) -> Tensor:
         """Item -> all of its tokens (length,), the end last: a piece of the corpus."""
         parts = [self.tokenizer.encode(to_bytes(part)) for part in item.value.split(page.END)]
