@@ -33,6 +33,7 @@ from morphogen.evaluation.asked import encoded_for
 from morphogen.metrics.alignment import alignment
 from morphogen.modalities.category import Category
 from morphogen.modalities.text import Text
+from morphogen.serve.worker.model import Model
 from morphogen.serve.worker.results import conditions
 from morphogen.testing.oracles import Oracle
 from morphogen.wrappers.encoder_codec import EncoderCodec
@@ -395,6 +396,7 @@ def test_a_bundle_keeps_its_encoder_whole(pairs: Path, encoder: Path, tmp_path: 
         each.sample(2, seed=1, cond=asked, num_steps=2, guidance=2.0).x for each in (bundle, opened)
     )
     assert torch.equal(first, again)
+    assert Model(opened, {"batch": 2}).about()["conditions"] == {"caption": "text"}  # a field of it
     values = encoded_for(opened, data, "caption")
     assert values is data.test.cond["caption"]
     x = data.test.batch(torch.arange(1)).x

@@ -129,7 +129,7 @@ class Model:
 def _conditions(bundle: Bundle) -> dict[str, Any]:
     """By name: the classes that may be told, "text", or what else it is."""
     return {
-        name: bundle.codec.class_names(name) or discover.name_of(type(codec))
+        name: bundle.codec.class_names(name) or discover.name_of(type(codec.innermost))
         for name, codec in bundle.codec.condition_codecs.items()
         if name in bundle.family.conditions
     }
