@@ -57,6 +57,11 @@ def test_the_last_stage_has_two_shares_of_the_budget(data: mg.Data) -> None:
     ]:
         recipe = Recipe(family={"name": name}, train={"budget": budget})
         assert [own.train["budget"] for own in stage_recipes(recipe, data)] == parts
+        own = "+".join(parts)
+        named = Recipe(family={"name": name}, train={"budget": own})
+        assert [each.train["budget"] for each in stage_recipes(named, data)] == parts
+        with pytest.raises(RecipeError, match="as many budgets as stages"):
+            stage_recipes(Recipe(family={"name": name}, train={"budget": own + "+1s"}), data)
     single = Recipe(family={"name": "vae"}, train={"budget": "90s"})
     assert stage_recipes(single, data) == [single]
 

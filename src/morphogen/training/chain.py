@@ -4,8 +4,9 @@ r"""Chains: families trained one after the other, each in the latents of the one
     autoencoder+flow_matching       a code for the items, then the distribution of the code
 
 Every stage has one share of the budget, and the last, which draws the items, has two: a third and
-two thirds where there are two stages. Options of [train] are for all stages, those of [family] and
-[backbone] for the stages that have them. The bundle of the last stage is the chain's:
+two thirds where there are two stages. Or each has its own, `--budget 400s+200s`. Options of [train]
+are for all stages, those of [family] and [backbone] for the stages that have them. The bundle of
+the last stage is the chain's:
 
     OUT/config.json ...       it, which needs no other
     OUT/chain.json            what was asked for: an interrupted chain goes on from it
@@ -162,11 +163,11 @@ def stage_recipes(recipe: Recipe, data: Data) -> list[Recipe]:
     if len(names) == 1:
         return [recipe]
     spec, recipes = data.spec, []
-    budget = Budget.parse(str(recipe.train.get("budget", TrainOptions.budget)))
-    for number, name in enumerate(names, 1):
+    budgets = budgets_of(str(recipe.train.get("budget", TrainOptions.budget)), len(names))
+    for number, (name, budget) in enumerate(zip(names, budgets, strict=True), 1):
         is_last = number == len(names)
         own = _options_of(name, recipe, spec)
-        own.train["budget"] = part_of(budget, (2 if is_last else 1) / (len(names) + 1))
+        own.train["budget"] = budget
         recipes.append(own)
         trained = TrainOptions.resolve(own.train, {})
         device = choose_device(trained.device)
@@ -205,6 +206,21 @@ def entrants() -> list[str]:
     names = discover.names("family")
     priors = {name: discover.find("family", name).prior_family for name in names}
     return [*names, *(f"{name}+{prior}" for name, prior in priors.items() if prior)]
+
+
+def budgets_of(text: str, num: int) -> list[str]:
+    """The budget of each of `num` stages: as named, with + between them, or shares of one. Raises
+    `RecipeError` where there are as many as neither."""
+    own = text.split("+")
+    if len(own) == 1:
+        whole, shares = Budget.parse(text), num + 1
+        return [*(part_of(whole, 1 / shares) for _ in range(num - 1)), part_of(whole, 2 / shares)]
+    if len(own) != num:
+        raise RecipeError(
+            "there are not as many budgets as stages of the chain", found=text,
+            expected=f"{num}, with + between them, or one for all", where="--budget",
+        )  # fmt: skip
+    return own
 
 
 def part_of(budget: Budget, share: float) -> str:

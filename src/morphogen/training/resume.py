@@ -78,7 +78,8 @@ def _is_same(key: str, value: Any, before: Any) -> bool:
     if before is None:
         return value in (None, "none")
     if key == "budget":
-        return Budget.parse(str(value)) == Budget.parse(str(before))
+        asked, known = (str(each).split("+") for each in (value, before))  # one of each stage
+        return list(map(Budget.parse, asked)) == list(map(Budget.parse, known))
     try:
         if isinstance(before, (list, tuple)):
             return [str(v) for v in convert(value, list[str])] == [str(v) for v in before]
