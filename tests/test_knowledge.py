@@ -259,13 +259,18 @@ def test_codes_and_amounts_are_found_as_others_write_them(held: str, asked: str)
 def test_what_is_rare_in_a_question_is_held_by_all_that_is_asked_for() -> None:
     """Two of 1,000 rows hold the first word, one of them the second too; common words ask for
     nothing, and rare ones that are little of what is asked leave the order to the lists."""
-    first, second, common = {3, 8}, {8, 9}, set(range(500))
-    assert holders([first, common], 1000) == first
-    assert holders([first, second, common], 1000) == {8}
-    assert holders([{3}, {4}], 1000) == frozenset()  # no row holds both
-    assert holders([first, set()], 1000) == first  # what no row holds is asked for in vain
-    assert holders([common], 1000) == frozenset()
-    assert holders([first, *[set(range(11 + i)) for i in range(9)]], 1000) == frozenset()
+    first, second, common = np.array([3, 8]), np.array([8, 9]), np.arange(500)
+
+    def held(*words: Any) -> list[int]:
+        found: list[int] = holders(words, 1000).tolist()
+        return found
+
+    assert held(first, common) == [3, 8]
+    assert held(first, second, common) == [8]
+    assert held(np.array([3]), np.array([4])) == []  # no row holds both
+    assert held(first, np.array([])) == [3, 8]  # what no row holds is asked for in vain
+    assert held(common) == []
+    assert held(first, *[np.arange(11 + i) for i in range(9)]) == []
     assert asked_words("What of AB-12 and 1,250.00?") == [
         {"ab-12", "ab12"},
         {"1,250.00", "125000", "1250"},

@@ -268,9 +268,9 @@ class Reading:
         rows: dict[str, set[int]] = {}
         for term, row in found:
             rows.setdefault(term, set()).add(row)
-        return holders(
-            [set().union(*(rows.get(t, ()) for t in spelt)) for spelt in words], len(self)
-        )
+        held = (set().union(*(rows.get(term, ()) for term in spelt)) for spelt in words)
+        arrays = (np.array(sorted(each), np.int64) for each in held)
+        return frozenset(holders(arrays, len(self)).tolist())
 
     def held(self, question: str, row: int) -> list[str]:
         """See `storing.Readable`."""

@@ -22,8 +22,8 @@ from __future__ import annotations
 import importlib
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -110,14 +110,14 @@ def asked_words(question: str, language: str | None = "english") -> list[frozens
     return list(dict.fromkeys(found))
 
 
-def holders(held: Iterable[Collection[int]], total: int) -> frozenset[int]:
-    """Of the rows that hold each word of a question, of so many: those that hold every rare one,
-    where these are mostly what is asked for; else none."""
+def holders(held: Iterable[Ints], total: int) -> Ints:
+    """Of the rows that hold each word of a question, each once, of so many rows: those that hold
+    every rare word, where these are mostly what is asked for; else none."""
     counted = [(rarity(total, len(rows)), rows) for rows in held if len(rows)]
     rare = [each for each in counted if len(each[1]) <= max(FEW, FEW_OF * total)]
-    if sum(idf for idf, _ in rare) < MOSTLY * sum(idf for idf, _ in counted) or not rare:
-        return frozenset()
-    return frozenset.intersection(*(frozenset(rows) for _, rows in rare))
+    if not rare or sum(idf for idf, _ in rare) < MOSTLY * sum(idf for idf, _ in counted):
+        return np.zeros(0, np.int64)
+    return reduce(np.intersect1d, (rows for _, rows in rare))
 
 
 def figure(text: str) -> float:
@@ -238,13 +238,12 @@ class Words:
 
     def exact(self, question: str, allowed: Ints) -> frozenset[int]:
         """The rows of `allowed` (sorted) that hold all of what is asked for exactly (`holders`)."""
-        held = [
-            np.unique(np.concatenate([self._postings(term, allowed)[0] for term in spelt]))
+        held = (
+            [self._postings(term, allowed)[0] for term in spelt]
             for spelt in asked_words(question, self.language)
-        ]
-        return frozenset(
-            allowed[list(holders(map(np.ndarray.tolist, held), len(allowed)))].tolist()
         )
+        places = (each[0] if len(each) == 1 else reduce(np.union1d, each) for each in held)
+        return frozenset(allowed[holders(places, len(allowed))].tolist())
 
     def _postings(self, term: str, allowed: Ints) -> tuple[Ints, Ints]:
         """Places within `allowed` of the rows that hold a term, and how often each does."""
