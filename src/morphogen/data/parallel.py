@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+
+from morphogen.core.programs import num_cores
 
 MOST_WORKERS = 8
 In = TypeVar("In")
@@ -43,8 +44,3 @@ def in_order(function: Callable[[In], Out], inputs: Iterable[In]) -> Iterator[Ou
             for future in waiting:
                 future.cancel()
             torch.set_num_threads(threads)  # for threads that begin later: they take the last word
-
-
-def num_cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -30,7 +30,7 @@ from morphogen.sources._read import (
     survey,
     texts,
 )
-from morphogen.sources._record import Labelled, Record, Source, Survey, Wants
+from morphogen.sources._record import Labelled, Record, Source, Survey, Wants, same
 from morphogen.sources._regular import again, begins, open_regular, read_regular
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "read_regular",
     "recognise",
     "records",
+    "same",
     "source_of",
     "split_of",
     "split_of_shard",

@@ -32,8 +32,8 @@ from morphogen.modalities.molecule.grammar import Spelt
 from morphogen.modalities.molecule.graph import SIZE, Atom, Graphs
 from morphogen.modalities.molecule.properties import named
 from morphogen.modalities.molecule.reading import all_smiles, read_molecules, recognise, wants_for
-from morphogen.modalities.molecule.tokens import Spelling, is_atom, is_heavy, spelt, split
-from morphogen.modalities.molecule.vocabulary import Seen, Vocabulary
+from morphogen.modalities.molecule.tokens import Spelling, is_atom, is_heavy, split
+from morphogen.modalities.molecule.vocabulary import Seen, Vocabulary, Written
 from morphogen.sources import texts
 
 TOKENS, GRAPH = "tokens", "graph"
@@ -72,7 +72,7 @@ class Molecule(Codec):
         self.view = TOKENS
         self.computed = named(properties)
         self.facts: dict[str, Any] = {}
-        self._written: dict[str, str] = {}  # tokens of what was read, until they are numbered
+        self._written = Written(spelling)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -88,7 +88,7 @@ class Molecule(Codec):
     def read(self, source: Any, report: Report) -> Iterator[Item]:
         yield from read_molecules(
             source, report, self.column, self.computed,
-            spelling=self.spelling, written=self._written,
+            written=self._written,
         )  # fmt: skip
 
     # -- fitting ---------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ class Molecule(Codec):
             sizes[sum(map(is_atom, tokens))] += 1
             spelt.update(tokens)
             plain = self.spelling == "smiles"
-            seen.add(tokens if plain else _or_none(self._spelt, item.value))
+            seen.add(tokens if plain else _or_none(self._written.tokens, item.value))
         if not sizes:
             raise DataError("there are no molecules to learn from", expected="at least one")
         vocabulary, lengths = seen.vocabulary(self.merges)
@@ -118,10 +118,6 @@ class Molecule(Codec):
                 told = f"{larger:,} molecules are larger, and left out of that view"
                 self.facts[f"beyond_{name}"] = f"{told} (--set modality.{name}={max(found)})"
         return self._use(vocabulary, length, graphs)
-
-    def _spelt(self, smiles: str) -> list[str]:
-        written = self._written.get(smiles)
-        return written.split(" ") if written else spelt(smiles, self.spelling)
 
     def _use(self, vocabulary: Vocabulary, length: int, graphs: Graphs) -> Molecule:
         self.vocabulary, self.graphs = vocabulary, graphs

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import suppress
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,12 @@ from typing import Any
 from morphogen import sources
 from morphogen.core.codec import Item, Problem, Recognition, Report
 from morphogen.core.errors import DataError
-from morphogen.modalities.molecule.chemistry import chem, molecule
-from morphogen.modalities.molecule.properties import PROPERTIES
-from morphogen.modalities.molecule.tokens import Spelling, looks_like_smiles, spelt
+from morphogen.core.programs import answered
+from morphogen.modalities.molecule.tokens import Spelling, looks_like_smiles
+from morphogen.modalities.molecule.vocabulary import Written
+from morphogen.modalities.molecule.worker import look
 from morphogen.modalities.text.reading import named_column
-from morphogen.sources import Record, Survey, Wants, open_regular, opened
+from morphogen.sources import Record, Survey, Wants, open_regular, opened, same
 
 LINES, BLOCKS = frozenset({".smi", ".smiles", ".ism", ".can"}), frozenset({".sdf", ".sd", ".mol"})
 MAYBE = ".txt"  # lines of SMILES, if all that are looked at are
@@ -29,7 +30,8 @@ TELLING = re.compile(r"[=#\[\]()@\d]")  # signs that words have not
 HEADER = re.compile(r"smiles?\b", re.I)
 PROPERTY = re.compile(r">\s+.*<(.+)>")  # of an SDF block
 END_OF_BLOCK = "$$$$"
-MOST_WRITTEN = 1 << 18  # molecules whose tokens are kept from the reading to the encoding
+PROGRAM = "morphogen.modalities.molecule"
+TOGETHER, FEW = 256, 4096  # molecules that are asked about at once; that are looked at here
 
 
 def is_molecule(cell: Any) -> bool:
@@ -130,47 +132,67 @@ def read_molecules(
     column: str | None,
     properties: Sequence[str],
     *,
-    spelling: Spelling = "smiles",
-    written: MutableMapping[str, str] | None = None,
+    written: Written | None = None,
 ) -> Iterator[Item]:
     """Every molecule of a source, spelt canonically, with `properties` that RDKit computes among
-    its tags where the source does not say them. The tokens of each in a `spelling` are put into
-    `written`, a space between them, up to `MOST_WRITTEN`."""
+    its tags where the source does not say them. The tokens of each are put into `written`."""
     found = _apart(sources.records(source, wants_for(source, column), report), report)
 
     def open_record(record: Record, notes: Report) -> str:
-        mol = _molecule_in(record)
-        for name in properties:
-            if name not in record.tags:
-                record.tags[name] = f"{PROPERTIES[name](mol):.6g}"
-        smiles: str = chem().MolToSmiles(mol)
+        told = record.value()
+        if "wrong" in told:
+            raise DataError(told["wrong"], hint=told["hint"])
+        smiles: str = told["smiles"]
+        record.tags.update(told["tags"])
         if "." in smiles:
             notes.facts["of_several_parts"] = notes.facts.get("of_several_parts", 0) + 1
-        if written is not None and spelling != "smiles" and len(written) < MOST_WRITTEN:
-            with suppress(DataError):  # it has no such spelling, which the encoding tells
-                written[smiles] = " ".join(spelt(smiles, spelling))
+        if written is not None and "tokens" in told:
+            written.add(smiles, told["tokens"])
         return smiles
 
-    # RDKit holds the interpreter, so that threads would only wait for one another.
-    for item in opened(found, open_record, report, threads=1):
+    looked = _looked_at(found, properties, written.spelling if written else "smiles")
+    for item in opened(looked, open_record, report, threads=1):
         report.num_read += 1
         yield item
     if bad := sum(problem.fatal for problem in report.problems):
         report.facts["no_molecules"] = f"{bad:,} entries are none, and are listed with why"
 
 
-def _molecule_in(record: Record) -> Any:
-    value = record.value()
-    if record.suffix in BLOCKS:
-        return _of_block(value)
-    return molecule(str(value).strip())
+def _looked_at(
+    records: Iterable[Record], properties: Sequence[str], spelling: Spelling
+) -> Iterator[Record]:
+    """Records whose value is what `worker.look` finds of the molecule; of one whose file cannot be
+    read, the record as it is."""
+    chunks: deque[list[tuple[Record, bool]]] = deque()  # with whether it can be read
+
+    def questions() -> Iterator[Any]:
+        rest = iter(records)
+        while chunk := list(itertools.islice(rest, TOGETHER)):
+            texts = list(map(_text_of, chunk))
+            chunks.append(
+                [(each, text is not None) for each, text in zip(chunk, texts, strict=True)]
+            )
+            yield spelling, [
+                (text, record.suffix in BLOCKS, [n for n in properties if n not in record.tags])
+                for record, text in zip(chunk, texts, strict=True)
+                if text is not None
+            ]  # fmt: skip
+
+    for answers in answered(PROGRAM, look, questions(), alone=FEW // TOGETHER):
+        told = iter(answers)
+        for record, is_read in chunks.popleft():
+            if is_read:
+                record.value = partial(same, next(told))
+            yield record
 
 
-def _of_block(block: str) -> Any:
-    mol = chem().MolFromMolBlock(block)
-    if mol is None or not mol.GetNumAtoms():
-        raise DataError("RDKit cannot read the mol block", hint="correct it or leave it out")
-    return mol
+def _text_of(record: Record) -> str | None:
+    """What a record holds; None where reading it raises, which is told where it is opened."""
+    try:
+        value = record.value()
+    except (DataError, OSError, RuntimeError, EOFError, ValueError):
+        return None
+    return value if record.suffix in BLOCKS else str(value).strip()
 
 
 def _apart(records: Iterable[Record], report: Report) -> Iterator[Record]:

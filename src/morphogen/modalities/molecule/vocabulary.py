@@ -12,7 +12,7 @@ import itertools
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -30,16 +30,18 @@ class Seen:
 
     def __init__(self, spelling: Spelling) -> None:
         self.spelling = spelling
-        self.number: dict[str, int] = {}
+        self.signs: dict[str, str] = {}  # of tokens, in the order in which they come
         self.sample: list[str] = []
         self.lengths: Counter[int] = Counter()  # tokens, with the end
 
     def add(self, tokens: Sequence[str]) -> None:
         """A molecule's, in the spelling."""
-        numbers = [self.number.setdefault(token, len(self.number)) for token in tokens]
+        for token in tokens:
+            if token not in self.signs:
+                self.signs[token] = chr(FIRST + len(self.signs))
         self.lengths[len(tokens) + 1] += 1
         if len(self.sample) < MOST_SAMPLED:
-            self.sample.append(_signs(numbers))
+            self.sample.append("".join(map(self.signs.__getitem__, tokens)))
 
     def vocabulary(self, merges: int | None) -> tuple[Vocabulary, Counter[int]]:
         """The vocabulary with so many groups, or as many as the data bears; and how many molecules
@@ -48,11 +50,44 @@ class Seen:
         if merges is None:
             merges = min(total // EACH, MOST_GROUPS)
             merges = merges if merges >= FEWEST_GROUPS else 0
-        joined = _pairs(self.sample, len(self.number), merges) if merges else []
-        found = Vocabulary(list(self.number), self.spelling, joined)
+        joined = _pairs(self.sample, len(self.signs), merges) if merges else []
+        found = Vocabulary(list(self.signs), self.spelling, joined)
         if not joined or len(self.sample) < total:
             return found, self.lengths
-        return found, Counter(len(each.ids) + 1 for each in found.joiner.encode_batch(self.sample))
+        lengths: Counter[int] = Counter()
+        for start in range(0, total, TOGETHER):
+            some = found.joiner.encode_batch(self.sample[start : start + TOGETHER])
+            lengths.update(len(each.ids) + 1 for each in some)
+        return found, lengths
+
+
+class Written:
+    """The tokens of molecules in a spelling: those of what was read are at hand, a space between
+    them, from the reading until they are numbered."""
+
+    def __init__(self, spelling: Spelling) -> None:
+        self.spelling = spelling
+        self._known: dict[str, str] = {}  # in the order of the reading
+
+    def add(self, smiles: str, tokens: str) -> None:
+        """What was read, as long as there is room."""
+        if len(self._known) < MOST_HELD:
+            self._known[smiles] = tokens
+
+    def tokens(self, smiles: str) -> list[str]:
+        """Those of a molecule. Raises `DataError` where it has none in the spelling."""
+        known = self._known.get(smiles)
+        return known.split(" ") if known else spelt(smiles, self.spelling)
+
+    def take(self, smiles: str) -> list[str]:
+        """The same, for the last time."""
+        found = self.tokens(smiles)
+        self._known.pop(smiles, None)
+        return found
+
+    def next(self, num: int) -> list[str]:
+        """The first molecules that are at hand."""
+        return list(itertools.islice(self._known, num))
 
 
 class Vocabulary:
@@ -63,14 +98,14 @@ class Vocabulary:
     ) -> None:
         self.tokens, self.spelling = list(tokens), spelling
         self.merges = [(int(a), int(b)) for a, b in merges]
-        self.number = {token: i for i, token in enumerate(self.tokens)}
+        self.signs = {token: chr(FIRST + i) for i, token in enumerate(self.tokens)}
         self.parts = [(i,) for i in range(len(self.tokens))]  # of a group, the tokens by number
         for a, b in self.merges:
             self.parts.append((*self.parts[a], *self.parts[b]))  # type: ignore[arg-type]
         self.nothing = len(self.parts)
         self.end = self.nothing + 1
         self._held: dict[str, Sequence[int]] = {}  # what is checked is encoded next
-        self.written: MutableMapping[str, str] = {}  # tokens of what is encoded next, in that order
+        self.written = Written(spelling)
 
     @cached_property
     def joiner(self) -> Any:
@@ -80,11 +115,6 @@ class Vocabulary:
         signs = [_signs(part) for part in self.parts]
         merges = [(signs[a], signs[b]) for a, b in self.merges]
         return Tokenizer(models.BPE({sign: i for i, sign in enumerate(signs)}, merges))
-
-    def split(self, smiles: str) -> list[str]:
-        """The tokens of a molecule in this spelling."""
-        written = self.written.pop(smiles, None)
-        return written.split(" ") if written else spelt(smiles, self.spelling)
 
     def numbers(self, molecules: Sequence[str]) -> list[Sequence[int]]:
         """Molecules as tokens and groups by number. Raises `DataError` for one with a token that
@@ -102,25 +132,25 @@ class Vocabulary:
             return [next(rest) if own is None else own for own in found]
         return [own for own in found if own is not None]
 
-    def _joined(self, plain: Sequence[Sequence[int]]) -> list[Sequence[int]]:
-        """Molecules in tokens as molecules in groups."""
+    def _joined(self, plain: Sequence[str]) -> list[Sequence[int]]:
+        """Molecules in signs of tokens as molecules in groups by number."""
         if not self.merges or not plain:
-            return [array("i", own) for own in plain]
-        return [array("i", own.ids) for own in self.joiner.encode_batch(list(map(_signs, plain)))]
+            return [array("i", [ord(sign) - FIRST for sign in own]) for own in plain]
+        return [array("i", own.ids) for own in self.joiner.encode_batch(plain)]
 
     def _read_ahead(self) -> None:
         """Join the next of what is written: many at once cost less than one after the other."""
-        plain: dict[str, list[int]] = {}
-        for smiles in list(itertools.islice(self.written, TOGETHER)):
+        plain: dict[str, str] = {}
+        for smiles in self.written.next(TOGETHER):
             try:
                 plain[smiles] = self._plain(smiles)
             except DataError:  # told when it is asked for
                 continue
         self._held.update(zip(plain, self._joined(list(plain.values())), strict=True))
 
-    def _plain(self, smiles: str) -> list[int]:
+    def _plain(self, smiles: str) -> str:
         try:
-            return [self.number[token] for token in self.split(smiles)]
+            return "".join(map(self.signs.__getitem__, self.written.take(smiles)))
         except KeyError as error:
             raise DataError(
                 f"no training molecule has {error.args[0]!r}",

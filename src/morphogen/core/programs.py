@@ -1,0 +1,114 @@
+"""Work for which threads would only wait for one another, done by programs of our own: each answers
+lines of JSON by lines of JSON.
+
+    for answer in answered("morphogen.modalities.molecule", look, questions):
+        ...
+
+For libraries that hold the interpreter while they compute. Nothing but JSON goes between them; a
+program that dies costs time and no answer, and none outlives who asks: it ends with its input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any
+
+MOST = 8  # programs
+
+
+def answered(
+    module: str, answer: Callable[[Any], Any], questions: Iterable[Any], *, alone: int = 0
+) -> Iterator[Any]:
+    """`answer` of every question, in their order: here for the first `alone` of them and where
+    there is one core; then by as many programs `python -m module` as there are cores, which call
+    `serve(answer)`. Questions and answers are what JSON can say; two for each program are under way
+    at most. What a program that died had been asked is answered here.
+    """
+    rest = iter(questions)
+    yield from map(answer, itertools.islice(rest, alone))
+    first = list(itertools.islice(rest, 1))
+    num = min(num_cores(), MOST)
+    if num < 2 or not first:
+        yield from map(answer, itertools.chain(first, rest))
+        return
+    programs = [_Program(module) for _ in range(num)]
+    free: SimpleQueue[_Program] = SimpleQueue()
+    for each in programs:
+        free.put(each)
+
+    def ask(question: Any) -> Any:
+        program = free.get()
+        try:
+            return program.ask(question)
+        except (OSError, ValueError):  # it died, or is said to have
+            return answer(question)
+        finally:
+            free.put(program)
+
+    waiting: deque[Future[Any]] = deque()
+    pool = ThreadPoolExecutor(num)  # of threads that wait for programs
+    try:
+        for question in itertools.chain(first, rest):
+            waiting.append(pool.submit(ask, question))
+            if len(waiting) >= 2 * num:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:  # Ctrl-C and whoever wants no more, too
+        for future in waiting:
+            future.cancel()
+        for each in programs:
+            each.end()
+        pool.shutdown()
+
+
+class _Program:
+    """One of them; Ctrl-C on a terminal is not for it."""
+
+    def __init__(self, module: str) -> None:
+        self.child = subprocess.Popen(
+            [sys.executable, "-P", "-m", module],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+
+    def ask(self, question: Any) -> Any:
+        """Its answer. Raises `OSError` or `ValueError` where it has none any more."""
+        stdin, stdout = self.child.stdin, self.child.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(json.dumps(question).encode() + b"\n")
+        stdin.flush()
+        return json.loads(stdout.readline())  # nothing, of one that died, is no JSON
+
+    def end(self) -> None:
+        """Stop it."""
+        self.child.kill()
+        self.child.wait()
+        for stream in (self.child.stdin, self.child.stdout):
+            with contextlib.suppress(OSError):
+                stream.close()  # type: ignore[union-attr]
+
+
+def serve(answer: Callable[[Any], Any]) -> None:
+    """What a program does until its input ends."""
+    for line in sys.stdin.buffer:
+        told = json.dumps(answer(json.loads(line))).encode()
+        try:
+            sys.stdout.buffer.write(told + b"\n")
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:  # nobody listens any more
+            os._exit(0)
+
+
+def num_cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
