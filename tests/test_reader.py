@@ -19,7 +19,7 @@ from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.modalities.text import Text
 from morphogen.systems.knowledge import examples, learn_embedder, learn_reader
 from morphogen.systems.knowledge.answering import answer
-from morphogen.systems.knowledge.embedders import BundleEmbedder, NoEmbedder
+from morphogen.systems.knowledge.embedders import BundleEmbedder, NoEmbedder, embedder_of
 from morphogen.systems.knowledge.evaluating import evaluate
 from morphogen.systems.knowledge.index import Index
 from morphogen.systems.knowledge.questions import Question, is_exact, overlap, read_questions
@@ -72,6 +72,26 @@ def encoder() -> Bundle:
     )  # fmt: skip
     recipe = resolve(recipe, codec.spec)
     return Bundle(build_family(recipe, codec.spec, {}), codec, recipe)
+
+
+def test_an_index_finds_a_published_embedder_again(tmp_path: Path, monkeypatch: Any) -> None:
+    """Imported as it lies there, it has no folder of its own: the index remembers where it was."""
+    there = {"minilm": Bundle.open(encoder().save(tmp_path / "encoder"))}
+    there["minilm"].path = None  # as what was imported is
+
+    def opened(place: str) -> Bundle:
+        if place not in there:
+            raise BundleError("no bundle here", where=place)
+        return there[place]
+
+    monkeypatch.setattr("morphogen.systems.knowledge.embedders.opened_or_imported", opened)
+    Index.make(tmp_path / "index", embedder_of("minilm")).store.close()
+    again = Index.open(tmp_path / "index")
+    assert again.embedder.name == "minilm"
+    again.store.close()
+    there.clear()
+    with pytest.raises(BundleError, match=r"(?s)what embedded this index.*no bundle.*minilm"):
+        Index.open(tmp_path / "index")
 
 
 @pytest.fixture(scope="module")

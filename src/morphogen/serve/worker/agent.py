@@ -11,7 +11,8 @@ Its file says who decides and what it may touch, in the words of `morphogen chat
     steps = 12                       and calls, tokens, seconds: how much of each an answer may take
 
 The last message of a conversation is the question. What was answered before may repeat words of
-others, so that after it nothing is free any more. Each answer comes with the trace of its run.
+others, so that after it only what the last message itself says is free (`agents.flows`). Each
+answer comes with the trace of its run.
 """
 
 from __future__ import annotations

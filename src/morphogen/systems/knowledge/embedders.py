@@ -43,7 +43,8 @@ class BundleEmbedder:
 
     def __init__(self, bundle: Bundle | Path | str) -> None:
         opened = bundle if isinstance(bundle, Bundle) else opened_or_imported(bundle)
-        self.bundle, self.name = opened, str(opened.path or "a model in memory")
+        place = opened.path if isinstance(bundle, Bundle) else bundle
+        self.bundle, self.name = opened, str(place or "a model in memory")
         self.model: Any = opened.family
         if missing(self.model, HasFeatures) and missing(self.model, CanEncode):
             raise RefusedPair(

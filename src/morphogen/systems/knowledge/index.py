@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from morphogen.core.errors import DataError, RecipeError
+from morphogen.core.errors import BundleError, DataError, RecipeError
 from morphogen.systems.knowledge import stores
 from morphogen.systems.knowledge.cutting import MOST
 from morphogen.systems.knowledge.embedders import Embedder, embedder_of
@@ -105,9 +105,16 @@ class Index:
     @classmethod
     def open(cls, folder: Path | str, embedder: Embedder | None = None) -> Index:
         """One that there is, with the embedder that made it. Raises `BundleError` where there is
-        none, `RecipeError` for another embedder."""
+        none, or its embedder is no longer where it was, `RecipeError` for another embedder."""
         store = stores.opened(folder)
-        return cls(store, embedder or embedder_of(store.about["embedder"]["name"]))
+        name = store.about["embedder"]["name"]
+        try:
+            return cls(store, embedder or embedder_of(name))
+        except BundleError as error:
+            raise BundleError(
+                f"what embedded this index cannot be opened: {error.message}", found=name,
+                where=store.name, hint="put it back; or morphogen index DOCUMENTS --out ANOTHER",
+            ) from error  # fmt: skip
 
     def __len__(self) -> int:
         return sum(each.num for each in self.store.documents())
