@@ -388,14 +388,14 @@ def test_a_conversation_with_documents_and_a_memory_by_its_verbs(
     assert "missed: recall was run" in capsys.readouterr().out
     verbs.state("mine", "Ann", "keeps", at="2025-06-01")
     assert capsys.readouterr().out == "a boat\n"
-    verbs.draw("mine", "mine.svg")
+    verbs.draw("mine", out="mine.svg")
     assert "a boat" in (tmp_path / "mine.svg").read_text()
     verbs.correct("mine", note, "Ann keeps two boats.")
     assert not (tmp_path / "runs.jsonl").exists()  # it held what is no longer remembered
     verbs.recall("mine", "boats")
     assert "two boats" in capsys.readouterr().out
-    verbs.export("mine", "notes.jsonl")
-    verbs.backup("mine", "backup.sqlite")
+    verbs.export("mine", out="notes.jsonl")
+    verbs.backup("mine", out="backup.sqlite")
     assert not done("memory", "forget", "mine", note)
     assert "no trace in" in capsys.readouterr().out
     assert (tmp_path / "notes.jsonl").read_text() == ""

@@ -168,6 +168,19 @@ def test_no_pickle_no_eval(trees: Trees) -> None:
     assert where(lambda file, tree: unsafe_calls(tree), trees) == {}
 
 
+def test_what_is_not_installed_is_told_in_one_place(trees: Trees) -> None:
+    """By `extra`, which says what to type; SQLAlchemy imports drivers of databases itself."""
+    told = [
+        relative(file)
+        for file, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ExceptHandler)
+        and "ImportError" in ast.unparse(node.type or ast.Constant(""))
+        and "pip install" in ast.unparse(node)
+    ]
+    assert told == ["core/extras.py", "records/database.py"]
+
+
 @pytest.mark.parametrize(
     "line",
     [

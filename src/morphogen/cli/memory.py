@@ -112,7 +112,9 @@ def forget(folder: Folder, notes: Notes, *, as_json: AsJson = False) -> None:
 
 @memory.command()
 def export(
-    folder: Folder, out: Annotated[str, typer.Argument(help="file of JSON lines, in plain words")]
+    folder: Folder,
+    *,
+    out: Annotated[str, typer.Option("--out", help="file of JSON lines, in plain words")],
 ) -> None:
     """Write all notes; where one is forgotten, it goes from this file too."""
     from morphogen.systems.memory.memory import Memory
@@ -122,7 +124,7 @@ def export(
 
 @memory.command()
 def backup(
-    folder: Folder, out: Annotated[str, typer.Argument(help="file for a sealed copy")]
+    folder: Folder, *, out: Annotated[str, typer.Option("--out", help="file for a sealed copy")]
 ) -> None:
     """Copy the notes, sealed, without their keys."""
     from morphogen.systems.memory.memory import Memory
@@ -143,8 +145,8 @@ def restore(
 @memory.command()
 def draw(
     folder: Folder,
-    out: Annotated[str, typer.Argument(help="file for the picture, .svg")],
     *,
+    out: Annotated[str, typer.Option("--out", help="file for the picture, .svg")],
     at: Annotated[str | None, typer.Option(help="a date; default: all times")] = None,
 ) -> None:
     """Draw who stands in which relation to whom."""

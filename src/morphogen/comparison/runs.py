@@ -9,7 +9,6 @@ goes on from its checkpoint. What its process complained of is in `stderr.txt`.
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import os
@@ -34,6 +33,7 @@ from morphogen.core.border import COUNT, REAL, read_json
 from morphogen.core.bundle import Bundle
 from morphogen.core.config import METRICS, read_log, read_metrics
 from morphogen.core.errors import MorphogenError, RecipeError, TrainingError
+from morphogen.core.extras import extra
 from morphogen.core.storage import write_text
 from morphogen.evaluation.evaluate import evaluate
 from morphogen.training.chain import has_begun, is_finished, stage_folders
@@ -210,13 +210,7 @@ def why_ended(code: int, said: str) -> str:
 def _on_ray(address: str) -> Execute:
     """Jobs as tasks of a Ray cluster, each on all cores of a machine; folders travel back."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        ray: Any = importlib.import_module("ray")
-    except ImportError as error:
-        raise RecipeError(
-            "comparing on a cluster needs Ray, which is not installed",
-            hint="pip install 'morphogen[ray]'",
-        ) from error
+    ray = extra("ray", "ray", "models are compared on a cluster", raises=RecipeError)
 
     def remote(job: Job, threads: int) -> tuple[dict[str, Any], bytes]:
         with tempfile.TemporaryDirectory() as folder:

@@ -19,6 +19,7 @@ from typing import Any
 
 from morphogen.core.codec import Problem, Text
 from morphogen.core.errors import DataError
+from morphogen.core.extras import extra
 
 INSTALL = "pip install 'morphogen[privacy]'"
 KINDS = {
@@ -224,15 +225,12 @@ def _counts(match: Any, text: str, is_name: bool) -> bool:
 @functools.cache
 def _engine() -> Any:
     """Presidio's analyser with the recognisers of KINDS and without a language model."""
-    try:
-        import presidio_analyzer as presidio
-        import spacy
-        from presidio_analyzer.context_aware_enhancers import LemmaContextAwareEnhancer
-        from presidio_analyzer.nlp_engine import NlpArtifacts, SpacyNlpEngine
-    except ImportError as error:
-        raise DataError(
-            "looking for personal data needs the package presidio-analyzer", hint=INSTALL
-        ) from error
+    what = "personal data is looked for"
+    presidio = extra("presidio_analyzer", "privacy", what, raises=DataError)
+    import spacy
+    from presidio_analyzer.context_aware_enhancers import LemmaContextAwareEnhancer
+    from presidio_analyzer.nlp_engine import NlpArtifacts, SpacyNlpEngine
+
     # It writes what it could not validate, in full, into the log.
     logging.getLogger("presidio-analyzer").setLevel(logging.CRITICAL + 1)
 

@@ -14,7 +14,6 @@ run by onnxruntime, on as many items as it was not made with, before the folder 
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import logging
@@ -39,7 +38,8 @@ from morphogen.core.capability import (
     HasFeatures,
     missing,
 )
-from morphogen.core.errors import BundleError, MorphogenError, RefusedPair
+from morphogen.core.errors import BundleError, RefusedPair
+from morphogen.core.extras import extra
 from morphogen.core.random import generator, randint, randn
 from morphogen.core.spec import ProductSpec, TensorSpec
 from morphogen.core.storage import partial_of, write_text
@@ -227,13 +227,7 @@ def _run(path: Path, given: dict[str, Tensor]) -> Tensor:
 
 def _check_packages() -> None:
     for name in PACKAGES:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise MorphogenError(
-                f"writing ONNX needs a package that is not there: {name}",
-                hint="pip install 'morphogen[onnx]'",
-            ) from error
+        extra(name, "onnx", "ONNX is written")
 
 
 @contextmanager

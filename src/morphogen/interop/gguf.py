@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from morphogen.core.errors import BundleError, MorphogenError, RecipeError
+from morphogen.core.errors import BundleError, RecipeError
+from morphogen.core.extras import extra
 from morphogen.core.storage import expanded, write_atomic
 
 MAGIC, VERSIONS = b"GGUF", (2, 3)
@@ -329,12 +330,4 @@ def some(names: list[str], most: int = 8) -> str:
 
 def _library() -> Any:
     """What knows the blocks of quantised types."""
-    try:
-        import gguf
-    except ImportError as error:
-        raise MorphogenError(
-            "quantised tensors are read and written by the gguf package",
-            found="it is not installed",
-            hint="pip install 'morphogen[published]'",
-        ) from error
-    return gguf.quants
+    return extra("gguf", "published", "quantised tensors are read and written").quants

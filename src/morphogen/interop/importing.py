@@ -21,6 +21,7 @@ from typing import Any
 from morphogen.core.border import read_json, read_text
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import BundleError, MorphogenError, RecipeError
+from morphogen.core.extras import extra
 from morphogen.core.folder import FORMAT, MODEL
 from morphogen.core.storage import expanded, sha256
 from morphogen.interop import llama_cpp
@@ -266,14 +267,7 @@ def _said(found: dict[str, Any]) -> dict[str, Any]:
 
 def _fetched(name: str, revision: str | None) -> Path:
     """The files of a model of the Hub, in the folder where its own library keeps them."""
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise MorphogenError(
-            "models of the Hub are fetched by the package huggingface_hub",
-            found="it is not installed",
-            hint="pip install 'morphogen[published]'",
-        ) from error
+    huggingface_hub = extra("huggingface_hub", "published", "models of the Hub are fetched")
     try:
         there = huggingface_hub.HfApi().list_repo_files(name, revision=revision)
         place = huggingface_hub.snapshot_download(

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 from morphogen.core.errors import MeasurementError
+from morphogen.core.extras import extra
 from morphogen.core.metric import TextReferences, scores
 
 ROUGE = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
-INSTALL = "pip install 'morphogen[text]'"
 
 
 def signatures() -> dict[str, str]:
@@ -61,11 +61,8 @@ def text_overlap(
 
 @functools.cache
 def _sacrebleu() -> tuple[Any, Any]:
-    try:
-        from sacrebleu.metrics import BLEU, CHRF
-    except ImportError as error:
-        raise MeasurementError("sacrebleu is not installed", found="none", hint=INSTALL) from error
-    bleu, chrf = BLEU(), CHRF()
+    library = extra("sacrebleu.metrics", "text", "texts are compared", raises=MeasurementError)
+    bleu, chrf = library.BLEU(), library.CHRF()
     for each in (bleu, chrf):
         each.corpus_score(["a"], [["a"]])  # a signature says how many references there were
     return bleu, chrf
@@ -89,10 +86,7 @@ def _rouge(text: str, reference: str) -> tuple[float, ...]:
 
 @functools.cache
 def _scorer() -> Any:
-    try:
-        from rouge_score.rouge_scorer import RougeScorer
-    except ImportError as error:
-        raise MeasurementError(
-            "rouge-score is not installed", found="none", hint=INSTALL
-        ) from error
-    return RougeScorer(list(ROUGE.values()))
+    library = extra(
+        "rouge_score.rouge_scorer", "text", "texts are compared", raises=MeasurementError
+    )
+    return library.RougeScorer(list(ROUGE.values()))

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from morphogen.core.errors import MeasurementError
+from morphogen.core.extras import extra
 from morphogen.core.metric import TextReferences, scores
 
 
@@ -43,10 +44,4 @@ def transcript_errors(
 
 
 def _jiwer() -> Any:
-    try:
-        import jiwer  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise MeasurementError(
-            "jiwer is not installed", found="none", hint="pip install 'morphogen[text]'"
-        ) from error
-    return jiwer
+    return extra("jiwer", "text", "errors of transcripts are counted", raises=MeasurementError)

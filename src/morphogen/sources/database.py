@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 
 from morphogen.core.errors import DataError, did_you_mean, missing_path
+from morphogen.core.extras import extra
 from morphogen.sources._record import Survey
 from morphogen.sources._regular import open_regular
 from morphogen.sources._table import Row, Table, TableSource
@@ -146,14 +147,9 @@ def _refused(error: Exception, place: _Place) -> DataError:
 
 
 def _server(place: _Place) -> Table:
-    try:
-        import sqlalchemy
-    except ImportError as error:
-        raise DataError(
-            "reading databases other than SQLite needs SQLAlchemy",
-            where=place.url.partition("@")[2] or place.url,  # what stands before is a password
-            hint="pip install 'morphogen[sql]'",
-        ) from error
+    where = place.url.partition("@")[2] or place.url  # what stands before is a password
+    what = "databases other than SQLite are read"
+    sqlalchemy = extra("sqlalchemy", "sql", what, raises=DataError, where=where)
     hidden = place.url.partition("://")[0] + "://" + place.url.rpartition("@")[2]
     try:
         engine = sqlalchemy.create_engine(place.url)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from morphogen.core.errors import DataError
+from morphogen.core.extras import extra
 from morphogen.sources._layout import split_of
 from morphogen.sources._record import Survey
 from morphogen.sources._table import Row, Table, TableSource
@@ -56,14 +57,8 @@ def is_saved_dataset(path: Path) -> bool:
 
 def load_hugging_face(name: str) -> tuple[Any, Any]:
     """The package, and the dataset: of one split, or a mapping of several."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise DataError(
-            "reading Hugging Face datasets needs the package datasets",
-            where=f"hf://{name}",
-            hint="pip install 'morphogen[hf]'",
-        ) from error
+    what = "Hugging Face datasets are read"
+    datasets = extra("datasets", "hf", what, raises=DataError, where=f"hf://{name}")
     path = Path(name).expanduser()
     try:
         if path.is_dir() and is_saved_dataset(path):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from morphogen.core.errors import DataError
+from morphogen.core.extras import extra
 from morphogen.sources._files import BESIDE
 from morphogen.sources._shards import TableFiles
 from morphogen.sources._table import Row, Table
@@ -18,7 +19,6 @@ from morphogen.sources._table import Row, Table
 SUFFIXES = (".parquet", ".pq")
 BATCH = 256  # rows read at once
 MEDIA = ("Image", "Audio", "Video")
-NEEDS = "pip install 'morphogen[data]'"
 
 
 class Parquet(TableFiles):
@@ -34,14 +34,12 @@ class Parquet(TableFiles):
 
 def parquet_table(path: Path, name: str) -> Table:
     """A Parquet file as a table. Raises `DataError` when it is damaged."""
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError as error:
-        raise DataError("reading Parquet needs pyarrow", where=str(path), hint=NEEDS) from error
+    library = extra("pyarrow", "data", "Parquet is read", raises=DataError, where=path)
+    parquet, broken = extra("pyarrow.parquet", "data", "Parquet is read"), library.ArrowException
     try:
         with parquet.ParquetFile(path) as file:
             schema, num = file.schema_arrow, file.metadata.num_rows
-    except (ArrowException, OSError) as error:
+    except (broken, OSError) as error:
         raise damaged(error, path) from error
 
     def rows() -> Iterator[tuple[str, Row]]:
@@ -52,7 +50,7 @@ def parquet_table(path: Path, name: str) -> Table:
                     for row in batch.to_pylist():
                         number += 1
                         yield f"{name}#row {number}", row
-        except (ArrowException, OSError) as error:
+        except (broken, OSError) as error:
             raise damaged(error, path) from error
 
     classes, media = features_in(schema.metadata)

@@ -24,6 +24,7 @@ from morphogen.core import discover
 from morphogen.core.border import check_sane, read_text, strict_json
 from morphogen.core.codec import Codec
 from morphogen.core.errors import MorphogenError, RecipeError, TrainingError
+from morphogen.core.extras import extra
 from morphogen.core.objective import Drawn
 from morphogen.core.storage import expanded
 
@@ -119,13 +120,7 @@ def by_function(path: str) -> Rewards:
 
 def by_schema(told: str) -> Rewards:
     """1 for JSON that a schema allows."""
-    try:
-        import jsonschema
-    except ImportError as error:
-        raise RecipeError(
-            "JSON is compared with a schema by jsonschema, which is not installed",
-            hint="pip install 'morphogen[lm]'",
-        ) from error
+    jsonschema = extra("jsonschema", "lm", "JSON is compared with a schema", raises=RecipeError)
     text = read_text(expanded(told), RecipeError) if told.strip().endswith(".json") else told
     try:
         schema = json.loads(text)

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from morphogen.core.border import check_sane, read_text
-from morphogen.core.errors import MorphogenError, RecipeError
+from morphogen.core.errors import RecipeError
+from morphogen.core.extras import extra
 from morphogen.core.storage import expanded
 
 NAMES = {
@@ -308,11 +309,4 @@ def _bytes() -> Any:
 @functools.cache
 def _parser() -> Any:
     """The library, if it is installed."""
-    try:
-        import llguidance
-    except ImportError as error:
-        raise MorphogenError(
-            "texts are held to a schema or grammar by llguidance, which is not installed",
-            hint="pip install 'morphogen[lm]'",
-        ) from error
-    return llguidance
+    return extra("llguidance", "lm", "texts are held to a schema or grammar")

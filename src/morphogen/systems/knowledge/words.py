@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morphogen.core.errors import RecipeError
+from morphogen.core.extras import extra
 from morphogen.records.words import folded
 
 K1, B = 1.2, 0.75
@@ -144,13 +145,7 @@ def _stemmer(language: str | None) -> Callable[[str], str]:
     """A word to its stem; itself where no language is named."""
     if language is None:
         return str
-    try:
-        library: Any = importlib.import_module("snowballstemmer")
-    except ImportError as error:
-        raise RecipeError(
-            "stems of words need a library that is not installed",
-            hint="pip install 'morphogen[knowledge]'",
-        ) from error
+    library = extra("snowballstemmer", "knowledge", "words are cut to stems", raises=RecipeError)
     if language not in library.algorithms():
         raise RecipeError(
             "there are no stems for this language", found=language,

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from morphogen.core.errors import DataError, MorphogenError, RecipeError
+from morphogen.core.extras import extra
 from morphogen.systems.knowledge.passage import Block
 
 Parts = tuple[str, Iterable[Block], dict[str, Any]]
@@ -53,12 +54,6 @@ def blocks_of(place: str, data: bytes) -> tuple[str, list[Block], dict[str, Any]
         ) from error  # fmt: skip
 
 
-def library(name: str, package: str) -> Any:
+def library(name: str) -> Any:
     """A library that reads a format. Raises `RecipeError` where it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise RecipeError(
-            f"reading such files needs {package}, which is not installed",
-            hint="pip install 'morphogen[knowledge]'",
-        ) from error
+    return extra(name, "knowledge", "such files are read", raises=RecipeError)

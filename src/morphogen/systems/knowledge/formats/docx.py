@@ -17,7 +17,7 @@ _LEVEL = re.compile(r"heading (\d)", re.IGNORECASE)
 
 def parts(data: bytes, place: str) -> Parts:
     """The title is the document's own, else its first paragraph of the style "Title"."""
-    document = library("docx", "python-docx").Document(io.BytesIO(data))
+    document = library("docx").Document(io.BytesIO(data))
     about = document.core_properties
     styled = (p.text for p in document.paragraphs if p.style and p.style.name == "Title")
     title = about.title or next(styled, "")

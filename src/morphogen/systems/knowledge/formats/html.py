@@ -17,7 +17,7 @@ WHOLE = {"p", "li", "blockquote", "figcaption", "dt", "dd", "caption"}
 
 def parts(data: bytes, place: str) -> Parts:
     """The title is that of the page, else its first heading."""
-    tree = library("selectolax.lexbor", "selectolax").LexborHTMLParser(text_of(data))
+    tree = library("selectolax.lexbor").LexborHTMLParser(text_of(data))
     tree.strip_tags(NO_CONTENT)
     first = tree.css_first("title") or tree.css_first("h1")
     title = " ".join(first.text().split()) if first is not None else ""

@@ -16,7 +16,7 @@ KINDS: dict[str, Kind] = {"fence": "code", "code_block": "code", "table_open": "
 def parts(data: bytes, place: str) -> Parts:
     """The first heading of the first level is the title."""
     text = text_of(data)
-    parser = library("markdown_it", "markdown-it-py").MarkdownIt("commonmark").enable("table")
+    parser = library("markdown_it").MarkdownIt("commonmark").enable("table")
     tokens = parser.parse(text)
     title = next(
         (tokens[i + 1].content for i, t in enumerate(tokens)

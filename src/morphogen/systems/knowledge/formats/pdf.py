@@ -27,7 +27,7 @@ _CAPTION = re.compile(r"^(table|tab\.|figure|fig\.|tabelle|abbildung)\s*\d", re.
 
 def parts(data: bytes, place: str) -> Parts:
     """Raises `DataError` for a file that asks for a password, and for scans that nothing reads."""
-    plumber = library("pdfplumber", "pdfplumber")
+    plumber = library("pdfplumber")
     try:
         opened = plumber.open(io.BytesIO(data))
     except Exception as error:

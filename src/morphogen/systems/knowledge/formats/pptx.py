@@ -15,7 +15,7 @@ SUFFIXES = (".pptx",)
 
 def parts(data: bytes, place: str) -> Parts:
     """The title is the document's own, else that of the first slide."""
-    shown = library("pptx", "python-pptx").Presentation(io.BytesIO(data))
+    shown = library("pptx").Presentation(io.BytesIO(data))
     slides = list(shown.slides)
     first = _title(slides[0]) if slides else ""
     facts = {"author": shown.core_properties.author or "", "pages": len(slides)}

@@ -13,9 +13,7 @@ SUFFIXES = (".xlsx", ".xlsm")
 
 def parts(data: bytes, place: str) -> Parts:
     """Values as they were last computed; a sheet is a page."""
-    book = library("openpyxl", "openpyxl").load_workbook(
-        io.BytesIO(data), read_only=True, data_only=True
-    )
+    book = library("openpyxl").load_workbook(io.BytesIO(data), read_only=True, data_only=True)
     blocks = [
         Block(rows_as_text(sheet.iter_rows(values_only=True)), (sheet.title,), page, "table")
         for page, sheet in enumerate(book.worksheets, 1)
