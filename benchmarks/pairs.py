@@ -101,6 +101,12 @@ def ceilings(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         with torch.no_grad():
             back = coder.decode(coder.encode(real)).clamp(-1, 1)
         yield {"pictures": "real, through the bundle", **groups.scored(eyes, back)}
+    noise = torch.randn(real.shape, generator=generator(0))
+    for size in (0.05, 0.1, 0.2):
+        found = groups.scored(eyes, (real + size * noise).clamp(-1, 1))
+        yield {"pictures": f"real, with noise of {size:g}", **found}
+    for width in (0.6, 1.0):
+        yield {"pictures": f"real, blurred by {width:g}", **groups.scored(eyes, blur(real, width))}
     for num in (64, 128, 256, 512):
         kept = axes[:num]
         coarse = (real.flatten(1) - mean) @ kept.T @ kept + mean
@@ -113,6 +119,14 @@ def ceilings(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         nearest = (asked @ known.T).topk(num, dim=1).indices  # (N, num)
         found = groups.scored(eyes, learned[nearest].mean(1))
         yield {"pictures": f"mean of {num} training pictures of the nearest captions", **found}
+
+
+def blur(x: Tensor, width: float) -> Tensor:
+    """Pictures (N, C, H, W) under a Gaussian of so many pixels."""
+    line = torch.exp(-torch.arange(-3.0, 4.0).square() / (2 * width**2))
+    kernel = torch.outer(line, line) / line.sum() ** 2
+    wide = F.pad(x, (3, 3, 3, 3), mode="replicate")
+    return F.conv2d(wide, kernel.expand(x.shape[1], 1, 7, 7), groups=x.shape[1])
 
 
 def pictures(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -178,7 +192,7 @@ def drawn(
 def captions(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Write a caption for each held-out picture."""
     image = f"image={given.encoder}" if given.encoder else "image"
-    data = mg.load(EMOJI, "text", conditions=image)
+    data = mg.load(EMOJI, "text", conditions=image, tokenizer="bpe")  # words, and parts of them
     settings = TEXTS if given.encoder else [*TEXTS, *SEEN]
     bundle = trained(given, data, "autoregressive", settings, "captions")
     yield {"trained": steps_of(bundle)}
