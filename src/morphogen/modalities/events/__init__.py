@@ -48,6 +48,7 @@ class Events(Codec):
 
     family = "autoregressive"
     suffix: ClassVar[str] = ".html"
+    raw: ClassVar[tuple[type, str]] = (History, "histories")
     unit: ClassVar[str] = "event"
     judged_as_fitted: ClassVar[bool] = True  # tokens of another catalogue are other items
 
@@ -80,12 +81,6 @@ class Events(Codec):
     @classmethod
     def recognises(cls, source: Any) -> Recognition | None:
         return recognise(source)
-
-    @classmethod
-    def recognises_cells(cls, values: Sequence[Any]) -> Recognition | None:
-        """Histories that were read already."""
-        known = bool(values) and all(isinstance(value, History) for value in values)
-        return Recognition(0.9, f"{len(values):,} histories") if known else None
 
     def read(self, source: Any, report: Report) -> Iterator[Item]:
         length = self.spec.shape[0] if self.catalogue else self.length

@@ -41,6 +41,7 @@ class Music(Codec):
 
     family = "autoregressive"
     suffix: ClassVar[str] = ".html"
+    raw: ClassVar[tuple[type, str]] = (Piece, "pieces")
     unit: ClassVar[str] = "step"
 
     def __init__(
@@ -64,12 +65,6 @@ class Music(Codec):
         if files.rolls(source):
             return Recognition(0.97, "piano rolls as JSON")
         return recognise(source, files.WANTS)
-
-    @classmethod
-    def recognises_cells(cls, values: Sequence[Any]) -> Recognition | None:
-        """Pieces that were read already."""
-        found = bool(values) and all(isinstance(value, Piece) for value in values)
-        return Recognition(0.9, f"{len(values):,} pieces") if found else None
 
     def read(self, source: Any, report: Report) -> Iterator[Item]:
         held = files.rolls(source)

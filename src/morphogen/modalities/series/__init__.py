@@ -44,6 +44,7 @@ class Series(Codec):
     """Series from CSV, TSV, Parquet, JSON lines and DataFrames, in long or wide form."""
 
     suffix: ClassVar[str] = ".html"
+    raw: ClassVar[tuple[type, str]] = (Window, "windows of series")
     unit: ClassVar[str] = "value"
     defining: ClassVar[tuple[str, ...]] = ("length", "past", "apart")
     comes_with: ClassVar[tuple[str, ...]] = ("past", "ahead", "label")
@@ -89,12 +90,6 @@ class Series(Codec):
     @classmethod
     def recognises(cls, source: Any) -> Recognition | None:
         return recognise(source)
-
-    @classmethod
-    def recognises_cells(cls, values: Sequence[Any]) -> Recognition | None:
-        """Windows of a series that were read already."""
-        known = bool(values) and all(isinstance(value, Window) for value in values)
-        return Recognition(0.9, f"{len(values):,} windows of series") if known else None
 
     def read(self, source: Any, report: Report) -> Iterator[Item]:
         every = self._series_in(source, report)

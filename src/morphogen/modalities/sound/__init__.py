@@ -56,6 +56,7 @@ class Sound(Codec):
     """Sounds from WAV, FLAC, Ogg, MP3 and AIFF files, wherever these lie."""
 
     suffix: ClassVar[str] = ".wav"
+    raw: ClassVar[tuple[type, str]] = (Waveform, "sounds")
     defining: ClassVar[tuple[str, ...]] = ("rate", "channels", "seconds")
     views: ClassVar[tuple[str, ...]] = (MEL, CODES, WAVE)
 
@@ -87,12 +88,6 @@ class Sound(Codec):
     @classmethod
     def recognises(cls, source: Any) -> Recognition | None:
         return recognise(source, WANTS)
-
-    @classmethod
-    def recognises_cells(cls, values: Sequence[Any]) -> Recognition | None:
-        """Sounds that were read already."""
-        sounds = bool(values) and all(isinstance(value, Waveform) for value in values)
-        return Recognition(0.9, f"{len(values):,} sounds") if sounds else None
 
     def read(self, source: Any, report: Report) -> Iterator[Item]:
         for item in opened_records(records(source, WANTS, report), _open, report):
