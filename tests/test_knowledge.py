@@ -430,8 +430,11 @@ def test_what_one_may_not_read_changes_nothing(handbook: Path, tmp_path: Path) -
     for index in (plain, mixed):
         read_into(index, handbook)
 
-    def reranked(question: str, texts: Any) -> list[float]:
-        return [float(len(set(question) & set(text))) for text in texts]
+    def reranked(question: str, texts: Any, scores: Any) -> list[float]:
+        return [
+            len(set(question) & set(text)) + score
+            for text, score in zip(texts, scores, strict=True)
+        ]
 
     for question in ("notice period", "leave of Ada", "secret", "30 days", "xyzzy"):
         for options in (

@@ -10,7 +10,8 @@ then, score / 2 that of others.
 Words are counted (`words`), meaning is the cosine between embeddings (`vectors`); each list has the
 best `depth` of the passages that whoever asks may read. With `feedback` one looks twice: the vector
 of the question moves towards the mean of those of the first so many passages (Rocchio 1971). A
-re-ranker, where there is one, puts the first in its own order.
+re-ranker, where there is one, reads the first and puts them in order; it is told their scores, as
+what is known before.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ RERANKED = 20  # passages that a re-ranker reads
 MOST_SPLIT = 2048  # passages whose sentences stay in memory
 
 How = Literal["both", "words", "meaning"]
-Reranker = Callable[[str, Sequence[str]], Sequence[float]]
+Reranker = Callable[[str, Sequence[str], Sequence[float]], Sequence[float]]  # and scores so far
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ class Index:
             for row, score in best.items()
         ]
         hits.sort(key=lambda hit: (-hit.score, hit.passage.digest))  # equals: whatever their rows
-        if rerank is not None:
+        if rerank is not None and hits:
             hits = _reranked(question, hits[:among], rerank) + hits[among:]
         return hits[:num]
 
@@ -244,7 +245,8 @@ def _by_sum(lists: Mapping[str, Mapping[int, float]], weight: float) -> dict[int
 
 
 def _reranked(question: str, hits: Sequence[Hit], rerank: Reranker) -> list[Hit]:
-    scores = rerank(question, [hit.passage.context for hit in hits])
+    texts, known = zip(*((hit.passage.context, hit.score) for hit in hits), strict=True)
+    scores = rerank(question, texts, known)
     again = [
         Hit(hit.passage, float(score), {**hit.why, "before": {"rank": place, "score": hit.score}})
         for place, (hit, score) in enumerate(zip(hits, scores, strict=True), 1)

@@ -153,9 +153,11 @@ class Reader(nn.Module):
                 found.append(_best(each, float(logit.sigmoid()), starts, ends))
         return found
 
-    def scores(self, question: str, texts: Sequence[str]) -> list[float]:
+    def scores(
+        self, question: str, texts: Sequence[str], priors: Sequence[float] | None = None
+    ) -> list[float]:
         """How sure it is that each text answers: what re-ranks a search."""
-        return [found.score for found in self.read(question, texts)]
+        return [found.score for found in self.read(question, texts, priors)]
 
     # -- disk --------------------------------------------------------------------------------------
 
