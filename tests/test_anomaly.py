@@ -12,7 +12,7 @@ from torch import Tensor
 from morphogen.core.codec import Item
 from morphogen.modalities.table import Table
 from morphogen.tasks._columns import strangeness
-from morphogen.tasks.anomaly import anomaly
+from morphogen.tasks.anomaly import MOST_TOLD, anomaly
 from morphogen.wrappers.flat_codec import FlatCodec
 
 MANY = 40_000
@@ -121,6 +121,22 @@ def test_what_is_odd_many_times_over_is_found_and_the_column_named(table: Table)
     above = score[1000:, None] > score[:1000]
     assert above.float().mean() > 0.85  # the area under the ROC
     assert set(result.values["strangest"][1000:]) == {"a"}
+
+
+def test_of_many_items_the_strangest_are_told_by_name(table: Table) -> None:
+    items = rows()
+    model = Rows(table, items)
+    names = [f"f.csv#row {i + 2}" for i in range(len(items))]
+    result = anomaly(model, model.x, table, generator=generator(), names=names)
+    score = result.values["score"]
+    assert len(score) == len(items)  # of all, for programs
+    first = sorted(range(len(items)), key=lambda i: -score[i])[:MOST_TOLD]
+    assert list(result.told["strangest"]) == [names[i] for i in first]
+    assert result.told["strangest"][names[first[0]]] == (
+        f"{score[first[0]]:.4g}, by {result.values['strangest'][first[0]]}"
+    )
+    few = anomaly(model, model.x[:MOST_TOLD], table, generator=generator())
+    assert not few.told
 
 
 def test_a_vector_of_a_row_has_its_columns(table: Table) -> None:

@@ -379,6 +379,19 @@ def test_a_row_is_filled_where_it_has_nothing_and_what_follows_is_put_in() -> No
     assert gaps(row) == {"start", "note"}  # of cities, only one is in CH
     assert codec.decode(codec.encode(Item(row)))["city"] == "Bern"
     assert gaps(row | {"country": "FR"}) == {"start", "note", "city"}
+    assert gaps(dict.fromkeys(rows[0])) == set(codec.spec.names)  # a whole row is to be drawn
+
+
+def test_a_row_without_any_cell_is_an_item_to_work_on_and_none_to_learn(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n" + "\n".join(f"{i % 5},{i % 3}" for i in range(40)) + "\n,\n")
+    codec, report = Table(), Report("")
+    codec.fit(list(codec.read(path, report)))
+    assert [each.reason for each in report.problems] == ["every cell is empty"]
+    path.write_text("a,b\n,\n3,\n")
+    assert [item.value for item in codec.read_inputs(path)] == [
+        {"a": None, "b": None}, {"a": 3, "b": None},
+    ]  # fmt: skip
 
 
 # -- files as people have them --------------------------------------------------------------------

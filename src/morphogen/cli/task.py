@@ -93,7 +93,7 @@ def task(
     if as_json:
         print_json({"task": name, "route": result.route, **result.values, "out": path})
         return
-    print_facts({"route": result.route, **result.values, "out": path})
+    print_facts({"route": result.route, **(result.told or result.values), "out": path})
 
 
 def _check_typed(inputs: list[str]) -> None:

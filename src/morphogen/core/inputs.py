@@ -53,8 +53,7 @@ def inputs_of(
     if form == "sequences":
         items = items_of(codec, inputs)
         sequences = codec.encode_sequences(items)
-        named = {"names": [item.name for item in items]} if "names" in parameters else {}
-        return Inputs({form: sequences, **named}, len(sequences))
+        return Inputs({form: sequences, **_names(items, parameters)}, len(sequences))
     if form == "values":
         values = [item.value for item in items_of(codec, inputs)]
         return Inputs({form: values}, len(values))
@@ -71,8 +70,13 @@ def inputs_of(
     gaps: dict[str, Any] = dict(gaps_in(codec, items, name, parameters, given))
     if gaps and "items" in parameters:
         gaps["items"] = items
-    arguments = {form: codec.encode_many(items), **gaps}
+    arguments = {form: codec.encode_many(items), **gaps, **_names(items, parameters)}
     return Inputs(arguments, len(items), conditions_of(codec.innermost, items))
+
+
+def _names(items: Sequence[Item], parameters: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What the items are called, for a task that asks."""
+    return {"names": [item.name for item in items]} if "names" in parameters else {}
 
 
 def is_encoded(inputs: tuple[Any, ...]) -> bool:

@@ -43,7 +43,8 @@ class Result:
 
     `x` (N, *shape), or parts by name, or None: results, often with the inputs among them; `values`
     one list per name, as long as the inputs, or scalars; `raw` the items in their own form, where
-    the task made them so (texts longer or shorter than `x` holds); `forms` the texts that `save`
+    the task made them so (texts longer or shorter than `x` holds); `told` what a person is shown in
+    place of `values`, where these are many; `forms` the texts that `save`
     writes of what is no item of the modality, by the suffix of the file; `route` says which way it
     took; `columns` how many items stand in a row; `positions` (N, 2) lays items out as a map. The
     bundle that ran the task attaches its codec, so that a result can decode itself. What `save`
@@ -61,6 +62,7 @@ class Result:
     inputs: Any = None  # Encoded | None: the items that the task worked on
     made_by: str = ""  # the model, task and seed
     raw: Sequence[Any] | None = None
+    told: Mapping[str, Any] = field(default_factory=dict)
     forms: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, str] = field(default_factory=dict)  # further facts for credentials
     sources: Sequence[Path] = ()  # files that the task worked on

@@ -32,7 +32,7 @@ which nothing is known has no score.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -56,6 +56,7 @@ from morphogen.tasks._regions import check_known
 from morphogen.tasks._routes import Conditions, choose, in_chunks
 from morphogen.tasks.fill import fill, hidden_share, kept
 
+MOST_TOLD = 10  # items of which each score is told
 Way = Literal["columns", "denoise", "log_prob", "reconstruct", "energy"]
 
 
@@ -67,6 +68,7 @@ def anomaly(
     cond: Conditions | None = None,  # conditions by name, each (N, ...)
     generator: torch.Generator,
     known: Encoded | None = None,  # True where x is there; none: all of it
+    names: Sequence[str] | None = None,  # of the items, where the strangest are told
     num_draws: int = 16,  # denoising route: noises that the error is averaged over
     num_drawn: int = 10_000,  # columns route: items of the model that each column is known by
     route: Way | None = None,  # force a way
@@ -121,7 +123,26 @@ def anomaly(
     told = score.tolist()
     if known is not None:
         told = [None if gone == 1 else s for s, gone in zip(told, hidden_share(known), strict=True)]
-    return Result(shown, {"score": told, **more}, name)
+    found = Result(shown, {"score": told, **more}, name)
+    found.told = _strangest(told, names, more.get("strangest"))
+    return found
+
+
+def _strangest(
+    scores: Sequence[float | None], names: Sequence[str] | None, why: Sequence[str] | None
+) -> dict[str, Any]:
+    """Of many items, the strangest with their scores, and the column that says most, if any."""
+    known = sorted(score for score in scores if score is not None)
+    if len(known) <= MOST_TOLD:
+        return {}
+    order = sorted(range(len(scores)), key=lambda i: -math.inf if (s := scores[i]) is None else s)
+    first: dict[str, str] = {}
+    for place in order[: -MOST_TOLD - 1 : -1]:
+        name = names[place] if names and names[place] else f"item {place + 1:,}"
+        first[name] = f"{scores[place]:.4g}" + (f", by {why[place]}" if why else "")
+    middle = known[len(known) // 2]
+    every = f"{known[0]:.4g} to {known[-1]:.4g}, half of {len(known):,} below {middle:.4g}"
+    return {"scores": every, "all of them": "--out scores.json, or --json", "strangest": first}
 
 
 def _completed(

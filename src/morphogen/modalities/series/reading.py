@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from morphogen.core.codec import Problem, Recognition, Report
+from morphogen.core.commas import comma_of, uncomma
 from morphogen.core.errors import DataError, did_you_mean
 from morphogen.modalities.series.stamps import forms_of, read_stamps
 from morphogen.modalities.series.window import Window
-from morphogen.modalities.table.cells import comma_of, uncomma
 from morphogen.sources import Wants, records, survey
 
 AUTO, NONE = "auto", "none"

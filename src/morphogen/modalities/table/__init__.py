@@ -78,6 +78,13 @@ class Table(Codec):
     def read(self, source: Any, report: Report) -> Iterator[Item]:
         return read_rows(source, report, self.target)
 
+    def read_inputs(self, source: Path | str) -> list[Item]:
+        """Rows to work on: one without any cell is to be filled, and is an item, too."""
+        report = Report(str(source))
+        items = list(read_rows(source, report, self.target, empty=True))
+        report.check_readable(items)
+        return items
+
     # -- fitting ---------------------------------------------------------------------------------
 
     def fit(self, items: Iterable[Item]) -> Table:
@@ -185,12 +192,14 @@ class Table(Codec):
 
     def known(self, item: Item) -> Tensor | None:
         """Which tokens of a row are known, (L,); None where all are. A row with no cell in a column
-        in which all training rows have one is to be filled: there, and in columns it has not."""
+        in which all training rows have one is to be filled: there, and in columns it has not; one
+        without any cell, everywhere."""
         row = self._row(item)
         empty = [c for c in self.learned.values() if row.get(c.name) is None]
-        if self.view != TOKENS or all(column.has_missing for column in empty):
+        nothing = len(empty) == len(self.learned)
+        if self.view != TOKENS or (not nothing and all(column.has_missing for column in empty)):
             return None
-        gaps = {c.name for c in empty if c.name not in row or not c.has_missing}
+        gaps = {c.name for c in empty if nothing or c.name not in row or not c.has_missing}
         return torch.tensor([c.name not in gaps for c in self.learned.values() for _ in c.sizes])
 
     def filled(self, items: Sequence[Item], draws: Tensor) -> list[dict[str, Any]]:

@@ -15,12 +15,6 @@ Cell = bool | int | float | str | None
 MISSING = {"", "?", "na", "n/a", "nan", "null", "#n/a", "<na>", "missing"}
 WHOLE = re.compile(r"[+-]?(0|[1-9]\d{0,14})")  # 007 is a code, not a number
 REAL = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?")
-THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
-DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+")  # 12,5 and 1.879,31
-COMMAS = {  # what commas mean -> what becomes of each mark
-    "thousands": str.maketrans("", "", ","),
-    "decimal": str.maketrans(",", ".", "."),
-}
 DATES = (  # of several forms that fit all cells of a column, the first is taken
     "%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M",
     "%Y/%m/%d", "%Y/%m/%d %H:%M", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%d/%m/%Y", "%m/%d/%Y",
@@ -75,20 +69,6 @@ def parsed_row(row: Mapping[Any, Any]) -> dict[str, Cell]:
     if isinstance(row, Parsed):
         return row
     return Parsed({str(name): parsed(cell) for name, cell in row.items() if name is not None})
-
-
-def comma_of(cells: Iterable[str]) -> str | None:
-    """What the commas in a column of texts mean where all of them are numbers: "thousands" or
-    "decimal"."""
-    every = list(cells)
-    if every and all(THOUSANDS.fullmatch(cell) for cell in every):
-        return "thousands"
-    return "decimal" if every and all(DECIMAL_COMMA.fullmatch(cell) for cell in every) else None
-
-
-def uncomma(text: str, comma: str) -> str:
-    """A number as Python writes it, by what the commas in its column mean (see `comma_of`)."""
-    return text.translate(COMMAS[comma])
 
 
 def date_of(cells: Iterable[str]) -> str | None:

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from morphogen.core.commas import uncomma
 from morphogen.core.errors import DataError, did_you_mean
 from morphogen.core.spec import TensorSpec
 from morphogen.modalities.table.cells import (
@@ -34,7 +35,6 @@ from morphogen.modalities.table.cells import (
     decimals_of,
     marked,
     moment,
-    uncomma,
     written,
 )
 

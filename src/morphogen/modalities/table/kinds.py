@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from morphogen.modalities.table.cells import Cell, comma_of, date_of, marked
+from morphogen.core.commas import comma_of
+from morphogen.modalities.table.cells import Cell, date_of, marked
 from morphogen.modalities.table.columns import (
     OTHER,
     Category,

@@ -38,12 +38,13 @@ def recognise(source: Any) -> Recognition | None:
     return Recognition(0.6, f"a table of {len(names)} columns: {listed}")
 
 
-def read_rows(source: Any, report: Report, target: str) -> RecordBatches:
-    """Every row of a source. The target's cell is the condition `label`, apart from the row."""
-    return RecordBatches(_read(source, report, target))
+def read_rows(source: Any, report: Report, target: str, *, empty: bool = False) -> RecordBatches:
+    """Every row of a source, those without any cell only where `empty` ones are asked for. The
+    target's cell is the condition `label`, apart from the row."""
+    return RecordBatches(_read(source, report, target, empty))
 
 
-def _read(source: Any, report: Report, target: str) -> Iterator[Sequence[Item]]:
+def _read(source: Any, report: Report, target: str, empty: bool) -> Iterator[Sequence[Item]]:
     found = _parsed(batches(source, wants(), report), report)
     first: list[Sequence[Item]] = []
     while sum(map(len, first)) < FIRST and (some := next(found, None)) is not None:
@@ -56,7 +57,7 @@ def _read(source: Any, report: Report, target: str) -> Iterator[Sequence[Item]]:
             report.num_read += len(batch)
             yield batch
         else:
-            yield list(_filled(some, column, report))
+            yield list(_filled(some, column, report, empty))
 
 
 def _parsed(found: Iterable[Batch], report: Report) -> Iterator[Sequence[Item]]:
@@ -95,13 +96,15 @@ def _with_target(batch: RecordBatch, column: str | None) -> RecordBatch | None:
     return replace(batch, cells=cells, cond={} if target is None else {"label": target})
 
 
-def _filled(items: Iterable[Item], column: str | None, report: Report) -> Iterator[Item]:
-    """Row by row: those without any cell are problems."""
+def _filled(
+    items: Iterable[Item], column: str | None, report: Report, empty: bool
+) -> Iterator[Item]:
+    """Row by row: those without any cell are problems, but for a user who asks for such."""
     for item in items:
         row = item.value
         if column is not None and (cell := row.pop(column, None)) is not None:
             item.cond["label"] = cell
-        if all(cell is None for cell in row.values()):
+        if not empty and all(cell is None for cell in row.values()):
             fix = "delete the row"
             report.problems.append(Problem(item.name, "every cell is empty", fix, fatal=True))
             continue
