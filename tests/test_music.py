@@ -64,6 +64,21 @@ def test_midi_goes_there_and_back() -> None:
             opened(damaged)
 
 
+def test_a_tempo_that_changes_is_told_and_notes_stay_on_their_beats(tmp_path: Path) -> None:
+    mido = pytest.importorskip("mido")
+    for name, later in (("steady", 90), ("slower", 45)):
+        path = tmp_path / f"{name}.mid"
+        path.write_bytes(as_midi(scale(60)))
+        song = mido.MidiFile(path)
+        song.tracks[0].append(mido.MetaMessage("set_tempo", tempo=round(60e6 / later), time=0))
+        song.save(path)
+    report = Report("")
+    one, other = (item.value for item in Music().read(tmp_path, report))
+    assert one == other
+    assert one.tempo == pytest.approx(90)
+    assert report.facts["tempo_changes_left_out"] == 1
+
+
 def test_a_rendered_note_has_its_pitch() -> None:
     samples = torch.from_numpy(rendered(Piece.of([[69]] * 4)))[:22_050]
     spectrum = torch.fft.rfft(samples).abs()

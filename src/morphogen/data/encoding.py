@@ -56,7 +56,7 @@ from morphogen.data.store import (
 from morphogen.data.turned import turned
 from morphogen.data.views import Suits, choose_view
 from morphogen.data.windows import StreamFilling, check_long_enough
-from morphogen.sources._record_batch import RecordBatch
+from morphogen.sources._record_batch import RecordBatch, RecordBatches
 
 KEEP_BYTES = 1 << 29  # raw items kept in memory between the readings, at most
 MOST_IN_MEMORY = 1 << 30  # bytes of an encoded split kept in memory; a larger one is on disk
@@ -258,7 +258,9 @@ def _filled(codec: Codec, room: Any, items: Iterator[Item], count: int, report: 
             return [each.to(storage_dtype(codec.spec)) for each in streams]
         return compact(codec.encode_many(chunk), codec.spec)
 
-    for values in in_order(encoded, chosen()):
+    # Of records by columns little is done at once: threads would only wait for one another.
+    together = isinstance(items, RecordBatches)
+    for values in map(encoded, chosen()) if together else in_order(encoded, chosen()):
         room.add(values)
     known = {
         name: joined(cond[name]) if cond[name] else expand(no_items(each), each)

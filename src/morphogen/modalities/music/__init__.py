@@ -179,4 +179,4 @@ def _record_of(file: Path) -> Record:
 def _open(record: Record, notes: Report) -> list[tuple[Piece, str | None]]:
     """Every piece of a record, with the split that it says."""
     value = record.value()
-    return [(value, None)] if isinstance(value, Piece) else list(files.pieces(value))
+    return [(value, None)] if isinstance(value, Piece) else list(files.pieces(value, notes))

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from morphogen.core.codec import Report
 from morphogen.core.errors import DataError
 from morphogen.core.extras import extra
 from morphogen.core.storage import write_atomic
@@ -26,6 +27,7 @@ PER_BEAT = 4  # steps of a quarter note that MIDI is read on
 DRUMS = 9  # the channel whose notes are no pitches
 RATE = 22_050  # samples a second of what is rendered
 OVERTONES = (1.0, 0.5, 0.28, 0.14, 0.08)  # of a note, as loud
+TEMPI = "tempo_changes_left_out"  # the fact that counts files in which the tempo changes
 _ROLL = re.compile(rb'\s*(\{\s*"\w+"\s*:\s*)?(\[\s*){2,3}-?\d')
 
 
@@ -56,10 +58,10 @@ def rolls(source: Any) -> list[Path]:
     return found if all(heads) else []
 
 
-def pieces(content: bytes) -> Iterator[tuple[Piece, str | None]]:
+def pieces(content: bytes, notes: Report) -> Iterator[tuple[Piece, str | None]]:
     """Every piece of a file, with the split that it says. Raises `DataError` for what is none."""
     if sniff(content[:8]):
-        yield opened(content), None
+        yield opened(content, notes), None
         return
     try:
         told = json.loads(content)
@@ -85,8 +87,9 @@ def _depth(value: Any) -> int:
     return 1 + max((_depth(each) for each in value[:64]), default=0)
 
 
-def opened(content: bytes) -> Piece:
-    """MIDI on a grid of sixteenths. Raises `DataError` for what is damaged or has no notes."""
+def opened(content: bytes, report: Report | None = None) -> Piece:
+    """MIDI on a grid of sixteenths, at the tempo that it begins with: a report is told of files in
+    which that changes. Raises `DataError` for what is damaged or has no notes."""
     mido = extra("mido", "music", "MIDI is read")
     try:
         song = mido.MidiFile(file=io.BytesIO(content))
@@ -94,13 +97,10 @@ def opened(content: bytes) -> Piece:
         raise DataError("it is no MIDI that can be read", found=str(error)[:80]) from error
     per_step = song.ticks_per_beat / PER_BEAT
     notes: list[tuple[int, float, float]] = []
-    tempo = 500_000  # microseconds a quarter note, unless the file says another
     for track in song.tracks:
         now, since = 0, dict[int, int]()
         for message in track:
             now += message.time
-            if message.type == "set_tempo" and now == 0:
-                tempo = message.tempo
             if message.type not in ("note_on", "note_off") or message.channel == DRUMS:
                 continue
             if message.note in since:
@@ -116,7 +116,23 @@ def opened(content: bytes) -> Piece:
                 steps[place].add(pitch)
     while steps and not steps[0]:
         steps.pop(0)
-    return Piece(tuple(tuple(sorted(s)) for s in steps), PER_BEAT, 60e6 / tempo)
+    return Piece(tuple(tuple(sorted(s)) for s in steps), PER_BEAT, 60e6 / _tempo(song, report))
+
+
+def _tempo(song: Any, report: Report | None) -> int:
+    """Microseconds of a quarter note, as a file begins."""
+    tempo, later = 500_000, set[int]()  # unless it says another
+    for track in song.tracks:
+        now = 0
+        for message in track:
+            now += message.time
+            if message.type == "set_tempo" and now == 0:
+                tempo = message.tempo
+            elif message.type == "set_tempo":
+                later.add(message.tempo)
+    if later - {tempo} and report is not None:
+        report.facts[TEMPI] = report.facts.get(TEMPI, 0) + 1
+    return tempo
 
 
 def as_midi(piece: Piece) -> bytes:

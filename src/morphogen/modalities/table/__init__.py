@@ -268,8 +268,7 @@ class Table(Codec):
         moved: dict[str, int] = {}
         for column in self.learned.values():
             cells = batch.column(column.name)
-            moves = np.array(list(map(column.moves, cells.values)))
-            if num := int(cells.counts()[moves].sum()):
+            if num := int(cells.counts()[column.moved(cells.values)].sum()):
                 moved[column.name] = num
         for name, num in moved.items():
             counts = report.facts.setdefault("moved_into_range", {})

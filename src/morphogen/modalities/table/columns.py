@@ -10,7 +10,7 @@ straightened, so that no tail is squeezed into a corner: the quantiles of the tr
 evenly over [-1, 1], and between two of them lies a straight line, which is as exact backwards.
 
 As tokens, a number whose values come again has a token for each. Others are told in two: the bin,
-of about equally many training rows, and which of its values it is, of up to `MOST_VALUES` in all
+of about equally many training rows, and which of its values it is, of up to 2,048 in all
 bins together; what lies between them is moved to the nearest.
 """
 
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
@@ -32,19 +31,12 @@ from morphogen.core.errors import DataError, did_you_mean
 from morphogen.core.spec import TensorSpec
 from morphogen.modalities.table.cells import (
     Cell,
-    decimals_of,
     marked,
     moment,
     written,
 )
 
 OTHER = "(other)"  # stands for the rare values of a column that has many
-MOST_LEVELS = 256
-NUM_KNOTS = 33  # quantiles that a number is straightened by
-MOST_EXACT, ROWS_EACH = 128, 4  # values with a token each; rows that each must have on average
-MOST_BINS, ROWS_OF_BIN = 64, 25  # bins of a number; rows that each should have
-FEWEST_BINS = 4
-MOST_VALUES = 2048  # of a number that is told in bins
 SMOOTHED = 8  # values on either side, by which it is told how close they lie
 MOST_DECIMALS = 15  # beyond, nothing is rounded
 
@@ -99,6 +91,10 @@ class Column:
     def moves(self, cell: Cell) -> bool:
         """Whether encoding changes the cell. Raises `DataError` when it cannot be encoded."""
         return False
+
+    def moved(self, cells: Sequence[Cell]) -> np.ndarray:
+        """`moves` of each, (N,)."""
+        return np.array([self.moves(cell) for cell in cells], bool)
 
     def of_tokens(self, tokens: Tensor) -> list[Cell]:
         """The tokens of cells (N, positions) -> the cells (N,), always the same."""
@@ -297,6 +293,10 @@ class Number(Column):
         number = self._number(cell)
         return number < self.low or number > self.high
 
+    def moved(self, cells: Sequence[Cell]) -> np.ndarray:
+        numbers = self.numbers(cells)
+        return (numbers < self.low) | (numbers > self.high)
+
     @property
     def _middle(self) -> float:
         """Where a missing number is put: a level, where there are such."""
@@ -345,50 +345,6 @@ def unknown(column: str, cell: Cell, known: Sequence[str]) -> DataError:
     else:
         reason = f"{column} is {cell!r}, as in no training row.{did_you_mean(str(cell), known)}"
     return DataError(reason, hint="correct it, or add training rows with it")
-
-
-def number_column(
-    name: str,
-    numbers: Sequence[float],
-    counts: Counter[float] | None,
-    low: float,
-    high: float,
-    **known: Any,
-) -> Number:
-    """A number's column from (a sample of) the training rows; `counts` of every value where they
-    are few enough to be counted."""
-    sample = np.sort(np.asarray(numbers, np.float64))
-    decimals = max(map(decimals_of, sample[:: max(len(sample) // 5000, 1)]))
-    steps = (high - low) * 10.0 ** min(decimals, MOST_DECIMALS)
-    levels = round(steps) + 1 if steps < MOST_LEVELS - 0.5 else None
-    quantiles = np.quantile(sample, np.linspace(0, 1, NUM_KNOTS), method="lower")
-    knots = np.unique([low, *quantiles, high]).tolist()
-    values, starts = _told(sample, None if counts is None else sorted(counts))
-    return Number(
-        name, low=low, high=high, decimals=decimals if decimals <= MOST_DECIMALS else None,
-        levels=levels, knots=knots, values=values.tolist(), starts=starts.tolist(), **known,
-    )  # fmt: skip
-
-
-def _told(sample: np.ndarray, every: list[float] | None) -> tuple[np.ndarray, np.ndarray]:
-    """The values that tokens stand for, and where bins of them start: of a sorted sample, and
-    `every` value that there is, where they are few enough to be known."""
-    values = np.unique(sample) if every is None else np.array(every, np.float64)
-    few = len(values) * ROWS_EACH <= len(sample) or len(values) <= FEWEST_BINS
-    if few and len(values) <= MOST_EXACT:
-        return values, np.array([], np.int64)
-    if len(values) > MOST_VALUES:
-        first = np.searchsorted(sample, _evenly(sample, MOST_VALUES))
-        middle = (first + np.append(first[1:], len(sample)) - 1) // 2
-        values = np.unique([sample[0], *sample[middle], sample[-1]])
-    edges = _evenly(sample, min(max(len(sample) // ROWS_OF_BIN, FEWEST_BINS), MOST_BINS))
-    starts = np.searchsorted(values, edges, side="right") - 1
-    return values, np.union1d(starts, np.arange(0, len(values), MOST_BINS))
-
-
-def _evenly(sample: np.ndarray, num: int) -> np.ndarray:
-    """The values that `num` parts of a sorted sample, of as many each, begin with; each once."""
-    return np.unique(sample[np.arange(num) * len(sample) // num])
 
 
 def column_from_json(state: dict[str, Any]) -> Column:

@@ -16,9 +16,9 @@ from morphogen.modalities.table.columns import (
     OTHER,
     Category,
     Column,
-    number_column,
     number_in,
 )
+from morphogen.modalities.table.numbers import number_column
 from morphogen.sources._record_batch import Coded
 
 MOST_COUNTED = 20_000  # distinct values of a column that are counted
