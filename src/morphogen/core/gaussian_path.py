@@ -126,7 +126,7 @@ class DenoiserSampling:
         x = self.integrate(
             noise, 1.0, cond=cond, generator=generator, num_steps=num_steps, sampler=sampler
         )
-        return self.grained(x)
+        return self.grained(self.spread(x, cond))
 
     @torch.no_grad()
     def integrate(
@@ -164,6 +164,11 @@ class DenoiserSampling:
     def times(self, num_steps: int, start: float, shift: float) -> Tensor:
         """The times of the sampling steps: the path's, unless a model has a reason."""
         return self.path.times(num_steps, start, shift)
+
+    def spread(self, x: Tensor, cond: Mapping[str, Tensor] | None) -> Tensor:
+        """Drawn items as wide about what is expected as they are to be: unless a model has a
+        reason, as they are."""
+        return x
 
     def grained(self, x: Tensor) -> Tensor:
         """Drawn items as they are handed out: as they are, unless a model has a reason."""

@@ -27,6 +27,7 @@ from morphogen.core.random import rand, randn
 from morphogen.core.spec import TensorSpec
 from morphogen.families import _path_likelihood as likelihood
 from morphogen.families import _trust as trust
+from morphogen.families._bands import Banded, Bands
 from morphogen.families._frame import Frame
 from morphogen.families._gaussian_baseline import MOST_VALUES, GaussianBaseline
 from morphogen.families._laid_beside import LaidBeside
@@ -48,7 +49,7 @@ LEAST_NARROW = 1e-3  # of what the linear part leaves, as a share of that
 LIKELIHOOD_BATCH = 128  # items whose derivatives are held in memory at once
 
 
-class Denoiser(Family, DenoiserSampling):
+class Denoiser(Banded, Family, DenoiserSampling):
     """A network along a Gaussian path. Subclasses set `path`, write `loss` and `denoise`.
 
     The network predicts E[a x + b eps | x_t], with a(t) and b(t) from `target_weights`, on top of
@@ -106,6 +107,7 @@ class Denoiser(Family, DenoiserSampling):
             self.narrow: Tensor
             self.register_buffer("narrow", torch.ones(()))
             self.trust = trust.Trust()
+            self.bands = Bands(spec.shape)
         self.beside = LaidBeside(spec, conditions)
         channels = spec.channels * (2 if wanted else 1) + self.beside.num_channels
         seen = spec.with_channels(channels)
@@ -142,9 +144,9 @@ class Denoiser(Family, DenoiserSampling):
             if there.sum() > 1:
                 self.from_alike.fit(batch.x[there], c[there])
                 self.narrow.fill_(1.0)
-                narrow = (self._left(batch).x.std() / USUAL_DEVIATION).nan_to_num(1.0)
+                narrow = (self.left(batch).x.std() / USUAL_DEVIATION).nan_to_num(1.0)
                 self.narrow.copy_(narrow.clamp(LEAST_NARROW, 1))
-                self.rest.fit(self._left(batch).x)
+                self.rest.fit(self.left(batch).x)
 
     def finish(self, batch: Batch, worth: int, generator: torch.Generator) -> dict[str, float]:
         """Make the starting noise as wide as it takes for samples to vary as items do, and give
@@ -154,16 +156,19 @@ class Denoiser(Family, DenoiserSampling):
         if self.grain is not None:
             self.grain.clear()
         if self.alike is not None:
+            self.bands.scale.fill_(1.0)
             found |= self._settle_trust(batch, worth, generator)
         linear = self.baseline if self.alike is None else self.rest
         if linear is not None and num >= LEAST_SAMPLES and (linear.variance > 1).any():
             for _ in range(CALIBRATIONS):
                 drawn = self.drawn_like(batch, num, generator)
                 samples = Batch(drawn, cond=batch.rows(slice(num)).cond)
-                linear.calibrate(self._left(batch), self._left(samples))
+                linear.calibrate(self.left(batch), self.left(samples))
             scale = linear.noise_scale
             if (scale != 1).any():
                 found["noise_scale"] = float(scale[scale != 1].mean())
+        if self.alike is not None:
+            found |= self.settle_bands(batch, worth, generator)
         if self.grain is not None and drawn is not None:
             return found | self.grain.fit(batch.x, drawn)
         return found | super().finish(batch, worth, generator)
@@ -330,7 +335,7 @@ class Denoiser(Family, DenoiserSampling):
         parts = [x_t, *([] if linear is None else [linear]), *self.beside(cond, x_t)]
         return torch.cat(parts, dim=1)
 
-    def _left(self, batch: Batch) -> Batch:
+    def left(self, batch: Batch) -> Batch:
         """Items that have a frame, in it, without the condition that tells it."""
         if self.alike is None or self.alike not in batch.cond:
             return batch

@@ -53,6 +53,11 @@ class Guidance(DenoiserSampling):
         found: Mapping[str, Tensor] | None = self.model.once(cond, num)
         return found
 
+    def spread(self, x: Tensor, cond: Mapping[str, Tensor] | None) -> Tensor:
+        """As wide as the wrapped model makes them."""
+        drawn: Tensor = self.model.spread(x, cond)
+        return drawn
+
     def grained(self, x: Tensor) -> Tensor:
         """As the wrapped model hands them out."""
         whole: Tensor = self.model.grained(x)
