@@ -104,11 +104,13 @@ def tell_shapes(items: Iterable[Item], shapes: Shapes, report: Report) -> Iterat
         counts[name] += 1
         item.tags = {NAME: name, **item.tags}
         if not shapes.fits(form.height, form.width):
+            common = math.gcd(form.width, form.height)
+            ratio = f"{form.width // common}:{form.height // common}"
             report.problems.append(
                 Problem(
                     item.name,
                     f"fits none of the shapes: more than a quarter of it is lost in {name}",
-                    f"add a shape of about {form.width}:{form.height} to modality.shapes, or "
+                    f"add a shape of about {ratio} to modality.shapes, or "
                     "--set modality.resize=pad",
                 )
             )
