@@ -124,7 +124,7 @@ def train(given: argparse.Namespace) -> None:
     tell(
         trained=given.family,
         spec=str(bundle.codec.spec),
-        seconds=time.perf_counter() - began,
+        with_reading=time.perf_counter() - began,
         **last,
     )
 
