@@ -13,9 +13,12 @@ pytest.importorskip("rdkit", reason="needs morphogen[molecules]")
 from rdkit import Chem
 
 from morphogen.backbones.rnn import RNN
+from morphogen.backbones.transformer import Transformer
 from morphogen.core.backbone import BuildBackbone
+from morphogen.core.batch import Batch
 from morphogen.core.codec import Item, Report
 from morphogen.families.autoregressive import Autoregressive
+from morphogen.families.masked import Masked
 from morphogen.modalities.molecule import Molecule
 from morphogen.modalities.molecule.chemistry import kekule
 from morphogen.modalities.molecule.grammar import Growing, bonds_of
@@ -118,6 +121,37 @@ def test_what_is_filled_in_after_a_beginning_are_molecules(codec: Molecule) -> N
     assert all(text and Chem.MolFromSmiles(text) is not None for text in texts)
     free = codec.decode_many(model.fill(x, known, generator=options["generator"]))
     assert any(Chem.MolFromSmiles(text) is None for text in free)
+
+
+def test_what_comes_a_token_at_a_time_keeps_to_the_rules_as_well(codec: Molecule) -> None:
+    torch.manual_seed(0)
+    model = Autoregressive(codec.spec, {}, BuildBackbone(RNN, model_dim=8, num_layers=1))
+    nothing = torch.zeros(50, 0, dtype=torch.int64)
+    came = model.stream(
+        nothing, generator=torch.Generator().manual_seed(0), legal=codec.legality(50)
+    )
+    x = torch.stack(list(came), 1)
+    whole = model.sample(50, generator=torch.Generator().manual_seed(0), legal=codec.legality(50))
+    assert torch.equal(x, whole[:, : x.shape[1]])
+    assert (whole[:, x.shape[1] :] == codec.spec.end).all()
+
+
+def test_a_masked_model_draws_and_fills_within_the_rules(codec: Molecule) -> None:
+    torch.manual_seed(0)
+    model = Masked(codec.spec, {}, BuildBackbone(Transformer, model_dim=16, num_layers=1))
+    x = codec.encode_many([Item(Chem.CanonSmiles(each), each) for each in SMILES])
+    model.prepare(Batch(x), torch.Generator().manual_seed(0))
+    options: Any = {"generator": torch.Generator().manual_seed(0)}
+    drawn = codec.decode_many(generate(model, num=100, codec=codec, **options).x)
+    assert all(text and Chem.MolFromSmiles(text) is not None for text in drawn)
+    assert len(set(drawn)) > 30
+    free = codec.decode_many(generate(model, num=100, **options).x)
+    assert sum(Chem.MolFromSmiles(text) is not None for text in free) < 50
+    known = (torch.arange(x.shape[1]) < 3).expand_as(x)
+    filled = fill(model, x, codec, num=3, known=known, **options).x.view(len(x), -1, x.shape[1])
+    assert (filled[:, 1:, :3] == x[:, None, :3]).all()
+    texts = codec.decode_many(filled[:, 1:].flatten(0, 1))
+    assert all(text and Chem.MolFromSmiles(text) is not None for text in texts)
 
 
 def test_what_is_known_later_is_held_though_no_rule_foresees_it(codec: Molecule) -> None:

@@ -79,7 +79,7 @@ def draws(
             going = ruled.intersection((~ended).nonzero()[:, 0].tolist())
             stay = going.intersection(held[:, i].nonzero()[:, 0].tolist())
             ruled -= {row for row in stay if not take(row, int(tokens[row, i]))}
-            drawn = _legally(take, logits, drawn, sorted(going - stay), again)
+            drawn = legally(take, logits, drawn, sorted(going - stay), again)
         if end is not None:
             drawn = drawn.masked_fill(ended, end)
         tokens[:, i] = torch.where(held[:, i], tokens[:, i], drawn)
@@ -99,7 +99,7 @@ def _begun_legally(legal: Legality | None, came: list[list[int]], num_tokens: in
     }
 
 
-def _legally(
+def legally(
     take: Callable[[int, int], bool],
     logits: Tensor,
     drawn: Tensor,
@@ -118,6 +118,51 @@ def _legally(
         if rows:
             drawn[rows] = again(logits[rows], rows)
     return drawn
+
+
+def revealed(
+    tokens: Tensor,
+    hidden: Tensor,
+    *,
+    logits_of: Callable[[Tensor], Tensor],
+    again: Callable[[Tensor], Tensor],
+    legal: Legality,
+    end: int,
+    mask: int,
+) -> Tensor:
+    """Tokens (B, L), those `hidden` told from left to right within the rules, by logits (B, V, L)
+    that see both sides. An item goes on where it may not end yet, and ends where nothing may
+    come."""
+    ruled, hidden = set(range(len(tokens))), hidden.clone()
+    num = (hidden | (tokens != end)).sum(1).tolist()
+    for i in range(tokens.shape[1]):
+        for row in [row for row in ruled if num[row] == i]:
+            if legal.take(row, end, 0):
+                ruled.remove(row)
+            else:
+                tokens[row, i], hidden[row, i], num[row] = mask, True, i + 1
+        here = set(hidden[:, i].nonzero()[:, 0].tolist())
+        left = tokens.shape[1] - i - 2  # and the end
+        ruled -= {r for r in ruled - here if not legal.take(r, int(tokens[r, i]), left)}
+        if not here:
+            continue
+        took: set[int] = set()
+
+        def take(row: int, token: int, left: int = left, took: set[int] = took) -> bool:
+            if may := legal.take(row, token, left):
+                took.add(row)
+            return may
+
+        logits = logits_of(tokens)[:, :, i]
+        logits[:, end] = NEVER
+        rows = sorted(ruled & here)
+        drawn = legally(take, logits, again(logits), rows, lambda some, _: again(some))
+        tokens[:, i] = torch.where(hidden[:, i], drawn, tokens[:, i])
+        for row in set(rows) - took:  # nothing may come
+            ruled.remove(row)
+            if bool(hidden[row, i : num[row]].all()) and legal.take(row, end, 0):
+                tokens[row, i:], hidden[row, i:] = end, False
+    return tokens
 
 
 def _reader(

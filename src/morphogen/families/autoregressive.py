@@ -266,6 +266,7 @@ class Autoregressive(ShowsStates, Writes, Family):
         *,
         cond: Mapping[str, Tensor] | None = None,
         generator: torch.Generator,
+        legal: Legality | None = None,  # kept to as long as what is known keeps to it
         **limits: Any,
     ) -> Iterator[Tensor]:
         """What follows tokens (B, n), a position (B,) at a time, until all items have ended."""
@@ -274,7 +275,9 @@ class Autoregressive(ShowsStates, Writes, Family):
         tokens = F.pad(prefix + first[:known].to(prefix), (0, self.num_tokens - known))
         held = (torch.arange(self.num_tokens, device=tokens.device) < known).expand(num, -1)
         tokens, bounds = tokens.to(self.device), Limits(**limits)
-        settled = draws(self, tokens, held, cond=cond, generator=generator, limits=bounds)
+        settled = draws(
+            self, tokens, held, cond=cond, generator=generator, limits=bounds, legal=legal
+        )
         for i, tokens in settled:
             yield tokens[:, i] - (0 if self.offsets is None else self.offsets[i])
 

@@ -29,6 +29,7 @@ the place of the first end token.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -43,6 +44,8 @@ from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.random import categorical, rand, stratified
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
+from morphogen.core.writing import Legality
+from morphogen.families._drawing import revealed
 from morphogen.families._lines import PRIOR, line_of
 from morphogen.families._raster import (
     by_name,
@@ -219,11 +222,12 @@ class Masked(Family):
         generator: torch.Generator,
         num_steps: int | None = None,
         temperature: float = 1.0,
+        legal: Legality | None = None,  # what items may become: then they are told left to right
     ) -> Any:
         """All tokens hidden at first, then told in random order. (num, *shape)."""
         tokens = torch.zeros(num, self.line.length, dtype=torch.int64, device=self.device)
         hidden = torch.ones_like(tokens, dtype=torch.bool)
-        drawn = self._reveal(tokens, hidden, cond, generator, (num_steps, temperature))
+        drawn = self._reveal(tokens, hidden, cond, generator, (num_steps, temperature, legal))
         return self.line.items(drawn)
 
     @torch.no_grad()
@@ -236,10 +240,11 @@ class Masked(Family):
         generator: torch.Generator,
         num_steps: int | None = None,
         temperature: float = 1.0,
+        legal: Legality | None = None,  # kept to as long as what is known keeps to it
     ) -> Any:
         """Draw the unknown tokens, in random order, each seeing all that is known or drawn."""
-        held = self.line.known(known, x)
-        drawn = self._reveal(self.line.tokens(x), ~held, cond, generator, (num_steps, temperature))
+        held, how = self.line.known(known, x), (num_steps, temperature, legal)
+        drawn = self._reveal(self.line.tokens(x), ~held, cond, generator, how)
         return together(_chosen, [known, x, self.line.items(drawn)])
 
     def _reveal(
@@ -248,12 +253,15 @@ class Masked(Family):
         hidden: Tensor,
         cond: Mapping[str, Tensor] | None,
         generator: torch.Generator,
-        how: tuple[int | None, float],
+        how: tuple[int | None, float, Legality | None],
     ) -> Tensor:
         """Tokens (B, L), those `hidden` drawn."""
-        num_steps, temperature = how
+        num_steps, temperature, legal = how
         if self.ends is not None:
+            free = hidden[:, 0].clone()
             tokens, hidden = self.line.ended(tokens, hidden, self.ends, generator)
+            if legal is not None:  # nothing is no item
+                hidden[:, 0] |= free
         context, order = (
             self._context(cond, len(tokens)),
             self._order(hidden, generator, self.whole_parts)[0],
@@ -261,17 +269,24 @@ class Masked(Family):
         count = hidden.sum(1, keepdim=True)  # (B, 1)
         steps = min(num_steps or self.num_steps, int(count.max())) if hidden.any() else 0
         tokens = tokens.masked_fill(hidden, self.mask)
+
+        def told(logits: Tensor) -> Tensor:
+            if temperature <= 0:
+                return logits.argmax(1)
+            drawn = categorical((logits / temperature).to(generator.device), generator)
+            return drawn.to(tokens)
+
+        if legal is not None and self.spec.end is not None:
+            by = partial(self._logits, context=context)
+            rules: Any = {"legal": legal, "end": self.spec.end, "mask": self.mask}
+            return revealed(tokens, hidden, logits_of=by, again=told, **rules)
         for step in range(steps):
             done, until = count * step // steps, count * (step + 1) // steps
             now = hidden & (order >= done) & (order < until)
             if not bool(now.any()):
                 continue
             logits = self._logits(tokens, context).transpose(1, 2)[now]  # (positions, V)
-            if temperature <= 0:
-                drawn = logits.argmax(1)
-            else:
-                drawn = categorical((logits / temperature).to(generator.device), generator)
-            tokens[now] = drawn.to(tokens)
+            tokens[now] = told(logits)
         return tokens
 
     def predict_next(self, prefix: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
