@@ -399,6 +399,31 @@ def test_no_paragraph_holds_what_ends_it() -> None:
     assert broken == []
 
 
+def test_places_in_commands_are_words_of_a_shell(trees: Trees) -> None:
+    """What a message says to type can be typed, where a folder has a space in its name."""
+    broken = where(lambda file, tree: bare_places(tree), trees)
+    assert broken == {}
+    assert bare_places(ast.parse("f'next: morphogen tasks {session.out}'")) == ["session.out"]
+    assert bare_places(ast.parse("f'{folder}: morphogen tasks {in_shell(folder)}'")) == []
+
+
+PLACES = {"out", "path", "folder", "bundle", "source", "place", "index"}
+
+
+def bare_places(tree: ast.AST) -> list[str]:
+    """Places that stand in a command of ours as they are."""
+    found = []
+    for node in ast.walk(tree):
+        command = False
+        for part in node.values if isinstance(node, ast.JoinedStr) else ():
+            if isinstance(part, ast.Constant):
+                command |= bool(re.search(r"\bmorphogen [a-z]+ ", str(part.value)))
+            elif command and isinstance(part, ast.FormattedValue):
+                told = ast.unparse(part.value)
+                found += [told] * (told.split(".")[-1] in PLACES)
+    return found
+
+
 def test_the_map_names_every_folder() -> None:
     from house import page
 

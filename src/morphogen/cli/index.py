@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from morphogen.core.visible import in_shell
+
 
 def index(
     documents: Annotated[str, typer.Argument(help="folder, or a file: PDF, DOCX, HTML, text, ..")],
@@ -65,4 +67,4 @@ def index(
     print(f"{out}: {len(opened):,} passages, {how}")
     if by_words and by is None:
         print(f"by meaning too, in another index: --by MODEL, such as {DEFAULT} of `make models`")
-    print(f'next: morphogen search {out} "..."')
+    print(f'next: morphogen search {in_shell(out)} "..."')

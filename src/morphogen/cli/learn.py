@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from morphogen.core.visible import in_shell
+
 
 def learn(
     what: Annotated[
@@ -52,7 +54,7 @@ def learn(
         from morphogen.systems.knowledge.learn_embedder import learn as run
 
         run(opened, seconds=seconds, seed=seed, told=show).save(out)
-        print(f"next: morphogen index DOCUMENTS --by {out} --out ANOTHER")
+        print(f"next: morphogen index DOCUMENTS --by {in_shell(out)} --out ANOTHER")
         return
     from morphogen.systems.knowledge import examples, learn_reader
     from morphogen.systems.knowledge.questions import read_questions
@@ -62,7 +64,7 @@ def learn(
     if what == "reranker":
         asked = list(examples.from_documents(opened, num, seed))
         learn_reader.train(reader, asked, seconds=seconds, seed=seed, told=show)
-        hint = f'morphogen search {index} "..." --rerank {out}'
+        hint = f'morphogen search {in_shell(index)} "..." --rerank {in_shell(out)}'
     elif data is None:
         raise RecipeError("a reader learns from questions", hint="--data questions.jsonl")
     else:
@@ -71,6 +73,6 @@ def learn(
             reader, opened, questions, seconds=seconds, groups=groups or (), seed=seed, told=show
         )
         print(found)
-        hint = f'morphogen ask {index} "..." --reader {out}'
+        hint = f'morphogen ask {in_shell(index)} "..." --reader {in_shell(out)}'
     reader.save(out)
     print(f"next: {hint}")

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from morphogen.core.visible import in_shell
+
 records = typer.Typer(help="What was asked and answered here, and by whom.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Text = Annotated[str, typer.Argument(help="words that are all in it; boot*: a beginning")]
@@ -113,7 +115,7 @@ def dataset(
         made = make_dataset(kept, out, text, filters, form=form, by=me.id)
     print(f"{made.num:,} items in {made.folder}, version {made.version}")
     how = " --objective dpo" if form == "preference" else ""
-    print(f"next: morphogen train {made.folder}/items.jsonl --from models/base{how}")
+    print(f"next: morphogen train {in_shell(made.folder)}/items.jsonl --from models/base{how}")
 
 
 @records.command()

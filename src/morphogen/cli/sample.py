@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from morphogen.core.visible import in_shell
+
 
 def sample(
     bundle: Annotated[str, typer.Argument(help="folder of a bundle, or of a published model")],
@@ -59,7 +61,7 @@ def sample(
     if prompt and not stream and not draws_by_prompt:
         raise RecipeError(
             "a prompt is gone on from with --stream",
-            hint=f"--stream, or: morphogen task complete {bundle} --prompt ...",
+            hint=f"--stream, or: morphogen task complete {in_shell(bundle)} --prompt ...",
         )
     options = parse_pairs(settings or [], "--set")
     if guidance is not None:

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from morphogen.core.visible import in_shell
+
 
 def show(
     what: Annotated[str, typer.Argument(help="folder of a bundle, or an axis such as family")],
@@ -43,7 +45,7 @@ def bundle_facts(path: str) -> dict[str, Any]:
             f"an axis needs a name: {path} of what?",
             found=path,
             expected=", ".join(discover.names(path)),
-            hint=f"morphogen show {path} NAME",
+            hint=f"morphogen show {in_shell(path)} NAME",
         )
     config = read_config(folder)
     with reading("config.json", folder):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from morphogen.core.errors import DataError
+from morphogen.core.visible import in_shell
 
 PROMPT = "prompt"  # the condition of models that draw by one
 
@@ -104,7 +104,7 @@ def _check_typed(inputs: list[str]) -> None:
                 "there is no such file or folder",
                 found=each[:80],
                 expected="a file or folder, or a text after --text",
-                hint=f"--text {shlex.quote(each[:80])}",
+                hint=f"--text {in_shell(each[:80])}",
             )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Annotated, Any
 
 import typer
+
+from morphogen.core.visible import in_shell
 
 
 def train(
@@ -92,12 +93,12 @@ def train(
             with training_progress() as progress, training(records, session):
                 session.train(progress)
     if session.first:
-        print(f"next: morphogen tasks {session.out}")
+        print(f"next: morphogen tasks {in_shell(session.out)}")
 
 
 def _announce(session: Any, number: int) -> None:
     """What is worth knowing before a stage begins."""
-    report, look = session.data.report, f"morphogen inspect {shlex.quote(str(session.data.source))}"
+    report, look = session.data.report, f"morphogen inspect {in_shell(session.data.source)}"
     if number:
         print(f"next stage: {session.recipe.family['name']} in {session.out}")
     elif report.skipped:

@@ -26,6 +26,7 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.errors import BundleError, MeasurementError, TrainingError
 from morphogen.core.measurement import Measurement, check_comparable
 from morphogen.core.start import checked_base
+from morphogen.core.visible import in_shell
 from morphogen.data.dataset import Data, load
 from morphogen.data.differences import compare as compare_files
 from morphogen.data.listing import read_hashes
@@ -176,7 +177,7 @@ def _load(bundle: Bundle, data: Data | Path | str | None) -> Data:
 
 
 def _hint(bundle: Bundle) -> str:
-    return f"morphogen reproduce {bundle.path} --data FOLDER"
+    return f"morphogen reproduce {in_shell(bundle.path)} --data FOLDER"
 
 
 def _check_data(found: Reproduction, bundle: Bundle, data: Data) -> None:
@@ -286,7 +287,7 @@ def _compare_scores(
     """Evaluate as the bundle was evaluated, with the same judge, and compare score by score."""
     record = bundle.metrics.get("evaluation")
     if not record:
-        found.notes.append(f"no scores are recorded: morphogen evaluate {found.bundle}")
+        found.notes.append(f"no scores are recorded: morphogen evaluate {in_shell(found.bundle)}")
         return
     with reading("the evaluation in metrics.json", bundle.path):
         protocol, recorded = record["protocol"], read_scores(record)

@@ -56,6 +56,7 @@ from morphogen.core.schema import check_options
 from morphogen.core.spec import TensorSpec
 from morphogen.core.start import checked_base
 from morphogen.core.storage import expanded, sha256, write_tensors, write_text
+from morphogen.core.visible import in_shell
 from morphogen.core.writing import Marking
 
 LEAST_SHARE = 1e-4  # of items without a class, to be drawn without one
@@ -224,7 +225,7 @@ class Bundle:
             raise RefusedPair(
                 f"the task {name!r} does not apply to this model: it {reason}",
                 found=type(self.family).__name__,
-                hint=f"morphogen tasks {self.path or 'BUNDLE'}",
+                hint=f"morphogen tasks {in_shell(self.path or 'BUNDLE')}",
             )
         arguments = check_options(run, options, name)
         parameters = inspect.signature(run).parameters

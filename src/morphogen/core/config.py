@@ -41,6 +41,7 @@ from morphogen.core.recipe import Recipe, build_adapter, build_family
 from morphogen.core.spec import Spec, spec_from_json
 from morphogen.core.storage import read_tensors, sha256
 from morphogen.core.undrawn import Undrawn
+from morphogen.core.visible import in_shell
 
 MOST_VALUES = 2**31  # in one item
 MOST_TABLES = 2**26  # values that a network may hold besides those in the file: tables, masks
@@ -195,14 +196,16 @@ def read_config(path: Path) -> dict[str, Any]:
             "the training of this bundle has not finished" if unfinished else "no bundle here",
             found="a checkpoint, no config.json" if unfinished else "no config.json",
             where=path,
-            hint=f"morphogen train --resume --out {path}" if unfinished else f"ls {path.parent}",
+            hint=f"morphogen train --resume --out {in_shell(path)}"
+            if unfinished
+            else f"ls {path.parent}",
         )
     config: dict[str, Any] = read_json(file)
     if "format" not in config and "model_type" in config:
         raise BundleError(
             "a published model lies here, which is no bundle yet",
             found=f"model_type {config['model_type']}"[:80], expected=FORMAT, where=path,
-            hint=f"morphogen import {path} --out models/{path.name}",
+            hint=f"morphogen import {in_shell(path)} --out {in_shell(f'models/{path.name}')}",
         )  # fmt: skip
     if config.get("format") != FORMAT:
         raise BundleError(

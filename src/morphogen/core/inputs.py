@@ -20,6 +20,7 @@ from morphogen.core.encoded import num_items
 from morphogen.core.errors import DataError, RecipeError, RefusedPair
 from morphogen.core.following import CanGoOn, HasGaps, conditions_of
 from morphogen.core.storage import expanded
+from morphogen.core.visible import in_shell
 
 FORMS = ("sequences", "values", "sources", "coming", "x")
 READ = {"x", "values", "coming"}  # from files
@@ -46,7 +47,7 @@ def inputs_of(
         raise RecipeError(
             f"the task {name!r} {'takes no' if form is None else 'needs'} items to work on",
             found=f"{len(inputs)} items",
-            hint=f"morphogen task {name} {where or 'BUNDLE'}{example}",
+            hint=f"morphogen task {name} {in_shell(where or 'BUNDLE')}{example}",
         )
     if form is None:
         return Inputs()

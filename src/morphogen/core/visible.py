@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import re
+import shlex
 
 HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
@@ -34,6 +35,11 @@ def shortened(text: str, most: int) -> str:
 def in_html(text: object) -> str:
     """Text as a part of a page."""
     return html.escape(visible(text))
+
+
+def in_shell(text: object) -> str:
+    """Text as one word of a command that a person may type."""
+    return shlex.quote(str(text))
 
 
 def in_markdown(text: object) -> str:

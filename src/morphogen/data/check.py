@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from morphogen.core.codec import CanFindDefects, CanFingerprint, CanListTexts, Codec, Problem
 from morphogen.core.errors import DataError
+from morphogen.core.visible import in_shell
 from morphogen.data.division import check_leaks
 from morphogen.data.duplicates import groups_of
 from morphogen.data.inspect import Inspection, inspect_with
@@ -47,7 +47,7 @@ def check(
         problems += _captions(scan)
         if len(scan.names) > MOST_COMPARED and isinstance(codec, CanFingerprint):
             reason = f"near-duplicates are not looked for among more than {MOST_COMPARED:,} items"
-            fix = f"morphogen data dedupe {shlex.quote(str(source))}"
+            fix = f"morphogen data dedupe {in_shell(source)}"
             problems.append(Problem(str(source), reason, fix))
     problems += _mixtures(found)
     if isinstance(codec, CanFindDefects):

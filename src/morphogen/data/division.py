@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import csv
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from morphogen.core.codec import SPLITS_FILE, Problem, Report
 from morphogen.core.errors import DataError, did_you_mean
+from morphogen.core.visible import in_shell
 from morphogen.data.names import Repeated
 from morphogen.data.neighbours import members
 from morphogen.data.scan import Scan
@@ -31,7 +31,7 @@ def leak(scan: Scan, crossing: dict[int, tuple[int, int]], source: str) -> DataE
         + (f", and {more:,} more such pairs" if more else ""),
         expected="copies, near-duplicates and the items of one entity on one side",
         where=source,
-        hint=f"morphogen data split {shlex.quote(str(source))} --repair",
+        hint=f"morphogen data split {in_shell(source)} --repair",
     )
 
 
@@ -129,7 +129,7 @@ def follow_splits_file(scan: Scan, report: Report) -> None:
                 found=", ".join(table.fieldnames or ()) or "an empty file",
                 expected=", ".join(COLUMNS),
                 where=str(path),
-                hint=f"morphogen data split {shlex.quote(str(source))}",
+                hint=f"morphogen data split {in_shell(source)}",
             )
         sides = {row["file"]: row["split"] for row in table}
     wrong = next((side for side in sides.values() if side not in ("train", "test")), None)
@@ -142,5 +142,5 @@ def follow_splits_file(scan: Scan, report: Report) -> None:
     if new:
         listed = ", ".join(new[:3]) + (", ..." if len(new) > 3 else "")
         reason = f"{len(new):,} items have no row in it and go to the training split: {listed}"
-        fix = f"morphogen data split {shlex.quote(str(source))}"
+        fix = f"morphogen data split {in_shell(source)}"
         report.problems.append(Problem(path.name, reason, fix))

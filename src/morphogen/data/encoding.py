@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from morphogen.core.encoded import Encoded, joined
 from morphogen.core.errors import DataError
 from morphogen.core.following import BegunBefore, ComesWith
 from morphogen.core.storage import cache_folder, lock
+from morphogen.core.visible import in_shell
 from morphogen.data.conditions import (
     class_counts,
     encode_all_said,
@@ -287,7 +287,7 @@ def _check_enough(usable: int, report: Report) -> None:
         ),
         expected="at least 2 items" if few else "at least half of the items",
         where=report.source,
-        hint=f"morphogen inspect {shlex.quote(str(report.source))}",
+        hint=f"morphogen inspect {in_shell(report.source)}",
     )
 
 

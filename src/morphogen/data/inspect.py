@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,6 +12,7 @@ import torch
 
 from morphogen.core.codec import Problem, Report
 from morphogen.core.errors import DataError
+from morphogen.core.visible import in_shell
 from morphogen.data.conditions import class_counts, facts_of
 from morphogen.data.dataset import Data, load_into
 from morphogen.data.modality import find_modality
@@ -108,21 +108,21 @@ def inspect_with(
         data = load_into(source, modality, options, report, scan, conditions=conditions)
     except DataError as error:
         facts = {"modality": modality, "items": report.num_read, **report.facts}
-        again = f"{AGAIN} {shlex.quote(str(source))}"
-        if error.hint == f"{AGAIN} {source}":  # which was done just now
+        again = f"{AGAIN} {in_shell(source)}"
+        if error.hint == again:  # which was done just now
             error = DataError(
                 error.message, found=error.found, expected=error.expected, where=error.where
             )
         return Inspection(str(source), facts, report.problems, str(error), again)
     problems = [*report.problems, *_copies(scan), *_class_problems(data), *_flat_items(data)]
     name = Path(str(source).rstrip("/")).name.partition(".")[0] or "model"
-    out = shlex.quote(f"models/{name}")
+    out = f"models/{name}"
     asked = f" --modality {modality}" if forced else ""
-    asked += f" --condition {shlex.quote(conditions)}" if conditions else ""
+    asked += f" --condition {in_shell(conditions)}" if conditions else ""
     named = {"file_names": scan.file_names} if scan.file_names else {}
     for option, value in {**named, **options}.items():
-        asked += f" --set {shlex.quote(f'modality.{option}={value}')}"
-    command = f"morphogen train {shlex.quote(str(source))}{asked} --budget 10m --out {out}"
+        asked += f" --set {in_shell(f'modality.{option}={value}')}"
+    command = f"morphogen train {in_shell(source)}{asked} --budget 10m --out {in_shell(out)}"
     return Inspection(str(source), _facts(data, modality), problems, None, command)
 
 

@@ -16,7 +16,6 @@ import gzip
 import hashlib
 import json
 import os
-import shlex
 import shutil
 import threading
 import time
@@ -29,6 +28,7 @@ from typing import Any
 from morphogen.core.border import reading
 from morphogen.core.errors import DataError, did_you_mean, missing_path
 from morphogen.core.storage import write_atomic
+from morphogen.core.visible import in_shell
 from morphogen.data.differences import Difference, compare
 
 THREADS = 4
@@ -96,7 +96,7 @@ class Store:
             raise DataError(
                 "no versions are kept here",
                 where=str(folder),
-                hint=f"morphogen data snapshot FOLDER --store {folder}",
+                hint=f"morphogen data snapshot FOLDER --store {in_shell(folder)}",
             )
         return cls(Path(folder))
 
@@ -125,7 +125,7 @@ class Store:
             raise DataError(
                 f"versions cannot be kept here: {error.strerror}",
                 where=str(self.folder),
-                hint=f"morphogen data snapshot {shlex.quote(str(source))} --store FOLDER, "
+                hint=f"morphogen data snapshot {in_shell(source)} --store FOLDER, "
                 "where you may write",
             ) from error
         skipped: list[str] = []

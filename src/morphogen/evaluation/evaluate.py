@@ -35,6 +35,7 @@ from morphogen.core.random import generator, mix_seed
 from morphogen.core.spec import ProductSpec, Spec
 from morphogen.core.storage import write_text
 from morphogen.core.together import ShowsTogether
+from morphogen.core.visible import in_shell
 from morphogen.data.dataset import Data, load
 from morphogen.data.places import load_options, place_of
 from morphogen.data.store import Begun
@@ -91,7 +92,7 @@ def evaluate(
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     reading = _reading(bundle)
     if data is None:
-        data = place_of(bundle.data, f"morphogen evaluate {bundle.path} --data FOLDER")
+        data = place_of(bundle.data, f"morphogen evaluate {in_shell(bundle.path)} --data FOLDER")
     loaded = data if isinstance(data, Data) else load(data, **reading)
     loaded, shown = _both_views(loaded, getattr(bundle.family, "required", ()))
     labels = labels_of(loaded, groups)

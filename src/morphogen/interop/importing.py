@@ -24,6 +24,7 @@ from morphogen.core.errors import BundleError, MorphogenError, RecipeError
 from morphogen.core.extras import extra
 from morphogen.core.folder import FORMAT, MODEL
 from morphogen.core.storage import expanded, sha256
+from morphogen.core.visible import in_shell
 from morphogen.interop import llama_cpp
 from morphogen.interop.driven import TAKEN, drive, driver_of, wanted
 from morphogen.interop.gguf import GGUF, MAGIC, read_gguf
@@ -117,7 +118,7 @@ def _the_model(place: Path) -> Path:
     if config.is_file():
         if read_json(config).get("format") == FORMAT:
             raise BundleError(
-                "this is a bundle already", where=place, hint=f"morphogen show {place}"
+                "this is a bundle already", where=place, hint=f"morphogen show {in_shell(place)}"
             )
         if (place / MODEL).is_file() or list(place.glob("*.safetensors*")):
             return place

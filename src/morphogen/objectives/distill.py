@@ -30,6 +30,7 @@ from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.family import Family, HealthyRange, Update
 from morphogen.core.objective import Judge, Reference
 from morphogen.core.spec import Spec, TensorSpec
+from morphogen.core.visible import in_shell
 from morphogen.core.writing import tokens_of
 
 AT_ONCE = 1 << 24  # logits that are there at a time
@@ -91,8 +92,8 @@ class Distill:
         if reason is not None:
             raise RefusedPair(
                 f"this teacher does not teach this model: {reason}", found=teacher.path,
-                hint=f"morphogen teach PROMPTS --by {teacher.path} --out taught.jsonl, and train on"
-                " these",
+                hint=f"morphogen teach PROMPTS --by {in_shell(teacher.path)} --out taught.jsonl, "
+                "and train on these",
             )  # fmt: skip
         self.other: Any = other.requires_grad_(False).eval().to(own.device)
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from morphogen.core.errors import RecordsError, did_you_mean
 from morphogen.core.folder import MODEL
 from morphogen.core.storage import expanded
+from morphogen.core.visible import in_shell
 from morphogen.data.snapshot import Store
 from morphogen.records.database import Database
 from morphogen.records.sealing import HOUSE, Seals
@@ -130,7 +131,7 @@ class Models:
         if model.version is None:
             raise RecordsError(
                 f"of the model {model.name} no copy is kept", where=model.place,
-                hint=f"morphogen records model {model.place} --keep",
+                hint=f"morphogen records model {in_shell(model.place)} --keep",
             )  # fmt: skip
         Store.at(self.store).restore(model.version, folder)
         return Path(folder)

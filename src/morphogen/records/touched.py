@@ -18,6 +18,7 @@ from sqlalchemy import select
 
 from morphogen.core.errors import MorphogenError
 from morphogen.core.storage import cache_folder
+from morphogen.core.visible import in_shell
 from morphogen.data.snapshot import Store
 from morphogen.records.datasets import Dataset, Held
 from morphogen.records.deeds import Deed
@@ -159,7 +160,7 @@ def _steps(each: Touched) -> Iterator[str]:
         if model.version is not None:
             yield f"delete the copy of {model.name} that the records keep, version {model.version}"
     for model in each.judged:
-        again = f"morphogen evaluate {model.place}"
+        again = f"morphogen evaluate {in_shell(model.place)}"
         yield f"evaluate {model.name} anew, which was judged by it: {again}"
     if each.num_answers:
         names = sorted({model.name for model in each.models})

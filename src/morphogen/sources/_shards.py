@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from morphogen.core.errors import DataError
+from morphogen.core.visible import in_shell
 from morphogen.sources._files import only
 from morphogen.sources._layout import split_of, split_of_shard
 from morphogen.sources._record import Survey
@@ -91,5 +91,5 @@ def check_alike(tables: Sequence[Table], folder: Path) -> None:
                 f"{table.name}: {', '.join(table.columns[:8])}",
                 expected="files with the same columns",
                 where=str(folder),
-                hint=f"morphogen inspect {shlex.quote(str(folder / first.name))}",
+                hint=f"morphogen inspect {in_shell(folder / first.name)}",
             )

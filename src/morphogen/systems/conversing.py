@@ -18,6 +18,7 @@ from torch import Tensor
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Item
 from morphogen.core.errors import RefusedPair
+from morphogen.core.visible import in_shell
 from morphogen.core.writing import CanWrite, TextCodec
 from morphogen.modalities.text.chat import Conversation, Message, Template
 
@@ -75,9 +76,9 @@ def template_of(bundle: Bundle) -> Template:
     source = bundle.origin.get("chat_template") if own is None else own.source
     what = "no chat template came with it, so it goes on with texts and answers nobody"
     place = bundle.path or "BUNDLE"
-    hint = f"morphogen task complete {place} --prompt TEXT"
+    hint = f"morphogen task complete {in_shell(place)} --prompt TEXT"
     if not isinstance(bundle.family, CanWrite) or not isinstance(bundle.codec, TextCodec):
-        source, what, hint = None, "it writes no texts", f"morphogen tasks {place}"
+        source, what, hint = None, "it writes no texts", f"morphogen tasks {in_shell(place)}"
     if source is None:
         raise RefusedPair(
             f"this model does not converse: {what}",

@@ -22,6 +22,7 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Report
 from morphogen.core.errors import DataError, RecipeError
 from morphogen.core.storage import expanded
+from morphogen.core.visible import in_shell
 from morphogen.modalities.text.chat import Message, asked_of
 from morphogen.sources import Wants
 from morphogen.systems.chat import chat
@@ -48,7 +49,7 @@ class Taught:
         if self.num_cut:
             lines.append(f"{self.num_cut:,} were cut or empty and are left out: --most allows more")
         return "\n".join(
-            [*lines, f"next: morphogen train {self.path} --from BUNDLE --adapter lora"]
+            [*lines, f"next: morphogen train {in_shell(self.path)} --from BUNDLE --adapter lora"]
         )
 
 

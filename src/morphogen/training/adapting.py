@@ -24,6 +24,7 @@ from morphogen.core.schema import check_options
 from morphogen.core.spec import TensorSpec
 from morphogen.core.start import start_from
 from morphogen.core.storage import at_home
+from morphogen.core.visible import in_shell
 from morphogen.data.dataset import Data
 from morphogen.data.modality import find_modality
 from morphogen.data.packing import Packed
@@ -60,7 +61,8 @@ def opened(recipe: Recipe, trust: bool = False) -> Bundle:
         raise RefusedPair(
             "a run starts from plain weights: what is rounded is not adapted",
             found=f"{base.path}, with {base.recipe.wrapper['name']}",
-            hint=f"morphogen export {base.path} --format bundle --to {base.path}-whole, first",
+            hint=f"morphogen export {in_shell(base.path)} --format bundle --to "
+            f"{in_shell(f'{base.path}-whole')}, first",
         )
     return replace(base.whole(), path=base.path)
 

@@ -35,6 +35,7 @@ from morphogen.core.storage import (
     write_tensors,
     write_text,
 )
+from morphogen.core.visible import in_shell
 from morphogen.training.distributed import Processes
 from morphogen.training.loop import Snapshot
 from morphogen.training.schedule import TrainState
@@ -150,9 +151,9 @@ def read_checkpoint(out: Path) -> tuple[Snapshot, dict[str, Any], dict[str, Tens
 
 def nothing_to_resume(out: Path) -> BundleError:
     """The error for a folder without a checkpoint: what it holds instead, and what to do."""
-    hint = f"morphogen train DATA --out {out}"
+    hint = f"morphogen train DATA --out {in_shell(out)}"
     if (out / "config.json").is_file():
-        found, hint = "a finished bundle", f"morphogen sample {out}"
+        found, hint = "a finished bundle", f"morphogen sample {in_shell(out)}"
     elif (out / "log.jsonl").is_file():
         found = "a run that was stopped before its first checkpoint"
     else:

@@ -17,6 +17,7 @@ from morphogen.core.codec import Codec
 from morphogen.core.errors import RecipeError
 from morphogen.core.recipe import Recipe
 from morphogen.core.schema import convert
+from morphogen.core.visible import in_shell
 from morphogen.training.options import Budget
 
 FREE = {"device", "checkpoint_every", "num_previews"}  # of the table [train]
@@ -69,7 +70,7 @@ def check_through(codec: Codec, through: Bundle, out: Path) -> None:
         found=f"--through {through.path or 'a bundle in memory'}",
         expected=expected,
         where=out,
-        hint=f"morphogen train --resume --out {out}",
+        hint=f"morphogen train --resume --out {in_shell(out)}",
     )
 
 

@@ -13,6 +13,7 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.errors import BundleError, TrainingError
 from morphogen.core.recipe import Recipe
 from morphogen.core.storage import expanded
+from morphogen.core.visible import in_shell
 from morphogen.data.dataset import Data, load
 from morphogen.data.places import bundle_at, place_of, remember, remember_bundle
 from morphogen.sources import kept_surveys
@@ -195,7 +196,7 @@ def _resumed(
     wanted = gone_on_with(begun.recipe, given, folder)
     if trust:
         discover.vouch(wanted.to_json())
-    hint = f"morphogen train DATA --resume --out {folder}"
+    hint = f"morphogen train DATA --resume --out {in_shell(folder)}"
     if through is None and begun.through is not None:
         through = bundle_at(begun.through, f"{hint} --through BUNDLE")
     bundle = _opened(through, trust) if through else None

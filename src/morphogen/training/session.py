@@ -27,6 +27,7 @@ from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.storage import below, write_text
+from morphogen.core.visible import in_shell
 from morphogen.data.dataset import Data, load
 from morphogen.data.differences import compare
 from morphogen.data.listing import read_hashes, write_hashes
@@ -135,7 +136,7 @@ class Session:
             family.adapter.split(family)
         recipe = gone_on_with(recipe, given, out, reading_of(codec, about["data"]))
         if not isinstance(data, Data):
-            hint = f"morphogen train DATA --resume --out {out}"
+            hint = f"morphogen train DATA --resume --out {in_shell(out)}"
             source = data or place_of(about["data"], hint)
             data = load(source, codec=codec, **load_options(about["data"]))
         check_unchanged(data, about["data"], out)

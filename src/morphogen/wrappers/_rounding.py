@@ -12,6 +12,7 @@ from torch import nn
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import BundleError, RefusedPair
 from morphogen.core.rounded import OWN, rounded_layers
+from morphogen.core.visible import in_shell
 
 
 class Rounding:
@@ -61,7 +62,8 @@ def in_whole_numbers(bundle: Bundle, rounding: Rounding, wrapper: Mapping[str, A
         raise RefusedPair(
             "an adapter is not quantised apart from its base",
             found=f"{bundle.path}, {bundle.recipe.wrapper.get('name')} on another bundle",
-            hint=f"morphogen export {bundle.path} --format bundle --to {bundle.path}-whole, first",
+            hint=f"morphogen export {in_shell(bundle.path)} --format bundle --to "
+            f"{in_shell(f'{bundle.path}-whole')}, first",
         )
     family = copy.deepcopy(bundle.family)
     if next(rounded_layers(family), None) is None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import datetime
 import math
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ import numpy as np
 
 from morphogen.core.codec import Problem, Recognition, Report
 from morphogen.core.errors import DataError, did_you_mean
+from morphogen.core.visible import in_shell
 from morphogen.modalities.events.history import Event
 from morphogen.modalities.series.stamps import read_stamps
 from morphogen.sources import Wants, records, survey
@@ -238,7 +238,7 @@ def _tell_lost(lost: Mapping[str, Sequence[str]], num: int, roles: Roles, report
             "most rows of the log cannot be used",
             found="; ".join(f"{len(r):,} without {name}" for name, r in lost.items() if r),
             expected=f"{roles.user}, {roles.item}" + (f" and {roles.time}" * bool(roles.time)),
-            where=report.source, hint=f"morphogen inspect {shlex.quote(str(report.source))}",
+            where=report.source, hint=f"morphogen inspect {in_shell(report.source)}",
         )  # fmt: skip
     for role, rows in lost.items():
         if rows:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from morphogen.core.errors import BundleError, DataError, RecipeError
+from morphogen.core.visible import in_shell
 from morphogen.systems.knowledge import stores
 from morphogen.systems.knowledge.cutting import MOST
 from morphogen.systems.knowledge.embedders import Embedder, embedder_of
@@ -79,7 +80,7 @@ class Index:
             raise RecipeError(
                 "this index was made with another embedder, whose vectors say nothing to this one",
                 found=embedder.name, expected=about["embedder"]["name"], where=store.name,
-                hint=f"morphogen index DOCUMENTS --by {embedder.name} --out ANOTHER",
+                hint=f"morphogen index DOCUMENTS --by {in_shell(embedder.name)} --out ANOTHER",
             )  # fmt: skip
         self.store, self.embedder = store, embedder
         self._split: tuple[int, dict[str, tuple[list[Span], Floats]]] = (-1, {})

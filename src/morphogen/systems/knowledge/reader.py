@@ -32,6 +32,7 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Item
 from morphogen.core.errors import BundleError, RefusedPair
 from morphogen.core.storage import expanded, read_tensors, write_tensors, write_text
+from morphogen.core.visible import in_shell
 from morphogen.interop.importing import opened_or_imported
 
 FORMAT, VERSION = "morphogen reader", 1
@@ -180,7 +181,8 @@ class Reader(nn.Module):
         if not (folder / "reader.json").is_file():
             raise BundleError(
                 "there is no reader here", where=folder,
-                hint=f"morphogen learn reader INDEX --data questions.jsonl --out {folder}",
+                hint="morphogen learn reader INDEX --data questions.jsonl --out "
+                + in_shell(folder),
             )  # fmt: skip
         about = read_json(folder / "reader.json", SHAPE)
         reader = cls(Bundle.open(folder / "encoder"))

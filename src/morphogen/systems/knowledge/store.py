@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from morphogen.core.errors import BundleError
 from morphogen.core.storage import write_text
+from morphogen.core.visible import in_shell
 from morphogen.systems.knowledge.held import Held
 from morphogen.systems.knowledge.passage import EVERYONE, Document, Passage
 from morphogen.systems.knowledge.storing import EVERYWHERE, Listed, Where
@@ -91,7 +92,7 @@ class Store:
             raise BundleError(
                 "there is no index here",
                 where=folder,
-                hint=f"morphogen index DOCUMENTS --out {folder}",
+                hint=f"morphogen index DOCUMENTS --out {in_shell(folder)}",
             )
         about = json.loads(file.read_text())
         if about.get("version") != VERSION:

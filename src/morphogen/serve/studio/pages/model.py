@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from morphogen.core.visible import in_shell
 from morphogen.serve.catalogue import Entry, read_json
 from morphogen.serve.errors import APIError
 from morphogen.serve.studio.page import Page, at, moved, page, view
@@ -38,7 +39,9 @@ async def evaluation(name: str, visitor: Reads) -> Response:
     entry = visitor.here.entry(name)
     text = await asyncio.to_thread(_read, entry.path / EVALUATION)
     if text is None:
-        raise APIError(404, f"{entry.name} was not evaluated: morphogen evaluate {entry.path}")
+        raise APIError(
+            404, f"{entry.name} was not evaluated: morphogen evaluate {in_shell(entry.path)}"
+        )
     return view(text, f"{entry.name}: evaluation")
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 from fastapi import APIRouter, Request, Response
 
+from morphogen.core.visible import in_shell
 from morphogen.serve.catalogue import Entry
 from morphogen.serve.errors import APIError
 from morphogen.serve.forms import filled
@@ -193,8 +194,9 @@ def _start(visitor: Visitor, values: Mapping[str, str]) -> Entry | None:
         return None
     entry = visitor.here.entry(values["from"])
     if entry.kind != "bundle":
-        raise APIError(400, f"{entry.name} is not in our format: morphogen import {entry.path} "
-                       f"--out {visitor.here.settings.models}/base")  # fmt: skip
+        base = in_shell(f"{visitor.here.settings.models}/base")
+        command = f"morphogen import {in_shell(entry.path)} --out {base}"
+        raise APIError(400, f"{entry.name} is not in our format: {command}")
     return entry
 
 

@@ -26,6 +26,7 @@ from morphogen.core.inputs import FORMS
 from morphogen.core.result import Result
 from morphogen.core.schema import Option, options
 from morphogen.core.storage import write_text
+from morphogen.core.visible import in_shell
 from morphogen.systems.agents.running import Untrusted
 from morphogen.systems.agents.tool import Tool, tool_of_schema
 from morphogen.systems.exchange import check_words, plain
@@ -57,8 +58,10 @@ def bundle_tools(
     reasons = bundle.tasks()
     for each in tasks:
         if (reason := reasons.get(each, "is no task")) is not None:
-            raise RecipeError(f"the task {each!r} does not apply to {name}: it {reason}",
-                              hint=f"morphogen tasks {bundle.path or 'BUNDLE'}")  # fmt: skip
+            raise RecipeError(
+                f"the task {each!r} does not apply to {name}: it {reason}",
+                hint=f"morphogen tasks {in_shell(bundle.path or 'BUNDLE')}",
+            )
     chosen = tasks or [each for each, reason in reasons.items() if reason is None]
     maker = _Caller(bundle, name, _resolved(files), _resolved(out))
     return [maker.tool(each) for each in chosen]
