@@ -308,6 +308,10 @@ def test_what_is_asked_for_in_words_is_said_or_refused_and_never_cut(pairs: Path
     assert torch.equal(asked(" "), asked(None))
     for strange in ("zxqv", "крас", "🍎"):  # names nothing known: other tokens, and no failure
         assert not torch.equal(asked(strange), asked(None))
+    reader: Any = data.codec.condition_codecs["caption"]
+    longer = (" ".join(["red"] * num) for num in range(1, 99))
+    with pytest.warns(UserWarning, match="is not read"):  # the first that is too long
+        asked(next(t for t in longer if len(reader.encode_stream(Item(t))) > reader.spec.shape[0]))
     with pytest.raises(DataError, match="longer than what the model has learned") as error:
         asked("red " * 5000)
     assert "tokens" in str(error.value)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -194,17 +195,24 @@ class Text(Codec):
         return torch.cat([stream, torch.full((spec.shape[0] - len(stream),), end)])
 
     def check_asked(self, value: Any) -> None:
-        """Raise `DataError` for what is no text, or longer than the texts that were learned."""
+        """Raise `DataError` for what is no text, or one of which less than half would be read; warn
+        where its end would not be."""
         if not isinstance(value, str):
             raise DataError("no text", found=repr(value)[:60], expected="a text")
-        length, most = len(self.encode_stream(Item(value))), self._fitted().shape[0]
-        if self.windows is None and length > most:
+        length, most = len(self.encode_stream(Item(value))) - 1, self._fitted().shape[0] - 1
+        if self.windows is not None or length <= most:
+            return
+        if length > 2 * most:
             raise DataError(
                 "what is asked for is longer than what the model has learned to read",
-                found=f"{length - 1:,} tokens: {value[:40]!r} ...",
-                expected=f"{most - 1:,} at most",
+                found=f"{length:,} tokens: {value[:40]!r} ...",
+                expected=f"{most:,} at most",
                 hint="say it in fewer words",
             )
+        message = (
+            f"{value!r} is {length:,} tokens long: what follows the first {most:,} is not read"
+        )
+        warnings.warn(message, stacklevel=2)
 
     def encode_stream(self, item: Item) -> Tensor:
         """Item -> all of its tokens (length,), the end last: a piece of the corpus."""
