@@ -77,7 +77,7 @@ class _Program:
     def __init__(self, module: str) -> None:
         self.child = subprocess.Popen(
             [sys.executable, "-P", "-m", module],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0,
         )  # fmt: skip
 
     def ask(self, question: Any) -> Any:
