@@ -91,5 +91,5 @@ def test_what_has_no_graph_says_why(
     with pytest.raises(BundleError, match="not empty"):
         export(writer, tmp_path / "full", format="onnx")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(MorphogenError, match="not there: onnxscript"):
+    with pytest.raises(MorphogenError, match="by the package onnxscript"):
         export(writer, tmp_path / "out", format="onnx")
