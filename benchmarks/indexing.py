@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from _pdf import pdf_of
 from morphogen.systems.knowledge.index import Index
 
 PAGES, WORDS, LINE = 10, 300, 12  # of a document; of a page; of a line
@@ -121,14 +122,9 @@ def drawn(num: int) -> Iterator[list[Page]]:
 
 
 def pdf(pages: Sequence[Page]) -> bytes:
-    """By hand: a heading, lines, and rules around the last three lines of every third page."""
-    kids = " ".join(f"{3 + 2 * i} 0 R" for i in range(len(pages)))
-    bodies = ["<< /Type /Catalog /Pages 2 0 R >>",
-              f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>"]  # fmt: skip
-    font = "<< /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >>"
+    """A heading, lines, and rules around the last three lines of every third page."""
+    contents = []
     for i, (heading, *lines) in enumerate(pages):
-        bodies.append(f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Resources {font} "
-                      f"/Contents {4 + 2 * i} 0 R >>")  # fmt: skip
         said = [f"BT /F1 16 Tf 60 740 Td ({heading}) Tj /F1 9 Tf"]
         said += [f"0 -{24 if n == 0 else 14} Td ({line}) Tj" for n, line in enumerate(lines)]
         said.append("ET")
@@ -136,16 +132,8 @@ def pdf(pages: Sequence[Page]) -> bytes:
             low = 716 - 14 * (len(lines) - 1) - 4
             said += [f"55 {low + 14 * k} m 560 {low + 14 * k} l S" for k in range(4)]
             said += [f"{x} {low} m {x} {low + 42} l S" for x in (55, 560)]
-        stream = "\n".join(said)
-        bodies.append(f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream")
-    out, places = b"%PDF-1.4\n", []
-    for number, body in enumerate(bodies, 1):
-        places.append(len(out))
-        out += f"{number} 0 obj\n{body}\nendobj\n".encode()
-    table = "".join(f"{place:010} 00000 n \n" for place in places)
-    end = f"xref\n0 {len(bodies) + 1}\n0000000000 65535 f \n{table}"
-    end += f"trailer << /Size {len(bodies) + 1} /Root 1 0 R >>\nstartxref\n{len(out)}\n%%EOF"
-    return out + end.encode()
+        contents.append("\n".join(said))
+    return pdf_of(contents)
 
 
 def docx(pages: Sequence[Page]) -> bytes:

@@ -33,6 +33,8 @@ from morphogen.systems.knowledge.reduced import Reduced
 from morphogen.systems.knowledge.vectors import nearest, of_length_one
 from morphogen.systems.knowledge.words import Words, asked_terms, asked_words, holders, terms
 
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
 
 class Letters:
     """An embedder without weights: how often each of 64 pairs of letters stands in a text."""
@@ -163,9 +165,13 @@ def test_bytes_of_no_encoding_lose_themselves_and_binary_is_named() -> None:
         document_of("a.txt", b"")
 
 
-def test_a_pdf_has_pages_and_one_with_a_password_says_so() -> None:
+def test_a_pdf_has_pages_and_one_with_a_password_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pdfplumber")
-    data = pdf_of(["First page about leave.", "Second page about pay."])
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from _pdf import pdf_of
+
+    said = ("First page about leave.", "Second page about pay.")
+    data = pdf_of([f"BT /F1 12 Tf 72 700 Td ({line}) Tj ET" for line in said])
     _, blocks, facts = blocks_of("a.pdf", data)
     assert [(block.page, block.text) for block in blocks] == [
         (1, "First page about leave."), (2, "Second page about pay."),
@@ -177,27 +183,6 @@ def test_a_pdf_has_pages_and_one_with_a_password_says_so() -> None:
     locked = b"/ID [<00> <00>] /Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O %b /U %b >>"
     with pytest.raises(DataError, match=r"(?s)locked with a password.*qpdf --decrypt"):
         blocks_of("a.pdf", data.replace(b"/Root 1 0 R", b"/Root 1 0 R " + locked % (key, key)))
-
-
-def pdf_of(pages: list[str]) -> bytes:
-    """A PDF with a line on each page, written by hand."""
-    kids = " ".join(f"{3 + 2 * i} 0 R" for i in range(len(pages)))
-    bodies = ["<< /Type /Catalog /Pages 2 0 R >>",
-              f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>"]  # fmt: skip
-    font = "<< /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >>"
-    for i, text in enumerate(pages):
-        bodies.append(f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Resources {font} "
-                      f"/Contents {4 + 2 * i} 0 R >>")  # fmt: skip
-        said = f"BT /F1 12 Tf 72 700 Td ({text}) Tj ET"
-        bodies.append(f"<< /Length {len(said)} >>\nstream\n{said}\nendstream")
-    out, places = b"%PDF-1.4\n", []
-    for number, body in enumerate(bodies, 1):
-        places.append(len(out))
-        out += f"{number} 0 obj\n{body}\nendobj\n".encode()
-    table = "".join(f"{place:010} 00000 n \n" for place in places)
-    end = f"xref\n0 {len(bodies) + 1}\n0000000000 65535 f \n{table}"
-    end += f"trailer << /Size {len(bodies) + 1} /Root 1 0 R >>\nstartxref\n{len(out)}\n%%EOF"
-    return out + end.encode()
 
 
 def test_passages_cover_the_document_and_point_into_it() -> None:

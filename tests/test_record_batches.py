@@ -17,8 +17,15 @@ from morphogen.data.dataset import load
 from morphogen.data.holdout import digest_of, digests_of
 from morphogen.data.scan import Scan
 from morphogen.modalities import table
-from morphogen.sources import _batches, delimited
-from morphogen.sources._record_batch import Coded, RecordBatch, RecordBatches, combined, in_batches
+from morphogen.sources import (
+    Coded,
+    RecordBatch,
+    RecordBatches,
+    _batches,
+    combined,
+    delimited,
+    in_batches,
+)
 
 NUMBERS = ["-999", "1", "1.0", "2.50", "3e2", " 7 ", "007", "NA", "?", "-0.0", "12345678901234567"]
 WORDS = ["True", "1", "yes", "", "null", "Straße", '"a; b', "ﬁ", "n/a"]

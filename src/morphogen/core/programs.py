@@ -20,9 +20,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 MOST = 8  # programs
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 def answered(
@@ -54,21 +56,31 @@ def answered(
         finally:
             free.put(program)
 
-    waiting: deque[Future[Any]] = deque()
     pool = ThreadPoolExecutor(num)  # of threads that wait for programs
     try:
-        for question in itertools.chain(first, rest):
-            waiting.append(pool.submit(ask, question))
-            if len(waiting) >= 2 * num:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from in_turn(pool, ask, itertools.chain(first, rest), 2 * num)
     finally:  # Ctrl-C and whoever wants no more, too
-        for future in waiting:
-            future.cancel()
         for each in programs:
             each.end()
         pool.shutdown()
+
+
+def in_turn(
+    pool: ThreadPoolExecutor, function: Callable[[In], Out], inputs: Iterable[In], most: int
+) -> Iterator[Out]:
+    """The function of every input, by the threads of a pool, in the order of the inputs: so many
+    under way at most. What was not begun is not, once nobody wants more."""
+    waiting: deque[Future[Out]] = deque()
+    try:
+        for each in inputs:
+            waiting.append(pool.submit(function, each))
+            if len(waiting) >= most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 class _Program:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -41,9 +42,9 @@ from morphogen.data.noting import (
     names_in,
 )
 from morphogen.data.store import Store
-from morphogen.sources import Half
-from morphogen.sources._record_batch import (
+from morphogen.sources import (
     EncodesBatches,
+    Half,
     RecordBatch,
 )
 
@@ -259,10 +260,10 @@ def encode_all_said(
     """The items that can be used, and what is said of them by name, (N, *shape) each. All at once
     where it can be, else item by item, so that a problem has a name."""
     if isinstance(items, RecordBatch):
-        try:
-            return _encode_batch(codec, items, report)
-        except MorphogenError:
-            items = list(items)  # one of them does not fit: which?
+        if isinstance(codec, EncodesBatches) and not set(derives(codec)) & set(codec.conditions):
+            with suppress(MorphogenError):  # one of them does not fit: which?
+                return _encode_batch(codec, items, report)
+        items = list(items)
     fits = [item for item in items if _fits(codec, item, report)]
     try:
         return fits, {name: _column_of(codec, name, fits) for name in codec.conditions if fits}
@@ -275,11 +276,9 @@ def encode_all_said(
 
 
 def _encode_batch(
-    codec: Codec, batch: RecordBatch, report: Report
+    codec: Any, batch: RecordBatch, report: Report
 ) -> tuple[Sequence[Item], dict[str, Encoded]]:
-    """The same by columns: of what is said again, once."""
-    if not isinstance(codec, EncodesBatches) or set(derives(codec)) & set(codec.conditions):
-        raise DataError("to be encoded one by one")
+    """The same by columns, for a codec that `EncodesBatches`: of what is said again, once."""
     known: dict[str, Encoded] = {}
     for name in codec.conditions:
         column = batch.said(name)

@@ -56,7 +56,7 @@ from morphogen.data.store import (
 from morphogen.data.turned import turned
 from morphogen.data.views import Suits, choose_view
 from morphogen.data.windows import StreamFilling, check_long_enough
-from morphogen.sources._record_batch import RecordBatch, RecordBatches
+from morphogen.sources import RecordBatch, RecordBatches
 
 KEEP_BYTES = 1 << 29  # raw items kept in memory between the readings, at most
 MOST_IN_MEMORY = 1 << 30  # bytes of an encoded split kept in memory; a larger one is on disk

@@ -15,7 +15,7 @@ from morphogen.data.disk import DiskStore, Filling, open_rows, parts_of
 from morphogen.data.names import Repeated
 from morphogen.data.scan import num_bytes
 from morphogen.data.store import CHUNK, MemoryStore, Store, no_items
-from morphogen.sources._record_batch import RecordBatch, RecordBatches
+from morphogen.sources import RecordBatch, RecordBatches
 
 CHUNK_BYTES = 1 << 25  # of raw items encoded at once, about
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from morphogen.core.errors import DataError
 from morphogen.data.names import Digests, Repeated, firsts
-from morphogen.sources._record_batch import Coded
+from morphogen.sources import Coded
 
 HELD_OUT = 0.1  # the part of the items that becomes the test split, where the source has none
 FEWEST_TO_SPLIT = 5  # with fewer items, all are for training

@@ -22,7 +22,7 @@ from typing import Any
 from morphogen.core.border import Text, parse_json, read_bytes, unzipped
 from morphogen.core.storage import write_atomic
 from morphogen.data.scan import Scan
-from morphogen.sources._record_batch import Coded, combined
+from morphogen.sources import Coded, combined
 
 FILE = "data_files.json.gz"
 HASH = Text("[0-9a-f]{16}", "16 hexadecimal digits")

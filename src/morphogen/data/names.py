@@ -21,7 +21,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from morphogen.sources._record_batch import Coded
+from morphogen.sources import Coded
 
 NUMBERED = re.compile(r"^(.*[#@]|.*#row )(0|[1-9]\d{0,17})$", re.DOTALL)  # `file#12`, `file@4096`
 CAPTION = re.compile(r"#caption \d+$")  # what the second caption of an item adds to its name

@@ -12,7 +12,7 @@ from morphogen.core.codec import Codec, Item
 from morphogen.core.following import CanDerive, ComesWith
 from morphogen.data.halves import said_of
 from morphogen.data.names import Repeated
-from morphogen.sources._record_batch import Coded, RecordBatch, RecordBatches, combined
+from morphogen.sources import Coded, RecordBatch, RecordBatches, combined
 
 LABEL = "label"
 EVERY, NOTHING = "all", "none"  # words in place of names

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from morphogen.core.programs import num_cores
+from morphogen.core.programs import In, Out, in_turn, num_cores
 
 MOST_WORKERS = 8
-In = TypeVar("In")
-Out = TypeVar("Out")
 
 
 def in_order(function: Callable[[In], Out], inputs: Iterable[In]) -> Iterator[Out]:
@@ -30,17 +26,9 @@ def in_order(function: Callable[[In], Out], inputs: Iterable[In]) -> Iterator[Ou
     if workers == 1 or len(first) < 2:
         yield from map(function, itertools.chain(first, rest))
         return
-    waiting: deque[Future[Out]] = deque()
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
-            for each in itertools.chain(first, rest):
-                waiting.append(pool.submit(function, each))
-                if len(waiting) >= 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            yield from in_turn(pool, function, itertools.chain(first, rest), 2 * workers)
         finally:
-            for future in waiting:
-                future.cancel()
             torch.set_num_threads(threads)  # for threads that begin later: they take the last word

@@ -67,7 +67,7 @@ def told(
     items: Iterable[T], doing: str, total: int | None = None, what: str = "items"
 ) -> Iterator[T]:
     """Pass items on, telling the listener now and then how many there were."""
-    from morphogen.sources._record_batch import RecordBatches  # NumPy is no part of `--help`
+    from morphogen.sources import RecordBatches  # NumPy is no part of `--help`
 
     if isinstance(items, RecordBatches):  # they stay together
         return cast(Iterator[T], RecordBatches(_told(items.batches(), doing, total, what, len)))

@@ -19,7 +19,7 @@ from morphogen.data.holdout import assign, digest_of, digests_of
 from morphogen.data.names import Digests, Names, Repeated, Values, copies, firsts
 from morphogen.data.neighbours import clusters, members
 from morphogen.data.originals import Made
-from morphogen.sources._record_batch import (
+from morphogen.sources import (
     Coded,
     RecordBatch,
     RecordBatches,
@@ -97,8 +97,10 @@ class Scan:
 
     def again(self) -> Iterable[Item] | None:
         """The items once more, where they were kept."""
-        if self.items is None or any(isinstance(some, RecordBatch) for some in self.items):
-            return None if self.items is None else RecordBatches(self.items)
+        if self.items is None:
+            return None
+        if any(isinstance(some, RecordBatch) for some in self.items):
+            return RecordBatches(self.items)
         return itertools.chain.from_iterable(self.items)
 
     def _looks_at(self, batch: RecordBatch) -> bool:

@@ -31,15 +31,27 @@ from morphogen.sources._read import (
     texts,
 )
 from morphogen.sources._record import Labelled, Record, Source, Survey, Wants, same
+from morphogen.sources._record_batch import (
+    Coded,
+    EncodesBatches,
+    RecordBatch,
+    RecordBatches,
+    combined,
+    in_batches,
+)
 from morphogen.sources._regular import again, begins, open_regular, read_regular
 
 __all__ = [
     "Batch",
+    "Coded",
+    "EncodesBatches",
     "Half",
     "Labelled",
     "Listing",
     "NamedFiles",
     "Record",
+    "RecordBatch",
+    "RecordBatches",
     "Source",
     "Survey",
     "Wants",
@@ -47,8 +59,10 @@ __all__ = [
     "batches",
     "begins",
     "caption_column",
+    "combined",
     "defects",
     "foreign",
+    "in_batches",
     "is_archive",
     "kept_surveys",
     "open_regular",

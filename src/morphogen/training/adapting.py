@@ -87,7 +87,7 @@ def with_base(recipe: Recipe, base: Bundle) -> Recipe:
 def codec_on(base: Bundle, source: Data | Path | str, recipe: Recipe) -> Codec:
     """The codec that reads new data for the base: its own, or one of the data's kind that encodes
     to what the base has learned (conversations, for a model of text)."""
-    own: Codec = base.codec
+    own: Any = base.codec
     asked = {name: value for name, value in recipe.modality.items() if name not in READING}
     name = recipe.modality.get("name")
     if name is None and not isinstance(source, Data):
@@ -105,16 +105,10 @@ def codec_on(base: Bundle, source: Data | Path | str, recipe: Recipe) -> Codec:
                 codec.written_by(theirs, base.origin.get("marks"))
             if hasattr(codec, "start"):
                 codec.start = getattr(base.family, "start", None)
-            if hasattr(codec, "shorten") and not isinstance(source, Data):
-                codec.shorten(codec.read(source, Report(str(source))))
-            read: Codec = codec
-            return read
-    reads: Any = own
-    if hasattr(reads, "shorten") and not isinstance(source, Data):
-        if "length" in asked:
-            reads.length = check_options(type(own), asked, "modality")["length"]
-            del asked["length"]
-        reads.shorten(own.read(source, Report(str(source))))
+            return _shortened(codec, source)
+    if "length" in asked and hasattr(own, "shorten") and not isinstance(source, Data):
+        own.length = check_options(type(own), asked, "modality")["length"]
+        del asked["length"]
     if asked:
         raise RecipeError(
             "what starts from a bundle reads data as its codec was fitted",
@@ -122,7 +116,15 @@ def codec_on(base: Bundle, source: Data | Path | str, recipe: Recipe) -> Codec:
             where=base.path,
             hint="leave it out",
         )
-    return own
+    return _shortened(own, source)
+
+
+def _shortened(codec: Any, source: Data | Path | str) -> Codec:
+    """The codec with windows no longer than what it is to read needs, where it has windows."""
+    if hasattr(codec, "shorten") and not isinstance(source, Data):
+        codec.shorten(codec.read(source, Report(str(source))))
+    found: Codec = codec
+    return found
 
 
 def train_defaults(recipe: Recipe, data: Data) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from morphogen.modalities.table.rules import (
 )
 from morphogen.modalities.table.shapes import shapes
 from morphogen.modalities.table.together import breaks_or_completes, together
-from morphogen.sources._record_batch import Coded, RecordBatch
+from morphogen.sources import Coded, RecordBatch
 
 PARTS, TOKENS, ROW = "parts", "tokens", "row"
 AT_ONCE = 4096  # rows that are looked at together

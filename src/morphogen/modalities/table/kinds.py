@@ -19,7 +19,7 @@ from morphogen.modalities.table.columns import (
     number_in,
 )
 from morphogen.modalities.table.numbers import number_column
-from morphogen.sources._record_batch import Coded
+from morphogen.sources import Coded
 
 MOST_COUNTED = 20_000  # distinct values of a column that are counted
 MOST_KEPT = 1 << 16  # numbers of a column that quantiles are taken of

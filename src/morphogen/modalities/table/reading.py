@@ -13,8 +13,7 @@ from morphogen.core.codec import Item, Problem, Recognition, Report
 from morphogen.core.codec import Text as Listed
 from morphogen.core.errors import DataError, did_you_mean
 from morphogen.modalities.table.cells import Cell, Parsed, parsed, parsed_row
-from morphogen.sources import Batch, Wants, batches, survey, texts
-from morphogen.sources._record_batch import RecordBatch, RecordBatches
+from morphogen.sources import Batch, RecordBatch, RecordBatches, Wants, batches, survey, texts
 
 TARGETS = ("label", "class", "target")
 FIRST = 500  # rows by which the target is judged

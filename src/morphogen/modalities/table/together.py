@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from morphogen.core.codec import Item
 from morphogen.modalities.table.cells import Cell, parsed_row
 from morphogen.modalities.table.rules import Row, Rule
-from morphogen.sources._record_batch import Coded, RecordBatch, in_batches
+from morphogen.sources import Coded, RecordBatch, in_batches
 
 
 class Rows:
