@@ -124,7 +124,8 @@ def test_rows_are_hashed_as_dicts_are() -> None:
     columns = {name: Coded(values, np.arange(6) * step % 6) for name, step in (("b", 1), ("ä", 5))}
     cells = zip(*(column.each() for column in columns.values()), strict=True)
     rows = [dict(zip(columns, row, strict=True)) for row in cells]
-    assert digests_of(columns, 6) == b"".join(map(digest_of, rows))
+    batch = RecordBatch("f#", np.arange(6), columns, Coded.same(None, 6))
+    assert digests_of(batch) == b"".join(map(digest_of, rows))
 
 
 def test_columns_are_combined_in_the_order_of_the_items() -> None:

@@ -97,7 +97,7 @@ class _Program:
         stdin, stdout = self.child.stdin, self.child.stdout
         assert stdin is not None
         assert stdout is not None
-        stdin.write(json.dumps(question).encode() + b"\n")
+        stdin.write(_line(question))
         stdin.flush()
         return json.loads(stdout.readline())  # nothing, of one that died, is no JSON
 
@@ -113,12 +113,17 @@ class _Program:
 def serve(answer: Callable[[Any], Any]) -> None:
     """What a program does until its input ends."""
     for line in sys.stdin.buffer:
-        told = json.dumps(answer(json.loads(line))).encode()
+        told = _line(answer(json.loads(line)))
         try:
-            sys.stdout.buffer.write(told + b"\n")
+            sys.stdout.buffer.write(told)
             sys.stdout.buffer.flush()
         except BrokenPipeError:  # nobody listens any more
             os._exit(0)
+
+
+def _line(said: Any) -> bytes:
+    """What JSON says of it, as a line of UTF-8."""
+    return json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
 
 
 def num_cores() -> int:

@@ -240,14 +240,14 @@ def _filled(codec: Codec, room: Any, items: Iterator[Item], count: int, report: 
             here, said = encode_all_said(codec, chunk, report)
             for name, known in said.items():
                 cond[name].append(known)
-            late = here[max(0, room.whole - len(names)) :]  # those before were encoded already
+            done = room.whole - len(names)  # of these, so many were encoded already
             if isinstance(here, RecordBatch):
                 names.extend(here.stem, here.numbers)
             else:
                 for item in here:
                     names.append(item.name)
-            if late:
-                yield late
+            if done < len(here):
+                yield here[done:] if done > 0 else here
 
     def encoded(chunk: Sequence[Item]) -> Any:
         if packs:

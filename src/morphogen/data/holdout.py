@@ -16,7 +16,7 @@ from torch import Tensor
 
 from morphogen.core.errors import DataError
 from morphogen.data.names import Digests, Repeated, firsts
-from morphogen.sources import Coded
+from morphogen.sources import Coded, RecordBatch
 
 HELD_OUT = 0.1  # the part of the items that becomes the test split, where the source has none
 FEWEST_TO_SPLIT = 5  # with fewer items, all are for training
@@ -70,9 +70,13 @@ def digest_of(value: Any) -> bytes:
     return hashlib.blake2b(content, digest_size=16, key=form.encode()[:64]).digest()
 
 
-def digests_of(columns: Mapping[str, Coded], num: int) -> bytes:
-    """`digest_of` each of `num` rows, given by columns, one behind the other: of a cell that comes
-    again the hash is taken once."""
+def digests_of(batch: RecordBatch) -> bytes:
+    """`digest_of` each item of a batch, one behind the other: of a cell that comes again the hash
+    is taken once."""
+    columns, num = batch.cells, len(batch)
+    if batch.row is None:
+        own = np.frombuffer(b"".join(map(digest_of, batch.cell.values)), np.uint8).reshape(-1, 16)
+        return own[batch.cell.codes].tobytes()
     entries = np.empty((num, len(columns), 32), np.uint8)  # of each cell: its column's, and its own
     names = sorted((digest_of(name), name) for name in columns)
     for place, (digest, name) in enumerate(names):

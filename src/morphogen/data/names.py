@@ -23,7 +23,8 @@ import numpy as np
 
 from morphogen.sources import Coded
 
-NUMBERED = re.compile(r"^(.*[#@]|.*#row )(0|[1-9]\d{0,17})$", re.DOTALL)  # `file#12`, `file@4096`
+# `file#12`, `file@4096`, `file#row 2`
+NUMBERED = re.compile(r"^(.*[#@]|.*#(?:row|line|block) )(0|[1-9]\d{0,17})$", re.DOTALL)
 CAPTION = re.compile(r"#caption \d+$")  # what the second caption of an item adds to its name
 T = TypeVar("T")
 

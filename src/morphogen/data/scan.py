@@ -253,7 +253,7 @@ class _Seeing:
         scan, num = self.scan, len(batch)
         scan.names.extend(batch.stem, batch.numbers)
         scan.own.extend(batch.splits)
-        scan.digests.extend(digests_of(batch.cells, num))
+        scan.digests.extend(digests_of(batch))
         nothing = Coded.same(None, num)
         scan.labels.extend(batch.cond.get("label", nothing))
         scan.captions.extend(nothing)

@@ -1,19 +1,21 @@
-"""Whole rows of tables, many at once: by columns where all of them have the same cells.
+"""Rows of tables, or the items in a column of theirs, many at once: by columns where all of them
+have the same cells.
 
-What columns cannot hold (rows with more or fewer cells than the header, tables of other kinds)
-comes as lists of records, which say the same.
+What columns cannot hold (rows with more or fewer cells than the header, empty cells where items
+should be, files, tables of other kinds) comes as lists of records, which say the same.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from morphogen.core.codec import Report
-from morphogen.sources._columns import Columns, tag_of
+from morphogen.sources._columns import Columns, is_absent, is_file, tag_of
 from morphogen.sources._read import records, said_beside, source_of
 from morphogen.sources._record import Record, Wants
 from morphogen.sources._record_batch import BATCH, Coded, Later, RecordBatch
@@ -51,34 +53,49 @@ def _listed(found: Iterable[Record]) -> Iterator[list[Record]]:
 
 def _of_table(table: Table, wants: Wants, report: Report) -> Iterator[Batch]:
     lower = {name.strip().lower() for name in table.columns}
-    if table.lines is None or table.media or table.classes or len(lower) < len(table.columns):
+    other = table.media or table.classes or wants.arrays is not None
+    if table.lines is None or other or len(lower) < len(table.columns):
         yield from _listed(records_of(table, wants, report))
         return
     check_header(table, report)
     columns = choose(table, wants)
     width = len(table.columns)
     for first, lines in table.lines():
-        if columns.item is None and all(len(cells) == width for cells in lines):
-            yield _record_batch(table, columns, first, lines)
-            continue
+        if all(len(cells) == width for cells in lines):
+            batch = _record_batch(table, columns, first, lines)
+            if columns.item is None or _are_items(batch.cell, wants):
+                yield batch
+                continue
         named = ((f"{table.name}#row {number}", row_of(table.columns, cells))
                  for number, cells in enumerate(lines, first))  # fmt: skip
         yield list(records_in(table, named, columns, wants, report))
 
 
+def _are_items(cells: Coded, wants: Wants) -> bool:
+    """Whether each cell is an item by itself: none is empty, and none names a file."""
+    return wants.cell is not None and not any(
+        is_absent(cell) or is_file(cell, wants) for cell in cells.values
+    )
+
+
 def _record_batch(
     table: Table, columns: Columns, first: int, lines: list[list[Any]]
 ) -> RecordBatch:
-    num = len(lines)
+    num, item = len(lines), columns.item
     raw = dict(zip(table.columns, map(Coded.of, zip(*lines, strict=True)), strict=True))
     splits = Coded.same(table.split, num)
     if (name := columns.split) is not None:
         splits = raw[name].map(lambda cell: columns.split_in({name: cell}) or table.split)
-    tagged = {tag: column for column, tag in columns.tagged(raw)}
+    tagged = {tag: raw[column] for column, tag in columns.tagged(raw)}
+    cond = {} if item is None else {
+        name: raw[column].map(partial(columns.said, column)) for name, column in columns.saying()
+    }  # fmt: skip
     return RecordBatch(
         f"{table.name}#row ",
         np.arange(first, first + num),
-        columns.rest(raw),
+        columns.rest(raw) if item is None else {item: raw[item]},
         splits,
-        tags=Later(tagged, lambda tag: raw[tagged[tag]].map(tag_of)),
+        cond,
+        Later(tagged, lambda tag: tagged[tag].map(tag_of)),
+        dict if item is None else None,
     )

@@ -64,13 +64,19 @@ class Columns:
 
     def conditions(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The raw conditions in a row; empty cells are absent ones."""
-        found = {}
-        for name, column in (("label", self.label), ("caption", self.caption)):
-            if column and not is_absent(cell := row.get(column)):
-                found[name] = self._named(column, cell)
-        return found
+        said = ((name, self.said(column, row.get(column))) for name, column in self.saying())
+        return {name: value for name, value in said if value is not None}
 
-    def _named(self, column: str, cell: Any) -> Any:
+    def saying(self) -> Iterator[tuple[str, str]]:
+        """What is said of items, and the column that says it."""
+        for name, column in (("label", self.label), ("caption", self.caption)):
+            if column:
+                yield name, column
+
+    def said(self, column: str, cell: Any) -> Any:
+        """What a cell says: a class by its name; None where it is empty."""
+        if is_absent(cell):
+            return None
         names = self.classes.get(column)
         cell = plain(cell)
         if names and isinstance(cell, int) and 0 <= cell < len(names):

@@ -86,7 +86,8 @@ class Later(Mapping[str, Coded]):
 
 @dataclass
 class RecordBatch(Sequence[Item]):
-    """Items by columns. What is None in `cond` and `tags` is not said of that item."""
+    """Items by columns. What is None in `cond` and `tags` is not said of that item; what is `noted`
+    was found as it was read, for its codec alone, and is no part of it."""
 
     stem: str  # what all are called by, before their numbers
     numbers: np.ndarray  # (N,)
@@ -94,7 +95,9 @@ class RecordBatch(Sequence[Item]):
     splits: Coded
     cond: Mapping[str, Coded] = field(default_factory=dict)
     tags: Mapping[str, Coded] = field(default_factory=dict)
-    row: Callable[[dict[str, Any]], Any] = dict  # cells by column -> an item's value
+    # Cells by column -> an item's value; None: there is one column, and each cell is an item.
+    row: Callable[[dict[str, Any]], Any] | None = dict
+    noted: Mapping[str, Coded] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -106,21 +109,36 @@ class RecordBatch(Sequence[Item]):
         return item
 
     def __iter__(self) -> Iterator[Item]:
-        rows = zip(*(column.each() for column in self.cells.values()), strict=True)
         said = (_told(each, len(self)) for each in (self.cond, self.tags))
         numbers, splits = self.numbers.tolist(), self.splits.each()
-        names = list(self.cells)
-        for number, row, split, cond, tags in zip(numbers, rows, splits, *said, strict=True):
-            value = self.row(dict(zip(names, row, strict=True)))
+        for number, value, split, cond, tags in zip(
+            numbers, self.values(), splits, *said, strict=True
+        ):
             yield Item(value, f"{self.stem}{number}", cond, split, tags)
+
+    def values(self) -> Iterator[Any]:
+        """The value of each item."""
+        if self.row is None:
+            return self.cell.each()
+        names, make = list(self.cells), self.row
+        rows = zip(*(column.each() for column in self.cells.values()), strict=True)
+        return (make(dict(zip(names, row, strict=True))) for row in rows)
+
+    @property
+    def cell(self) -> Coded:
+        """The one column, of whose cells each is an item."""
+        (column,) = self.cells.values()
+        return column
 
     def take(self, index: np.ndarray) -> RecordBatch:
         """The items at `index` (M,)."""
-        cells = {name: column.take(index) for name, column in self.cells.items()}
-        cond = {name: column.take(index) for name, column in self.cond.items()}
+        cells, cond, noted = (
+            {name: column.take(index) for name, column in columns.items()}
+            for columns in (self.cells, self.cond, self.noted)
+        )
         tags = Later(self.tags, lambda name: self.tags[name].take(index))
-        splits = self.splits.take(index)
-        return RecordBatch(self.stem, self.numbers[index], cells, splits, cond, tags, self.row)
+        numbers, splits = self.numbers[index], self.splits.take(index)
+        return RecordBatch(self.stem, numbers, cells, splits, cond, tags, self.row, noted)
 
     def column(self, name: str) -> Coded:
         """The cells of a column; None in all for one that there is not."""
@@ -144,7 +162,7 @@ class RecordBatch(Sequence[Item]):
     @property
     def num_bytes(self) -> int:
         """About how much memory it takes; tags are cells once more, as they are written."""
-        columns = (*self.cells.values(), *self.cond.values())
+        columns = (*self.cells.values(), *self.cond.values(), *self.noted.values())
         return sum(each.codes.nbytes + 2 * VALUE_BYTES * len(each.values) for each in columns)
 
 

@@ -31,10 +31,25 @@ from morphogen.modalities.molecule import chemistry, copies, page
 from morphogen.modalities.molecule.grammar import Spelt
 from morphogen.modalities.molecule.graph import SIZE, Atom, Graphs
 from morphogen.modalities.molecule.properties import named
-from morphogen.modalities.molecule.reading import all_smiles, read_molecules, recognise, wants_for
-from morphogen.modalities.molecule.tokens import Spelling, is_atom, is_heavy, split
+from morphogen.modalities.molecule.reading import (
+    ATOMS,
+    SPELT,
+    TOGETHER,
+    all_smiles,
+    read_molecules,
+    recognise,
+    wants_for,
+)
+from morphogen.modalities.molecule.tokens import (
+    Spelling,
+    is_atom,
+    is_heavy,
+    kinds_of,
+    split,
+    split_or_none,
+)
 from morphogen.modalities.molecule.vocabulary import Seen, Vocabulary, Written
-from morphogen.sources import texts
+from morphogen.sources import RecordBatch, RecordBatches, in_batches, texts
 
 TOKENS, GRAPH = "tokens", "graph"
 LONGEST, LARGEST = 256, 64  # tokens and atoms, where the user names no number
@@ -73,6 +88,8 @@ class Molecule(Codec):
         self.computed = named(properties)
         self.facts: dict[str, Any] = {}
         self._written = Written(spelling)
+        # What was checked last is encoded next.
+        self._checked: tuple[Sequence[Item], Sequence[Sequence[int]]] = ((), ())
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -85,29 +102,25 @@ class Molecule(Codec):
         """SMILES that are no words."""
         return Recognition(0.95, f"{len(values):,} SMILES") if all_smiles(values) else None
 
-    def read(self, source: Any, report: Report) -> Iterator[Item]:
-        yield from read_molecules(
-            source, report, self.column, self.computed,
-            written=self._written,
-        )  # fmt: skip
+    def read(self, source: Any, report: Report) -> RecordBatches:
+        return read_molecules(source, report, self.column, self.computed, self._written)
 
     # -- fitting ---------------------------------------------------------------------------------
 
     def fit(self, items: Iterable[Item]) -> Molecule:
-        seen, spelt = Seen(self.spelling), set[str]()
+        seen, kinds = Seen(self.spelling), set[str]()
         sizes: Counter[int] = Counter()
-        for item in items:
-            tokens = split(item.value)
-            sizes[sum(map(is_atom, tokens))] += 1
-            spelt.update(tokens)
-            plain = self.spelling == "smiles"
-            seen.add(tokens if plain else _or_none(self._written.tokens, item.value))
+        for some in in_batches(items, TOGETHER):
+            values, atoms, own = self._noted(some)
+            kinds |= kinds_of(values)
+            sizes.update(atoms)
+            seen.add(own)
         if not sizes:
             raise DataError("there are no molecules to learn from", expected="at least one")
         vocabulary, lengths = seen.vocabulary(self.merges)
         length = self.length or min(-(-max(lengths) // STEP) * STEP, LONGEST)
         num_atoms = self.max_atoms or min(max(sizes), LARGEST)
-        graphs = Graphs.of(spelt, max(num_atoms, 2))
+        graphs = Graphs.of(kinds, max(num_atoms, 2))
         self.facts = {
             "tokens": f"{len(vocabulary.tokens)} of {self.spelling}, {len(vocabulary.merges)} "
             f"groups of these; a molecule has up to {length - 1}",
@@ -118,6 +131,16 @@ class Molecule(Codec):
                 told = f"{larger:,} molecules are larger, and left out of that view"
                 self.facts[f"beyond_{name}"] = f"{told} (--set modality.{name}={max(found)})"
         return self._use(vocabulary, length, graphs)
+
+    def _noted(self, items: Sequence[Item]) -> tuple[list[str], list[int], list[str]]:
+        """Of some molecules the SMILES, how many atoms they have, and each in the spelling: "" of
+        what has no such, which `check_fits` tells."""
+        if isinstance(items, RecordBatch):
+            atoms, own = (list(items.noted[name].each()) for name in (ATOMS, SPELT))
+            return list(items.values()), atoms, own
+        values = [item.value for item in items]
+        atoms = [sum(map(is_atom, split(each))) for each in values]
+        return values, atoms, list(map(self._written.text_or_none, values))
 
     def _use(self, vocabulary: Vocabulary, length: int, graphs: Graphs) -> Molecule:
         self.vocabulary, self.graphs = vocabulary, graphs
@@ -147,10 +170,30 @@ class Molecule(Codec):
         spec = self._fitted()
         if isinstance(spec, ProductSpec) or not items:
             return stacked([self.encode(item) for item in items]) if items else _none(spec)
-        numbers = self.vocabulary.numbers([item.value for item in items])
+        return self._rows(self._numbers(items))
+
+    def check_batch(self, batch: RecordBatch, report: Report) -> None:
+        """`check_fits` of all molecules of a batch, or `DataError`."""
+        if self.view == GRAPH:
+            for smiles in batch.values():
+                self.graphs.check(split(smiles))
+        else:
+            self._checked = batch, self._numbers(batch)
+
+    def _numbers(self, items: Sequence[Item]) -> Sequence[Sequence[int]]:
+        """Molecules as tokens by number. Raises `DataError` where one does not fit."""
+        if items is self._checked[0]:
+            return self._checked[1]
+        if isinstance(items, RecordBatch):
+            texts = list(items.noted[SPELT].each())
+            if not all(texts):
+                raise DataError("a molecule has no such spelling")
+            numbers = self.vocabulary.joined(texts)
+        else:
+            numbers = self.vocabulary.numbers([item.value for item in items])
         for own in numbers:
             self._check_length(len(own))
-        return self._rows(numbers)
+        return numbers
 
     def encode_drawn(self, items: Sequence[Item]) -> Any:
         """Texts that a model drew, of molecules or not, for judges: what has no token of the data,
@@ -168,8 +211,8 @@ class Molecule(Codec):
 
     def _rows(self, numbers: Sequence[Sequence[int]]) -> Tensor:
         x = np.full((len(numbers), self._room), self.vocabulary.end)
-        for row, own in zip(x, numbers, strict=True):
-            row[: len(own)] = own
+        lengths = np.fromiter(map(len, numbers), np.int64, len(numbers))
+        x[np.arange(self._room) < lengths[:, None]] = [n for own in numbers for n in own]
         return torch.from_numpy(x)
 
     def decode(self, x: Any) -> str:
@@ -187,8 +230,7 @@ class Molecule(Codec):
         if self.view == GRAPH:
             self.graphs.check(split(item.value))
         else:
-            (own,) = self.vocabulary.numbers([item.value])
-            self._check_length(len(own))
+            self._numbers([item])
 
     def num_units(self, x: Any) -> Tensor:
         """Atoms, at least one."""
@@ -198,7 +240,7 @@ class Molecule(Codec):
             told = map(self.vocabulary.told, range(self.vocabulary.end + 1))
             atoms = torch.tensor([sum(map(is_heavy, each)) for each in told], device=x.device)
             return atoms[x].sum(1).clamp(min=1).float()
-        written = [sum(map(is_heavy, _or_none(split, each))) for each in self.decode_many(x)]
+        written = [sum(map(is_heavy, split_or_none(each))) for each in self.decode_many(x)]
         return torch.tensor(written, device=x.device).clamp(min=1).float()
 
     # -- what is said of molecules -----------------------------------------------------------------
@@ -273,14 +315,6 @@ class Molecule(Codec):
         if not hasattr(self, "spec"):
             raise DataError("the codec has seen no molecules yet", hint="codec.fit(items)")
         return self.spec
-
-
-def _or_none(read: Callable[[str], list[str]], smiles: str) -> list[str]:
-    """The tokens of a molecule; none where it has none, which `check_fits` tells."""
-    try:
-        return read(smiles)
-    except DataError:
-        return []
 
 
 def _none(spec: Any) -> Any:

@@ -7,12 +7,15 @@ canonical one stands for it: salts, charges, isotopes and stereo kept, atoms in 
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 from morphogen.core.errors import DataError
 from morphogen.core.extras import extra
 
 BITS = 2048  # of a fingerprint
+# Atoms whose brackets say that they have no hydrogens: as they stand, they are written without.
+BARE = re.compile(r"\[(?:[BCNOPSFI]|Cl|Br)\]")
 RADIUS = 2  # bonds around each atom that it looks at: ECFP4 (Rogers & Hahn 2010)
 
 
@@ -52,15 +55,17 @@ def canonical(smiles: str) -> str:
     return found
 
 
-def kekule(smiles: str) -> str:
+def kekule(smiles: str, parsed: Any = None) -> str:
     """A SMILES with single and double bonds in place of aromatic ones, its atoms in the same order:
-    one for each. Raises `DataError` where rings have no such form."""
-    loose = chem().MolFromSmiles(smiles, _as_it_stands())
+    one for each. `parsed` is the molecule that it was read as, if there is one, and is of that form
+    afterwards. Raises `DataError` where rings have no such form."""
+    if parsed is None or BARE.search(smiles):
+        parsed = chem().MolFromSmiles(smiles, _as_it_stands())
     try:
-        chem().Kekulize(loose, clearAromaticFlags=True)
+        chem().Kekulize(parsed, clearAromaticFlags=True)
     except (ValueError, TypeError) as error:  # nothing that RDKit reads, or no such form
         raise DataError(f"it is no molecule: {_why_not(smiles)}", hint="leave it out") from error
-    found: str = chem().MolToSmiles(loose, canonical=False)  # whose bonds are of that form now
+    found: str = chem().MolToSmiles(parsed, canonical=False)  # whose bonds are of that form now
     return found
 
 

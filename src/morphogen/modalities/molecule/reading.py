@@ -12,15 +12,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from morphogen import sources
 from morphogen.core.codec import Item, Problem, Recognition, Report
 from morphogen.core.errors import DataError
 from morphogen.core.programs import answered
 from morphogen.modalities.molecule.tokens import Spelling, looks_like_smiles
 from morphogen.modalities.molecule.vocabulary import Written
-from morphogen.modalities.molecule.worker import look
+from morphogen.modalities.molecule.worker import Told, look
 from morphogen.modalities.text.reading import named_column
-from morphogen.sources import Record, Survey, Wants, open_regular, opened, same
+from morphogen.sources import (
+    Batch,
+    Coded,
+    Record,
+    RecordBatch,
+    RecordBatches,
+    Survey,
+    Wants,
+    combined,
+    open_regular,
+    opened,
+    same,
+)
 
 LINES, BLOCKS = frozenset({".smi", ".smiles", ".ism", ".can"}), frozenset({".sdf", ".sd", ".mol"})
 MAYBE = ".txt"  # lines of SMILES, if all that are looked at are
@@ -31,7 +45,9 @@ HEADER = re.compile(r"smiles?\b", re.I)
 PROPERTY = re.compile(r">\s+.*<(.+)>")  # of an SDF block
 END_OF_BLOCK = "$$$$"
 PROGRAM = "morphogen.modalities.molecule"
-TOGETHER, FEW = 256, 4096  # molecules that are asked about at once; that are looked at here
+TOGETHER, FEW = 1024, 4096  # molecules that are asked about at once; that are looked at here
+SPELT, ATOMS = "spelt", "atoms"  # what is noted of each
+SEVERAL = "of_several_parts"
 
 
 def is_molecule(cell: Any) -> bool:
@@ -131,59 +147,106 @@ def read_molecules(
     report: Report,
     column: str | None,
     properties: Sequence[str],
-    *,
-    written: Written | None = None,
-) -> Iterator[Item]:
+    written: Written,
+) -> RecordBatches:
     """Every molecule of a source, spelt canonically, with `properties` that RDKit computes among
-    its tags where the source does not say them. The tokens of each are put into `written`."""
-    found = _apart(sources.records(source, wants_for(source, column), report), report)
+    its tags where the source does not say them. Of a batch by columns are noted, by the name
+    `SPELT`, each in the spelling of `written`, and by `ATOMS` how many it has; what is read one by
+    one is put into `written`."""
+    return RecordBatches(_read(source, report, column, properties, written))
 
-    def open_record(record: Record, notes: Report) -> str:
-        told = record.value()
-        if "wrong" in told:
-            raise DataError(told["wrong"], hint=told["hint"])
-        smiles: str = told["smiles"]
-        record.tags.update(told["tags"])
-        if "." in smiles:
-            notes.facts["of_several_parts"] = notes.facts.get("of_several_parts", 0) + 1
-        if written is not None and "tokens" in told:
-            written.add(smiles, told["tokens"])
-        return smiles
 
-    looked = _looked_at(found, properties, written.spelling if written else "smiles")
-    for item in opened(looked, open_record, report, threads=1):
-        report.num_read += 1
-        yield item
+def _read(
+    source: Any, report: Report, column: str | None, properties: Sequence[str], written: Written
+) -> Iterator[Sequence[Item]]:
+    found = _apart(sources.batches(source, wants_for(source, column), report), report)
+    for some, told in _looked_at(_gathered(found), properties, written.spelling):
+        if isinstance(some, RecordBatch):
+            kept: Sequence[Item] = _by_columns(some, told, report)
+        else:
+            kept = list(_one_by_one(some, told, report, written))
+        report.num_read += len(kept)
+        if kept:
+            yield kept
     if bad := sum(problem.fatal for problem in report.problems):
         report.facts["no_molecules"] = f"{bad:,} entries are none, and are listed with why"
 
 
 def _looked_at(
-    records: Iterable[Record], properties: Sequence[str], spelling: Spelling
-) -> Iterator[Record]:
-    """Records whose value is what `worker.look` finds of the molecule; of one whose file cannot be
-    read, the record as it is."""
-    chunks: deque[list[tuple[Record, bool]]] = deque()  # with whether it can be read
+    batches: Iterable[Batch], properties: Sequence[str], spelling: Spelling
+) -> Iterator[tuple[Batch, Told]]:
+    """Each batch with what `worker.look` finds of it: of a column, of its different cells."""
+    asked: deque[Batch] = deque()
 
     def questions() -> Iterator[Any]:
-        rest = iter(records)
-        while chunk := list(itertools.islice(rest, TOGETHER)):
-            texts = list(map(_text_of, chunk))
-            chunks.append(
-                [(each, text is not None) for each, text in zip(chunk, texts, strict=True)]
-            )
-            yield spelling, [
-                (text, record.suffix in BLOCKS, [n for n in properties if n not in record.tags])
-                for record, text in zip(chunk, texts, strict=True)
-                if text is not None
-            ]  # fmt: skip
+        for some in batches:
+            asked.append(some)
+            if isinstance(some, RecordBatch):
+                texts: list[str | None] = [str(cell).strip() for cell in some.cell.values]
+                blocks: list[int] = []
+                wanting = [n for n in properties if n not in some.tags or _lacks(some.tags[n])]
+            else:
+                texts = list(map(_text_of, some))
+                blocks = [place for place, each in enumerate(some) if each.suffix in BLOCKS]
+                wanting = [n for n in properties if any(n not in each.tags for each in some)]
+            yield spelling, wanting, texts, blocks
 
-    for answers in answered(PROGRAM, look, questions(), alone=FEW // TOGETHER):
-        told = iter(answers)
-        for record, is_read in chunks.popleft():
-            if is_read:
-                record.value = partial(same, next(told))
-            yield record
+    for told in answered(PROGRAM, look, questions(), alone=FEW // TOGETHER):
+        yield asked.popleft(), told
+
+
+def _lacks(column: Coded) -> bool:
+    return None in column.values
+
+
+def _by_columns(batch: RecordBatch, told: Told, report: Report) -> RecordBatch:
+    """The molecules of a batch; those that are none become problems."""
+    codes, num = batch.cell.codes, len(batch)
+    tags = batch.tags
+    for name, values in told["tags"].items():
+        said = [batch.tags[name]] if name in batch.tags else []
+        both = combined([*said, Coded(values, codes)], num)
+        own = both.map(lambda each: next((v for v in each if v is not None), None))
+        tags = {**tags, name: own}
+    cells = {name: Coded(told["smiles"], codes) for name in batch.cells}
+    noted = {SPELT: Coded(told["spelt"], codes), ATOMS: Coded(told["atoms"], codes)}
+    batch = replace(batch, cells=cells, tags=tags, noted=noted)
+    wrong = {place: (reason, hint) for place, reason, hint in told["wrong"]}
+    if wrong:
+        is_wrong = np.isin(codes, list(wrong))
+        for row in np.flatnonzero(is_wrong).tolist():
+            reason, hint = wrong[codes[row]]
+            name, fix = f"{batch.stem}{batch.numbers[row]}", hint or "correct it, or leave it out"
+            report.problems.append(Problem(name, reason, fix, fatal=True))
+        batch = batch.take(np.flatnonzero(~is_wrong))
+    of_several = np.array(["." in smiles for smiles in batch.cell.values], bool)
+    if several := int(batch.cell.counts()[of_several].sum()):
+        report.facts[SEVERAL] = report.facts.get(SEVERAL, 0) + several
+    return batch
+
+
+def _one_by_one(
+    records: Sequence[Record], told: Told, report: Report, written: Written
+) -> Iterator[Item]:
+    """The same of records; one whose file cannot be read says why where it is opened."""
+    wrong = {place: (reason, hint) for place, reason, hint in told["wrong"]}
+    for place, smiles in enumerate(told["smiles"]):
+        if smiles is not None or place in wrong:
+            records[place].value = partial(same, place)
+
+    def open_record(record: Record, notes: Report) -> str:
+        place = record.value()
+        if place in wrong:
+            reason, hint = wrong[place]
+            raise DataError(reason, hint=hint)
+        smiles: str = told["smiles"][place]
+        record.tags = {name: own[place] for name, own in told["tags"].items()} | record.tags
+        if "." in smiles:
+            notes.facts[SEVERAL] = notes.facts.get(SEVERAL, 0) + 1
+        written.add(smiles, told["spelt"][place])
+        return smiles
+
+    yield from opened(records, open_record, report, threads=1)
 
 
 def _text_of(record: Record) -> str | None:
@@ -195,52 +258,93 @@ def _text_of(record: Record) -> str | None:
     return value if record.suffix in BLOCKS else str(value).strip()
 
 
-def _apart(records: Iterable[Record], report: Report) -> Iterator[Record]:
-    """Files of many molecules as one record for each; cells as they are."""
-    for record in records:
-        if record.kind != "file":
-            yield record
+def _apart(batches: Iterable[Batch], report: Report) -> Iterator[RecordBatch | Record]:
+    """Files of many molecules as these; cells as they are."""
+    for some in batches:
+        if isinstance(some, RecordBatch):
+            yield some
             continue
-        try:
-            yield from _in_file(record)
-        except (DataError, OSError) as error:
-            reason = error.message if isinstance(error, DataError) else str(error)
-            problem = Problem(record.name, reason, "look at it", fatal=True)
-            report.problems.append(problem)
+        for record in some:
+            if record.kind != "file":
+                yield record
+                continue
+            try:
+                yield from _in_file(record)
+            except (DataError, OSError) as error:
+                reason = error.message if isinstance(error, DataError) else str(error)
+                problem = Problem(record.name, reason, "look at it", fatal=True)
+                report.problems.append(problem)
 
 
-def _in_file(record: Record) -> Iterator[Record]:
+def _gathered(found: Iterable[RecordBatch | Record]) -> Iterator[Batch]:
+    """Records that follow one another, many at a time; batches as they are."""
+    some: list[Record] = []
+    for each in found:
+        is_batch = isinstance(each, RecordBatch)
+        if some and (is_batch or len(some) == TOGETHER):
+            yield some
+            some = []
+        if isinstance(each, RecordBatch):
+            yield each
+        else:
+            some.append(each)
+    if some:
+        yield some
+
+
+def _in_file(record: Record) -> Iterator[RecordBatch | Record]:
     raw = io.BytesIO(record.value()) if record.path is None else open_regular(record.path)
+    empty = True
     with raw, io.TextIOWrapper(raw, "utf-8-sig", errors="replace") as stream:
-        lines = iter(stream)
-        each = _blocks(lines) if record.suffix in BLOCKS else _lines(lines)
-        empty = True
-        for number, value, tags in each:
+        each = _blocks_in if record.suffix in BLOCKS else _lines_in
+        for found in each(record, iter(stream)):
             empty = False
-            own = record.tags | tags
-            yield Record(
-                f"{record.name}#{number}", "cell", partial(str, value), record.suffix,
-                dict(record.cond), record.split, own, num_bytes=len(value),
-            )  # fmt: skip
+            yield found
     if empty:
         raise DataError("the file holds no molecules")
 
 
-def _lines(stream: Iterable[str]) -> Iterator[tuple[str, str, dict[str, str]]]:
+def _lines_in(record: Record, stream: Iterator[str]) -> Iterator[RecordBatch]:
+    """The lines of a file by columns, the names that follow SMILES among the tags."""
+    rest = _lines(stream)
+    while some := list(itertools.islice(rest, TOGETHER)):
+        numbers, smiles, called = zip(*some, strict=True)
+        cond, tags = (
+            {name: Coded.same(value, len(some)) for name, value in said.items()}
+            for said in (record.cond, record.tags)
+        )
+        if any(called):
+            tags["name"] = Coded.of([name or record.tags.get("name") for name in called])
+        yield RecordBatch(
+            f"{record.name}#line ", np.array(numbers), {"smiles": Coded.of(smiles)},
+            Coded.same(record.split, len(some)), cond, tags, None,
+        )  # fmt: skip
+
+
+def _lines(stream: Iterable[str]) -> Iterator[tuple[int, str, str]]:
     """SMILES, a line each, which a name may follow; a header is passed over."""
     for number, line in enumerate(stream, 1):
         smiles, *rest = line.strip().split(None, 1) or [""]
         if smiles and not (number == 1 and HEADER.match(smiles)):
-            yield f"line {number}", smiles, {"name": rest[0]} if rest else {}
+            yield number, smiles, rest[0] if rest else ""
 
 
-def _blocks(stream: Iterator[str]) -> Iterator[tuple[str, str, dict[str, str]]]:
+def _blocks_in(record: Record, stream: Iterator[str]) -> Iterator[Record]:
+    """The mol blocks of an SDF."""
+    for number, block, tags in _blocks(stream):
+        yield Record(
+            f"{record.name}#block {number}", "cell", partial(str, block), record.suffix,
+            dict(record.cond), record.split, record.tags | tags, num_bytes=len(block),
+        )  # fmt: skip
+
+
+def _blocks(stream: Iterator[str]) -> Iterator[tuple[int, str, dict[str, str]]]:
     """The mol blocks of an SDF, each with the properties that are told after it."""
     for number in itertools.count(1):
         block = list(itertools.takewhile(lambda line: line.strip() != END_OF_BLOCK, stream))
         if not any(line.strip() for line in block):
             return
-        yield f"block {number}", "".join(block), _told_in(block)
+        yield number, "".join(block), _told_in(block)
 
 
 def _told_in(block: Sequence[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from morphogen.core.errors import DataError
@@ -22,23 +22,43 @@ from morphogen.core.extras import extra
 from morphogen.modalities.molecule.chemistry import canonical, kekule
 
 Spelling = Literal["kekule", "smiles", "selfies"]
-TOKEN = re.compile(r"\[[^\[\]]+\]|Br|Cl|[BCNOPSFI]|[bcnops]|[-=#$:/\\.()~*]|%\d\d|%\(\d+\)|\d")
+SEVERAL = re.compile(r"\[[^\[\]]+\]|Br|Cl|%\d\d|%\(\d+\)")  # tokens of more than one character
+TOKEN = re.compile(SEVERAL.pattern + r"|[BCNOPSFI]|[bcnops]|[-=#$:/\\.()~*]|\d")
 ATOM = re.compile(r"\[[^\[\]]+\]|Br|Cl|[BCNOPSFI]|[bcnops]|\*")
 IN_BRACKETS = re.compile(
     r"\[(\d*)([A-Z][a-z]?|[bcnops]|se|as|te|\*)(@{0,2})(?:[A-Z]{2}\d+)?(?:H(\d*))?"
     r"(\++|-+|[+-]\d+)?(?::\d+)?\]"
 )
 NOTHING = "?"  # of no SMILES
+RING = "c1"  # an aromatic carbon at which a ring closes
 HYDROGEN = re.compile(r"\[\d*H[^a-z\]]*\]")
 
 
 def split(text: str) -> list[str]:
-    """The tokens of a SMILES. Raises `DataError` for a text that is none."""
+    """The tokens of a SMILES, or SELFIES. Raises `DataError` for a text that is none."""
     found = TOKEN.findall(text)
     if sum(map(len, found)) != len(text):
         odd = re.sub(TOKEN, "", text)
         raise DataError(f"it is no SMILES: {odd[:10]!r} in {text[:60]!r}", hint="leave it out")
     return found
+
+
+def split_or_none(text: str) -> list[str]:
+    """The same, and no tokens of a text that is none."""
+    try:
+        return split(text)
+    except DataError:
+        return []
+
+
+def kinds_of(texts: Iterable[str]) -> set[str]:
+    """The different tokens of many, as `split` divides each."""
+    texts = list(texts)
+    joined = "\n".join(texts)
+    single = {*SEVERAL.sub("", joined)} - {"\n"}
+    if not all(map(TOKEN.fullmatch, single)):
+        return {token for each in texts for token in split(each)}
+    return {*SEVERAL.findall(joined), *single}
 
 
 @functools.cache
@@ -77,14 +97,16 @@ def looks_like_smiles(text: Any) -> bool:
     return depth == 0 and all(count % 2 == 0 for count in rings.values())
 
 
-def spelt(smiles: str, spelling: Spelling) -> list[str]:
-    """The tokens of a canonical SMILES in a spelling. Raises `DataError` where it has none."""
+def spelt(smiles: str, spelling: Spelling, parsed: Any = None) -> str:
+    """A canonical SMILES in a spelling, which `split` divides into tokens. Raises `DataError` where
+    it has none. `parsed`: see `chemistry.kekule`."""
     if spelling == "selfies":
         return to_selfies(smiles)
+    if spelling == "kekule" and RING in smiles:
+        return kekule(smiles, parsed)
     tokens = split(smiles)
-    if spelling == "kekule" and any(map(is_aromatic, tokens)):
-        return split(kekule(smiles))
-    return tokens
+    aromatic = spelling == "kekule" and any(map(is_aromatic, tokens))
+    return kekule(smiles, parsed) if aromatic else smiles
 
 
 def of_kekule(tokens: Sequence[str]) -> str:
@@ -96,11 +118,11 @@ def of_kekule(tokens: Sequence[str]) -> str:
         return text
 
 
-def to_selfies(smiles: str) -> list[str]:
-    """The tokens of a molecule's SELFIES. Raises `DataError` for one that has none."""
+def to_selfies(smiles: str) -> str:
+    """A molecule's SELFIES. Raises `DataError` for one that has none."""
     selfies = _selfies()
     try:
-        return list(selfies.split_selfies(selfies.encoder(smiles)))
+        return str(selfies.encoder(smiles))
     except selfies.EncoderError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise DataError(f"it has no SELFIES: {reason[:80]}", hint="leave it out") from error

@@ -16,13 +16,57 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from morphogen.core.errors import DataError
-from morphogen.modalities.molecule.tokens import NOTHING, Spelling, of_kekule, of_selfies, spelt
+from morphogen.modalities.molecule.tokens import (
+    NOTHING,
+    SEVERAL,
+    Spelling,
+    of_kekule,
+    of_selfies,
+    spelt,
+    split_or_none,
+)
 
 FIRST = 0x4E00  # the sign that stands for token 0 where tokens are joined
+ASCII, END = 128, "\n"  # characters that SMILES have; between molecules that are written together
 MOST_SAMPLED = 1 << 18  # molecules that groups are found in
 MOST_HELD, TOGETHER = 1 << 18, 1 << 10  # molecules that are kept as numbers; joined at once
 EACH, MOST_GROUPS, FEWEST_GROUPS = 200, 512, 16  # molecules for each group, unless told
+
+
+class Signs:
+    """Tokens, and the sign that stands for each: a character, as what joins pairs reads texts."""
+
+    def __init__(self, tokens: Iterable[str] = ()) -> None:
+        self.of: dict[str, str] = {}
+        self._single = np.zeros(ASCII, np.uint32)  # the signs of tokens of one character
+        self._single[ord(END)] = ord(END)
+        self.add(tokens)
+
+    def __len__(self) -> int:
+        return len(self.of)
+
+    def add(self, tokens: Iterable[str]) -> None:
+        """Signs for those that have none, in the order in which they come."""
+        for token in tokens:
+            if token not in self.of:
+                self.of[token] = chr(FIRST + len(self.of))
+                if len(token) == 1:
+                    self._single[ord(token)] = ord(self.of[token])
+
+    def written(self, texts: Sequence[str]) -> list[str]:
+        """Texts of tokens, in signs. Raises `KeyError` for a token that has none."""
+        if not texts:
+            return []
+        joined = SEVERAL.sub(lambda found: self.of[found[0]], END.join(texts))
+        codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
+        signs = np.where(codes < ASCII, self._single[codes % ASCII], codes)
+        other = (signs != ord(END)) & ~((signs >= FIRST) & (signs < FIRST + len(self)))
+        if other.any():
+            raise KeyError(chr(codes[other][0]))
+        return signs.tobytes().decode("utf-32-le").split(END)
 
 
 class Seen:
@@ -30,18 +74,20 @@ class Seen:
 
     def __init__(self, spelling: Spelling) -> None:
         self.spelling = spelling
-        self.signs: dict[str, str] = {}  # of tokens, in the order in which they come
+        self.signs = Signs()
         self.sample: list[str] = []
         self.lengths: Counter[int] = Counter()  # tokens, with the end
 
-    def add(self, tokens: Sequence[str]) -> None:
-        """A molecule's, in the spelling."""
-        for token in tokens:
-            if token not in self.signs:
-                self.signs[token] = chr(FIRST + len(self.signs))
-        self.lengths[len(tokens) + 1] += 1
-        if len(self.sample) < MOST_SAMPLED:
-            self.sample.append("".join(map(self.signs.__getitem__, tokens)))
+    def add(self, texts: Sequence[str]) -> None:
+        """Molecules in the spelling; none in place of what has no such."""
+        try:
+            written = self.signs.written(texts)
+        except KeyError:  # of a token that is new, or of none
+            tokens = list(map(split_or_none, texts))
+            self.signs.add(itertools.chain.from_iterable(tokens))
+            written = self.signs.written(list(map("".join, tokens)))
+        self.lengths.update(len(each) + 1 for each in written)
+        self.sample += written[: MOST_SAMPLED - len(self.sample)]
 
     def vocabulary(self, merges: int | None) -> tuple[Vocabulary, Counter[int]]:
         """The vocabulary with so many groups, or as many as the data bears; and how many molecules
@@ -51,43 +97,42 @@ class Seen:
             merges = min(total // EACH, MOST_GROUPS)
             merges = merges if merges >= FEWEST_GROUPS else 0
         joined = _pairs(self.sample, len(self.signs), merges) if merges else []
-        found = Vocabulary(list(self.signs), self.spelling, joined)
+        found = Vocabulary(list(self.signs.of), self.spelling, joined)
         if not joined or len(self.sample) < total:
             return found, self.lengths
         lengths: Counter[int] = Counter()
         for start in range(0, total, TOGETHER):
-            some = found.joiner.encode_batch(self.sample[start : start + TOGETHER])
-            lengths.update(len(each.ids) + 1 for each in some)
+            some = found.joiner.encode_batch_fast(self.sample[start : start + TOGETHER])
+            lengths.update(len(each) + 1 for each in some)
         return found, lengths
 
 
 class Written:
-    """The tokens of molecules in a spelling: those of what was read are at hand, a space between
-    them, from the reading until they are numbered."""
+    """Molecules in a spelling: what was read one by one is at hand until it is numbered."""
 
     def __init__(self, spelling: Spelling) -> None:
         self.spelling = spelling
-        self._known: dict[str, str] = {}  # in the order of the reading
+        self._known: dict[str, str] = {}
 
-    def add(self, smiles: str, tokens: str) -> None:
+    def add(self, smiles: str, text: str) -> None:
         """What was read, as long as there is room."""
-        if len(self._known) < MOST_HELD:
-            self._known[smiles] = tokens
+        if text and len(self._known) < MOST_HELD:
+            self._known[smiles] = text
 
-    def tokens(self, smiles: str) -> list[str]:
-        """Those of a molecule. Raises `DataError` where it has none in the spelling."""
-        known = self._known.get(smiles)
-        return known.split(" ") if known else spelt(smiles, self.spelling)
+    def text(self, smiles: str) -> str:
+        """A molecule in the spelling. Raises `DataError` where it has no such."""
+        return self._known.get(smiles) or spelt(smiles, self.spelling)
 
-    def take(self, smiles: str) -> list[str]:
+    def text_or_none(self, smiles: str) -> str:
+        """The same; "" where it has no such."""
+        try:
+            return self.text(smiles)
+        except DataError:
+            return ""
+
+    def take(self, smiles: str) -> str:
         """The same, for the last time."""
-        found = self.tokens(smiles)
-        self._known.pop(smiles, None)
-        return found
-
-    def next(self, num: int) -> list[str]:
-        """The first molecules that are at hand."""
-        return list(itertools.islice(self._known, num))
+        return self._known.pop(smiles, None) or spelt(smiles, self.spelling)
 
 
 class Vocabulary:
@@ -98,7 +143,7 @@ class Vocabulary:
     ) -> None:
         self.tokens, self.spelling = list(tokens), spelling
         self.merges = [(int(a), int(b)) for a, b in merges]
-        self.signs = {token: chr(FIRST + i) for i, token in enumerate(self.tokens)}
+        self.signs = Signs(self.tokens)
         self.parts = [(i,) for i in range(len(self.tokens))]  # of a group, the tokens by number
         for a, b in self.merges:
             self.parts.append((*self.parts[a], *self.parts[b]))  # type: ignore[arg-type]
@@ -120,42 +165,25 @@ class Vocabulary:
         """Molecules as tokens and groups by number. Raises `DataError` for one with a token that
         the training data does not have."""
         held = self._held
-        found = [held.get(smiles) for smiles in molecules]
-        missing = [s for s, own in zip(molecules, found, strict=True) if own is None]
-        if missing:
-            new = self._joined([self._plain(smiles) for smiles in missing])
-            if len(held) > MOST_HELD:
-                self._held = {}
-            self._held.update(zip(missing, new, strict=True))
-            self._read_ahead()
-            rest = iter(new)
-            return [next(rest) if own is None else own for own in found]
-        return [own for own in found if own is not None]
+        if len(held) > MOST_HELD:
+            held.clear()
+        if missing := [smiles for smiles in dict.fromkeys(molecules) if smiles not in held]:
+            new = self.joined([self.written.take(smiles) for smiles in missing])
+            held.update(zip(missing, new, strict=True))
+        return [held[smiles] for smiles in molecules]
 
-    def _joined(self, plain: Sequence[str]) -> list[Sequence[int]]:
-        """Molecules in signs of tokens as molecules in groups by number."""
-        if not self.merges or not plain:
-            return [array("i", [ord(sign) - FIRST for sign in own]) for own in plain]
-        return [array("i", own.ids) for own in self.joiner.encode_batch(plain)]
-
-    def _read_ahead(self) -> None:
-        """Join the next of what is written: many at once cost less than one after the other."""
-        plain: dict[str, str] = {}
-        for smiles in self.written.next(TOGETHER):
-            try:
-                plain[smiles] = self._plain(smiles)
-            except DataError:  # told when it is asked for
-                continue
-        self._held.update(zip(plain, self._joined(list(plain.values())), strict=True))
-
-    def _plain(self, smiles: str) -> str:
+    def joined(self, texts: Sequence[str]) -> list[Sequence[int]]:
+        """The same of molecules in the spelling."""
         try:
-            return "".join(map(self.signs.__getitem__, self.written.take(smiles)))
+            signs = self.signs.written(texts)
         except KeyError as error:
             raise DataError(
                 f"no training molecule has {error.args[0]!r}",
                 hint="add molecules with it to the training split, or leave this one out",
             ) from error
+        if not self.merges or not signs:
+            return [array("i", [ord(sign) - FIRST for sign in own]) for own in signs]
+        return [array("i", own.ids) for own in self.joiner.encode_batch_fast(signs)]
 
     def loosely(self, smiles: str, most: int) -> list[int]:
         """Any text by number, at most so many, nothing in place of what is no molecule of these."""
