@@ -226,7 +226,7 @@ class Digests(Column[bytes]):
         assert len(value) == 16
         self.data += value
 
-    def extend(self, values: bytes) -> None:
+    def extend(self, values: bytes | bytearray) -> None:
         """Add many, one behind the other."""
         assert len(values) % 16 == 0
         self.data += values

@@ -42,11 +42,15 @@ class Made:
 
     def may_include(self, digest: bytes) -> bool:
         """Whether an item with this content hash may be one of them."""
+        return self.may_include_any(np.frombuffer(digest, ">u8").astype(np.uint64)[None])
+
+    def may_include_any(self, digests: np.ndarray) -> bool:
+        """Whether one of many (N, 2) may be, see `Digests.words`."""
         if not self.entries:
             return False
-        first, second = np.frombuffer(digest, ">u8").astype(np.uint64)
-        place = int(self.settled[:, 0].searchsorted(first))
-        return place == len(self.settled) or (self.settled[place] != (first, second)).any()
+        place = self.settled[:, 0].searchsorted(digests[:, 0])
+        beyond = place.max(initial=0) >= len(self.settled)
+        return bool(beyond or (self.settled[place] != digests).any())
 
 
 @dataclass(frozen=True)

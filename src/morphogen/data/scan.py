@@ -87,8 +87,9 @@ class Scan:
         by = own.get(self.group_by or "")
         seeing = _Seeing(self, by, keep_bytes)
         for some in in_batches(items, 1):
-            if isinstance(some, RecordBatch) and by is None and not self._looks_at(some):
-                seeing.see_batch(some)
+            digests = self._digests(some) if by is None else None
+            if isinstance(some, RecordBatch) and digests is not None:
+                seeing.see_batch(some, digests)
             else:
                 for item in some:
                     seeing.see(item)
@@ -103,11 +104,19 @@ class Scan:
             return RecordBatches(self.items)
         return itertools.chain.from_iterable(self.items)
 
+    def _digests(self, some: Sequence[Item]) -> Digests | None:
+        """The content hashes of a batch; None where its items are looked at one by one: as a model
+        may have made one of them."""
+        if not isinstance(some, RecordBatch) or self._looks_at(some):
+            return None
+        digests = Digests()
+        digests.extend(digests_of(some))
+        return None if self.made.may_include_any(digests.words) else digests
+
     def _looks_at(self, batch: RecordBatch) -> bool:
         """Whether items of a batch are looked at one by one: the first, whose fingerprints tell
-        what is near what, and all where some may have been made by a model."""
-        done = self.near is False and not self.made.entries
-        return not done or self.given is not None or "caption" in batch.cond
+        what is near what."""
+        return self.near is not False or self.given is not None or "caption" in batch.cond
 
     def _grouped(self, item: Item, by: Callable[[Any], str]) -> dict[str, str]:
         """The tags of an item, and what it is of by a grouping of its codec."""
@@ -248,12 +257,12 @@ class _Seeing:
             self.seen.add(digest)
         self.kept += scan.sizes[-1] + sum(map(num_bytes, beside))
 
-    def see_batch(self, batch: RecordBatch) -> None:
+    def see_batch(self, batch: RecordBatch, digests: Digests) -> None:
         """Record all items of a batch, whose fingerprints are not asked for."""
         scan, num = self.scan, len(batch)
         scan.names.extend(batch.stem, batch.numbers)
         scan.own.extend(batch.splits)
-        scan.digests.extend(digests_of(batch))
+        scan.digests.extend(digests.data)
         nothing = Coded.same(None, num)
         scan.labels.extend(batch.cond.get("label", nothing))
         scan.captions.extend(nothing)
@@ -261,8 +270,8 @@ class _Seeing:
         said = combined(list(batch.cond.values()), num)
         named = (zip(batch.cond, row, strict=True) for row in said.values)
         told = [{name: value for name, value in row if value is not None} for row in named]
-        digests = np.frombuffer(b"".join(map(digest_of, told)), np.uint8).reshape(-1, 16)
-        scan.said.update(digests[said.codes].tobytes())
+        own = np.frombuffer(b"".join(map(digest_of, told)), np.uint8).reshape(-1, 16)
+        scan.said.update(own[said.codes].tobytes())
         scan._note_batch(batch)
         scan.sizes.extend(itertools.repeat(batch.num_bytes // num, num))
         self.kept += batch.num_bytes

@@ -31,7 +31,8 @@ from morphogen.modalities.molecule.tokens import (
 
 FIRST = 0x4E00  # the sign that stands for token 0 where tokens are joined
 ASCII, END = 128, "\n"  # characters that SMILES have; between molecules that are written together
-MOST_SAMPLED = 1 << 18  # molecules that groups are found in
+MOST_SAMPLED = 1 << 18  # molecules whose lengths in groups are counted
+MOST_PAIRED = 1 << 16  # of these, molecules that groups are found in: more find the same
 MOST_HELD, TOGETHER = 1 << 18, 1 << 10  # molecules that are kept as numbers; joined at once
 EACH, MOST_GROUPS, FEWEST_GROUPS = 200, 512, 16  # molecules for each group, unless told
 
@@ -96,7 +97,8 @@ class Seen:
         if merges is None:
             merges = min(total // EACH, MOST_GROUPS)
             merges = merges if merges >= FEWEST_GROUPS else 0
-        joined = _pairs(self.sample, len(self.signs), merges) if merges else []
+        some = self.sample[:: -(-len(self.sample) // MOST_PAIRED) or 1]
+        joined = _pairs(some, len(self.signs), merges) if merges else []
         found = Vocabulary(list(self.signs.of), self.spelling, joined)
         if not joined or len(self.sample) < total:
             return found, self.lengths
