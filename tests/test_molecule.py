@@ -25,11 +25,13 @@ from morphogen.data.divide import split
 from morphogen.data.modality import find_modality
 from morphogen.metrics._molecules import Molecules
 from morphogen.metrics.molecular import molecular
-from morphogen.modalities.molecule import Molecule
+from morphogen.modalities.molecule import Molecule, vocabulary
+from morphogen.modalities.molecule.chemistry import kekule
 from morphogen.modalities.molecule.graph import Graphs
 from morphogen.modalities.molecule.properties import logp, qed
-from morphogen.modalities.molecule.tokens import looks_like_smiles
+from morphogen.modalities.molecule.tokens import kinds_of, looks_like_smiles
 from morphogen.modalities.molecule.tokens import split as tokens_of
+from morphogen.modalities.molecule.vocabulary import Signs
 from sources.molecule import OWN, molecules
 
 BROKEN = ("C(C", "c1ccc", "F(F)F", "Xx", "C1CC2")
@@ -119,6 +121,34 @@ def test_tokens_are_atoms() -> None:
     assert not looks_like_smiles("C1CC")
     with pytest.raises(DataError, match="no SMILES"):
         tokens_of("C?C")
+
+
+def test_kekules_form_is_the_same_of_what_was_parsed() -> None:
+    """Also where brackets say that an atom has no hydrogens, which is forgotten as it stands."""
+    bare = ("CCCCOc1ccc(NC[S](=O)=O)cn1", "c1ccc2c(c1)[I]c1ccccc1-2", "c1ccc([B])cc1")
+    for each in map(Chem.CanonSmiles, (*HARD, *bare, *molecules())):
+        parsed = Chem.MolFromSmiles(each)
+        if Chem.MolToSmiles(parsed) == each:  # its atoms are in canonical order
+            assert kekule(each, parsed) == kekule(each)
+
+
+def test_signs_stand_for_tokens() -> None:
+    texts = [*HARD, *molecules()]
+    tokens = [tokens_of(each) for each in texts]
+    signs = Signs(token for own in tokens for token in own)
+    assert signs.written(texts) == ["".join(map(signs.of.__getitem__, own)) for own in tokens]
+    assert kinds_of(texts) == signs.of.keys()
+    for odd in ("[Xe]", "CéC", "C?"):
+        with pytest.raises(KeyError):
+            signs.written(["C", odd])
+
+
+def test_groups_are_found_in_some_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    smiles = molecules(200)
+    monkeypatch.setattr(vocabulary, "MOST_PAIRED", 20)
+    codec = codec_of(smiles, merges=24)
+    x = codec.encode_many([Item(each) for each in smiles])  # the longest has room, too
+    assert codec.decode_many(x) == smiles
 
 
 @pytest.mark.parametrize("options", [{}, {"spelling": "selfies"}])

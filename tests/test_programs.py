@@ -83,6 +83,7 @@ def test_molecules_are_the_same_read_by_programs(
 ) -> None:
     pytest.importorskip("rdkit")
     from morphogen.modalities.molecule import Molecule, reading
+    from morphogen.sources import delimited
 
     smiles = ["c1ccccc1O", "CC(=O)Nc1ccc(O)cc1", "OCC", "C1CC", "", "CCO.[Na+]", "c1ccc1c", "N#N"]
     rows = [f"{name}|{i}" for i, name in enumerate(smiles * 4)]
@@ -90,6 +91,7 @@ def test_molecules_are_the_same_read_by_programs(
     path.write_text("\n".join(["smiles|mw", *rows]))
     monkeypatch.setattr(reading, "FEW", 0)
     monkeypatch.setattr(reading, "TOGETHER", 5)
+    monkeypatch.setattr(delimited, "BATCH", 5)
     found = []
     for cores in (1, 2):
         monkeypatch.setattr(programs, "num_cores", lambda cores=cores: cores)

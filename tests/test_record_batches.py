@@ -15,7 +15,8 @@ from morphogen.core.codec import Item
 from morphogen.core.codec_storage import describe_codec
 from morphogen.data.dataset import load
 from morphogen.data.holdout import digest_of, digests_of
-from morphogen.data.scan import Scan
+from morphogen.data.names import Names
+from morphogen.data.scan import Scan, _Seeing
 from morphogen.modalities import table
 from morphogen.sources import (
     Coded,
@@ -54,9 +55,9 @@ def nasty(path: Path, num: int = 600) -> Path:
     return path
 
 
-def told(path: Path, **options: Any) -> list[Any]:
+def told(path: Path, modality: str = "table", **options: Any) -> list[Any]:
     """All that loading leaves."""
-    data = load(path, "table", **options)
+    data = load(path, modality, **options)
     stores = [
         (list(s.names), s.batch(torch.arange(len(s))).x, s.batch(torch.arange(len(s))).cond)
         for s in (data.train, data.test)
@@ -102,6 +103,41 @@ def test_by_columns_as_row_by_row(
         assert one == other
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"properties": "logp,mw"}, {"view": "graph"}, {"spelling": "smiles", "merges": 20},
+        {"spelling": "selfies", "conditions": "label,note"},
+    ],
+)  # fmt: skip
+def test_molecules_by_columns_as_one_by_one(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spelt twice, of several parts, of none, of no Kekule form that is written so, too long, empty
+    and ragged: the same hashes, splits, problems, tokens and conditions."""
+    pytest.importorskip("rdkit", reason="needs morphogen[molecules]")
+    from sources.molecule import molecules
+
+    some = molecules(110)
+    some[3:3] = ["OCC", "CCO", "C1CC", "c1ccc1c", "CC.[Na+].[Cl-]", "C[S](=O)(=O)C", "C" * 90, ""]
+    lines = [f"{s},{i % 7},{'ab'[i % 2]},{'' if i % 3 else i},CC0" for i, s in enumerate(some)]
+    lines[40] += ",beyond"
+    path = tmp_path / "some.csv"
+    path.write_text("\n".join(["smiles,mw,label,note,licence", *lines]) + "\n")
+    monkeypatch.setattr(delimited, "BATCH", 16)
+    monkeypatch.setattr(Scan, "_looks_at", lambda self, batch: False)
+    seen, see_batch = [], _Seeing.see_batch
+    monkeypatch.setattr(_Seeing, "see_batch", lambda *a: (seen.append(1), see_batch(*a)))
+    columns = told(path, "molecule", length=60, **options)
+    assert len(seen) > 4
+    seen.clear()
+    monkeypatch.setattr(_batches, "_of_table", row_by_row)
+    one_by_one = told(path, "molecule", length=60, **options)
+    assert not seen
+    for one, other in zip(columns, one_by_one, strict=True):
+        assert one == other
+
+
 def test_a_batch_is_its_items() -> None:
     cells = {"a": Coded.of(["x", "y", "x", "z"]), "b": Coded.of(["1", "1", "2", "1"])}
     cond = {"label": Coded(["p", None], np.array([0, 1, 0, 1]))}
@@ -117,6 +153,19 @@ def test_a_batch_is_its_items() -> None:
     assert list(RecordBatches([batch, items[:1]])) == [*items, items[0]]
     assert [len(each) for each in in_batches(RecordBatches([batch, items[:1]]), 2)] == [4, 1]
     assert [len(each) for each in in_batches(iter(items), 3)] == [3, 1]
+
+
+def test_cells_that_are_items() -> None:
+    cells = {"smiles": Coded.of(["C", "CC", "C"])}
+    noted = {"atoms": Coded([1, 2], cells["smiles"].codes)}
+    batch = RecordBatch("f#line ", np.arange(3), cells, Coded.same(None, 3), row=None, noted=noted)
+    assert [item.value for item in batch] == ["C", "CC", "C"]
+    assert list(batch[1:].noted["atoms"].each()) == [2, 1]
+    assert digests_of(batch) == b"".join(map(digest_of, ["C", "CC", "C"]))
+    names, each = Names(), Names.of(item.name for item in batch)
+    names.extend(batch.stem, batch.numbers)
+    assert names == each
+    assert names.stems == each.stems
 
 
 def test_rows_are_hashed_as_dicts_are() -> None:

@@ -28,15 +28,23 @@ Out = TypeVar("Out")
 
 
 def answered(
-    module: str, answer: Callable[[Any], Any], questions: Iterable[Any], *, alone: int = 0
+    module: str,
+    answer: Callable[[Any], Any],
+    questions: Iterable[Any],
+    *,
+    alone: int = 0,
+    size: Callable[[Any], int] = lambda question: 1,
 ) -> Iterator[Any]:
-    """`answer` of every question, in their order: here for the first `alone` of them and where
-    there is one core; then by as many programs `python -m module` as there are cores, which call
-    `serve(answer)`. Questions and answers are what JSON can say; two for each program are under way
-    at most. What a program that died had been asked is answered here.
+    """`answer` of every question, in their order: here for the first of them, up to a `size` of
+    `alone` together, and where there is one core; then by as many programs `python -m module` as
+    there are cores, which call `serve(answer)`. Questions and answers are what JSON can say; two
+    for each program are under way at most. What a program that died had been asked is answered
+    here.
     """
     rest = iter(questions)
-    yield from map(answer, itertools.islice(rest, alone))
+    while alone > 0 and (few := list(itertools.islice(rest, 1))):
+        alone -= size(few[0])
+        yield answer(few[0])
     first = list(itertools.islice(rest, 1))
     num = min(num_cores(), MOST)
     if num < 2 or not first:

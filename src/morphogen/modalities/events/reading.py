@@ -9,10 +9,11 @@ Legend: N events.
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from morphogen.core.errors import DataError, did_you_mean
 from morphogen.core.visible import in_shell
 from morphogen.modalities.events.history import Event
 from morphogen.modalities.series.stamps import read_stamps
-from morphogen.sources import Wants, records, survey
+from morphogen.sources import Batch, RecordBatch, Wants, batches, survey
 
 AUTO, NONE = "auto", "none"
 USERS = (
@@ -172,15 +173,15 @@ def read_log(source: Any, report: Report, *, only: str = "", **asked: str) -> Lo
     lost: dict[str, list[str]] = {"user": [], "item": [], "time": []}
     kept = {part.strip() for part in only.split(",") if part.strip()}
     kinds: Counter[str] = Counter()
-    for record in records(source, wants(), report):
-        row = record.value()
-        who, what = _text(row.get(roles.user)), _text(row.get(roles.item))
-        when = row.get(roles.time) if roles.time else len(rows)
+    each = itertools.chain.from_iterable(
+        _told(some, roles) for some in batches(source, wants(), report)
+    )
+    for name, who, what, kind, cell in each:
+        when = cell if roles.time else len(rows)
         missing = [n for n, t in (("user", who), ("item", what), ("time", _text(when))) if not t]
         if missing:
-            lost[missing[0]].append(record.name)
+            lost[missing[0]].append(name)
             continue
-        kind = _text(row.get(roles.kind)) if roles.kind else ""
         kinds[kind] += 1
         if kept and kind not in kept:
             continue
@@ -194,6 +195,20 @@ def read_log(source: Any, report: Report, *, only: str = "", **asked: str) -> Lo
     if _too_many(kinds, kept):
         roles, events, rows = _without_kinds(roles, events, rows)
     return _in_order(list(users), list(events), rows, roles, report)
+
+
+def _told(some: Batch, roles: Roles) -> Iterator[tuple[str, str, str, str, Any]]:
+    """What each row is called, whose it is, of what, of which kind, and the cell that says when."""
+    texts = (roles.user, roles.item, roles.kind or "")
+    if isinstance(some, RecordBatch):
+        names = (f"{some.stem}{number}" for number in some.numbers.tolist())
+        columns = (some.column(name).map(_text).each() for name in texts)
+        yield from zip(names, *columns, some.column(roles.time or "").each(), strict=True)
+        return
+    for record in some:
+        row = record.value()
+        who, what, kind = (_text(row.get(name)) for name in texts)
+        yield record.name, who, what, kind, row.get(roles.time or "")
 
 
 def _too_many(kinds: Mapping[str, int], kept: set[str]) -> bool:

@@ -159,8 +159,10 @@ def read_molecules(
 def _read(
     source: Any, report: Report, column: str | None, properties: Sequence[str], written: Written
 ) -> Iterator[Sequence[Item]]:
-    found = _apart(sources.batches(source, wants_for(source, column), report), report)
-    for some, told in _looked_at(_gathered(found), properties, written.spelling):
+    ahead = replace(report, problems=[])  # of what is read before the molecules of before are told
+    found = _apart(sources.batches(source, wants_for(source, column), ahead), ahead)
+    for some, told in _looked_at(_gathered(found), properties, written.spelling, ahead):
+        report.problems += told["unread"]
         if isinstance(some, RecordBatch):
             kept: Sequence[Item] = _by_columns(some, told, report)
         else:
@@ -168,19 +170,22 @@ def _read(
         report.num_read += len(kept)
         if kept:
             yield kept
+    report.problems += ahead.problems
     if bad := sum(problem.fatal for problem in report.problems):
         report.facts["no_molecules"] = f"{bad:,} entries are none, and are listed with why"
 
 
 def _looked_at(
-    batches: Iterable[Batch], properties: Sequence[str], spelling: Spelling
+    batches: Iterable[Batch], properties: Sequence[str], spelling: Spelling, ahead: Report
 ) -> Iterator[tuple[Batch, Told]]:
-    """Each batch with what `worker.look` finds of it: of a column, of its different cells."""
-    asked: deque[Batch] = deque()
+    """Each batch with what `worker.look` finds of it, of a column of its different cells; and the
+    problems up to it of what could not be read, `unread`, however far ahead the reading is."""
+    asked: deque[tuple[Batch, list[Problem]]] = deque()
 
     def questions() -> Iterator[Any]:
         for some in batches:
-            asked.append(some)
+            asked.append((some, ahead.problems))
+            ahead.problems = []
             if isinstance(some, RecordBatch):
                 texts: list[str | None] = [str(cell).strip() for cell in some.cell.values]
                 blocks: list[int] = []
@@ -191,8 +196,9 @@ def _looked_at(
                 wanting = [n for n in properties if any(n not in each.tags for each in some)]
             yield spelling, wanting, texts, blocks
 
-    for told in answered(PROGRAM, look, questions(), alone=FEW // TOGETHER):
-        yield asked.popleft(), told
+    for told in answered(PROGRAM, look, questions(), alone=FEW, size=lambda asked: len(asked[2])):
+        some, unread = asked.popleft()
+        yield some, {**told, "unread": unread}
 
 
 def _lacks(column: Coded) -> bool:

@@ -32,7 +32,7 @@ from morphogen.modalities.molecule.tokens import (
 FIRST = 0x4E00  # the sign that stands for token 0 where tokens are joined
 ASCII, END = 128, "\n"  # characters that SMILES have; between molecules that are written together
 MOST_SAMPLED = 1 << 18  # molecules whose lengths in groups are counted
-MOST_PAIRED = 1 << 16  # of these, molecules that groups are found in: more find the same
+MOST_PAIRED = 1 << 15  # of these, molecules that groups are found in: more find the same
 MOST_HELD, TOGETHER = 1 << 18, 1 << 10  # molecules that are kept as numbers; joined at once
 EACH, MOST_GROUPS, FEWEST_GROUPS = 200, 512, 16  # molecules for each group, unless told
 
