@@ -12,6 +12,7 @@ from torch import Tensor
 from morphogen.backbones import _attention as attention
 from morphogen.backbones import _parts as parts
 from morphogen.core import discover
+from morphogen.core.attention import attend
 from morphogen.core.backbone import Backbone, BuildBackbone
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.spec import TensorSpec
@@ -360,3 +361,15 @@ def test_dropout_acts_in_training_only():
         assert not torch.equal(network(x), network(x))
         network.eval()
         assert torch.equal(network(x), network(x))
+
+
+def test_attention_is_the_same_in_half_precision_on_a_cpu():
+    query, key, value = (torch.randn(2, 4, n, 8, requires_grad=True) for n in (5, 7, 7))
+    mask = (torch.arange(7) < torch.tensor([[3], [7]]))[:, None, None]  # (B, 1, 1, M)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = attend(query, key, value, mask)
+    assert half.dtype == torch.bfloat16
+    whole = attend(query, key, value, mask)
+    scores = (query @ key.mT / 8**0.5).masked_fill(~mask, -torch.inf)
+    torch.testing.assert_close(whole, scores.softmax(-1) @ value)
+    torch.testing.assert_close(half.float(), whole, atol=0, rtol=2**-8)  # but for its rounding

@@ -10,11 +10,11 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from morphogen.backbones._parts import linear
 from morphogen.backbones._sequence import RMSNorm, bare
+from morphogen.core.attention import attend
 from morphogen.core.conditioning import Context
 from morphogen.core.errors import RecipeError
 from morphogen.core.rotary import slowed
@@ -53,7 +53,7 @@ class Attention(nn.Module):
         """(B, N, D) -> (B, N, D). What is not real by the `mask` (B, N) is not looked at."""
         query, key, value = self.project(x, rotation)
         seen = None if mask is None else mask[:, None, None]  # (B, 1, 1, N)
-        mixed = F.scaled_dot_product_attention(query, key, value, seen, is_causal=causal)
+        mixed = attend(query, key, value, seen, causal=causal)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 
@@ -110,9 +110,7 @@ class SelfAttention(nn.Module):
             value = value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
             mixed = self.looked_at(query, key, mask, causal) @ value
         else:
-            mixed = F.scaled_dot_product_attention(
-                query, key, value, mask, is_causal=causal, enable_gqa=self.grouped
-            )
+            mixed = attend(query, key, value, mask, causal=causal, grouped=self.grouped)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
     def looked_at(self, query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
@@ -144,7 +142,7 @@ class CrossAttention(nn.Module):
         """(B, N, D), and what there is to see -> (B, N, D)."""
         query = self.query_norm(self.query(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2))
         key, value = self.looked_for(context.sequence)
-        mixed = F.scaled_dot_product_attention(query, key, value, context.mask[:, None, None])
+        mixed = attend(query, key, value, context.mask[:, None, None])
         return self.out(mixed.transpose(1, 2).flatten(2))
 
     def looked_for(self, sequence: Tensor) -> tuple[Tensor, Tensor]:

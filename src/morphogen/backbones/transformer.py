@@ -46,6 +46,7 @@ from morphogen.backbones._parts import (
     refuses_output,
     space_to_depth,
 )
+from morphogen.core.attention import attend
 from morphogen.core.backbone import Backbone
 from morphogen.core.conditioning import Context, mean_of_real
 from morphogen.core.spec import TensorSpec
@@ -244,7 +245,7 @@ class Block(nn.Module):
         )
         keys, values = cache  # (B, H, N, D / H)
         keys[:, :, i : i + 1], values[:, :, i : i + 1] = key, value
-        mixed = F.scaled_dot_product_attention(query, keys[:, :, : i + 1], values[:, :, : i + 1])
+        mixed = attend(query, keys[:, :, : i + 1], values[:, :, : i + 1])
         h = torch.addcmul(h, gate[:, None], self.attention.out(mixed.transpose(1, 2).flatten(2)))
         return self._feed_forward(self._look(h, context), *rest)
 

@@ -29,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from morphogen.core.attention import attend
 from morphogen.core.errors import RefusedPair, did_you_mean
 from morphogen.core.random import rand
 from morphogen.core.spec import TensorSpec
@@ -271,7 +272,7 @@ class ReaderLayer(nn.Module):
         """(B, N, D), (B, N) -> (B, N, D)."""
         qkv = self.qkv(F.layer_norm(h, h.shape[-1:])).unflatten(-1, (3, self.num_heads, -1))
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, N, D / heads)
-        mixed = F.scaled_dot_product_attention(query, key, value, mask[:, None, None])
+        mixed = attend(query, key, value, mask[:, None, None])
         h = h + self.out(mixed.transpose(1, 2).flatten(2))
         return h + self.mlp(F.layer_norm(h, h.shape[-1:]))
 
