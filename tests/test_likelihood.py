@@ -13,6 +13,7 @@ from morphogen.core.likelihood import (
     Categorical,
     DiscretisedLogistic,
     Gaussian,
+    Laplace,
     bits_per_dim,
     build_likelihood,
 )
@@ -120,6 +121,29 @@ def test_gaussian_on_levels_never_sums_to_more_than_one(sigma, mu):
     assert total <= 1 + 1e-5
     if mu > -1:
         assert total >= 1 - 1e-5
+
+
+def test_laplace_integrates_to_one_and_its_draws_agree():
+    likelihood = Laplace(TensorSpec.vector(1))
+    x = torch.linspace(-12, 12, 20_001)[:, None]
+    density = likelihood.log_prob(torch.full_like(x, 0.3), x).exp()
+    assert torch.trapezoid(density[:, 0], x[:, 0]).item() == pytest.approx(1, abs=1e-4)
+    draws = likelihood.sample(torch.full((40_000, 1), 0.3), generator(0))
+    b = likelihood.log_sigma.exp().item()
+    assert (draws - 0.3).abs().mean().item() == pytest.approx(b, rel=0.02)
+    assert draws.median().item() == pytest.approx(0.3, abs=0.01)
+
+
+@pytest.mark.parametrize("b", [1e-4, 0.01, 0.05])
+@pytest.mark.parametrize("steps", [100, 100.5, 100.25, 0])
+def test_laplace_on_levels_never_sums_to_more_than_one(b, steps):
+    """One where a level is told, less between two."""
+    likelihood = Laplace(grid(256, (1, 1)))
+    likelihood.set_sigma(b)
+    total = table(likelihood, torch.full((1, 1, 1), -1 + 2 * steps / 255)).sum().item()
+    assert total <= 1 + 1e-5
+    if steps == 100:
+        assert total == pytest.approx(1, abs=1e-4)
 
 
 def test_gaussian_and_discretised_logistic_are_on_one_scale():

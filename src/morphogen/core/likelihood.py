@@ -29,7 +29,9 @@ from morphogen.core.random import categorical, rand, randn
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 
 NEVER = -1e9  # nats, of a token that a position cannot hold: finite, and as good as impossible
-LikelihoodName = Literal["auto", "gaussian", "bernoulli", "categorical", "discretised_logistic"]
+LikelihoodName = Literal[
+    "auto", "gaussian", "laplace", "bernoulli", "categorical", "discretised_logistic"
+]
 
 
 class Likelihood(nn.Module):
@@ -77,7 +79,33 @@ class Likelihood(nn.Module):
         return self.mean(params) if is_real else self.sample(params, generator)
 
 
-class Gaussian(Likelihood):
+class OneWidth(Likelihood):
+    """Base of those with a location for each value, and one learned width for all of them."""
+
+    least: ClassVar[float]  # of log sigma, above the logarithm of the width of a level
+
+    def __init__(self, spec: TensorSpec) -> None:
+        super().__init__(spec)
+        self.log_width = math.log(spec.level_width) if spec.levels else 0.0
+        self.floor = self.log_width + self.least if spec.levels else -7.0
+        # log sigma = floor + softplus(raw): bounded below and never without a gradient.
+        self.raw_log_sigma = nn.Parameter(_softplus_inverse(max(-1.0 - self.floor, 1.0)))
+
+    @property
+    def log_sigma(self) -> Tensor:
+        """The logarithm of the width, a scalar."""
+        return self.floor + F.softplus(self.raw_log_sigma)
+
+    def set_sigma(self, sigma: float) -> None:
+        """Set the width to `sigma`, or to its floor where that is higher."""
+        with torch.no_grad():
+            self.raw_log_sigma.copy_(_softplus_inverse(max(math.log(sigma) - self.floor, 1e-6)))
+
+    def mean(self, params: Tensor) -> Tensor:
+        return params.clamp(-1, 1) if self.spec.levels else params
+
+
+class Gaussian(OneWidth):
     """N(x; mu, sigma^2) with one learned sigma for all values (Rybkin et al. 2021, sigma-VAE).
 
     log p = -(x - mu)^2 / (2 sigma^2) - log sigma - log(2 pi) / 2. For data with levels the density
@@ -86,33 +114,40 @@ class Gaussian(Likelihood):
     narrower sigma would score above 0 bits, which no code reaches.
     """
 
-    def __init__(self, spec: TensorSpec) -> None:
-        super().__init__(spec)
-        self.log_width = math.log(spec.level_width) if spec.levels else 0.0
-        self.floor = self.log_width if spec.levels else -7.0
-        # log sigma = floor + softplus(raw): bounded below and never without a gradient.
-        self.raw_log_sigma = nn.Parameter(_softplus_inverse(max(-1.0 - self.floor, 1.0)))
-
-    @property
-    def log_sigma(self) -> Tensor:
-        """The logarithm of the standard deviation, a scalar."""
-        return self.floor + F.softplus(self.raw_log_sigma)
-
-    def set_sigma(self, sigma: float) -> None:
-        """Set the standard deviation to `sigma`, or to its floor where that is higher."""
-        with torch.no_grad():
-            self.raw_log_sigma.copy_(_softplus_inverse(max(math.log(sigma) - self.floor, 1e-6)))
+    least = 0.0
 
     def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
         log_sigma = self.log_sigma
         squared = (x - params).square() * torch.exp(-2 * log_sigma)
         return -0.5 * (squared + math.log(2 * math.pi)) - log_sigma + self.log_width
 
-    def mean(self, params: Tensor) -> Tensor:
-        return params.clamp(-1, 1) if self.spec.levels else params
-
     def sample(self, params: Tensor, generator: torch.Generator) -> Tensor:
         return params + randn(params.shape, generator).to(params) * self.log_sigma.exp()
+
+
+class Laplace(OneWidth):
+    """exp(-|x - mu| / b) / (2 b) with one learned b for all values: its maximum is the median, so
+    that of an edge whose place is not known one side is told, and not the blurred middle.
+
+    For data with levels, w apart, log p = -|x - mu| / b + log tanh(w / 2b): that is the
+    distribution over the levels where mu is one of them, and sums to less than 1 elsewhere, for
+
+        sum_k exp(-|k w - mu| / b) <= coth(w / 2b),    with equality where mu is some k w.
+    """
+
+    least = -2.0
+
+    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+        log_b = self.log_sigma
+        distance = (x - params).abs() * torch.exp(-log_b)
+        if not self.spec.levels:
+            return -distance - log_b - math.log(2)
+        return torch.log(torch.tanh(0.5 * torch.exp(self.log_width - log_b))) - distance
+
+    def sample(self, params: Tensor, generator: torch.Generator) -> Tensor:
+        side = 2 * rand(params.shape, generator).to(params) - 1  # [-1, 1)
+        away = -torch.log1p(-side.abs().clamp(max=1 - 1e-6))  # exponential
+        return params + side.sign() * away * self.log_sigma.exp()
 
 
 class Bernoulli(Likelihood):
@@ -291,6 +326,7 @@ class Joint(Likelihood):
 
 _BY_NAME: dict[str, type[Likelihood]] = {
     "gaussian": Gaussian,
+    "laplace": Laplace,
     "bernoulli": Bernoulli,
     "categorical": Categorical,
     "discretised_logistic": DiscretisedLogistic,

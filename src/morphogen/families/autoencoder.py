@@ -37,6 +37,7 @@ from morphogen.core.family import Family
 from morphogen.core.likelihood import LikelihoodName, build_likelihood
 from morphogen.core.random import categorical, randn
 from morphogen.core.spec import Spec, TensorSpec
+from morphogen.families._codes import code_spec
 
 
 class Autoencoder(Family):
@@ -56,6 +57,7 @@ class Autoencoder(Family):
         backbone: BuildBackbone,
         *,
         latent_dim: int = 32,  # size of the code
+        stride: int | None = None,  # positions along each axis that share a code; none: all
         noise_std: float = 0.0,  # noise added to the input in training; above 0: denoising
         latent_penalty: float = 1e-3,  # weight of |z|^2 / 2, in nats, which keeps codes near 0
         likelihood: LikelihoodName = "auto",  # p(x | z); auto chooses by the kind of data
@@ -70,16 +72,16 @@ class Autoencoder(Family):
             )
         self.noise_std, self.latent_penalty = noise_std, latent_penalty
         self.likelihood = build_likelihood(spec, likelihood)
-        self.latent_spec = TensorSpec.vector(latent_dim)
+        self.latent_spec = code_spec(spec, latent_dim, stride)
         self.encoder = backbone(spec, self.latent_spec)
         self.decoder = backbone(self.latent_spec, self.likelihood.param_spec)
-        self.mixture = LatentMixture(latent_dim, num_components)
+        self.mixture = LatentMixture(self.latent_spec.num_values, num_components)
 
     @torch.no_grad()
     def prepare(self, batch: Batch, generator: torch.Generator) -> None:
         """Start the mixture at codes of the first large batch; see how long items are."""
         self.see_lengths(batch.x)
-        self.mixture.start(self.encode(batch.x), generator)
+        self.mixture.start(self.encode(batch.x).flatten(1), generator)
 
     def loss(
         self, batch: Batch, phase: str, generator: torch.Generator
@@ -89,18 +91,18 @@ class Autoencoder(Family):
             x = x + self.noise_std * randn(x.shape, generator).to(x)
         z = self.encode(x)
         if self.training:
-            self.mixture.follow(z.detach())
+            self.mixture.follow(z.detach().flatten(1))
         log_p = self.likelihood.item_log_prob(self.decoder(z), batch.x, batch.mask, batch.weight)
-        penalty = 0.5 * self.latent_penalty * z.square().sum(1)
-        parts = {"reconstruction": -log_p, "code_norm": z.norm(dim=1)}
+        penalty = 0.5 * self.latent_penalty * z.square().flatten(1).sum(1)
+        parts = {"reconstruction": -log_p, "code_norm": z.flatten(1).norm(dim=1)}
         return self.per_value(penalty - log_p), parts
 
     def encode(self, x: Any) -> Tensor:
-        """(B, *shape) -> (B, Z)."""
+        """(B, *shape) -> (B, Z), or with a stride (B, Z, *space / stride)."""
         return self.encoder(self.spec.canonical(x))
 
     def decode(self, z: Tensor) -> Any:
-        """(B, Z) -> (B, *shape): the mean of p(x | z)."""
+        """(B, Z), or with places (B, Z, *) -> (B, *shape): the mean of p(x | z)."""
         return self.likelihood.mean(self.decoder(z))
 
     @torch.no_grad()
@@ -114,7 +116,8 @@ class Autoencoder(Family):
         """Draw codes from the fitted mixture, then of p(x | z) what `Likelihood.draw` does:
         (num, *shape)."""
         check_conditions(cond, {})
-        params = self.decoder(self.mixture.sample(num, generator))
+        z = self.mixture.sample(num, generator).view(num, *self.latent_spec.shape)
+        params = self.decoder(z)
         return self.grained(self.likelihood.draw(params, generator))
 
 

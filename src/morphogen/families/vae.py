@@ -40,6 +40,7 @@ from morphogen.core.family import Family, HealthyRange
 from morphogen.core.likelihood import LikelihoodName, build_likelihood
 from morphogen.core.random import randn
 from morphogen.core.spec import Spec, TensorSpec
+from morphogen.families._codes import code_spec
 from morphogen.families._coupling import CouplingFlow
 
 
@@ -74,6 +75,7 @@ class VAE(Family):
         backbone: BuildBackbone,
         *,
         latent_dim: int = 32,  # size of the latent vector
+        stride: int | None = None,  # positions along each axis that share a vector; none: all
         prior: Literal["flow", "normal"] = "flow",  # p(z): learned with the model, or N(0, I)
         beta: float = 1.0,  # weight of the KL term; 1 is the bound on log p(x)
         free_bits: float = 0.0,  # nats per latent dimension that go unpunished
@@ -86,12 +88,13 @@ class VAE(Family):
         self.beta, self.free_bits, self.drop_prob = beta, free_bits, drop_prob
         self.num_importance_samples = num_importance_samples
         self.likelihood = build_likelihood(spec, likelihood)
-        self.latent_spec = TensorSpec.vector(latent_dim)
+        self.latent_spec = code_spec(spec, latent_dim, stride)
         self.conditioner = Conditioner(conditions, cond_dim if conditions else 0)
         width = self.conditioner.dim
-        self.encoder = backbone(spec, TensorSpec.vector(2 * latent_dim), width)
+        self.encoder = backbone(spec, self.latent_spec.with_channels(2 * latent_dim), width)
         self.decoder = backbone(self.latent_spec, self.likelihood.param_spec, width)
-        self.flow = CouplingFlow(latent_dim, width) if prior == "flow" else None
+        num = self.latent_spec.num_values
+        self.flow = CouplingFlow(num, width) if prior == "flow" else None
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> None:
         """See how long items are."""
@@ -108,11 +111,11 @@ class VAE(Family):
         params = self.decoder(z, embedded)
         log_p = self.likelihood.item_log_prob(params, batch.x, batch.mask, batch.weight)
         if self.flow is None:
-            kl = kl_to_standard_normal(mu, logvar).sum(1)  # (B,)
+            kl = kl_to_standard_normal(mu, logvar).flatten(1).sum(1)  # (B,)
         else:
             kl = self._log_ratio(z, eps, logvar, embedded)
         # The floor is per item, not over the batch: then a batch may be split among processes.
-        floor = self.free_bits * mu.shape[1]
+        floor = self.free_bits * self.latent_spec.num_values
         penalty = self.beta * (kl.clamp(min=floor) if floor > 0 else kl)
         parts = {
             "reconstruction": -log_p,
@@ -122,10 +125,11 @@ class VAE(Family):
         return self.per_value(penalty - log_p), parts
 
     def encode(self, x: Any, cond: Mapping[str, Tensor] | None = None) -> Tensor:
-        """(B, *shape) -> (B, Z): u = f^-1(mu), what the prior's Gaussian holds the item to be."""
+        """(B, *shape) -> u = f^-1(mu), what the prior's Gaussian holds the item to be: (B, Z), or
+        with a stride (B, Z, *space / stride)."""
         embedded = self._embedded(cond, num_items(x))
         mu = self._posterior(x, embedded)[0]
-        return mu if self.flow is None else self.flow.inverse(mu, embedded)[0]
+        return self._to_prior(mu, embedded)[0]
 
     def decode(self, z: Tensor, cond: Mapping[str, Tensor] | None = None) -> Any:
         """u (B, Z) -> (B, *shape): the mean of p(x | z = f(u))."""
@@ -168,7 +172,16 @@ class VAE(Family):
     def _params(self, z: Tensor, cond: Mapping[str, Tensor] | None) -> Any:
         """u (B, Z) -> the parameters of p(x | z = f(u))."""
         embedded = self._embedded(cond, z.shape[0])
-        return self.decoder(z if self.flow is None else self.flow(z, embedded), embedded)
+        if self.flow is not None:
+            z = self.flow(z.flatten(1), embedded).view_as(z)
+        return self.decoder(z, embedded)
+
+    def _to_prior(self, z: Tensor, embedded: Tensor | None) -> tuple[Tensor, Tensor | float]:
+        """u = f^-1(z), shaped like z, and log |det du/dz| (B,)."""
+        if self.flow is None:
+            return z, 0.0
+        u, log_det = self.flow.inverse(z.flatten(1), embedded)
+        return u.view_as(z), log_det
 
     def _posterior(self, x: Any, embedded: Tensor | None) -> tuple[Tensor, Tensor]:
         """mu and log sigma^2 of q(z | x), (B, Z) each; the latter within (-10, 10), smoothly."""
@@ -177,8 +190,8 @@ class VAE(Family):
 
     def _log_ratio(self, z: Tensor, eps: Tensor, logvar: Tensor, embedded: Tensor | None) -> Tensor:
         """log q(z | x) - log p(z) at z = mu + sigma eps: (B,); the 2 pi cancel."""
-        u, log_det = (z, 0.0) if self.flow is None else self.flow.inverse(z, embedded)
-        return 0.5 * (u.square() - eps.square() - logvar).sum(1) - log_det
+        u, log_det = self._to_prior(z, embedded)
+        return 0.5 * (u.square() - eps.square() - logvar).flatten(1).sum(1) - log_det
 
     def _embedded(
         self,

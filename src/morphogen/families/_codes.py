@@ -1,0 +1,29 @@
+"""What an item is coded as: one vector, or a vector for each place of a coarser grid."""
+
+from __future__ import annotations
+
+from morphogen.core.errors import RecipeError
+from morphogen.core.spec import Spec, TensorSpec
+
+
+def code_spec(spec: Spec, dim: int, stride: int | None) -> TensorSpec:
+    """`dim` numbers for a whole item (dim,), or, with a stride, for every block of so many
+    positions along each axis, (dim, *space / stride). Raises `RecipeError` where an item has no
+    axes, or the blocks do not fill them.
+
+    A code with places is read and written by convolutions alone, which see the same things
+    wherever they are: far fewer weights than a layer from all places to all numbers has, so that a
+    few thousand pictures do not teach it by heart.
+    """
+    if stride is None:
+        return TensorSpec.vector(dim)
+    has_axes = isinstance(spec, TensorSpec) and spec.kind == "real" and bool(spec.space)
+    if not has_axes or any(size % stride for size in spec.space):
+        raise RecipeError(
+            "a code cannot have places here",
+            found=f"stride={stride} for {spec}",
+            expected="real values along axes whose lengths the stride divides",
+            where="family.stride",
+            hint="leave out family.stride",
+        )
+    return TensorSpec("real", (dim, *(size // stride for size in spec.space)), layout=spec.layout)

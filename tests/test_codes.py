@@ -1,0 +1,75 @@
+"""Codes with places: a vector for every block of positions, in the families that code items so."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from morphogen.backbones.conv import Conv
+from morphogen.core.backbone import BuildBackbone
+from morphogen.core.batch import Batch
+from morphogen.core.errors import RecipeError
+from morphogen.core.random import generator
+from morphogen.core.spec import TensorSpec
+from morphogen.families.autoencoder import Autoencoder
+from morphogen.families.vae import VAE
+from morphogen.testing import check_family
+
+PICTURE = TensorSpec("real", (1, 16, 16), levels=256)
+SMALL = BuildBackbone(Conv, model_dim=8)
+
+
+class PlacedAutoencoder(Autoencoder):
+    """An autoencoder whose codes have places."""
+
+    def __init__(self, spec, conditions, backbone):
+        super().__init__(spec, conditions, backbone, latent_dim=2, stride=4)
+
+
+class PlacedVAE(VAE):
+    """A VAE whose codes have places, and a learned prior over all of them together."""
+
+    def __init__(self, spec, conditions, backbone):
+        super().__init__(spec, conditions, backbone, latent_dim=2, stride=4, likelihood="laplace")
+
+
+@pytest.mark.parametrize("family", [PlacedAutoencoder, PlacedVAE])
+def test_families_keep_their_promises_with_places(family):
+    check_family(family, PICTURE, SMALL)
+
+
+@pytest.mark.parametrize("family", [Autoencoder, VAE])
+def test_a_code_has_the_places_of_its_item(family):
+    """What is in one corner moves the code there, and that of the far corner not at all."""
+    torch.manual_seed(0)
+    spec = TensorSpec("real", (1, 64, 64), levels=256)
+    build = BuildBackbone(Conv, model_dim=4, num_blocks=1)
+    model = family(spec, {}, build, latent_dim=3, stride=8).eval()
+    assert model.latent_spec.shape == (3, 8, 8)
+    if isinstance(model, VAE):
+        model.flow = None  # mixes places
+    x = torch.zeros(1, 1, 64, 64)
+    marked = x.clone()
+    marked[..., :8, :8] = 1.0
+    moved = (model.encode(x) - model.encode(marked)).abs().sum(1)[0]
+    assert moved[0, 0] > 0
+    assert moved[-1, -1] == 0
+
+
+def test_draws_of_the_mixture_have_places():
+    torch.manual_seed(0)
+    model = Autoencoder(PICTURE, {}, SMALL, latent_dim=2, stride=4, num_components=2)
+    model.prepare(Batch(torch.rand(40, 1, 16, 16) * 2 - 1), generator(0))
+    assert model.mixture.first.shape == (2, 2 * 4 * 4)
+    assert model.eval().sample(3, generator=generator(0)).shape == (3, 1, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("spec", "stride"),
+    [(PICTURE, 3), (TensorSpec.vector(6), 2), (TensorSpec.tokens(8, 5), 2)],
+    ids=str,
+)
+def test_places_that_do_not_fit_are_refused(spec, stride):
+    for family in (Autoencoder, VAE):
+        with pytest.raises(RecipeError, match="cannot have places"):
+            family(spec, {}, SMALL, stride=stride)
