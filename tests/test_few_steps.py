@@ -1,23 +1,33 @@
-"""Few steps: what is drawn in one step is distributed as items are."""
+"""Few steps: what is drawn in one step is what many steps draw of the same noise."""
 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import morphogen as mg
 from morphogen.core.batch import Batch
 from morphogen.core.errors import RecipeError, RefusedPair
+from morphogen.core.family import Family
+from morphogen.core.gaussian_path import GaussianPath
 from morphogen.core.objective import Reference
 from morphogen.core.random import generator, randint, randn
 from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.spec import TensorSpec
-from morphogen.families.flow_matching import FlowMatching
 from morphogen.objectives.few_steps import FewSteps
+from morphogen.training.distributed import Processes
+from morphogen.training.loop import Log
+from morphogen.training.optimizer import PhaseUpdate
+from morphogen.training.options import TrainOptions
+from morphogen.training.run import sessions
 
 VECTOR = TensorSpec.vector(2)
+LABELS = {"label": TensorSpec.label(2)}
 
 
 def items(num: int, seed: int) -> Batch:
@@ -29,64 +39,117 @@ def items(num: int, seed: int) -> Batch:
     return Batch(0.5 * x, cond={"label": label})
 
 
-def family() -> FlowMatching:
+def family(name: str = "flow_matching", **options: object) -> Family:
     torch.manual_seed(0)
     recipe = Recipe(
-        family={"name": "flow_matching", "baseline": "none", "cond_dim": 16},
-        backbone={"name": "mlp", "model_dim": 32},
+        family={"name": name, "cond_dim": 16, **options}, backbone={"name": "mlp", "model_dim": 32}
     )
-    return build_family(recipe, VECTOR, {"label": TensorSpec.label(2)})
+    return build_family(recipe, VECTOR, LABELS)
 
 
-def taught(steps: int, **options: int) -> FlowMatching:
-    model = family()
-    objective = FewSteps(**options)
-    objective.put_on(model, Reference(model, copy.deepcopy(model)), None)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+def learned(model: Family, teach: object, steps: int, lr: float, num: int) -> Family:
+    options = TrainOptions(lr=lr, optimizer="adamw")
+    updates = {"all": PhaseUpdate("all", model.named_parameters(), options, Processes.join())}
     for step in range(steps):
-        optimizer.zero_grad()
-        objective.distance(model, items(128, step), generator(step)).backward()
-        optimizer.step()
-    return model
+        teach.step(items(num, step), updates, generator(step))  # type: ignore[attr-defined]
+    return model.eval()
 
 
-def test_one_step_draws_both_clusters_of_the_label_that_is_asked_for() -> None:
-    model = taught(120, num_directions=64)
+def many(name: str) -> Family:
+    """A model that draws the clusters in many steps."""
+    model = family(name)
+    model.prepare(items(1000, 99), generator(0))
+    return learned(model, model, 300, 5e-3, 128)
+
+
+def drawn(model: Family, num_steps: int | None) -> tuple[Tensor, Tensor]:
     label = torch.arange(2).repeat_interleave(200)
-    x: Tensor = model.sample(400, cond={"label": label}, generator=generator(1), num_steps=1)
-    assert ((x[:, 0] > 0) == (label == 1)).float().mean() > 0.95
+    sample = model.sample  # type: ignore[operator]
+    return label, sample(400, cond={"label": label}, generator=generator(1), num_steps=num_steps)
+
+
+def share_in_clusters(label: Tensor, x: Tensor) -> float:
+    centre = torch.stack([label - 0.5, 0.5 * x[:, 1].sign()], 1)
+    return float(((x - centre).norm(dim=1) < 0.25).float().mean())
+
+
+@pytest.mark.parametrize(("name", "num_steps"), [("flow_matching", 1), ("diffusion", 2)])
+def test_few_steps_draw_what_many_do(name: str, num_steps: int) -> None:
+    base = many(name)
+    model, objective = copy.deepcopy(base), FewSteps(num_steps=num_steps)
+    objective.put_on(model, Reference(model, copy.deepcopy(base)), None)
+    learned(model, objective, 100, 5e-3, 128)
+    label, x = drawn(model, None)
+    assert share_in_clusters(label, x) > share_in_clusters(*drawn(base, 12)) - 0.2 > 0.6
+    assert share_in_clusters(*drawn(base, 1)) < 0.1  # the mean, which is in none
     for each in (0, 1):
-        side = x[label == each, 1]
-        assert 0.3 < float((side > 0).float().mean()) < 0.7
-        assert float((side.abs() > 0.25).float().mean()) > 0.7  # the mean of both is 0
+        assert 0.35 < float((x[label == each, 1] > 0).float().mean()) < 0.65
+    near = objective.scores(model, items(64, 0), generator(2))
+    assert near.shape == (64,)
+    far = objective.scores(base, items(64, 0), generator(2))
+    assert float(near.mean()) > 0.2 * float(far.mean())  # both below 0
 
 
-def test_a_distance_falls_from_means_to_items() -> None:
-    """Of a model that draws the data's own items it is that of two draws; of means it is more."""
-    model = family()
-    objective = FewSteps()
-    objective.put_on(model, Reference(model, copy.deepcopy(model)), None)
-    assert model.num_steps == 1
-    batch = items(256, 0)
-    before = objective.scores(model, batch, generator(1))
-    assert before.shape == (256,)
-    near = batch.x + 0.01 * randn(batch.x.shape, generator(2))
-    model.denoise = lambda x_t, t, cond: near  # type: ignore[method-assign]
-    after = objective.scores(model, batch, generator(1))
-    assert bool((before < 10 * after).all())  # both below 0
+@pytest.mark.parametrize("kind", ["straight", "cosine"])
+def test_a_leap_is_where_the_flow_of_a_gaussian_ends(kind: str) -> None:
+    """Known in closed form: before anything is learned, one step draws what a thousand do."""
+    name = {"straight": "flow_matching", "cosine": "diffusion"}[kind]
+    model = family(name, sharpness=1.0)
+    assert model.path == GaussianPath(kind)  # type: ignore[comparison-overlap]
+    stretch = torch.tensor([[0.6, 0.3], [0.0, 0.2]])
+    model.prepare(Batch(0.1 + randn((2000, 2), generator(0)) @ stretch), generator(0))
+    with torch.no_grad():
+        for parameter in model.network.parameters():  # type: ignore[union-attr]
+            parameter.zero_()
+    noise, far = randn((100, 2), generator(3)), {"num_steps": 1000, "sampler": "heun"}
+    integrate = model.integrate  # type: ignore[operator]
+    many = integrate(noise, 1.0, generator=generator(0), **far)
+    model.leaps = True  # type: ignore[assignment]
+    one = integrate(noise, 1.0, generator=generator(0), num_steps=1, sampler="ancestral")
+    torch.testing.assert_close(one, many, atol=5e-3, rtol=0)
+
+
+def test_a_run_that_is_interrupted_ends_with_the_same_weights(tmp_path: Path) -> None:
+    """And its bundle draws in one step unless told otherwise, while its base stays as it was."""
+    x = tmp_path / "x.npy"
+    np.save(x, (np.random.default_rng(0).random((96, 4, 4)) * 255).astype(np.uint8))
+    small = ["backbone.model_dim=8", "family.cond_dim=8", "train.batch_size=32"]
+    base = tmp_path / "base"
+    mg.train(x, "flow_matching", settings=small, budget="4steps", out=base)
+    given = {
+        "start": base, "objective": "few_steps", "budget": "4steps",
+        "settings": ["train.batch_size=32"],
+    }  # fmt: skip
+    whole = mg.train(x, **given, out=tmp_path / "whole")
+    stages = sessions(x, **given, out=tmp_path / "cut")
+    held = next(stages)
+
+    def stop(log: Log) -> None:
+        held.run.stop = log.step >= 2
+
+    held.train(stop)
+    stages.close()
+    again = mg.train(x, out=tmp_path / "cut", resume=True)
+    for name, tensor in whole.family.state_dict().items():
+        assert torch.equal(tensor, again.family.state_dict()[name]), name
+    opened = mg.open(tmp_path / "cut").family
+    assert (opened.num_steps, opened.leaps) == (1, True)
+    assert not mg.open(base).family.leaps
 
 
 def test_what_cannot_be_taught_so_is_refused() -> None:
-    with pytest.raises(RecipeError, match="nothing to draw with"):
-        FewSteps(num_steps=0)
-    objective = FewSteps(num_steps=2)
-    recipe = Recipe(family={"name": "vae", "latent_dim": 2}, backbone={"name": "mlp"})
-    vae = build_family(recipe, VECTOR, {})
+    with pytest.raises(RecipeError, match="learns from what draws in more"):
+        FewSteps(num_steps=6)
+    objective = FewSteps()
+    vae = build_family(
+        Recipe(family={"name": "vae", "latent_dim": 2}, backbone={"name": "mlp"}), VECTOR, {}
+    )
     with pytest.raises(RefusedPair, match="flow_matching or diffusion"):
-        objective.put_on(vae, Reference(vae, vae), None)
+        objective.changes(vae)
+    with pytest.raises(RefusedPair, match=r"family\.target=v or x"):
+        objective.changes(family("diffusion", target="eps"))
     model = family()
-    objective.put_on(model, Reference(model, model), None)
-    with pytest.raises(RecipeError, match="batches of 4"):
-        objective.distance(model, items(4, 0), generator(0))
-    found = objective.distance(model, items(16, 0), generator(0))
-    assert bool(torch.isfinite(found))
+    with pytest.raises(RefusedPair, match="leave --adapter out"):
+        objective.put_on(model, Reference(model), None)
+    with pytest.raises(RefusedPair, match="the model that it began with"):
+        objective.put_on(model, Reference(model, family(leaps=True)), None)

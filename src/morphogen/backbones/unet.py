@@ -115,23 +115,16 @@ class UNet(Backbone):
         self, x: Tensor, cond: Tensor | None = None, context: Context | None = None
     ) -> Tensor:
         """(B, *in), (B, cond_dim) -> (B, *out)."""
-        *skips, h = self.activations(x, cond, context)
+        h, skips = self.stem(x), []
+        for before, down in zip(self.before, self.down, strict=True):
+            h = through(before, h, cond, context)
+            skips.append(h)
+            h = down(h)
+        h = through(self.mid, h, cond, context)
         for i in reversed(range(len(skips))):
             h = self.merge[i](torch.cat([skips[i], self.up[i](h)], dim=1))
             h = through(self.after[i], h, cond, context)
         return self.head(normalise(h))
-
-    def activations(
-        self, x: Tensor, cond: Tensor | None = None, context: Context | None = None
-    ) -> list[Tensor]:
-        """What it makes of items on the way down, the finest resolution first: (B, D, *space)."""
-        h = self.stem(x)
-        found = []
-        for before, down in zip(self.before, self.down, strict=True):
-            h = through(before, h, cond, context)
-            found.append(h)
-            h = down(h)
-        return [*found, through(self.mid, h, cond, context)]
 
 
 def through(

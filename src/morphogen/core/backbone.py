@@ -165,17 +165,6 @@ class CanTell(Protocol):
 
 
 @runtime_checkable
-class HasActivations(Protocol):
-    """A backbone that tells what it makes of items on the way, for who compares items by that."""
-
-    def activations(
-        self, x: Tensor, cond: Tensor | None = None, context: Context | None = None
-    ) -> list[Tensor]:
-        """(B, *in) -> maps (B, D, *space), the finest first."""
-        ...
-
-
-@runtime_checkable
 class HasStyles(Protocol):
     """A generator whose layers are steered one by one: coarse first, fine last."""
 

@@ -6,8 +6,10 @@ what a function rewards, or towards what people preferred, and not far from what
     put_on(family, reference, judge)    once, before the first step
     step(batch, updates, generator)     in place of `Family.step`
     scores(family, split)               how good a model is by it, item by item: higher is better
-
-It has no state that a step changes: a run that goes on (see `training.session`) needs none.
+    changes(family)                     where it has that: options that the family gets by it, which
+                                        `put_on` sets and the recipe of the run says
+    state(), load_state(tensors)        where it has those: what a step changes beside the weights,
+                                        for a run that goes on
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from morphogen.core.backbone import BuildBackbone, HasActivations
+from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
 from morphogen.core.conditioning import (
     Conditioner,
@@ -70,6 +70,8 @@ class Denoiser(Banded, Family, DenoiserSampling):
     what is learned, the linear answer, the condition that the network sees. Nothing goes further
     away from the linear answer: shares of samples are probabilities.
 
+    One that draws in few steps `leaps`: what it gives at t = 1 is no mean, but drawn of a Gaussian.
+
     Pictures that are said of pictures (edges, a mask) are laid beside x_t, see `_laid_beside`.
     """
 
@@ -96,6 +98,7 @@ class Denoiser(Banded, Family, DenoiserSampling):
         drop_prob: float,
         baseline: Baseline,
         sharpness: float | None,
+        leaps: bool,
     ) -> None:
         super().__init__(spec, conditions, backbone)
         wanted = baseline == "gaussian" or (baseline == "auto" and spec.num_values <= MOST_VALUES)
@@ -121,6 +124,7 @@ class Denoiser(Banded, Family, DenoiserSampling):
         self.conditioner = Conditioner(conditions, cond_dim)
         usual = SHARPNESS if self.alike is None else 1.0
         self.drop_prob, self.sharpness = drop_prob, usual if sharpness is None else sharpness
+        self.leaps = leaps
 
     @classmethod
     def refuses(cls, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
@@ -295,11 +299,12 @@ class Denoiser(Banded, Family, DenoiserSampling):
         if self.baseline is None:
             return None
         weights = self.path.alpha(t), self.path.sigma(t), *self.target_weights(t)
-        linear = self.baseline(x_t, *weights)
+        linear = self.baseline(x_t, *weights, leaps=self.leaps)
         if self.alike is None or cond is None or self.alike not in cond:
             return linear
         there = present(cond[self.alike], self.conditions[self.alike])
-        return torch.where(wide(there, x_t).bool(), self.rest(x_t, *weights), linear)
+        rest = self.rest(x_t, *weights, leaps=self.leaps)
+        return torch.where(wide(there, x_t).bool(), rest, linear)
 
     def frame(self, cond: Mapping[str, Tensor] | None, x: Tensor) -> Frame | None:
         """Where items like `x` (B, *) are expected, by a condition of their own kind: at 0 and as
@@ -314,19 +319,6 @@ class Denoiser(Banded, Family, DenoiserSampling):
         c = c.masked_fill(~wide(there, c).bool(), 0)
         mean = torch.where(wide(there, x).bool(), self.from_alike(c), mean)
         return Frame(mean, torch.where(there, self.narrow * self.from_alike.width(c), width))
-
-    def activations(
-        self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None = None
-    ) -> list[Tensor]:
-        """What the network makes of noisy items on the way, the finest first: (B, D, *space). Items
-        themselves, where it does not tell."""
-        if not isinstance(self.network, HasActivations):
-            return [x_t]
-        frame = self.frame(cond, x_t)
-        u_t, own = (x_t, t) if frame is None else frame.noisy(self.path, x_t, t)
-        embedded, context = self._embedded(cond, len(x_t))
-        seen = self._seen(u_t, self._linear(u_t, own, cond), cond)
-        return self.network.activations(seen, self.time(own) + embedded, context)
 
     def _seen(
         self, x_t: Tensor, linear: Tensor | None, cond: Mapping[str, Tensor] | None

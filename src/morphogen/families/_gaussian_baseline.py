@@ -16,6 +16,11 @@ that sampling starts from is made wider (`calibrate`):
 
 along the leading components, the variances being those around what the conditions explain.
 
+At t = 1 nothing is seen of an item and x is expected to be mu. What draws in one step begins there
+(`leaps`), with the item that the flow of the same Gaussian takes eps to:
+
+    x = mu + U diag(lambda^(1/2)) U^T eps
+
 Legend: B batch, D values in an item, N items, M samples, F features of the conditions.
 """
 
@@ -32,6 +37,7 @@ from morphogen.core.batch import Batch
 MOST_VALUES = 3072  # of an item: beyond, the basis (D, D) costs more than the network
 SCALE_SQUARED = 0.8, 1.25  # least and most by which one call changes the variance of the noise
 LEAST_VARIANCE = 0.01  # keeps c small where the data never varies
+NO_ITEM = 1e-6  # alpha below which there is nothing of an item
 MOST_FEATURES = 64  # of a condition, for it to be taken as so many numbers
 
 
@@ -81,11 +87,23 @@ class GaussianBaseline(nn.Module):
         along = noise.flatten(1) @ self.basis
         return noise + (((self.noise_scale - 1) * along) @ self.basis.T).view_as(noise)
 
-    def forward(self, x_t: Tensor, alpha: Tensor, sigma: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        """E[a x + b eps | x_t]: (B, *), then (B,) four times -> (B, *)."""
+    def forward(
+        self,
+        x_t: Tensor,
+        alpha: Tensor,
+        sigma: Tensor,
+        a: Tensor,
+        b: Tensor,
+        *,
+        leaps: bool = False,
+    ) -> Tensor:
+        """E[a x + b eps | x_t]: (B, *), then (B,) four times -> (B, *). With `leaps`, x where alpha
+        is 0 is what eps becomes."""
         alpha, sigma, a, b = (scalar[:, None] for scalar in (alpha, sigma, a, b))
         signal = alpha * self.variance  # (B, D)
         gain = (a * signal + b * sigma) / (alpha * signal + sigma.square())
+        if leaps:
+            gain = torch.where(alpha.abs() < NO_ITEM, a * self.variance.sqrt() + b * sigma, gain)
         along = (x_t.flatten(1) - alpha * self.mean) @ self.basis
         return (a * self.mean + (gain * along) @ self.basis.T).view_as(x_t)
 

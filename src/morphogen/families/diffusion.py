@@ -57,10 +57,12 @@ class Diffusion(Denoiser):
         num_steps: int = 25,  # default number of sampling steps
         time_shift: float = 2.0,  # > 1 spends more sampling steps at high noise
         sharpness: float | None = None,  # > 1 goes further from the baseline; none: 1.2, or 1
+        leaps: bool = False,  # noise becomes items at once: set by --objective few_steps
     ) -> None:
         super().__init__(
             spec, conditions, backbone,
             cond_dim=cond_dim, drop_prob=drop_prob, baseline=baseline, sharpness=sharpness,
+            leaps=leaps,
         )  # fmt: skip
         self.target, self.weighting = target, weighting
         self.sampler, self.num_steps, self.time_shift = sampler, num_steps, time_shift

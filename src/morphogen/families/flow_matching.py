@@ -50,10 +50,12 @@ class FlowMatching(Denoiser):
         num_steps: int = 12,  # default number of sampling steps
         time_shift: float = 3.0,  # > 1 spends more sampling steps at high noise
         sharpness: float | None = None,  # > 1 goes further from the baseline; none: 1.2, or 1
+        leaps: bool = False,  # noise becomes items at once: set by --objective few_steps
     ) -> None:
         super().__init__(
             spec, conditions, backbone,
             cond_dim=cond_dim, drop_prob=drop_prob, baseline=baseline, sharpness=sharpness,
+            leaps=leaps,
         )  # fmt: skip
         self.time_sampling = time_sampling
         self.sampler, self.num_steps, self.time_shift = sampler, num_steps, time_shift

@@ -1,18 +1,18 @@
 r"""A denoiser that draws in one step, or in a few, what took it many.
 
-    x_hat = E_theta(x_t, t, c),  x_t = alpha_t x + sigma_t eps,  t one of the few times of sampling
-    L     = sum over maps of  E_w  W_2^2( w . phi(x_hat, c), w . phi(x, c) )
+    L = E | f_theta(x_t, t, c) - Phi(x_t, t, c) |^2,     t one of the few times of sampling
 
-At t = 1 there is nothing of an item in x_t, and the mean that a denoiser gives there is one picture
-for all. It becomes a generator instead: what it makes of noise is to be distributed as items are.
-Distributions are compared along random directions w of what the model, as it was, makes of items on
-its way (phi, at a little noise, beside what is said of them), where the distance of optimal
-transport is that of sorted numbers (sliced Wasserstein, Rabin et al. 2012; in learned features,
-Deshpande et al. 2018, arXiv:1803.11188). There is no critic, and no state that a step changes.
+Phi is where the path of the model as it was ends that begins at x_t: at t = 1 with noise, and where
+there are more steps, with items that are noised again. Each noise has one end, so that no mean of
+many items is learned (Luhman & Luhman 2021, arXiv:2101.02388). Each step draws the ends
+for a batch and learns from the latest thousands. There is no critic.
 
-What is drawn in several steps is noised again between them: --set num_steps=2 sampler=ancestral.
+What is learned begins with the answer for Gaussian data, of which the path is known (`leaps`, see
+`families._gaussian_baseline`): x = mu + S^(1/2) eps, to which the network adds the rest. What the
+model expects at other times than those of sampling fades: keep the one that it began with for
+likelihoods, filling and the like.
 
-Legend: B items, D features, P directions.
+Legend: B items.
 """
 
 from __future__ import annotations
@@ -21,129 +21,141 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from morphogen.core.batch import Batch
 from morphogen.core.capability import CanDenoise, missing
+from morphogen.core.conditioning import kept
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.family import Family, HealthyRange, Update
 from morphogen.core.objective import Judge, Reference
-from morphogen.core.random import rand, randint, randn
+from morphogen.core.random import rand, randint
+from morphogen.core.storage import below
 
-SEEN_AT = (0.02, 0.4)  # amounts of noise at which items are compared
-PLACES = 4  # along each axis of a map that are told apart
-FEWEST = 8  # items from which a distribution is told
+SAMPLER = "adams_bashforth"  # of the path: one end for each beginning
+RENOISING = "ancestral"  # of few steps: takes what is drawn as it is, on any path
+MOST_KEPT, MOST_VALUES = 8192, 1 << 24  # ends, and numbers of them, to learn from again
+
+Ends = dict[str, Tensor]  # x_t (B, *) at t (B,), where the path ends, x (B, *), and "cond/NAME"
 
 
 class FewSteps:
     """Teaches a denoiser to draw in so few steps."""
 
     train_defaults: ClassVar[dict[str, Any]] = {
-        "num_previews": 4, "batch_size": 128, "optimizer": "muon", "warmup": 0.03, "decay": 1.0,
+        "num_previews": 4, "batch_size": 64, "optimizer": "muon", "warmup": 0.03, "decay": 1.0,
     }  # fmt: skip
     watched: Mapping[str, HealthyRange] = {}
-    rate: ClassVar[float] = 10.0
-    scored: ClassVar[str] = "minus the distance of what is drawn in few steps from items"
+    rate: ClassVar[float] = 15.0
+    scored: ClassVar[str] = "minus the squared distance from where many steps end"
     judged: ClassVar[bool] = False
 
     def __init__(
         self,
         *,
         num_steps: int = 1,  # of sampling, that are to be enough
-        num_directions: int = 512,  # along which distributions are compared, in each map
-        said_weight: float = 1.0,  # of what is said of items, beside what they are like
+        num_many: int = 6,  # steps of the model as it was, that these are to be like
+        num_updates: int = 3,  # of the weights in a step, by some of the latest ends
     ) -> None:
-        if num_steps < 1 or num_directions < 1 or said_weight < 0:
+        if num_many <= num_steps:
             raise RecipeError(
-                "there is nothing to compare, or nothing to draw with", where="objective",
-                found=f"num_steps={num_steps}, num_directions={num_directions}",
-                expected="one or more of each",
+                "what draws in few steps learns from what draws in more", where="objective",
+                found=f"num_many={num_many}, num_steps={num_steps}",
+                expected="more of the former",
             )  # fmt: skip
-        self.num_steps, self.num_directions = num_steps, num_directions
-        self.said_weight = said_weight
+        self.num_steps, self.num_many = num_steps, num_many
+        self.num_updates = num_updates
+        self.kept: Ends = {}
 
-    def put_on(self, family: Family, reference: Reference, judge: Judge | None) -> None:
-        """Teach this family. Raises `RefusedPair` for one that does not denoise."""
-        if missing(family, CanDenoise) or not hasattr(family, "activations"):
+    def changes(self, family: Family) -> dict[str, Any]:
+        """Options that a family has from now on. Raises `RefusedPair` for one that cannot leap."""
+        if missing(family, CanDenoise) or not hasattr(family, "leaps"):
             raise RefusedPair(
                 "only what draws in steps can be taught to take few", found=type(family).__name__,
                 expected="flow_matching or diffusion",
             )  # fmt: skip
+        model: Any = family
+        if not model.target_weights(torch.ones(1))[0].any():
+            raise RefusedPair(
+                "a model that tells the noise says nothing of an item where all is noise",
+                found="family.target=eps", expected="family.target=v or x",
+                hint=f"morphogen train DATA --family {type(family).__name__.lower()}",
+            )  # fmt: skip
+        return {"num_steps": self.num_steps, "sampler": RENOISING, "leaps": True}
+
+    def put_on(self, family: Family, reference: Reference, judge: Judge | None) -> None:
+        """Teach this family. Raises `RefusedPair` for one that cannot be taught so."""
+        changes = self.changes(family)
+        if reference.other is None:
+            raise RefusedPair(
+                "all weights are taught few steps, and none put beside them",
+                found="an adapter", hint="leave --adapter out",
+            )  # fmt: skip
+        if getattr(reference.other, "leaps", False):
+            raise RefusedPair(
+                "a model that was taught few steps has no many to learn from",
+                found="family.leaps=True", hint="--from the model that it began with",
+            )  # fmt: skip
+        for name, value in changes.items():
+            setattr(family, name, value)
         self.family, self.reference = family, reference
-        family.num_steps = self.num_steps  # type: ignore[assignment]  # of sheets, while it trains
 
     def step(
         self, batch: Batch, updates: Mapping[str, Update], generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """One update by a batch."""
-        loss = self.distance(self.family, batch, generator)
-        updates[self.family.phases[-1]].minimise(loss)
-        return {"loss": loss.detach()}
+        """Draw the ends for a batch, and learn from the latest."""
+        new, losses = self.ends(self.family, batch, generator), []
+        most = min(MOST_KEPT, MOST_VALUES // sum(value[0].numel() for value in new.values()))
+        self.kept = {
+            name: torch.cat([self.kept.get(name, value[:0]), value])[-max(most, len(batch)) :]
+            for name, value in new.items()
+        }
+        for _ in range(self.num_updates):
+            index = randint(len(self.kept["x"]), (len(batch),), generator).to(batch.x.device)
+            some = {name: value[index] for name, value in self.kept.items()}
+            loss = apart(self.family, some).mean()
+            updates[self.family.phases[-1]].minimise(loss)
+            losses.append(loss.detach())
+        return {"loss": torch.stack(losses).mean()}
+
+    def state(self) -> dict[str, Tensor]:
+        """What a run that goes on needs: the ends that are kept."""
+        return self.kept
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `state` gave."""
+        self.kept = {name: value.to(self.family.device) for name, value in state.items()}
 
     @torch.no_grad()
     def scores(self, family: Family, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Minus the distance of all that is drawn from all items of a batch, for each: (B,)."""
-        return -self.distance(family, batch, generator).expand(len(batch))
+        """How near what is drawn is to where many steps end, for each item: (B,)."""
+        return -apart(family, self.ends(family, batch, generator))
 
     def shown(self) -> list[str]:
         """Nothing: sheets show what it draws."""
         return []
 
-    def distance(self, family: Any, batch: Batch, generator: torch.Generator) -> Tensor:
-        """How far what is drawn for the items' conditions is from the items: a scalar."""
-        x, num = batch.x, len(batch)
-        if num < FEWEST:
-            raise RecipeError(
-                "so few items are no distribution", found=f"batches of {num}",
-                expected=f"{FEWEST} and more", hint="--set train.batch_size=128",
-            )  # fmt: skip
-        cond = {name: batch.cond[name] for name in family.conditions if name in batch.cond} or None
+    @torch.no_grad()
+    def ends(self, family: Any, batch: Batch, generator: torch.Generator) -> Ends:
+        """Where paths end that begin with the conditions of items, some of which are dropped."""
+        num = len(batch)
+        said = {name: batch.cond[name] for name in family.conditions if name in batch.cond}
+        cond = kept(said, rand((num,), generator) >= family.drop_prob, family.conditions)
         times = family.times(self.num_steps, 1.0, family.time_shift)
-        t = times[int(randint(self.num_steps, (), generator))].to(x)
-        noise = family.starting_noise(num, generator)
-        x_t = noise if t >= 1 else family.path.noised(x, noise, t.expand(num))
-        drawn = family.denoise(x_t, t.expand(num), cond)
-        low, high = SEEN_AT
-        s = (low + (high - low) * rand((), generator)).to(x).expand(num)
+        start = float(times[int(randint(self.num_steps, (), generator))])
+        x_t, t = family.starting_noise(num, generator), torch.full((num,), start).to(batch.x)
+        if start < 1:
+            x_t = family.path.noised(batch.x, x_t, t)
         with self.reference.at_work() as model:
-            with torch.no_grad():
-                real = self._maps(model, x, s, cond, generator)
-            own = self._maps(model, drawn, s, cond, generator)
-        apart = [self._apart(a, b, generator) for a, b in zip(own, real, strict=True)]
-        return torch.stack(apart).sum()
-
-    def _maps(
-        self, model: Any, x: Tensor, s: Tensor, cond: Any, generator: torch.Generator
-    ) -> list[Tensor]:
-        """Items with what is said of them, by each map: (B, D), each feature of size about 1."""
-        seen = model.path.noised(x, randn(x.shape, generator).to(x), s)
-        said = model.conditioner.both(cond, len(x))[0] if cond else None
-        found = []
-        for each in [seen, *model.activations(seen, s)]:
-            features = _pooled(each)
-            if said is not None and self.said_weight:
-                # As large together as all features are: a direction is of both alike.
-                size = self.said_weight * (features.shape[1] / said.shape[1]) ** 0.5
-                spread = (said - said.mean(0)).square().mean().sqrt().clamp(min=1e-6)
-                features = torch.cat([features, size * (said - said.mean(0)) / spread], dim=1)
-            found.append(features)
-        return found
-
-    def _apart(self, own: Tensor, real: Tensor, generator: torch.Generator) -> Tensor:
-        """The squared distance of two sets (B, D) along random directions, on average."""
-        directions = randn((own.shape[1], self.num_directions), generator).to(own)
-        directions = F.normalize(directions, dim=0)
-        scale = real.std(0).square().mean().sqrt().clamp(min=1e-6)
-        along = [(each / scale @ directions).sort(0).values for each in (own, real)]
-        return (along[0] - along[1]).square().mean()
+            x = model.integrate(  # type: ignore[operator]
+                x_t, start, cond=cond or None, generator=generator, num_steps=self.num_many,
+                sampler=SAMPLER,
+            )  # fmt: skip
+        return {"x_t": x_t, "t": t, "x": x, **{f"cond/{name}": c for name, c in cond.items()}}
 
 
-def _pooled(x: Tensor) -> Tensor:
-    """Maps (B, D, *space) by a few places along each axis: (B, D')."""
-    if x.dim() < 3:
-        return x
-    pool: Any = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
-    space = x.shape[2:]
-    found: Tensor = pool[len(space) - 1](x, tuple(min(PLACES, size) for size in space))
-    return found.flatten(1)
+def apart(family: Any, ends: Ends) -> Tensor:
+    """The squared distance of what a family draws in a step from the ends, per value: (B,)."""
+    own = family.steer(ends["x_t"], ends["t"], below("cond/", ends) or None)
+    found: Tensor = (own - ends["x"]).square().flatten(1).mean(1)
+    return found

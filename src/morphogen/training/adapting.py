@@ -19,7 +19,13 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Codec, Report
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.family import Family
-from morphogen.core.recipe import Recipe, build_adapter, build_family, is_on_base
+from morphogen.core.recipe import (
+    Recipe,
+    build_adapter,
+    build_family,
+    build_objective,
+    is_on_base,
+)
 from morphogen.core.schema import check_options
 from morphogen.core.spec import TensorSpec
 from morphogen.core.start import start_from
@@ -68,10 +74,12 @@ def opened(recipe: Recipe, trust: bool = False) -> Bundle:
 
 
 def with_base(recipe: Recipe, base: Bundle) -> Recipe:
-    """A recipe with the family and the network of the base. Raises `RecipeError` where it asks for
-    others."""
-    for table in ("family", "backbone"):
-        own = getattr(base.recipe, table)
+    """A recipe with the family and the network of the base, as its objective changes them. Raises
+    `RecipeError` where it asks for others."""
+    changes = getattr(build_objective(recipe), "changes", None)
+    changed = {} if changes is None else changes(base.family)
+    tables = {"family": base.recipe.family | changed, "backbone": dict(base.recipe.backbone)}
+    for table, own in tables.items():
         for key, value in getattr(recipe, table).items():
             if str(own.get(key)) != str(value):
                 raise RecipeError(
@@ -81,7 +89,7 @@ def with_base(recipe: Recipe, base: Bundle) -> Recipe:
                     where=base.path,
                     hint="leave it out, or train from nothing, without --from",
                 )
-    return replace(recipe, family=dict(base.recipe.family), backbone=dict(base.recipe.backbone))
+    return replace(recipe, **tables)
 
 
 def codec_on(base: Bundle, source: Data | Path | str, recipe: Recipe) -> Codec:

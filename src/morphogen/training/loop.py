@@ -252,6 +252,8 @@ class Run:
             tensors["ema_updates"] = torch.tensor(self.ema.num_updates)
         for phase, update in self.updates.items():
             tensors |= {f"optimizer/{phase}/{k}": v for k, v in update.state().items()}
+        taught: dict[str, Tensor] = getattr(self.objective, "state", dict)()
+        tensors |= {f"objective/{k}": v for k, v in taught.items()}
         if (increments := self.schedule.record()) is not None:
             tensors["increments"] = increments
         copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
@@ -272,6 +274,8 @@ class Run:
             self.ema.num_updates = int(tensors["ema_updates"])
         for phase, update in self.updates.items():
             update.load_state(below(f"optimizer/{phase}/", tensors))
+        if (load_state := getattr(self.objective, "load_state", None)) is not None:
+            load_state(below("objective/", tensors))
         known = tensors["increments"].tolist() if "increments" in tensors else []
         self.schedule.increments = array("d", known)
 
