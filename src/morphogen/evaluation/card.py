@@ -110,7 +110,7 @@ def _training(config: Mapping[str, Any], path: Path) -> str:
         return "It was trained elsewhere, by those who published it, and is run by their library."
     rows = [
         (f"{table}.{option}", as_code(value))
-        for table in ("family", "backbone", "train")
+        for table in ("start", "objective", "family", "backbone", "train")
         for option, value in sorted(config["recipe"][table].items())
     ]
     said = [_table(("option", "value"), rows)]
