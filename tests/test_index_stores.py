@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from morphogen.core.errors import BundleError
-from morphogen.systems.knowledge import stores
+from morphogen.core.errors import BundleError, RecipeError
+from morphogen.systems.knowledge import shards, stores
 from morphogen.systems.knowledge.cutting import passages
 from morphogen.systems.knowledge.index import Index
 from morphogen.systems.knowledge.passage import Block, Document
@@ -42,12 +42,24 @@ def fill(index: Index) -> Index:
     return index
 
 
-@pytest.fixture(params=["folder", "postgres"])
+@pytest.fixture
+def small_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two passages; what others write is seen at once."""
+    monkeypatch.setenv("MORPHOGEN_CACHE", str(tmp_path / "copies"))
+    monkeypatch.setattr(shards, "ROWS", 2)
+    monkeypatch.setattr(shards, "LOOKED", 0.0)
+
+
+@pytest.fixture(params=["folder", "postgres", "memory", "file"])
 def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
     """Names a place where no index is."""
     names = iter("abcdef")
     if request.param == "folder":
         return lambda: str(tmp_path / next(names))
+    if request.param != "postgres":
+        where = f"{request.param}://{tmp_path}"
+        request.getfixturevalue("small_shards")
+        return lambda: f"{where}/{next(names)}"
     url = request.getfixturevalue("new_database")().replace("+psycopg", "")
     return lambda: f"{url}#{next(names)}"
 
@@ -159,5 +171,5 @@ def test_an_index_is_opened_again_from_where_it_lies(
         assert [hit.to_json() for hit in named.search("notice period")] == told
         named.store.close()
         file.write_text('url = "https://example.org"\n')
-        with pytest.raises(BundleError, match="no database"):
+        with pytest.raises(RecipeError, match="cannot lie there"):
             Index.open(file, Letters())

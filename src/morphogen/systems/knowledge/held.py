@@ -14,8 +14,8 @@ import numpy as np
 
 from morphogen.systems.knowledge.passage import Passage
 from morphogen.systems.knowledge.reduced import Reduced
-from morphogen.systems.knowledge.vectors import Floats, Ints, largest, nearest
-from morphogen.systems.knowledge.words import Words
+from morphogen.systems.knowledge.vectors import Floats, Ints, Sliced, largest, nearest
+from morphogen.systems.knowledge.words import Counted
 
 LARGE = 200_000  # vectors from which on fewer dimensions of them are compared first
 
@@ -26,8 +26,8 @@ class Held:
     def __init__(
         self,
         rows: Ints,  # (A,), sorted
-        vectors: Floats,  # (A, D)
-        words: Words,
+        vectors: Sliced,  # (A, D)
+        words: Counted,
         passages: Callable[[Sequence[int]], dict[int, Passage]],
         *,
         is_kept: bool = False,  # asked again and again: a way through many vectors is found once
@@ -42,7 +42,7 @@ class Held:
     def nearest(self, vector: Floats, num: int) -> dict[int, float]:
         """See `storing.Readable`."""
         if self.is_large and self._reduced is None:
-            self._reduced = Reduced(self.vectors, num=num)
+            self._reduced = Reduced(self.vectors[:], num=num)
         if self._reduced is not None:
             place, near = self._reduced.nearest(vector[None], num)
         else:

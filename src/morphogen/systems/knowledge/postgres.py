@@ -93,6 +93,17 @@ class Postgres:
             )  # fmt: skip
         return cls(base, _shown(url), about)
 
+    @classmethod
+    def is_there(cls, url: str) -> bool:
+        """Whether there is one."""
+        try:
+            cls.open(url).close()
+        except BundleError as error:
+            if "no index" not in error.message:
+                raise
+            return False
+        return True
+
     def close(self) -> None:
         """See `storing.Storing`."""
         self.base.close()

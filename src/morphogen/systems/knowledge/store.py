@@ -21,47 +21,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from morphogen.core.errors import BundleError
 from morphogen.core.storage import write_text
 from morphogen.core.visible import in_shell
 from morphogen.systems.knowledge.held import Held
-from morphogen.systems.knowledge.passage import EVERYONE, Document, Passage
-from morphogen.systems.knowledge.storing import EVERYWHERE, Listed, Where
+from morphogen.systems.knowledge.passage import Document, Passage
+from morphogen.systems.knowledge.storing import EVERYWHERE, Where
+from morphogen.systems.knowledge.tables import TABLES, Tables
 from morphogen.systems.knowledge.vectors import Floats
 from morphogen.systems.knowledge.words import Words
 
 VERSION = 1
-SCHEMA = """
-create table documents (
-    id integer primary key, place text not null unique, title text not null, digest text not null,
-    readers text not null, facts text not null, text text not null, version integer not null);
-create table passages (
-    row integer primary key, document integer not null references documents on delete cascade,
-    number integer not null, text text not null, heading text not null, page integer,
-    start integer not null, end integer not null, digest text not null);
-create index passages_of on passages (document);
+SCHEMA = f"""{TABLES}
 create table changes (number integer not null, next_row integer not null);
 insert into changes values (0, 0);
 """
-COLUMNS = (
-    "d.place, d.title, p.text, p.heading, p.page, p.start, p.end, p.number"
-    " from passages p join documents d on d.id = p.document"
-)
 MOST_KEPT = 4  # sets of groups whose vectors stay in memory
-ASKED = 500  # rows of one query
-
-Ints = NDArray[np.int64]
 
 
-class Store:
+class Store(Tables):
     """The folder of an index, opened. One process writes, any number read."""
 
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
         self.folder, self.about = folder, dict(about)
         self.dim = int(about["dim"])
-        self.base = sqlite3.connect(folder / "index.sqlite", timeout=30, check_same_thread=False)
+        super().__init__(
+            sqlite3.connect(folder / "index.sqlite", timeout=30, check_same_thread=False)
+        )
         self.base.execute("pragma foreign_keys = on")
         self.base.execute("pragma secure_delete = on")
         self._words: tuple[int, Words] | None = None
@@ -108,30 +95,13 @@ class Store:
 
     # -- documents ---------------------------------------------------------------------------
 
-    def digests(self) -> dict[str, str]:
-        """place -> digest of the file that it was read from."""
-        return dict(self.base.execute("select place, digest from documents"))
-
     def put(self, document: Document, passages: Sequence[Passage], vectors: Floats) -> None:
         """Take in a document, in place of an older version of it."""
         with self.base:
             version = self._forget([document.place]) + 1
             first = self._next_row(len(passages))
             self._write_rows(first, vectors)
-            (number,) = self.base.execute(
-                "insert into documents (place, title, digest, readers, facts, text, version)"
-                " values (?, ?, ?, ?, ?, ?, ?) returning id",
-                (document.place, document.title, document.digest, json.dumps(document.readers),
-                 json.dumps(document.facts), document.text, version),
-            ).fetchone()  # fmt: skip
-            self.base.executemany(
-                "insert into passages values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (first + i, number, each.number, each.text, json.dumps(each.heading),
-                     each.page, each.start, each.end, each.digest)
-                    for i, each in enumerate(passages)
-                ],
-            )  # fmt: skip
+            self.insert(document, passages, first, version)
             self._changed()
 
     def remove(self, places: Iterable[str]) -> int:
@@ -146,53 +116,16 @@ class Store:
     def restrict(self, place: str, readers: Sequence[str]) -> None:
         """Say who may read a document."""
         with self.base:
-            self.base.execute(
-                "update documents set readers = ? where place = ?",
-                (json.dumps(list(readers)), place),
-            )
+            self.write_readers(place, readers)
             self._changed()
 
     def text(self, place: str, groups: Iterable[str] | None = None) -> str:
         """See `storing.Storing`."""
-        which, given = _of(groups, Where())
-        found = self.base.execute(
-            f"select text from documents where place = ? and {which}", (place, *given)
-        ).fetchone()
-        if found is None:
+        if (found := self.found_text(place, groups)) is None:
             raise BundleError("there is no such document in the index", found=place)
-        return str(found[0])
-
-    def documents(self, groups: Iterable[str] | None = None) -> list[Listed]:
-        """See `storing.Storing`."""
-        which, given = _of(groups, Where())
-        found = self.base.execute(
-            "select place, title, version, (select count(*) from passages where document = id),"
-            f" readers, facts from documents where {which} order by place", given,
-        )  # fmt: skip
-        return [
-            Listed(place, title, version, num, json.loads(readers), json.loads(facts))
-            for place, title, version, num, readers, facts in found
-        ]
-
-    def counted(self, groups: Iterable[str]) -> tuple[int, int]:
-        """See `storing.Storing`."""
-        which, given = _of(groups, Where())
-        (found,) = self.base.execute(
-            "select count(*), coalesce(sum(length(cast(text as blob))), 0) from documents"
-            f" where {which}", given,
-        )  # fmt: skip
-        return found[0], found[1]
+        return found
 
     # -- passages ----------------------------------------------------------------------------
-
-    def allowed(self, groups: Iterable[str], where: Where = EVERYWHERE) -> Ints:
-        """The rows that a member of `groups` may read, in the order in which they came."""
-        which, given = _of(groups, where)
-        found = self.base.execute(
-            f"select row from passages where document in (select id from documents where {which})",
-            given,
-        )
-        return np.sort(np.fromiter((row for (row,) in found), np.int64))
 
     def readable(self, groups: Iterable[str], where: Where = EVERYWHERE) -> Held:
         """See `storing.Storing`. What a set of groups may read of all stays in memory."""
@@ -207,20 +140,6 @@ class Store:
             self._kept = dict(list(self._kept.items())[-MOST_KEPT + 1 :])
             self._kept[key] = made
         return self._kept[key]
-
-    def passages(self, rows: Sequence[int]) -> dict[int, Passage]:
-        """The passages of rows."""
-        found: dict[int, Passage] = {}
-        for start in range(0, len(rows), ASKED):
-            part = [int(row) for row in rows[start : start + ASKED]]
-            query = f"select row, {COLUMNS} where row in ({_marks(part)}) order by row"
-            found |= {row: _passage(*told) for row, *told in self.base.execute(query, part)}
-        return found
-
-    def of_document(self, place: str) -> list[Passage]:
-        """See `storing.Storing`."""
-        query = f"select {COLUMNS} where d.place = ? order by p.number"
-        return [_passage(*told) for told in self.base.execute(query, (place,))]
 
     def vectors(self) -> Floats:
         """(rows, D), mapped: rows that hold no passage are zeros."""
@@ -322,30 +241,3 @@ class Store:
 
     def _changed(self) -> None:
         self.base.execute("update changes set number = number + 1")
-
-
-def _of(groups: Iterable[str] | None, where: Where) -> tuple[str, list[Any]]:
-    """Which documents: what stands behind `where` of a query, and what is given to it."""
-    said, given = ["true"], list[Any]()
-    if groups is not None:
-        own = sorted({EVERYONE, *groups})
-        said.append(f"exists (select 1 from json_each(readers) where value in ({_marks(own)}))")
-        given += own
-    if where.place is not None:
-        said.append("place glob ?")
-        given.append(where.place.replace("[!", "[^"))
-    for name, value in where.facts.items():
-        said.append("exists (select 1 from json_each(facts) where key = ? and value = ?)")
-        given += [name, value]
-    return " and ".join(said), given
-
-
-def _marks(given: Sequence[Any]) -> str:
-    return ", ".join("?" * len(given))
-
-
-def _passage(
-    place: str, title: str, text: str, heading: str, page: int | None, *numbers: int
-) -> Passage:
-    start, end, number = numbers
-    return Passage(place, title, text, tuple(json.loads(heading)), page, start, end, number)

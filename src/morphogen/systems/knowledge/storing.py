@@ -2,8 +2,9 @@
 
     store.py     a folder: SQLite, vectors and postings in files
     postgres.py  a schema of PostgreSQL, by its URL
+    shards.py    a folder of an object store, by its URL
 
-Both are held to the same tests. What a search looks at is made for whoever asks: it knows nothing
+All are held to the same tests. What a search looks at is made for whoever asks: it knows nothing
 of what they may not read, so that nothing of that can take part in what they see.
 """
 

@@ -2,7 +2,7 @@ r"""The nearest vectors, exactly.
 
     nearest(q) = the k rows of X with the largest q . x
 
-All of X passes the processor once for a block of questions, as one matrix product: with vectors of
+X passes the processor once for a block of questions, some rows at a time: with vectors of
 length 1 the inner product is the cosine. Nothing is built beforehand, so nothing is out of date,
 and what is not among the rows takes no part. After a first few rows only scores above the k-th best
 so far are looked at again, so that choosing costs less than multiplying.
@@ -12,7 +12,7 @@ Legend: N rows, D dimensions, Q questions, W the most that come in question of a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,15 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
-def nearest(x: Floats, questions: Floats, num: int) -> tuple[Ints, Floats]:
+class Sliced(Protocol):
+    """Vectors that are read a stretch at a time: an array, or what lies in several files."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Floats: ...
+
+
+def nearest(x: Sliced, questions: Floats, num: int) -> tuple[Ints, Floats]:
     """(N, D), (Q, D) -> the places of the `num` largest inner products, best first, and these:
     (Q, num) each. Equals stand in the order of their places."""
     parts = [
@@ -35,13 +43,12 @@ def nearest(x: Floats, questions: Floats, num: int) -> tuple[Ints, Floats]:
     return place, best
 
 
-def _nearest(x: Floats, questions: Floats, num: int) -> tuple[Ints, Floats]:
+def _nearest(x: Sliced, questions: Floats, num: int) -> tuple[Ints, Floats]:
     scores = questions @ x[: max(FIRST, num)].T
     place = largest(scores, num)
     best = np.take_along_axis(scores, place, 1)
-    step = BLOCK if len(questions) > 1 else len(x)
-    for start in range(max(FIRST, num), len(x), max(step, 1)):
-        scores = questions @ x[start : start + step].T  # (Q, block)
+    for start in range(max(FIRST, num), len(x), BLOCK):
+        scores = questions @ x[start : start + BLOCK].T  # (Q, block)
         found, where = _above(scores, best.min(1))
         best, place = np.hstack([best, found]), np.hstack([place, where + start])
         kept = largest(best, num)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, reduce
@@ -169,11 +170,64 @@ def gain(num: int, num_held: int, count: Numbers, norm: Numbers) -> Numbers:
     return rarity(num, num_held) * count * (K1 + 1) / (count + norm)
 
 
-class Words:
-    """Which rows hold which terms, and how often: postings, sorted by term and row."""
+class Counted(ABC):
+    """Rows ranked by the terms of a question, wherever it is kept which rows hold which terms."""
 
     def __init__(self, language: str | None = "english") -> None:
         self.language = language
+
+    @abstractmethod
+    def postings(self, term: str) -> tuple[Ints, Ints]:
+        """The rows that hold a term, sorted, and how often each does."""
+
+    @abstractmethod
+    def lengths_of(self, allowed: Ints) -> Numbers:
+        """How many terms rows (sorted) have: (A,)."""
+
+    def scores(self, question: str, allowed: Ints) -> NDArray[np.float64]:
+        """BM25 of the rows of `allowed` (sorted), in its order: (A,). What holds none has 0."""
+        scores = np.zeros(len(allowed))
+        if not len(allowed):
+            return scores
+        lengths = self.lengths_of(allowed)
+        divided = norm(lengths, float(lengths.mean()))
+        asked = Counter(asked_terms(question, self.language))
+        for term in sorted(asked, key=str):
+            where, count = self._within(term, allowed)
+            if not len(where):
+                continue
+            more = gain(len(allowed), len(where), count, divided[where])
+            scores[where] += asked[term] * more
+        return scores
+
+    def held(self, question: str, row: int) -> list[str]:
+        """The terms of a question that a row holds."""
+        asked = dict.fromkeys(asked_terms(question, self.language))
+        return [term for term in asked if _is_among(self.postings(term)[0], row)]
+
+    def exact(self, question: str, allowed: Ints) -> frozenset[int]:
+        """The rows of `allowed` (sorted) that hold all of what is asked for exactly (`holders`)."""
+        held = (
+            [self._within(term, allowed)[0] for term in spelt]
+            for spelt in asked_words(question, self.language)
+        )
+        places = (each[0] if len(each) == 1 else reduce(np.union1d, each) for each in held)
+        return frozenset(allowed[holders(places, len(allowed))].tolist())
+
+    def _within(self, term: str, allowed: Ints) -> tuple[Ints, Ints]:
+        """Places within `allowed` of the rows that hold a term, and how often each does."""
+        row, count = self.postings(term)
+        place = np.searchsorted(allowed, row)
+        inside = place < len(allowed)
+        inside[inside] = allowed[place[inside]] == row[inside]
+        return place[inside], count[inside]
+
+
+class Words(Counted):
+    """In memory: which rows hold which terms, and how often: postings, sorted by term and row."""
+
+    def __init__(self, language: str | None = "english") -> None:
+        super().__init__(language)
         self.ids: dict[str, int] = {}
         self.term = np.zeros(0, np.int64)  # (P,)
         self.row = np.zeros(0, np.int64)  # (P,)
@@ -208,49 +262,20 @@ class Words:
         """The rows that are known, sorted."""
         return np.unique(self.row)
 
-    def scores(self, question: str, allowed: Ints) -> NDArray[np.float64]:
-        """BM25 of the rows of `allowed` (sorted), in its order: (A,). What holds none has 0."""
-        scores = np.zeros(len(allowed))
-        if not len(allowed):
-            return scores
-        lengths = np.zeros(len(allowed))  # rows without a word come after the last that has one
-        inside = int(np.searchsorted(allowed, len(self.lengths)))
-        lengths[:inside] = self.lengths[allowed[:inside]]
-        divided = norm(lengths, float(lengths.mean()))
-        asked = Counter(asked_terms(question, self.language))
-        for term in sorted(asked, key=str):
-            where, count = self._postings(term, allowed)
-            if not len(where):
-                continue
-            more = gain(len(allowed), len(where), count, divided[where])
-            scores[where] += asked[term] * more
-        return scores
-
-    def held(self, question: str, row: int) -> list[str]:
-        """The terms of a question that a row holds."""
-        asked = dict.fromkeys(asked_terms(question, self.language))
-        return [term for term in asked if len(self._postings(term, np.array([row]))[0])]
-
-    def exact(self, question: str, allowed: Ints) -> frozenset[int]:
-        """The rows of `allowed` (sorted) that hold all of what is asked for exactly (`holders`)."""
-        held = (
-            [self._postings(term, allowed)[0] for term in spelt]
-            for spelt in asked_words(question, self.language)
-        )
-        places = (each[0] if len(each) == 1 else reduce(np.union1d, each) for each in held)
-        return frozenset(allowed[holders(places, len(allowed))].tolist())
-
-    def _postings(self, term: str, allowed: Ints) -> tuple[Ints, Ints]:
-        """Places within `allowed` of the rows that hold a term, and how often each does."""
+    def postings(self, term: str) -> tuple[Ints, Ints]:
+        """See `Counted`."""
         number = self.ids.get(term)
         if number is None:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         part = slice(int(self.begins[number]), int(self.begins[number + 1]))
-        row, count = self.row[part], self.count[part]
-        place = np.searchsorted(allowed, row)
-        inside = place < len(allowed)
-        inside[inside] = allowed[place[inside]] == row[inside]
-        return place[inside], count[inside]
+        return self.row[part], self.count[part]
+
+    def lengths_of(self, allowed: Ints) -> Numbers:
+        """See `Counted`."""
+        lengths = np.zeros(len(allowed))  # rows without a word come after the last that has one
+        inside = int(np.searchsorted(allowed, len(self.lengths)))
+        lengths[:inside] = self.lengths[allowed[:inside]]
+        return lengths
 
     def _sort(self, term: Ints, row: Ints, count: Ints) -> None:
         order = np.lexsort((row, term))
@@ -273,6 +298,11 @@ class Words:
             words.ids = {name: i for i, name in enumerate(names.split("\n") if names else ())}
             words._sort(held["term"], held["row"], held["count"])
         return words
+
+
+def _is_among(rows: Ints, row: int) -> bool:
+    place = int(np.searchsorted(rows, row))
+    return place < len(rows) and int(rows[place]) == row
 
 
 def languages() -> Sequence[str]:
