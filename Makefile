@@ -29,7 +29,7 @@ $(BASE): pyproject.toml constraints.txt
 	touch $(BASE)
 
 $(ALL): $(BASE)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[agents,dev,credentials,data,diffusers,faster-whisper,hf,knowledge,llamacpp,lm,mlflow,molecules,music,onnx,postgres,privacy,published,ray,records,serve,sound,text,traces]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[agents,dev,credentials,data,diffusers,faster-whisper,hf,knowledge,llamacpp,lm,mlflow,molecules,music,objects,onnx,postgres,privacy,published,ray,records,serve,sound,text,traces]'
 	touch $(ALL)
 
 demo: $(BASE)

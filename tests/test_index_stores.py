@@ -1,4 +1,5 @@
-"""What keeps an index, each store held to the same: a folder, and PostgreSQL with pgvector."""
+"""What keeps an index, each store held to the same: a folder, PostgreSQL with pgvector, and shards
+in memory, in a folder by its URL, and behind a server that speaks S3."""
 
 from __future__ import annotations
 
@@ -42,6 +43,25 @@ def fill(index: Index) -> Index:
     return index
 
 
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """One of a server in this process."""
+    servers, s3fs = pytest.importorskip("moto.server"), pytest.importorskip("s3fs")
+    server = servers.ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        environment.setenv("AWS_ACCESS_KEY_ID", "ann")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem().mkdir("papers")
+        yield "s3://papers"
+        s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
 @pytest.fixture
 def small_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two passages; what others write is seen at once."""
@@ -50,15 +70,18 @@ def small_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "LOOKED", 0.0)
 
 
-@pytest.fixture(params=["folder", "postgres", "memory", "file"])
+@pytest.fixture(params=["folder", "postgres", "memory", "file", "s3"])
 def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
     """Names a place where no index is."""
     names = iter("abcdef")
     if request.param == "folder":
         return lambda: str(tmp_path / next(names))
     if request.param != "postgres":
-        where = f"{request.param}://{tmp_path}"
         request.getfixturevalue("small_shards")
+        where = f"{request.param}://{tmp_path}"
+        if request.param == "s3":
+            request.getfixturevalue("monkeypatch").setattr(shards, "ROWS", 16)
+            where = f"{request.getfixturevalue('bucket')}{tmp_path}"
         return lambda: f"{where}/{next(names)}"
     url = request.getfixturevalue("new_database")().replace("+psycopg", "")
     return lambda: f"{url}#{next(names)}"

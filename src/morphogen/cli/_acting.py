@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
 
 def index_of(name: str) -> tuple[Index, str]:
-    """An index by its folder, or by its name below `indexes`, and what its tools are called."""
+    """An index by its folder or URL, or by its name below `indexes`, and what its tools are
+    called."""
     import re
 
     from morphogen.systems.knowledge.index import Index
 
     below = Path("indexes") / name
-    place = below if not Path(name).exists() and below.exists() else Path(name)
-    return Index.open(place), re.sub(r"\W+", "_", place.name)
+    place = below if not Path(name).exists() and below.exists() else name
+    return Index.open(place), re.sub(r"\W+", "_", Path(place).name.rpartition("#")[2])
 
 
 def memory_of(folder: str) -> Memory:

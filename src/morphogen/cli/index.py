@@ -13,7 +13,7 @@ def index(
     documents: Annotated[str, typer.Argument(help="folder, or a file: PDF, DOCX, HTML, text, ..")],
     *,
     out: Annotated[
-        str, typer.Option(help="folder, or postgresql://..#NAME; one that is there is updated")
+        str, typer.Option(help="folder, or postgresql://..#NAME, s3://..; one there is updated")
     ],
     by: Annotated[
         str | None,

@@ -188,7 +188,7 @@ def damaged(message: str, where: str, found: object, expected: object) -> Bundle
 def _system(url: str, protocol: str) -> tuple[Any, str]:
     """The file system of a URL, and the path there. Raises `RecipeError` where nothing knows it."""
     library = extra("fsspec", "objects", "an index lies in an object store")
-    if protocol in NEVER or protocol not in library.available_protocols():
+    if protocol in NEVER or url.endswith(":") or protocol not in library.available_protocols():
         raise RecipeError(
             "an index cannot lie there", found=f"{protocol}://", where=url,
             expected="a folder, postgresql://.., s3://.., gs://.., az://.., file:///..",
