@@ -1,4 +1,4 @@
-"""A folder of an object store, by its URL: whatever fsspec knows, `s3://..`, `gs://..`, `file://..`.
+"""A folder of an object store, by its URL: what fsspec knows, `s3://..`, `gs://..`, `file://..`.
 
 Of a store no more is asked than that a name can be listed, read, written and deleted, and written
 unless it is there (`create`): by that two writers are told apart. S3, Google's, Azure's and local
@@ -22,7 +22,10 @@ from morphogen.core.errors import BundleError, MorphogenError, RecipeError
 from morphogen.core.extras import extra
 from morphogen.core.storage import PARTIAL, cache_folder, sha256
 
-DRIVERS = {"s3": "morphogen[objects]", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs"}
+DRIVERS = {  # of a protocol: its package, and what of morphogen[..] brings it
+    "s3": ("s3fs", "objects"), "gs": ("gcsfs", "gcs"), "gcs": ("gcsfs", "gcs"),
+    "az": ("adlfs", "azure"), "abfs": ("adlfs", "azure"),
+}  # fmt: skip
 DEAD = 3600.0  # seconds after which nobody writes a file any more
 NEVER = ("http", "https", "data", "reference")  # what is read there is not written there
 
@@ -193,17 +196,14 @@ def _system(url: str, protocol: str) -> tuple[Any, str]:
             "an index cannot lie there", found=f"{protocol}://", where=url,
             expected="a folder, postgresql://.., s3://.., gs://.., az://.., file:///..",
         )  # fmt: skip
+    if protocol in DRIVERS:
+        extra(*DRIVERS[protocol], f"{protocol}:// is reached", raises=RecipeError, where=url)
     try:
         system, root = library.core.url_to_fs(url)
-    except ImportError as error:
-        driver = DRIVERS.get(protocol, protocol)
-        raise RecipeError(
-            f"{protocol}:// is read by a package that is not installed", found=str(error),
-            where=url, hint=f"pip install '{driver}'",
-        ) from error  # fmt: skip
     except Exception as error:  # each driver has kinds of its own
         raise RecipeError(
-            "this is no address of an object store", found=f"{type(error).__name__}: {error}",
-            where=url, expected="such as s3://bucket/handbook, file:///srv/handbook",
+            "this is no address of an object store that can be reached", where=url,
+            found=f"{type(error).__name__}: {error}",
+            expected="such as s3://bucket/handbook, file:///srv/handbook",
         ) from error  # fmt: skip
     return system, root.rstrip("/")

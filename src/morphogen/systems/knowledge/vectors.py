@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-FIRST, BLOCK = 1 << 12, 1 << 14  # rows that pass at once: the first ones, and others
+FIRST, BLOCK = 1 << 12, 1 << 14  # rows that pass at once: the first, or for one question; others
 ASKED = 512  # questions that are answered at once
 
 Floats = NDArray[np.float32]
@@ -47,8 +47,9 @@ def _nearest(x: Sliced, questions: Floats, num: int) -> tuple[Ints, Floats]:
     scores = questions @ x[: max(FIRST, num)].T
     place = largest(scores, num)
     best = np.take_along_axis(scores, place, 1)
-    for start in range(max(FIRST, num), len(x), BLOCK):
-        scores = questions @ x[start : start + BLOCK].T  # (Q, block)
+    step = BLOCK if len(questions) > 1 else FIRST
+    for start in range(max(FIRST, num), len(x), step):
+        scores = questions @ x[start : start + step].T  # (Q, block)
         found, where = _above(scores, best.min(1))
         best, place = np.hstack([best, found]), np.hstack([place, where + start])
         kept = largest(best, num)
