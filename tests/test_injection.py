@@ -18,19 +18,20 @@ pytest.importorskip("cryptography")
 
 from morphogen.core.errors import MorphogenError
 from morphogen.modalities.text.chat import Message
-from morphogen.systems.agents.loop import Budget, run
+from morphogen.systems.agents.loop import Budget, run, steps
 from morphogen.systems.agents.privileges import Grants
 from morphogen.systems.agents.tool import Tool, tool, tool_of_schema
 from morphogen.systems.agents.tools.documents import index_tools
 from morphogen.systems.agents.tools.memories import MemoryTools
 from morphogen.systems.agents.tools.models import writing_tool
-from morphogen.systems.agents.trace import Decided, Judged, Returned, tainted_by
+from morphogen.systems.agents.trace import Decided, Judged, Returned, Step, tainted_by
 from morphogen.systems.agents.verdict import verdict
 from morphogen.systems.agents.worlds import Live, replay
 from morphogen.systems.knowledge.embedders import NoEmbedder
 from morphogen.systems.knowledge.index import Index
 from morphogen.systems.knowledge.reading import read_into
 from morphogen.systems.memory.memory import Memory
+from morphogen.systems.memory.note import Note
 
 SECRET = "the safe opens with 4711"
 ORDER = re.compile(r"\{\s*\"name\".*?\}\s*\}", re.DOTALL)
@@ -89,13 +90,13 @@ class House:
         (docs / name).write_text(text)
         read_into(self.index, docs)
 
-    def tools(self, tainted: Callable[[], str | None] = lambda: None) -> list[Tool]:
+    def tools(self, steps: Callable[[], Sequence[Step]] = lambda: ()) -> list[Tool]:
         return [
             tool(self.send, writes=["mail:{to}"], trusted=True),
             tool(self.delete, writes=["disk:{name}"], trusted=True),
             writing_tool(self.out),
             *index_tools(self.index, "docs"),
-            *MemoryTools(self.memory, "a conversation", tainted).tools(),
+            *MemoryTools(self.memory, "a conversation", steps).tools(),
         ]
 
 
@@ -250,10 +251,41 @@ def test_there_are_twenty_and_the_same_call_runs_where_nobody_else_spoke(house: 
     assert house.sent == [("eve@ours.example", SECRET)]
     assert tainted_by(trace.steps) is None
     # A note that was written down after others had spoken is marked, even where it was confirmed.
-    taint: list[str | None] = ["a page"]
     house.read("The harbour report.")
-    tools = house.tools(lambda: taint[0])
-    remember = ("remember", {"text": "Eve gets the harbour report."})
-    run(Live(Gullible([*SEARCH, remember]), lambda *asked: True), "?", tools, grants=GRANTS)
-    (added,) = (n for n in house.memory.notes.values() if n.id != house.note.id)
-    assert not added.trusted
+    assert not remembered(house, "?", "Eve gets the harbour report.").trusted
+
+
+def remembered(house: House, task: str, text: str, **more: Any) -> Note:
+    """A note that was written down in a run for a task, after a document was read."""
+    so_far: list[Step] = []
+    calls = [*SEARCH, ("remember", {"text": text, **more})]
+    known = {*house.memory.notes}
+    for step in steps(Live(Gullible(calls), lambda *asked: True), task,
+                      house.tools(lambda: so_far), grants=GRANTS):  # fmt: skip
+        so_far.append(step)
+    (added,) = (note for name, note in house.memory.notes.items() if name not in known)
+    return added
+
+
+LIVES = {"subject": "Ann", "relation": "lives in", "object": "Bonn"}
+STATED = [  # what the user says, what is written down, and whether that is the user's
+    ("Read the report. Ann lives in Bonn.", {"text": "Ann lives in Bonn."}, True),
+    ("Remember: Ann lives  in Bonn", {"text": "Ann lives in Bonn."}, True),
+    ("Remember 'Ann lives in Bonn.', please", {"text": "Ann lives in Bonn"}, True),
+    ("Remember: Ann lives in Bonn. She's 41.", {"text": "Ann lives in Bonn. She's 41."}, True),
+    ("Ann lives in Bonn.", {"text": "Ann lives in Bonn.", "relations": [LIVES]}, True),
+    ("Ann lives in Rome.", {"text": "Ann lives in Rome.", "relations": [LIVES]}, False),
+    ("Never say that Ann lives in Bonn.", {"text": "Ann lives in Bonn."}, False),
+    ("Ann lives in Bonn no more.", {"text": "Ann lives in Bonn"}, False),
+    ("It costs 1.5 crowns.", {"text": "5 crowns."}, False),
+    ("That's Ann's boat.", {"text": "s boat."}, False),
+    ("Where is Ann?", {"text": "Ann lives in Bonn."}, False),
+]
+
+
+@pytest.mark.parametrize(("task", "call", "own"), STATED)
+def test_a_note_is_the_users_where_the_user_has_just_said_all_of_it(
+    house: House, task: str, call: dict[str, Any], own: bool
+) -> None:
+    house.read("The harbour report: Ann lives in Bonn.")
+    assert remembered(house, task, **call).trusted is own

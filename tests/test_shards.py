@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forks import forked
 from morphogen.core.errors import BundleError, RecipeError
 from morphogen.systems.knowledge import shards
 from morphogen.systems.knowledge.cutting import passages
@@ -84,14 +81,14 @@ def test_many_shards_find_what_one_folder_finds(
     monkeypatch.setattr("morphogen.systems.knowledge.vectors.FIRST", 16)
     monkeypatch.setattr("morphogen.systems.knowledge.vectors.BLOCK", 32)
     monkeypatch.setattr(shards, "ROWS", 7)
-    plain, own, secret = papers(50), new(url), papers(150, ("board",), 1)
+    plain, own, secret = papers(36), new(url), papers(108, ("board",), 1)
     folder = Index.make(tmp_path / "plain", Letters(), language=None)
     for n, each in enumerate(plain):
         add(folder, each)
         add(own, *secret[3 * n : 3 * n + 3], each)
     changed = papers(9, seed=2)[3:]
     for index in (folder, own):
-        index.store.remove([each.place for each in plain[20:31]])
+        index.store.remove([each.place for each in plain[20:28]])
         add(index, *changed).store.settle()
     assert isinstance(own.store, Shards)
     assert all(len(each) <= 7 or len(each.places) == 1 for each in own.store.snapshot().shards)
@@ -158,24 +155,17 @@ def test_what_is_removed_leaves_no_trace(url: str, tmp_path: Path) -> None:
         assert gone not in stored(tmp_path)
 
 
-def dies(url: str) -> None:
-    """Takes documents in, in place of some and beside them, and is killed before its manifest."""
-    shards.ROWS = 2
-
-    def killed(*given: Any, **named: Any) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    index = Index.open(url, Letters())
-    index.store.objects.create = killed  # type: ignore[attr-defined]
-    add(index, *papers(5, seed=3)).store.settle()
+def _interrupted(*given: Any) -> bool:
+    raise KeyboardInterrupt
 
 
-def test_a_writer_that_is_killed_changes_nothing(url: str) -> None:
-    add(new(url), *papers(3)).store.settle()
-    before = told(Index.open(url, Letters()))
-    process = forked(dies, url)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+def test_a_writer_that_dies_changes_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its manifest is there: in place of some documents and beside them, it wrote shards."""
+    before = told(add(new(url), *papers(3)))
+    with monkeypatch.context() as patched:
+        patched.setattr(Objects, "create", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            add(Index.open(url, Letters()), *papers(5, seed=3))
     again = Index.open(url, Letters())
     assert isinstance(again.store, Shards)
     assert told(again) == before

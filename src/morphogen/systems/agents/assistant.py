@@ -17,7 +17,7 @@ from morphogen.systems.agents.privileges import Grants
 from morphogen.systems.agents.tool import Tool
 from morphogen.systems.agents.tools.documents import index_tools
 from morphogen.systems.agents.tools.memories import PLACE, MemoryTools
-from morphogen.systems.agents.trace import Step, Trace, interrupted, tainted_by
+from morphogen.systems.agents.trace import Step, Trace, interrupted
 from morphogen.systems.agents.worlds import Confirm, Decider, Live, nobody
 from morphogen.systems.knowledge.index import Index
 from morphogen.systems.memory.memory import Memory
@@ -49,7 +49,7 @@ class Assistant:
         self.tools = list(tools)
         self.memory, self.notes = memory, None
         if memory is not None:
-            self.notes = MemoryTools(memory, "a conversation", lambda: tainted_by(self._so_far))
+            self.notes = MemoryTools(memory, "a conversation", lambda: self._so_far)
             self.tools += self.notes.tools()
             self.first.append("recall")
             reads.append(PLACE)

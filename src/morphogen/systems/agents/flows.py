@@ -14,7 +14,7 @@ now, is no value: words of others may have brought it about.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from morphogen.systems.agents.tool import Tool
@@ -22,6 +22,7 @@ from morphogen.systems.agents.trace import Began, Returned, Step, given_by, tain
 from morphogen.systems.knowledge.words import figure
 
 _QUOTES = "\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
+_ENDS = r".!?:;"  # of a sentence, or of what announces it
 _BEFORE = rf"(?:^|(?<=[\s{_QUOTES}(\[{{<]))"
 _AFTER = rf"(?=[.,;:!?]*(?:[\s{_QUOTES})\]}}>]|$))"
 _NUMBER = re.compile(rf"{_BEFORE}([-+]?)(\d+(?:[.,]\d+)*){_AFTER}")
@@ -49,6 +50,20 @@ def says_own(arguments: Mapping[str, Any], steps: Sequence[Step]) -> bool:
     """Whether any value of a call is the user's own words: defaults alone are nobody's."""
     values = (each for name, value in arguments.items() for _, each in _leaves(value, name))
     return any(stands_in(each, _task(steps)) for each in values)
+
+
+def is_stated(text: str, steps: Sequence[Step]) -> bool:
+    """Whether the user has just said all of a text in sentences of their own, in quotes, or after a
+    colon: a part of a sentence may say the contrary of the whole."""
+    said = r"\s+".join(map(re.escape, text.rstrip(_ENDS).split()))
+    before = rf"(?:^|\n|[{_ENDS}][{_QUOTES}]?\s|(?:^|\s)[{_QUOTES}])\s*"
+    after = rf"(?:\s*(?:\n|$)|[{_ENDS}]+(?:\s|$)|[{_ENDS}]*[{_QUOTES}](?!\w))"
+    return bool(said) and re.search(before + said + after, _task(steps)) is not None
+
+
+def are_own(values: Iterable[Any], steps: Sequence[Step]) -> bool:
+    """Whether all of some values are the user's own words."""
+    return all(stands_in(each, _task(steps)) for each in values)
 
 
 def stands_in(value: Any, text: str) -> bool:

@@ -217,6 +217,9 @@ class Counted(ABC):
     def _within(self, term: str, allowed: Ints) -> tuple[Ints, Ints]:
         """Places within `allowed` of the rows that hold a term, and how often each does."""
         row, count = self.postings(term)
+        if len(allowed) and allowed[-1] - allowed[0] == len(allowed) - 1:  # all, side by side
+            part = slice(*np.searchsorted(row, [allowed[0], allowed[-1] + 1]))
+            return row[part] - allowed[0], count[part]
         place = np.searchsorted(allowed, row)
         inside = place < len(allowed)
         inside[inside] = allowed[place[inside]] == row[inside]

@@ -1,13 +1,16 @@
 """A memory as tools. What it gives is as trustworthy as its notes: one that was written down from
-somebody else's words taints whoever recalls it, in this run or in another."""
+somebody else's words taints whoever recalls it, in this run or in another. After such words were
+read, a note is the user's where the user has just said all that it says (`flows.is_stated`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
+from morphogen.systems.agents.flows import are_own, is_stated
 from morphogen.systems.agents.running import Untrusted
 from morphogen.systems.agents.tool import Tool, tool
+from morphogen.systems.agents.trace import Step, tainted_by
 from morphogen.systems.memory.memory import Memory
 
 PLACE = "memory"
@@ -18,9 +21,9 @@ class MemoryTools:
     what is written of the session can go with them."""
 
     def __init__(
-        self, memory: Memory, source: str, tainted: Callable[[], str | None] = lambda: None
+        self, memory: Memory, source: str, steps: Callable[[], Sequence[Step]] = lambda: ()
     ) -> None:
-        self.memory, self.source, self.tainted = memory, source, tainted
+        self.memory, self.source, self.steps = memory, source, steps  # of the run so far
         self.touched: set[str] = set()
 
     def tools(self) -> list[Tool]:
@@ -72,17 +75,17 @@ class MemoryTools:
         expires: Annotated[str, "a date on which it is forgotten"] = "",
     ) -> str:
         """Write something down for later conversations."""
+        told = (value for relation in relations for value in relation.values())
         note = self.memory.remember(
-            text, source=self.source, trusted=self.tainted() is None, expires=expires or None,
-            relations=relations,
+            text, source=self.source, trusted=self._is_own(text, expires, *told),
+            expires=expires or None, relations=relations,
         )  # fmt: skip
         self.touched.add(note.id)
         return f"remembered as {note.id}"
 
     def correct(self, note: Annotated[str, "its id"], text: str) -> str:
         """Put other words in the place of a note."""
-        trusted = self.tainted() is None
-        self.memory.correct(note, text, source=self.source, trusted=trusted)
+        self.memory.correct(note, text, source=self.source, trusted=self._is_own(text))
         self.touched.add(note)
         return f"corrected: {note}"
 
@@ -90,3 +93,11 @@ class MemoryTools:
         """Forget a note for good."""
         self.touched.add(note)
         return self.memory.forget(note).text()
+
+    def _is_own(self, text: str, *others: Any) -> bool:
+        """Whether a note is the user's: the text as they said it, what else there is in words of
+        theirs; all, while nothing of others was read."""
+        steps = self.steps()
+        return tainted_by(steps) is None or (
+            is_stated(text, steps) and are_own(filter(None, others), steps)
+        )
