@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +27,12 @@ from morphogen.sources import (
     RecordBatches,
     _batches,
     combined,
+    database,
     delimited,
     in_batches,
+    memory,
 )
+from morphogen.sources import parquet as parquet_source
 
 NUMBERS = ["-999", "1", "1.0", "2.50", "3e2", " 7 ", "007", "NA", "?", "-0.0", "12345678901234567"]
 WORDS = ["True", "1", "yes", "", "null", "Straße", '"a; b', "ﬁ", "n/a"]
@@ -55,7 +61,7 @@ def nasty(path: Path, num: int = 600) -> Path:
     return path
 
 
-def told(path: Path, modality: str = "table", **options: Any) -> list[Any]:
+def told(path: Any, modality: str = "table", **options: Any) -> list[Any]:
     """All that loading leaves."""
     data = load(path, modality, **options)
     stores = [
@@ -101,6 +107,59 @@ def test_by_columns_as_row_by_row(
     assert not made
     for one, other in zip(columns, rows, strict=True):
         assert one == other
+
+
+@pytest.mark.parametrize("form", ["parquet", "sqlite", "pandas"])
+def test_other_tables_by_columns_as_row_by_row(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers that are equal and not the same, moments, nothing, truth, and a batch with lists."""
+    draw = random.Random(1)
+    columns: dict[str, list[Any]] = {
+        "n": [draw.choice([1.0, 2.5, -0.0, 0.0, None]) for _ in range(120)],
+        "i": [draw.randrange(9) for _ in range(120)],
+        "yes": [bool(i % 3) for i in range(120)],
+        "word": [draw.choice(["a", "b", "", "NA", "1"]) for _ in range(120)],
+        "label": [draw.choice("xyz") for _ in range(120)],
+        "split": ["test" if i % 5 == 0 else "train" for i in range(120)],
+    }
+    source: Any = tmp_path / f"some.{form}"
+    if form == "sqlite":
+        with closing(sqlite3.connect(source)) as opened, opened:
+            opened.execute(f"CREATE TABLE t ({', '.join(columns)})")
+            columns["n"][7:9] = [True, 1]  # of other types, and equal
+            put = f"INSERT INTO t VALUES ({', '.join('?' * len(columns))})"
+            opened.executemany(put, zip(*columns.values(), strict=True))
+    elif form == "parquet":
+        pyarrow = pytest.importorskip("pyarrow", reason="needs morphogen[data]")
+        columns["when"] = [datetime(2024, 1, 1 + i % 28) for i in range(120)]
+        columns["many"] = [[i, i + 1] if i == 70 else None for i in range(120)]
+        parquet = pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pyarrow.table(columns), source)
+    else:
+        pandas = pytest.importorskip("pandas")
+        index = [float(i % 7) for i in range(120)]
+        source = pandas.DataFrame(columns, index=index)
+    for module in (parquet_source, database, memory):
+        monkeypatch.setattr(module, "TOGETHER", 32)
+    monkeypatch.setattr(table, "AT_ONCE", 64)
+    monkeypatch.setattr(Scan, "_looks_at", lambda self, batch: False)
+    seen, see_batch = [], _Seeing.see_batch
+    monkeypatch.setattr(_Seeing, "see_batch", lambda *a: (seen.append(1), see_batch(*a)))
+    by_columns = told(source)
+    assert len(seen) == (3 if form == "parquet" else 4)
+    monkeypatch.setattr(_batches, "_of_table", row_by_row)
+    for one, other in zip(by_columns, told(source), strict=True):
+        assert one == other
+
+
+def test_values_of_any_types_are_told_apart() -> None:
+    values = [1, 1.0, True, 0.0, -0.0, None, "1", "", 1, False, 0, -0.0]
+    coded = Coded.of_any(values)
+    assert list(map(repr, coded.each())) == list(map(repr, values))
+    assert len(coded.values) == 10
+    with pytest.raises(TypeError):
+        Coded.of_any([1, [2]])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ should be, files, tables of other kinds) comes as lists of records, which say th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,7 @@ from morphogen.sources._table import (
     records_of,
     row_of,
 )
+from morphogen.sources.memory import Memory
 
 Batch = RecordBatch | list[Record]
 
@@ -36,12 +37,15 @@ def batches(source: Any, wants: Wants, report: Report) -> Iterator[Batch]:
     """The records of `source`, in the same order and with the same notes in the report, many at a
     time."""
     place = source_of(source)
-    plain = isinstance(place, TableSource) and type(place).records is TableSource.records
-    if not plain or said_beside(source):
+    tables: Iterable[Table] | None = None
+    if isinstance(place, TableSource):
+        tables = place.tables()
+    elif isinstance(place, Memory):
+        tables = place.whole_tables()
+    if tables is None or said_beside(source):
         yield from _listed(records(source, wants, report))
         return
-    assert isinstance(place, TableSource)
-    for table in place.tables():
+    for table in tables:
         yield from _of_table(table, wants, report)
 
 
@@ -53,21 +57,21 @@ def _listed(found: Iterable[Record]) -> Iterator[list[Record]]:
 
 def _of_table(table: Table, wants: Wants, report: Report) -> Iterator[Batch]:
     lower = {name.strip().lower() for name in table.columns}
-    other = table.media or table.classes or wants.arrays is not None
-    if table.lines is None or other or len(lower) < len(table.columns):
+    other = table.media or table.classes or wants.arrays is not None or not table.columns
+    if table.batches is None or other or len(lower) < len(table.columns):
         yield from _listed(records_of(table, wants, report))
         return
     check_header(table, report)
     columns = choose(table, wants)
-    width = len(table.columns)
-    for first, lines in table.lines():
-        if all(len(cells) == width for cells in lines):
-            batch = _record_batch(table, columns, first, lines)
-            if columns.item is None or _are_items(batch.cell, wants):
+    for first, cells in table.batches():
+        if isinstance(cells, dict):
+            batch = _record_batch(table, columns, first, cells)
+            if batch is not None and (columns.item is None or _are_items(batch.cell, wants)):
                 yield batch
                 continue
-        named = ((f"{table.name}#row {number}", row_of(table.columns, cells))
-                 for number, cells in enumerate(lines, first))  # fmt: skip
+            cells = list(map(list, zip(*cells.values(), strict=True)))
+        named = ((f"{table.name}#row {number}", row_of(table.columns, each))
+                 for number, each in enumerate(cells, first))  # fmt: skip
         yield list(records_in(table, named, columns, wants, report))
 
 
@@ -79,10 +83,14 @@ def _are_items(cells: Coded, wants: Wants) -> bool:
 
 
 def _record_batch(
-    table: Table, columns: Columns, first: int, lines: list[list[Any]]
-) -> RecordBatch:
-    num, item = len(lines), columns.item
-    raw = dict(zip(table.columns, map(Coded.of, zip(*lines, strict=True)), strict=True))
+    table: Table, columns: Columns, first: int, cells: Mapping[str, Sequence[Any]]
+) -> RecordBatch | None:
+    """Rows by columns; None where a cell holds a list or the like."""
+    item, num = columns.item, len(next(iter(cells.values())))
+    try:
+        raw = {name: Coded.of_any(own) for name, own in cells.items()}
+    except TypeError:
+        return None
     splits = Coded.same(table.split, num)
     if (name := columns.split) is not None:
         splits = raw[name].map(lambda cell: columns.split_in({name: cell}) or table.split)

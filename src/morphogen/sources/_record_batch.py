@@ -39,6 +39,17 @@ class Coded(NamedTuple):
         return cls(distinct, np.fromiter(map(place.__getitem__, values), np.int32, len(values)))
 
     @classmethod
+    def of_any(cls, values: Sequence[Any]) -> Coded:
+        """The same of values of any types, of which those of other types are others: 1, 1.0, True;
+        0.0 and -0.0 are two. Raises `TypeError` for one that cannot be told by its hash: a list."""
+        if set(map(type, values)) <= {str}:
+            return cls.of(values)
+        coded = cls.of([(type(value), value or str(value)) for value in values])
+        first = np.zeros(len(coded.values), np.int64)
+        first[coded.codes[::-1]] = np.arange(len(values))[::-1]
+        return cls([values[place] for place in first.tolist()], coded.codes)
+
+    @classmethod
     def same(cls, value: Any, num: int) -> Coded:
         """One value for all."""
         return cls([value], np.zeros(num, np.int32))

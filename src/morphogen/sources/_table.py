@@ -35,6 +35,8 @@ from morphogen.sources._regular import inside, read_regular
 NUM_SAMPLES = 50  # rows by which columns are told apart
 NUM_PIXELS = 16  # numbered columns of numbers, from which a row is one array
 Row = dict[str, Any]
+# Of some rows: by column the cells of all; or of each, which may have more or fewer than others.
+Cells = dict[str, Sequence[Any]] | list[list[Any]]
 
 
 @dataclass
@@ -52,8 +54,8 @@ class Table:
     num: int | None = None
     where: str = ""
     trusted: bool = False  # made by the user's own code: it may name any file
-    # The cells of many rows at once, in the order of `columns`, and the number of the first row.
-    lines: Callable[[], Iterator[tuple[int, list[list[Any]]]]] | None = None
+    # Many rows at once, where they can be had so, and the number of the first.
+    batches: Callable[[], Iterator[tuple[int, Cells]]] | None = None
 
     @property
     def samples(self) -> dict[str, list[Any]]:

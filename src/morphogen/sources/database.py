@@ -19,8 +19,9 @@ from urllib.parse import parse_qs, quote, unquote
 from morphogen.core.errors import DataError, did_you_mean, missing_path
 from morphogen.core.extras import extra
 from morphogen.sources._record import Survey
+from morphogen.sources._record_batch import BATCH as TOGETHER
 from morphogen.sources._regular import open_regular
-from morphogen.sources._table import Row, Table, TableSource
+from morphogen.sources._table import Cells, Row, Table, TableSource
 
 SUFFIXES = (".sqlite", ".sqlite3", ".db")
 START = b"SQLite format 3\0"
@@ -121,7 +122,22 @@ def _sqlite(place: _Place) -> Table:
         except sqlite3.Error as error:
             raise _refused(error, place) from error
 
-    return Table(name, columns, rows, path.parent, where=place.url)
+    def batches() -> Iterator[tuple[int, Cells]]:
+        try:
+            with closing(_opened(path)) as database:
+                yield from _by_columns(columns, database.execute(query))
+        except sqlite3.Error as error:
+            raise _refused(error, place) from error
+
+    return Table(name, columns, rows, path.parent, where=place.url, batches=batches)
+
+
+def _by_columns(columns: Sequence[str], found: Any) -> Iterator[tuple[int, Cells]]:
+    """The rows that a cursor gives, many at once."""
+    number = 1
+    while some := found.fetchmany(TOGETHER):
+        yield number, dict(zip(columns, zip(*some, strict=True), strict=True))
+        number += len(some)
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -171,4 +187,8 @@ def _server(place: _Place) -> Table:
             for number, row in enumerate(connection.execute(statement).mappings(), 1):
                 yield f"{name}#row {number}", dict(row)
 
-    return Table(name, columns, rows, None, where=hidden)
+    def batches() -> Iterator[tuple[int, Cells]]:
+        with engine.connect().execution_options(yield_per=TOGETHER) as connection:
+            yield from _by_columns(columns, connection.execute(statement))
+
+    return Table(name, columns, rows, None, where=hidden, batches=batches)

@@ -21,7 +21,7 @@ from morphogen.sources._encoding import Opener, open_text
 from morphogen.sources._record_batch import BATCH
 from morphogen.sources._regular import open_regular
 from morphogen.sources._shards import TableFiles
-from morphogen.sources._table import Row, Table, row_of
+from morphogen.sources._table import Cells, Row, Table, row_of
 
 PLAIN = (".csv", ".tsv", ".tab")
 SUFFIXES = (*PLAIN, *(f"{suffix}.gz" for suffix in PLAIN))
@@ -81,17 +81,18 @@ def delimited_table(
         for number, cells in enumerate(filter(None, lines), 2):
             yield f"{name}#row {number}", row_of(columns, cells)
 
-    def batches() -> Iterator[tuple[int, list[list[str]]]]:
+    def batches() -> Iterator[tuple[int, Cells]]:
         lines = reader()
         next(lines, None)
         number, rest, most = 2, filter(None, lines), max(min(BATCH, CELLS // len(columns)), 1)
         while some := list(itertools.islice(rest, most)):
-            yield number, some
+            even = all(len(cells) == len(columns) for cells in some)
+            yield number, dict(zip(columns, zip(*some, strict=True), strict=True)) if even else some
             number += len(some)
 
     named = [column for column in columns if column]
     found = Table(name, named, rows, folder, where=where)
-    found.lines = batches if named and named == columns else None
+    found.batches = batches if named and named == columns else None
     return found
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from morphogen.core.codec import Problem, Report, Text
 from morphogen.core.errors import DataError
 from morphogen.sources._record import Kind, Labelled, Record, Source, Survey, Wants, same
+from morphogen.sources._record_batch import BATCH as TOGETHER
 from morphogen.sources._stacks import Stack, item_keys, label_key, plain_labels, records_of_stacks
-from morphogen.sources._table import Row, Table, defects_of, records_of, texts_of
+from morphogen.sources._table import Cells, Row, Table, defects_of, records_of, texts_of
 
 FEW = 50  # values that are looked at to see what there is
 
@@ -40,12 +41,20 @@ class Memory(Source):
         values = list(first[:FEW])
         return Survey("memory", values=values, num=len(first), name="a list in memory")
 
+    def tables(self) -> list[Table]:
+        """The parts that are tables."""
+        return [table for part in self._parts() if (table := _table_of(part)) is not None]
+
+    def whole_tables(self) -> list[Table] | None:
+        """All parts as tables; None where one is none."""
+        tables = self.tables()
+        return tables if len(tables) == len(self._parts()) else None
+
     def records(self, wants: Wants, report: Report) -> Iterator[Record]:
         stacks: list[Stack] = []
         for part in self._parts():
             name = part.split or "array"
-            if (table := as_table(part.values)) is not None:
-                table.split = part.split
+            if (table := _table_of(part)) is not None:
                 yield from records_of(table, wants, report)
             elif (arrays := as_arrays(part.values)) is not None:
                 stacks += _stacks(arrays, part, name, wants, report)
@@ -56,11 +65,11 @@ class Memory(Source):
         yield from records_of_stacks(stacks, wants, "memory")
 
     def texts(self, wants: Wants) -> Iterator[Text]:
-        for table in filter(None, (as_table(part.values) for part in self._parts())):
+        for table in self.tables():
             yield from texts_of(table, wants)
 
     def defects(self, wants: Wants) -> Iterator[Problem]:
-        for table in filter(None, (as_table(part.values) for part in self._parts())):
+        for table in self.tables():
             yield from defects_of(table, wants)
 
     def _parts(self) -> list[Labelled]:
@@ -72,11 +81,19 @@ class Memory(Source):
         return [Labelled(self.source)]
 
 
+def _table_of(part: Labelled) -> Table | None:
+    table = as_table(part.values)
+    if table is not None:
+        table.split = part.split
+    return table
+
+
 def as_table(values: Any) -> Table | None:
     """A DataFrame, a list of dicts, or a dict of columns as a table; None for what is none."""
     if hasattr(values, "to_dict") and hasattr(values, "columns"):  # pandas, polars
         columns = [str(name) for name in values.columns]
-        return Table("table", columns, partial(_frame_rows, values), Path(), trusted=True)
+        frame, batches = partial(_frame_rows, values), partial(_frame_batches, values)
+        return Table("table", columns, frame, Path(), trusted=True, batches=batches)
     if isinstance(values, Sequence) and values and all(isinstance(v, Mapping) for v in values):
         named = list(dict.fromkeys(str(key) for row in values for key in row))
         return Table("table", named, partial(_rows, values), Path(), trusted=True)
@@ -153,6 +170,17 @@ def _frame_rows(frame: Any) -> Iterator[tuple[str, Row]]:
     rows = frame.itertuples(index=False, name=None) if hasattr(frame, "itertuples") else None
     for number, row in enumerate(rows if rows is not None else frame.iter_rows()):
         yield f"table#row {number}", dict(zip(names, row, strict=True))
+
+
+def _frame_batches(frame: Any) -> Iterator[tuple[int, Cells]]:
+    names = [str(name) for name in frame.columns]
+    for first in range(0, len(frame), TOGETHER):
+        here = slice(first, first + TOGETHER)
+        if hasattr(frame, "iloc"):  # by place, whatever its index
+            columns = [frame.iloc[here, i] for i in range(len(names))]
+        else:
+            columns = frame[here].get_columns()
+        yield first, {name: list(own) for name, own in zip(names, columns, strict=True)}
 
 
 def _unknown(values: Any) -> DataError:

@@ -5,6 +5,7 @@ Class names, and which columns hold files, are read from the metadata that `data
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 from morphogen.core.errors import DataError
 from morphogen.core.extras import extra
 from morphogen.sources._files import BESIDE
+from morphogen.sources._record_batch import BATCH as TOGETHER
 from morphogen.sources._shards import TableFiles
-from morphogen.sources._table import Row, Table
+from morphogen.sources._table import Cells, Row, Table
 
 SUFFIXES = (".parquet", ".pq")
 BATCH = 256  # rows read at once
@@ -42,24 +44,32 @@ def parquet_table(path: Path, name: str) -> Table:
     except (broken, OSError) as error:
         raise damaged(error, path) from error
 
-    def rows() -> Iterator[tuple[str, Row]]:
-        number = 0
+    def read(most: int) -> Iterator[Any]:
         try:
             with parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches(BATCH):
-                    for row in batch.to_pylist():
-                        number += 1
-                        yield f"{name}#row {number}", row
+                yield from file.iter_batches(most)
         except (broken, OSError) as error:
             raise damaged(error, path) from error
+
+    def rows() -> Iterator[tuple[str, Row]]:
+        each = itertools.chain.from_iterable(batch.to_pylist() for batch in read(BATCH))
+        for number, row in enumerate(each, 1):
+            yield f"{name}#row {number}", row
+
+    def batches() -> Iterator[tuple[int, Cells]]:
+        number = 1
+        for batch in read(TOGETHER):
+            yield number, batch.to_pydict()
+            number += batch.num_rows
 
     classes, media = features_in(schema.metadata)
     names = [each for each in schema.names if not each.startswith("__index_level_")]
     media |= {each.name for each in schema if _holds_files(each.type)}
     where = str(path)
     return Table(
-        name, names, rows, path.parent, None, classes, frozenset(media), num=num, where=where
-    )
+        name, names, rows, path.parent, None, classes, frozenset(media), num=num, where=where,
+        batches=batches if names == schema.names else None,
+    )  # fmt: skip
 
 
 def _holds_files(kind: Any) -> bool:

@@ -104,8 +104,10 @@ class Seen:
             return found, self.lengths
         lengths: Counter[int] = Counter()
         for start in range(0, total, TOGETHER):
-            some = found.joiner.encode_batch_fast(self.sample[start : start + TOGETHER])
-            lengths.update(len(each) + 1 for each in some)
+            some = self.sample[start : start + TOGETHER]
+            numbers = found.grouped(some)
+            lengths.update(len(own) + 1 for own in numbers)
+            found.ahead.update(zip(some, numbers, strict=True))
         return found, lengths
 
 
@@ -152,6 +154,9 @@ class Vocabulary:
         self.nothing = len(self.parts)
         self.end = self.nothing + 1
         self._held: dict[str, Sequence[int]] = {}  # what is checked is encoded next
+        self.ahead: dict[
+            str, Sequence[int]
+        ] = {}  # in signs, those of which it was made, until then
         self.written = Written(spelling)
 
     @cached_property
@@ -183,6 +188,14 @@ class Vocabulary:
                 f"no training molecule has {error.args[0]!r}",
                 hint="add molecules with it to the training split, or leave this one out",
             ) from error
+        each = dict.fromkeys(signs)
+        known = {own: self.ahead.pop(own) for own in each if own in self.ahead}
+        new = [own for own in each if own not in known]
+        known.update(zip(new, self.grouped(new), strict=True))
+        return [known[own] for own in signs]
+
+    def grouped(self, signs: Sequence[str]) -> list[Sequence[int]]:
+        """Molecules in signs as groups by number."""
         if not self.merges or not signs:
             return [array("i", [ord(sign) - FIRST for sign in own]) for own in signs]
         return [array("i", own.ids) for own in self.joiner.encode_batch_fast(signs)]
