@@ -69,9 +69,10 @@ def _of_table(table: Table, wants: Wants, report: Report) -> Iterator[Batch]:
             if batch is not None and (columns.item is None or _are_items(batch.cell, wants)):
                 yield batch
                 continue
-            cells = list(map(list, zip(*cells.values(), strict=True)))
-        named = ((f"{table.name}#row {number}", row_of(table.columns, each))
-                 for number, each in enumerate(cells, first))  # fmt: skip
+            each = (own.each() if isinstance(own, Coded) else own for own in cells.values())
+            cells = list(map(list, zip(*each, strict=True)))
+        named = ((f"{table.name}#row {number}", row_of(table.columns, row))
+                 for number, row in enumerate(cells, first))  # fmt: skip
         yield list(records_in(table, named, columns, wants, report))
 
 
@@ -83,14 +84,15 @@ def _are_items(cells: Coded, wants: Wants) -> bool:
 
 
 def _record_batch(
-    table: Table, columns: Columns, first: int, cells: Mapping[str, Sequence[Any]]
+    table: Table, columns: Columns, first: int, cells: Mapping[str, Sequence[Any] | Coded]
 ) -> RecordBatch | None:
     """Rows by columns; None where a cell holds a list or the like."""
-    item, num = columns.item, len(next(iter(cells.values())))
+    item = columns.item
     try:
-        raw = {name: Coded.of_any(own) for name, own in cells.items()}
+        raw = {n: own if isinstance(own, Coded) else Coded.of_any(own) for n, own in cells.items()}
     except TypeError:
         return None
+    num = len(next(iter(raw.values())).codes)
     splits = Coded.same(table.split, num)
     if (name := columns.split) is not None:
         splits = raw[name].map(lambda cell: columns.split_in({name: cell}) or table.split)

@@ -30,13 +30,15 @@ from morphogen.sources._columns import (
 )
 from morphogen.sources._half import captioned, half_in
 from morphogen.sources._record import Record, Source, Survey, Wants
+from morphogen.sources._record_batch import Coded
 from morphogen.sources._regular import inside, read_regular
 
 NUM_SAMPLES = 50  # rows by which columns are told apart
 NUM_PIXELS = 16  # numbered columns of numbers, from which a row is one array
 Row = dict[str, Any]
-# Of some rows: by column the cells of all; or of each, which may have more or fewer than others.
-Cells = dict[str, Sequence[Any]] | list[list[Any]]
+# Of some rows, by column the cells of all, or the different ones; or the cells of each, which may
+# have more or fewer than others.
+Cells = dict[str, Sequence[Any] | Coded] | list[list[Any]]
 
 
 @dataclass

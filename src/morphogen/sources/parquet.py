@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from morphogen.core.errors import DataError
 from morphogen.core.extras import extra
 from morphogen.sources._files import BESIDE
 from morphogen.sources._record_batch import BATCH as TOGETHER
+from morphogen.sources._record_batch import Coded
 from morphogen.sources._shards import TableFiles
 from morphogen.sources._table import Cells, Row, Table
 
@@ -59,7 +62,8 @@ def parquet_table(path: Path, name: str) -> Table:
     def batches() -> Iterator[tuple[int, Cells]]:
         number = 1
         for batch in read(TOGETHER):
-            yield number, batch.to_pydict()
+            columns = zip(batch.schema.names, map(_cells, batch.columns), strict=True)
+            yield number, dict(columns)
             number += batch.num_rows
 
     classes, media = features_in(schema.metadata)
@@ -70,6 +74,20 @@ def parquet_table(path: Path, name: str) -> Table:
         name, names, rows, path.parent, None, classes, frozenset(media), num=num, where=where,
         batches=batches if names == schema.names else None,
     )  # fmt: skip
+
+
+def _cells(column: Any) -> Sequence[Any] | Coded:
+    """The cells of a column of Arrow's; the different ones where equal ones are the same, which
+    numbers are not: 0.0 and -0.0."""
+    from pyarrow import types
+
+    kind = column.type
+    if not any(test(kind) for test in (types.is_string, types.is_large_string, types.is_integer)):
+        cells: list[Any] = column.to_pylist()
+        return cells
+    coded = column.dictionary_encode(null_encoding="encode")
+    codes = coded.indices.to_numpy(zero_copy_only=False).astype(np.int32)
+    return Coded(coded.dictionary.to_pylist(), codes)
 
 
 def _holds_files(kind: Any) -> bool:
