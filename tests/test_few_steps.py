@@ -87,7 +87,7 @@ def test_few_steps_draw_what_many_do(name: str, num_steps: int) -> None:
     near = objective.scores(model, items(64, 0), generator(2))
     assert near.shape == (64,)
     far = objective.scores(base, items(64, 0), generator(2))
-    assert float(near.mean()) > 0.2 * float(far.mean())  # both below 0
+    assert float(near.mean()) > 0.5 * float(far.mean())  # both below 0
 
 
 @pytest.mark.parametrize("kind", ["straight", "cosine"])

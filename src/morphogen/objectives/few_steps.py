@@ -1,11 +1,13 @@
 r"""A denoiser that draws in one step, or in a few, what took it many.
 
-    L = E | f_theta(x_t, t, c) - Phi(x_t, t, c) |^2,     t one of the few times of sampling
+    L = E | f_theta(x_t, t, c) - Phi(x_t, t, c) |,     t one of the few times of sampling
 
 Phi is where the path of the model as it was ends that begins at x_t: at t = 1 with noise, and where
 there are more steps, with items that are noised again. Each noise has one end, so that no mean of
 many items is learned (Luhman & Luhman 2021, arXiv:2101.02388). Each step draws the ends
-for a batch and learns from the latest thousands. There is no critic.
+for a batch and learns from the latest thousands. There is no critic. Distances are not squared, so
+that ends which hardly follow from their beginning do not count most (Song & Dhariwal 2024,
+arXiv:2310.14189).
 
 What is learned begins with the answer for Gaussian data, of which the path is known (`leaps`, see
 `families._gaussian_baseline`): x = mu + S^(1/2) eps, to which the network adds the rest. What the
@@ -35,6 +37,7 @@ from morphogen.core.storage import below
 SAMPLER = "adams_bashforth"  # of the path: one end for each beginning
 RENOISING = "ancestral"  # of few steps: takes what is drawn as it is, on any path
 MOST_KEPT, MOST_VALUES = 8192, 1 << 24  # ends, and numbers of them, to learn from again
+NEAREST = 0.01  # distance below which an end is met
 
 Ends = dict[str, Tensor]  # x_t (B, *) at t (B,), where the path ends, x (B, *), and "cond/NAME"
 
@@ -47,7 +50,7 @@ class FewSteps:
     }  # fmt: skip
     watched: Mapping[str, HealthyRange] = {}
     rate: ClassVar[float] = 15.0
-    scored: ClassVar[str] = "minus the squared distance from where many steps end"
+    scored: ClassVar[str] = "minus the distance from where many steps end"
     judged: ClassVar[bool] = False
 
     def __init__(
@@ -155,7 +158,7 @@ class FewSteps:
 
 
 def apart(family: Any, ends: Ends) -> Tensor:
-    """The squared distance of what a family draws in a step from the ends, per value: (B,)."""
+    """How far what a family draws in a step is from the ends, root mean square: (B,)."""
     own = family.steer(ends["x_t"], ends["t"], below("cond/", ends) or None)
     found: Tensor = (own - ends["x"]).square().flatten(1).mean(1)
-    return found
+    return (found + NEAREST**2).sqrt()
