@@ -18,7 +18,10 @@ from safetensors.torch import load_file
 import morphogen as mg
 from forks import forked
 from morphogen.core.errors import BundleError, RecipeError, TrainingError
+from morphogen.core.family import Family
 from morphogen.core.random import mix_seed
+from morphogen.training import loop
+from morphogen.training.best import Best, held_apart
 from morphogen.training.loop import MOST_ROLLBACKS, Run, train_steps
 from morphogen.training.options import Budget, TrainOptions
 from morphogen.training.order import DataOrder
@@ -336,3 +339,69 @@ def test_unconditional_leaves_the_labels_unlearned_and_resumes(
     interrupted.train(lambda log: None)
     again = mg.train(None, out=tmp_path / "broken", resume=True)
     assert again.family.conditions == {}
+
+
+HEART = {  # a rate at which the loss goes up and down
+    "budget": "30steps",
+    "settings": [*TINY, "train.lr=3e-2", "train.ema=0", "train.keep_best=0.2"],
+}
+
+
+def test_the_weights_that_do_best_on_items_held_back_are_kept(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "SNAPSHOT_EVERY", 5)
+    seen: dict[int, dict[str, torch.Tensor]] = {}
+    see = Best.see
+
+    def noted(self: Best, family: Family, step: int) -> float:
+        found = see(self, family, step)
+        seen[step] = {name: each.clone() for name, each in family.state_dict().items()}
+        return found
+
+    monkeypatch.setattr(Best, "see", noted)
+    monkeypatch.setattr("morphogen.training.session.draw_curves", lambda log, picture: None)
+    bundle = mg.train(str(digits), "autoencoder", out=tmp_path / "kept", **HEART)
+    log = [json.loads(line) for line in (tmp_path / "kept" / "log.jsonl").read_text().splitlines()]
+    looked = {line["step"]: line["held_back_loss"] for line in log if "held_back_loss" in line}
+    assert sorted(looked) == list(range(5, 31, 5))
+    best = min(looked, key=lambda step: looked[step])
+    assert bundle.run["kept_step"] == best
+    kept = weights(tmp_path / "kept")
+    for name, value in kept.items():
+        if name.startswith(("encoder.", "decoder.")):
+            assert torch.equal(value, seen[best][name])
+    assert any("held back was least" in line.get("event", "") for line in log)
+
+    held = prepare(str(digits), "autoencoder", out=tmp_path / "parts", **HEART)
+    held.train(lambda log: setattr(held.run, "stop", log.step >= 12))
+    again = mg.train(None, out=tmp_path / "parts", resume=True)
+    parts = weights(tmp_path / "parts")
+    assert all(torch.equal(kept[name], parts[name]) for name in kept)
+    assert again.run["kept_step"] == best
+
+
+def test_items_held_back_are_told_by_their_names() -> None:
+    names = [f"{n}.png#caption {k}" for n in range(40) for k in (1, 2)]
+    learned, held = (each.tolist() for each in held_apart(names, 0.1))
+    assert sorted(learned + held) == list(range(80))
+    owners = {names[place].split("#")[0] for place in held}
+    assert len(owners) == 4
+    assert len(held) == 8, "what is of one file lies on two sides"
+    assert [names[k] for k in held] == [name for name in names if name.split("#")[0] in owners]
+    fewer = [name for name in names if not name.startswith("7.")]  # one that joins moves few
+    kept = {fewer[place] for place in held_apart(fewer, 0.1)[1].tolist()}
+    assert len(kept & {names[place] for place in held}) >= 6
+    one_file = [f"book.txt#{k}" for k in range(50)]
+    assert len(held_apart(one_file, 0.1)[1]) == 5
+    with pytest.raises(TrainingError, match="too few items"):
+        held_apart(["a"], 0.1)
+
+
+def test_the_best_weights_of_what_has_no_loss_are_refused(digits: Path, tmp_path: Path) -> None:
+    for share, family, match in ((0.1, "gan", "cannot be told"), (0.7, "vae", "out of range")):
+        with pytest.raises(RecipeError, match=match):
+            prepare(
+                str(digits), family, out=tmp_path / family,
+                settings=["backbone.model_dim=8", f"train.keep_best={share}"],
+            )  # fmt: skip

@@ -92,6 +92,7 @@ RUN = {
     "steps?": COUNT,
     "seconds?": REAL,
     "rolled_back?": [COUNT],
+    "kept_step?": COUNT,
     "token_ms?": {str: REAL},
     "environments?": [
         {"from_step": COUNT, "device": str, "num_threads": Number(whole=True, low=1, high=4096)}

@@ -23,13 +23,13 @@ from morphogen.core.batch import Batch
 from morphogen.core.codec import Codec
 from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family, load_own_state, own_state
-from morphogen.core.following import HoldsBack
 from morphogen.core.objective import Objective
 from morphogen.core.random import ShardedGenerator, mix_seed, rand, seed_global
 from morphogen.core.storage import below
 from morphogen.data.progress import Progress
 from morphogen.data.store import Store
 from morphogen.training.ahead import Ahead
+from morphogen.training.best import Best, check_has_loss, parted
 from morphogen.training.distributed import Processes
 from morphogen.training.optimizer import NonFinite, PhaseUpdate
 from morphogen.training.options import TrainOptions
@@ -95,7 +95,7 @@ class Run:
         self.vary = codec.augmented if isinstance(codec, CanAugment) else None
         self.processes = Processes.join()
         self.whole = split
-        split, self.held_back = parted(split, codec)
+        split, self.held_back = parted(split, codec, options.keep_best)
         self.check_batch(options, len(split))
         self.family, self.split, self.options, self.device = (
             family.to(device),
@@ -128,6 +128,10 @@ class Run:
         }
         ema = discover.find("wrapper", "ema")
         self.ema = ema(family, options.ema) if options.ema else None
+        self.best: Best | None = None
+        if options.keep_best and self.held_back is not None:
+            check_has_loss(family, objective)
+            self.best = Best(self.held_back, options.seed, options.batch_size)
 
     def check_batch(self, options: TrainOptions, num_items: int) -> None:
         """Raise `TrainingError` when the batch cannot be shared among the processes."""
@@ -214,7 +218,9 @@ class Run:
         """Put the averaged weights in place and let the family settle what is left, in evaluation
         mode. Returns numbers to log."""
         begun = time.perf_counter()
-        if self.ema is not None:
+        if self.best is not None and self.best.weights:
+            load_own_state(self.family, self.best.weights)
+        elif self.ema is not None:
             load_own_state(self.family, self.ema.average)
         self.family.eval()
         worth = int(self.family.finish_share * self.state.step * self.options.batch_size)
@@ -254,6 +260,8 @@ class Run:
             tensors |= {f"optimizer/{phase}/{k}": v for k, v in update.state().items()}
         taught: dict[str, Tensor] = getattr(self.objective, "state", dict)()
         tensors |= {f"objective/{k}": v for k, v in taught.items()}
+        if self.best is not None:
+            tensors |= {f"best/{k}": v for k, v in self.best.state().items()}
         if (increments := self.schedule.record()) is not None:
             tensors["increments"] = increments
         copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
@@ -276,18 +284,11 @@ class Run:
             update.load_state(below(f"optimizer/{phase}/", tensors))
         if (load_state := getattr(self.objective, "load_state", None)) is not None:
             load_state(below("objective/", tensors))
+        if self.best is not None:
+            best = below("best/", tensors)
+            self.best.load_state({k: v.to(self.device) for k, v in best.items()})
         known = tensors["increments"].tolist() if "increments" in tensors else []
         self.schedule.increments = array("d", known)
-
-
-def parted(split: Store, codec: Codec | None) -> tuple[Store, Store | None]:
-    """The items that are learned from, and those that the codec holds back, if it does."""
-    own = None if codec is None else codec.viewed
-    found = own.held_back(split.names) if isinstance(own, HoldsBack) else None
-    if found is None:
-        return split, None
-    learned, held = found
-    return split.take(learned), split.take(held)
 
 
 def train_steps(run: Run) -> Iterator[Log]:
@@ -331,12 +332,16 @@ def _steps(run: Run) -> Iterator[Log]:
         count += 1
         over = _is_over(run)
         at_snapshot = run.state.step % SNAPSHOT_EVERY == 0 or over
+        looked = {}
         if at_snapshot:
+            if run.best is not None:
+                with run.averaged(), run.autocast():
+                    looked["held_back_loss"] = run.best.see(run.family, run.state.step)
             good = run.snapshot()
         regular = run.state.step % log_steps == 0
         if at_snapshot or regular or is_due:
             means = processes.mean({name: float(each) / count for name, each in sums.items()})
-            yield _log(run, seconds_per_step, means, good if at_snapshot else None)
+            yield _log(run, seconds_per_step, means | looked, good if at_snapshot else None)
             last_log, sums, count = time.perf_counter(), {}, 0
         # What the consumer of the log did (a checkpoint, a preview) counts as time, too.
         spent = time.perf_counter() - begun

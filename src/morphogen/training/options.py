@@ -30,6 +30,7 @@ class TrainOptions:
     decay: float = 0.5  # share of the run, at its end, in which it falls to zero
     grad_clip: float = 1.0  # largest norm of a phase's gradient; 0 switches clipping off
     ema: float = 0.05  # width of the weight average, as a share of the run; 0 switches it off
+    keep_best: float = 0.0  # share of training items held back; weights that do best on them stay
     unconditional: bool = False  # leave the labels and other conditions of the data unlearned
     seed: int = 0  # seeds weights, data order and every draw
     device: str = "auto"  # cpu, cuda, cuda:1, mps
@@ -54,6 +55,7 @@ class TrainOptions:
             "decay": 0 <= self.decay <= 1,
             "ema": 0 <= self.ema < 0.28,
             "grad_clip": self.grad_clip >= 0,
+            "keep_best": 0 <= self.keep_best <= 0.5,
         }
         for name, good in checks.items():
             if not good:

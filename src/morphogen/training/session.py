@@ -293,6 +293,7 @@ class Session:
             "steps": state.step,
             "seconds": round(state.seconds, 3),
             "rolled_back": state.rolled_back,
+            **({"kept_step": self.run.best.step} if self.run.best is not None else {}),
             "environments": self.environments,
         }
 
@@ -319,6 +320,8 @@ class Session:
 
     def _finish(self, tell: OnLog) -> Bundle:
         """Settle the family and write the bundle, its curves and last samples."""
+        if self.run.best is not None and self.run.best.weights:
+            tell(self._event(self.run.best.text()))
         self.unlogged |= self.run.finish()
         if (adapter := self.run.family.adapter) is not None:
             adapter.merge(self.run.family)  # for good

@@ -186,8 +186,10 @@ def stalled(history: History) -> Finding | None:
 
 
 def over_training(history: History) -> Finding | None:
-    """Items never trained on get worse while training items get better."""
-    if "held_out_loss" not in history.now or "seen_loss" not in history.now:
+    """Items never trained on get worse while training items get better; where the best weights are
+    kept, that does no harm."""
+    known = "held_out_loss" in history.now and "seen_loss" in history.now
+    if not known or history.options.keep_best:
         return None
     held, seen = history.tracks["held_out_loss"], history.tracks["seen_loss"]
     gained = max(history.gained("held_out_loss"), 0.5 * history.spread)
@@ -196,9 +198,9 @@ def over_training(history: History) -> Finding | None:
     ill = better and rise > 0.25 * gained > 0
     calm = rise < 0.1 * gained
     found = f"held-out loss {held.middle(2):.4g}, {held.best:.4g} at step {held.best_step}"
-    sooner = f"--budget {held.best_step}steps"
+    best = "--set train.keep_best=0.1"
     smaller = "--set backbone.model_dim=16"  # it was never better than before the first step
-    hint = f"{sooner if held.best_step else smaller}, or more training data"
+    hint = f"{best if held.best_step else smaller}, or more training data"
     return Finding(True if ill else False if calm else None, found, hint)
 
 
