@@ -14,7 +14,8 @@ stands beside each of its scores. Each part takes less than fifteen minutes on t
 The group of a picture is that whose training captions the judge finds likeliest together; those of
 an unconditional baseline are of the same model without captions. With `--eyes`, a bundle that knows
 pictures (EfficientNet), it is what a linear classifier on its features says, which learns from the
-training pictures alone: a surer judge, in a fraction of the time.
+training pictures alone: a surer judge of real pictures, in a fraction of the time. `--own` judges
+by a model of pairs beside it, which minds noise less.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -70,6 +72,7 @@ def main() -> None:
     options.add_argument("--size", type=int, default=32, help="side of the pictures")
     options.add_argument("--own-words", action="store_true", help="captions without keywords")
     options.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0, 3.0, 5.0])
+    options.add_argument("--own", help="bundle of pairs (of `search`) that judges as well")
     options.add_argument("--judge", help="bundle of pairs that chooses among several draws")
     options.add_argument("--best-of", type=int, default=8, help="so many draws, where one does")
     options.add_argument("--bundle", help="measure this one, and train none")
@@ -145,8 +148,17 @@ def pictures(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         yield {"judge": judge.facts()}
     asked = data.test.cond["caption"]
     real = data.test.batch(torch.arange(len(data.test))).x
-    yield {"pictures": "real, held out", **groups.scored(judge, real)}
-    yield {"pictures": "without captions", **groups.scored(judge, drawn(bundle, data))}
+    own = PairJudge(mg.open(given.own).family, "caption", math.nan, 0, "") if given.own else None
+
+    def judged(x: Tensor) -> dict[str, Any]:
+        found = groups.scored(judge, x)
+        if own is None:
+            return found
+        near = own.items(x) @ own.conditions(asked).T
+        return found | {"own": {**groups.scored(own, x), **recalled(near)}}
+
+    yield {"pictures": "real, held out", **judged(real)}
+    yield {"pictures": "without captions", **judged(drawn(bundle, data))}
     ways: list[dict[str, Any]] = [{"guidance": guidance} for guidance in given.guidance]
     if given.judge:
         bundle.judge = mg.open(given.judge)
@@ -156,7 +168,7 @@ def pictures(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         copies = copying(x, data.train, data.test, lambda x: x.flatten(1), seed=0)
         yield {
             **way,
-            **groups.scored(judge, x),
+            **judged(x),
             **({} if isinstance(judge, Eyes) else fitting(judge, x, asked, data)),
             "copying": copies.to_json()["verdict"],
         }
