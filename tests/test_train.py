@@ -21,7 +21,7 @@ from morphogen.core.errors import BundleError, RecipeError, TrainingError
 from morphogen.core.family import Family
 from morphogen.core.random import mix_seed
 from morphogen.training import loop
-from morphogen.training.best import Best, held_apart
+from morphogen.training.best import Best, by_names
 from morphogen.training.loop import MOST_ROLLBACKS, Run, train_steps
 from morphogen.training.options import Budget, TrainOptions
 from morphogen.training.order import DataOrder
@@ -383,19 +383,19 @@ def test_the_weights_that_do_best_on_items_held_back_are_kept(
 
 def test_items_held_back_are_told_by_their_names() -> None:
     names = [f"{n}.png#caption {k}" for n in range(40) for k in (1, 2)]
-    learned, held = (each.tolist() for each in held_apart(names, 0.1))
+    learned, held = (each.tolist() for each in by_names(names, 0.1))
     assert sorted(learned + held) == list(range(80))
     owners = {names[place].split("#")[0] for place in held}
     assert len(owners) == 4
     assert len(held) == 8, "what is of one file lies on two sides"
     assert [names[k] for k in held] == [name for name in names if name.split("#")[0] in owners]
     fewer = [name for name in names if not name.startswith("7.")]  # one that joins moves few
-    kept = {fewer[place] for place in held_apart(fewer, 0.1)[1].tolist()}
+    kept = {fewer[place] for place in by_names(fewer, 0.1)[1].tolist()}
     assert len(kept & {names[place] for place in held}) >= 6
     one_file = [f"book.txt#{k}" for k in range(50)]
-    assert len(held_apart(one_file, 0.1)[1]) == 5
+    assert len(by_names(one_file, 0.1)[1]) == 5
     with pytest.raises(TrainingError, match="too few items"):
-        held_apart(["a"], 0.1)
+        by_names(["a"], 0.1)
 
 
 def test_the_best_weights_of_what_has_no_loss_are_refused(digits: Path, tmp_path: Path) -> None:

@@ -87,20 +87,26 @@ def check_has_loss(family: Family, objective: object) -> None:
         )
 
 
-def parted(split: Store, codec: Codec | None, share: float) -> tuple[Store, Store | None]:
-    """The items that are learned from, and those held back: what the codec holds back, if it does,
-    or a share of them."""
+def parted(split: Store, codec: Codec | None) -> tuple[Store, Store | None]:
+    """The items that are learned from, and those that the codec holds back, if it does."""
     own = None if codec is None else codec.viewed
     found = own.held_back(split.names) if isinstance(own, HoldsBack) else None
-    if found is None and share:
-        found = held_apart(split.names, share)
     if found is None:
         return split, None
     learned, held = found
     return split.take(learned), split.take(held)
 
 
-def held_apart(names: Sequence[str], share: float) -> tuple[Tensor, Tensor]:
+def held_apart(split: Store, held_back: Store | None, share: float) -> tuple[Store, Store | None]:
+    """The items that are learned from, and those by which the best weights are told: those that
+    the codec holds back, or a share of the rest. None where no weights are to be told."""
+    if not share or held_back is not None:
+        return split, held_back if share else None
+    learned, held = by_names(split.names, share)
+    return split.take(learned), split.take(held)
+
+
+def by_names(names: Sequence[str], share: float) -> tuple[Tensor, Tensor]:
     """Which of the items called so are learned from, and which are held back: (N,), (M,).
 
     Chosen by hashes of names, so that other items joining changes little; those of one file

@@ -29,7 +29,7 @@ from morphogen.core.storage import below
 from morphogen.data.progress import Progress
 from morphogen.data.store import Store
 from morphogen.training.ahead import Ahead
-from morphogen.training.best import Best, check_has_loss, parted
+from morphogen.training.best import Best, check_has_loss, held_apart, parted
 from morphogen.training.distributed import Processes
 from morphogen.training.optimizer import NonFinite, PhaseUpdate
 from morphogen.training.options import TrainOptions
@@ -95,7 +95,8 @@ class Run:
         self.vary = codec.augmented if isinstance(codec, CanAugment) else None
         self.processes = Processes.join()
         self.whole = split
-        split, self.held_back = parted(split, codec, options.keep_best)
+        split, self.held_back = parted(split, codec)
+        split, looked_at = held_apart(split, self.held_back, options.keep_best)
         self.check_batch(options, len(split))
         self.family, self.split, self.options, self.device = (
             family.to(device),
@@ -129,9 +130,9 @@ class Run:
         ema = discover.find("wrapper", "ema")
         self.ema = ema(family, options.ema) if options.ema else None
         self.best: Best | None = None
-        if options.keep_best and self.held_back is not None:
+        if looked_at is not None:
             check_has_loss(family, objective)
-            self.best = Best(self.held_back, options.seed, options.batch_size)
+            self.best = Best(looked_at, options.seed, options.batch_size)
 
     def check_batch(self, options: TrainOptions, num_items: int) -> None:
         """Raise `TrainingError` when the batch cannot be shared among the processes."""
@@ -334,7 +335,9 @@ def _steps(run: Run) -> Iterator[Log]:
         at_snapshot = run.state.step % SNAPSHOT_EVERY == 0 or over
         looked = {}
         if at_snapshot:
-            if run.best is not None:
+            # A run that was stopped looks where one that was not does, and so keeps the same.
+            in_turn = run.state.step % SNAPSHOT_EVERY == 0 or not run.is_stopped
+            if run.best is not None and in_turn:
                 with run.averaged(), run.autocast():
                     looked["held_back_loss"] = run.best.see(run.family, run.state.step)
             good = run.snapshot()
