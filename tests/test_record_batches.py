@@ -38,6 +38,12 @@ NUMBERS = ["-999", "1", "1.0", "2.50", "3e2", " 7 ", "007", "NA", "?", "-0.0", "
 WORDS = ["True", "1", "yes", "", "null", "Straße", '"a; b', "ﬁ", "n/a"]
 
 
+@pytest.fixture(autouse=True)
+def no_model_has_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one has, on this machine, the first load of items goes one by one to tell which."""
+    monkeypatch.setenv("MORPHOGEN_CACHE", str(tmp_path / "cache"))
+
+
 def nasty(path: Path, num: int = 600) -> Path:
     """A table with what columns can and cannot hold: German numbers and dates, stand-ins, words for
     missing, a BOM, an identifier, a sum, ragged and empty rows."""
