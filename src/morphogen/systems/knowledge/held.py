@@ -8,16 +8,18 @@ Legend: A rows that may be read, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from morphogen.systems.knowledge.passage import Passage
 from morphogen.systems.knowledge.reduced import Reduced
+from morphogen.systems.knowledge.storing import Where
 from morphogen.systems.knowledge.vectors import Floats, Ints, Sliced, largest, nearest
 from morphogen.systems.knowledge.words import Counted
 
 LARGE = 200_000  # vectors from which on fewer dimensions of them are compared first
+MOST_KEPT = 4  # sets of groups whose rows stay in memory
 
 
 class Held:
@@ -64,3 +66,28 @@ class Held:
     def held(self, question: str, row: int) -> list[str]:
         """See `storing.Readable`."""
         return self.words.held(question, row)
+
+
+class Lately:
+    """What sets of groups may read of a whole index, those that asked last: it stays in memory
+    until the index changes. A search of a part of it is made for itself."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, tuple[str, ...]], Held] = {}
+
+    def of(
+        self,
+        change: int,
+        groups: Iterable[str],
+        where: Where,
+        made: Callable[[tuple[str, ...]], Held],
+    ) -> Held:
+        """What `groups` may read after a `change`, as it was `made` of their names."""
+        named = tuple(sorted(set(groups)))
+        if where:
+            return made(named)
+        key = change, named
+        if key not in self._kept:
+            self._kept = dict(list(self._kept.items())[-MOST_KEPT + 1 :])
+            self._kept[key] = made(named)
+        return self._kept[key]

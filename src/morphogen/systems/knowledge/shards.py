@@ -23,7 +23,7 @@ from typing import Any
 from morphogen.core.errors import BundleError
 from morphogen.core.storage import PARTIAL
 from morphogen.core.visible import in_shell
-from morphogen.systems.knowledge.held import Held
+from morphogen.systems.knowledge.held import Held, Lately
 from morphogen.systems.knowledge.manifest import VERSION, Manifest, Part, named, written
 from morphogen.systems.knowledge.objects import Objects, damaged
 from morphogen.systems.knowledge.passage import Document, Passage
@@ -39,7 +39,6 @@ UNSAVED = 60.0  # seconds after which what was taken in is written, at the lates
 LOOKED = 1.0  # seconds after which one looks whether another has changed the index
 TRIES = 10  # to be first with a change
 MANIFESTS = 20  # of the past that stay: by these a writer that slept sees that it is late
-MOST_KEPT = 4  # sets of groups whose rows stay in memory
 
 
 @dataclass
@@ -103,7 +102,7 @@ class Shards:
         self._looked = time.monotonic()
         self._pending = Pending()
         self._snapshot: tuple[Manifest, Snapshot] | None = None
-        self._kept: dict[tuple[int, tuple[str, ...]], Held] = {}
+        self._lately = Lately()
 
     @classmethod
     def make(cls, url: str, about: Mapping[str, Any]) -> Shards:
@@ -179,18 +178,14 @@ class Shards:
 
     def readable(self, groups: Iterable[str], where: Where = EVERYWHERE) -> Held:
         """See `storing.Storing`. The rows of a set of groups stay in memory, and nothing else."""
-        named = tuple(sorted(set(groups)))
         snapshot = self.snapshot()
-        key = self.manifest.number, named
-        if where or key not in self._kept:
+
+        def made(named: tuple[str, ...]) -> Held:
             rows = snapshot.allowed(named, where)
             words = Postings(snapshot, self.language)
-            made = Held(rows, Rows(snapshot, rows), words, snapshot.passages)
-            if where:
-                return made
-            self._kept = dict(list(self._kept.items())[-MOST_KEPT + 1 :])
-            self._kept[key] = made
-        return self._kept[key]
+            return Held(rows, Rows(snapshot, rows), words, snapshot.passages)
+
+        return self._lately.of(self.manifest.number, groups, where, made)
 
     def _look(self) -> None:
         """Go on to what others have written, and leave no copy of what they took away."""

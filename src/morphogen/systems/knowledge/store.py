@@ -25,7 +25,7 @@ import numpy as np
 from morphogen.core.errors import BundleError
 from morphogen.core.storage import write_text
 from morphogen.core.visible import in_shell
-from morphogen.systems.knowledge.held import Held
+from morphogen.systems.knowledge.held import Held, Lately
 from morphogen.systems.knowledge.passage import Document, Passage
 from morphogen.systems.knowledge.storing import EVERYWHERE, Where
 from morphogen.systems.knowledge.tables import TABLES, Tables
@@ -37,7 +37,6 @@ SCHEMA = f"""{TABLES}
 create table changes (number integer not null, next_row integer not null);
 insert into changes values (0, 0);
 """
-MOST_KEPT = 4  # sets of groups whose vectors stay in memory
 
 
 class Store(Tables):
@@ -52,7 +51,7 @@ class Store(Tables):
         self.base.execute("pragma foreign_keys = on")
         self.base.execute("pragma secure_delete = on")
         self._words: tuple[int, Words] | None = None
-        self._kept: dict[tuple[int, tuple[str, ...]], Held] = {}
+        self._lately = Lately()
 
     @property
     def name(self) -> str:
@@ -129,17 +128,13 @@ class Store(Tables):
 
     def readable(self, groups: Iterable[str], where: Where = EVERYWHERE) -> Held:
         """See `storing.Storing`. What a set of groups may read of all stays in memory."""
-        named = tuple(sorted(set(groups)))
-        key = (self.change(), named)
-        if where or key not in self._kept:
+
+        def made(named: tuple[str, ...]) -> Held:
             rows, vectors = self.allowed(named, where), self.vectors()
             near = vectors if len(rows) == len(vectors) else vectors[rows]
-            made = Held(rows, near, self.words(), self.passages, is_kept=not where)
-            if where:
-                return made
-            self._kept = dict(list(self._kept.items())[-MOST_KEPT + 1 :])
-            self._kept[key] = made
-        return self._kept[key]
+            return Held(rows, near, self.words(), self.passages, is_kept=not where)
+
+        return self._lately.of(self.change(), groups, where, made)
 
     def vectors(self) -> Floats:
         """(rows, D), mapped: rows that hold no passage are zeros."""
