@@ -51,18 +51,22 @@ def loss(family: Family, batch: Batch, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def evenly(
-    families: Sequence[Family], split: Store, scored: Scored, most: int = MOST
+    families: Sequence[Family],
+    split: Store,
+    scored: Scored,
+    most: int = MOST,
+    at_once: int = AT_ONCE,
 ) -> list[Tensor]:
     """A number for each of up to `most` items that lie evenly in a split, (n,), by each of several
-    families in evaluation mode, with the same draws."""
+    families in evaluation mode, with the same draws; some items `at_once`."""
     num = min(len(split), most)
     index = torch.arange(num) * len(split) // max(num, 1)
     modes = [family.training for family in families]
     found: list[list[Tensor]] = [[torch.empty(0)] for _ in families]
     for family in families:
         family.eval()
-    parts = enumerate(torch.split(index, AT_ONCE))
-    for number, part in progress.told(parts, "judging:", -(-num // AT_ONCE), "batches"):
+    parts = enumerate(torch.split(index, at_once))
+    for number, part in progress.told(parts, "judging:", -(-num // at_once), "batches"):
         batch = split.batch(part)
         for family, own in zip(families, found, strict=True):
             draw = torch.Generator(device=family.device).manual_seed(mix_seed(0, number))

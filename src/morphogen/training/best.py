@@ -17,41 +17,30 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from morphogen.core.batch import Batch
 from morphogen.core.codec import Codec
 from morphogen.core.errors import RecipeError, TrainingError
 from morphogen.core.family import Family, own_state
 from morphogen.core.following import HoldsBack
-from morphogen.core.random import mix_seed
 from morphogen.core.storage import below
 from morphogen.data.store import Store
-from morphogen.training.beside import loss
+from morphogen.training.beside import MOST, evenly, loss
 
-MOST = 256  # items looked at
 FEWEST_OWNERS = 10  # files; of fewer, parts of one file may be on both sides
 
 
 class Best:
     """The weights to keep, and how good they are."""
 
-    def __init__(self, items: Store, seed: int, at_once: int) -> None:
-        num = min(len(items), MOST)
-        self.items = items.take(torch.arange(num) * len(items) // num)
-        self.seed, self.at_once = seed, at_once
+    def __init__(self, items: Store, at_once: int) -> None:
+        self.items, self.at_once = items, at_once
         self.step, self.loss = 0, math.inf
         self.weights: dict[str, Tensor] = {}
 
-    @torch.no_grad()
     def see(self, family: Family, step: int) -> float:
         """The mean loss of the items by a family as it is now, whose weights are kept where it is
-        the least so far. The family is left in evaluation mode."""
-        family.eval()
-        found = []
-        for number, index in enumerate(torch.split(torch.arange(len(self.items)), self.at_once)):
-            batch: Batch = self.items.batch(index).to(family.device)
-            draw = torch.Generator(device=family.device).manual_seed(mix_seed(self.seed, number))
-            found.append(loss(family, batch, draw).cpu())
-        mean = float(torch.cat(found).mean())
+        the least so far."""
+        (found,) = evenly([family], self.items, loss, at_once=self.at_once)
+        mean = float(found.mean())
         if mean < self.loss:
             self.step, self.loss = step, mean
             self.weights = {k: v.detach().clone() for k, v in own_state(family).items()}
@@ -59,9 +48,10 @@ class Best:
 
     def text(self) -> str:
         """For people."""
+        num = min(len(self.items), MOST)
         return (
-            f"kept the weights of step {self.step}, by which the loss of {len(self.items)} items "
-            f"held back was least: {self.loss:.4g}"
+            f"kept the weights of step {self.step}, by which the loss of {num} items held back was "
+            f"least: {self.loss:.4g}"
         )
 
     def state(self) -> dict[str, Tensor]:

@@ -132,7 +132,7 @@ class Run:
         self.best: Best | None = None
         if looked_at is not None:
             check_has_loss(family, objective)
-            self.best = Best(looked_at, options.seed, options.batch_size)
+            self.best = Best(looked_at, options.batch_size)
 
     def check_batch(self, options: TrainOptions, num_items: int) -> None:
         """Raise `TrainingError` when the batch cannot be shared among the processes."""
