@@ -30,6 +30,7 @@ from morphogen.modalities.text import Text
 from morphogen.testing import (
     check_backbone,
     check_codec,
+    check_device,
     check_family,
     check_metric,
     check_sampler,
@@ -67,6 +68,12 @@ ToyAverage = load(HERE / "plugins" / "families" / "toy_average.py").ToyAverage
 @pytest.mark.parametrize("name", discover.names("family"))
 def test_family(name: str) -> None:
     check_family(discover.find("family", name))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("name", discover.names("family"))
+def test_family_on_a_gpu(name: str) -> None:
+    check_device(discover.find("family", name), "cuda")
 
 
 @pytest.mark.parametrize("name", discover.names("backbone"))
@@ -123,6 +130,24 @@ def test_codec(name: str, tmp_path: Path) -> None:
 
 def test_toy_family_passes() -> None:
     check_family(ToyAverage)
+
+
+class Moody(ToyAverage):
+    """Draws otherwise where its weights were moved."""
+
+    def sample(self, num, *, generator, **options):
+        x = super().sample(num, generator=generator, **options)
+        return -x if getattr(self, "was_moved", False) else x
+
+    def to(self, *place):
+        self.was_moved = True
+        return super().to(*place)
+
+
+def test_a_family_on_a_device_says_what_it_says_on_the_cpu() -> None:
+    assert check_device(ToyAverage, "cpu") > 0
+    with pytest.raises(AssertionError, match="sample is not what the CPU says"):
+        check_device(Moody, "cpu")
 
 
 class ScalarLoss(ToyAverage):

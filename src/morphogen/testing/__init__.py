@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from morphogen.testing import oracles
 from morphogen.testing.backbones import check_backbone
+from morphogen.testing.devices import check_device
 from morphogen.testing.families import check_family
 from morphogen.testing.metrics import check_metric
 from morphogen.testing.modalities import check_codec
@@ -21,6 +22,7 @@ from morphogen.testing.tasks import check_task
 __all__ = [
     "check_backbone",
     "check_codec",
+    "check_device",
     "check_family",
     "check_metric",
     "check_sampler",

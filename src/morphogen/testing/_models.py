@@ -12,7 +12,7 @@ from torch import Tensor
 
 from morphogen.core import capability
 from morphogen.core.batch import Batch
-from morphogen.core.encoded import Encoded, each, equal, num_items, together
+from morphogen.core.encoded import Encoded, device, each, equal, moved, num_items, together
 from morphogen.core.random import generator
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
 from morphogen.testing._promises import (
@@ -78,12 +78,13 @@ def outputs(model: Any, batch: Batch, global_rng: int = 0) -> dict[str, Any]:
         if has(model, "CanEncode"):
             answers["encode"] = model.encode(x)
         if has(model, "CanDecode"):
-            z = draw_data(model.latent_spec, size, seed=4)
+            z = moved(draw_data(model.latent_spec, size, seed=4), device(x))
             answers["decode"] = model.decode(answers.get("encode", z))
             answers["decode of random latents"] = model.decode(z)
         if has(model, "CanDenoise"):
-            for t in (0.02, 0.5, 1.0):
-                answers[f"denoise at {t}"] = model.denoise(x, torch.full((size,), t), cond)
+            for share in (0.02, 0.5, 1.0):
+                t = torch.full((size,), share, device=device(x))
+                answers[f"denoise at {share}"] = model.denoise(x, t, cond)
         if has(model, "HasLogProb"):
             answers["log_prob"] = model.log_prob(x, cond=cond, generator=generator(2))
         if has(model, "HasEnergy"):
@@ -150,7 +151,7 @@ def _check_prediction(model: Any, value: Tensor, size: int, what: str) -> None:
     width = target.vocab_size if target.kind == "token" else target.num_values
     check_values(value, TensorSpec.vector(width or 1), size, what)
     if target.kind == "token":
-        proper = bool((value >= 0).all()) and close(value.sum(1), torch.ones(size))
+        proper = bool((value >= 0).all()) and close(value.sum(1), torch.ones(size).to(value))
         promise(proper, f"{what} is no probability over classes: it must sum to 1")
 
 
@@ -184,7 +185,8 @@ def _chosen(parts: list[Tensor]) -> Tensor:
 
 def _every_other(part: Tensor) -> Tensor:
     """(B, *) -> which of every two values are known, broadcast over the batch."""
-    return (torch.arange(part[0].numel()) % 2 == 0).view(1, *part.shape[1:])
+    place = torch.arange(part[0].numel(), device=part.device)
+    return (place % 2 == 0).view(1, *part.shape[1:])
 
 
 def _check_stream(model: Any, batch: Batch, where: str) -> None:
@@ -207,7 +209,7 @@ def _check_chain_rule(model: Any, batch: Batch, where: str) -> None:
     x = batch.x
     if model.log_prob_is != "exact" or not _is_sequence(model.spec):
         return
-    cond, total = _conditions(model, batch), torch.zeros(len(x))
+    cond, total = _conditions(model, batch), torch.zeros(len(x), device=x.device)
     real = model.spec.mask(x)
     for i in range(x.shape[1]):
         log_p = model.predict_next(x[:, :i], cond).log_softmax(1).gather(1, x[:, i : i + 1])[:, 0]
