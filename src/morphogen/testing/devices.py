@@ -48,7 +48,8 @@ def check_case(case: Case, device: torch.device) -> None:
     there = batch.to(device)
     for phase in learner.phases:
         with works(f"{where}: loss(phase={phase!r})"):
-            learner.loss(there, phase, generator(1, device))[0].mean().backward()
+            loss = learner.loss(there, phase, generator(1, device))[0]
+            loss.mean().backward()  # type: ignore[no-untyped-call]
             with torch.autocast(device.type, torch.bfloat16):
                 loss = learner.loss(there, phase, generator(1, device))[0]
             loss.mean().backward()  # type: ignore[no-untyped-call]
