@@ -6,7 +6,8 @@ there is none, and what does it cost?
 
 A mark counts as found where the detector says p < 0.01. False alarms are counted over unmarked
 items, changed in the same ways, each with keys of its own. The cost: PSNR of pictures, SNR of
-sounds; of texts the log probability of a token under the model, with and without.
+sounds; of texts how surprising a token is to the model, with and without, and beside what the
+model expects of it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from PIL import Image as Pillow
 
 from morphogen.core.codec import Item
 from morphogen.core.writing import Limits, Request
+from morphogen.evaluation.intervals import mean_interval
 from morphogen.interop.importing import opened_or_imported
 from morphogen.modalities.image import watermark as waves
 from morphogen.modalities.sound import watermark as tones
@@ -209,20 +212,60 @@ BEGINNINGS = (
 )  # fmt: skip
 
 
-def written(bundle: Any, num: int, most: int, marked: bool) -> tuple[list[list[int]], float]:
-    """Tokens of texts, and the mean log probability of one under the model."""
-    requests = []
+@dataclass(frozen=True)
+class Written:
+    """Tokens of a text, and what the model says of each of them after those before it."""
+
+    tokens: list[int]
+    surprise: np.ndarray  # -ln p of what came, (n,)
+    entropy: np.ndarray  # its mean over what might have come, (n,)
+
+
+def written(bundle: Any, num: int, most: int, marked: bool) -> list[Written]:
+    """Texts by the model, each with a key of its own where they are marked."""
+    requests, prompts = [], []
     for number in range(num):
         (prompt,) = bundle.codec.encode_sequences([Item(BEGINNINGS[number % len(BEGINNINGS)])])
-        mark = TokenMark(KEY, number) if marked else None
-        requests.append(Request(torch.as_tensor(prompt), most, Limits(), number, mark=mark))
+        prompts.append(torch.as_tensor(prompt))
+        mark = TokenMark(key(number), number) if marked else None
+        requests.append(Request(prompts[-1], most, Limits(), number, mark=mark))
     texts: list[list[int]] = [[] for _ in requests]
-    log_probs = []
     for step in bundle.family.write(requests, num_rows=num):
         for each in step:
             texts[each.row].append(each.token)
-            log_probs.append(each.log_prob)
-    return texts, float(np.mean(log_probs))
+    return [read_again(bundle.family, *each) for each in zip(prompts, texts, strict=True)]
+
+
+@torch.no_grad()
+def read_again(family: Any, prompt: torch.Tensor, tokens: list[int]) -> Written:
+    """What the model says of a text, read whole."""
+    whole = torch.cat([prompt, torch.tensor(tokens)])[None]
+    log_p = family.told(family.states(whole))[0, len(prompt) :].log_softmax(-1)  # (n, V)
+    own = log_p.gather(1, whole[0, len(prompt) :, None])[:, 0]
+    entropy = -(log_p.exp() * log_p).sum(-1)
+    return Written(tokens, -own.double().numpy(), entropy.double().numpy())
+
+
+def judge_surprise(marked: list[Written], plain: list[Written]) -> None:
+    """Are marked texts as surprising as plain ones, and their tokens as the model expects?
+
+    Of tokens that are drawn as the model says, -ln p differs from its entropy by 0 in the mean,
+    whatever the text is about: a martingale, whose squares add up to its variance.
+    """
+    for name, texts in ("marked", marked), ("plain", plain):
+        surprise = np.concatenate([each.surprise for each in texts])
+        own = np.array([each.surprise.mean() for each in texts])
+        low, high, _ = mean_interval(own)
+        excess = surprise - np.concatenate([each.entropy for each in texts])
+        error = 1.96 * float(np.sqrt((excess**2).sum())) / len(excess)
+        print(f"{name}: {np.exp(surprise.mean()):.2f} perplexity over {len(surprise)} tokens; "
+              f"{own.mean():.3f} nats a token over {len(own)} texts ({low:.3f} to {high:.3f}); "
+              f"beyond the model's entropy {excess.mean():+.4f} +- {error:.4f}")  # fmt: skip
+    apart = [m.surprise.mean() - p.surprise.mean() for m, p in zip(marked, plain, strict=True)]
+    low, high, _ = mean_interval(np.array(apart))
+    print(
+        f"after the same words: marked {np.mean(apart):+.3f} nats a token ({low:.3f} to {high:.3f})"
+    )
 
 
 def swapped(text: str, share: float, seed: int) -> str:
@@ -237,11 +280,9 @@ def judge_texts(data: Path, model: Path, num: int) -> None:
     bundle = opened_or_imported(str(model))
     codec: Any = bundle.codec
     began = time.perf_counter()
-    marked, cost = written(bundle, num, 200, True)
-    plain, free = written(bundle, num, 200, False)
-    took = time.perf_counter() - began
-    print(f"\ntexts: {np.exp(-cost):.2f} perplexity with the mark, {np.exp(-free):.2f} without, "
-          f"{2 * num} texts in {took:.0f} s")  # fmt: skip
+    marked, plain = (written(bundle, num, 200, each) for each in (True, False))
+    print(f"\ntexts: {2 * num} in {time.perf_counter() - began:.0f} s")
+    judge_surprise(marked, plain)
     human = human_texts(data, 500)
 
     def read(text: str) -> list[int]:
@@ -262,12 +303,12 @@ def judge_texts(data: Path, model: Path, num: int) -> None:
         cells = []
         for length in (50, 100, 200):
             found = [
-                token_mark.chance(read(change(told(each[:length]))), KEY) < LEVEL
-                for each in marked if len(each) >= length
+                token_mark.chance(read(change(told(each.tokens[:length]))), key(i)) < LEVEL
+                for i, each in enumerate(marked) if len(each.tokens) >= length
             ]  # fmt: skip
             cells.append(f"{sum(found)} of {len(found)}")
         wrong = [token_mark.chance(read(change(each)), key(i)) < LEVEL for i, each in
-                 enumerate([*map(told, plain), *human])]  # fmt: skip
+                 enumerate([*(told(each.tokens) for each in plain), *human])]  # fmt: skip
         print(f"| {name} | {' | '.join(cells)} | {sum(wrong)} of {len(wrong)} |")
 
 
