@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import morphogen as mg
 from morphogen.core.folder import MODEL
 from morphogen.core.storage import read_tensors
 from morphogen.training.loop import train_steps
@@ -51,6 +52,16 @@ forecast.TRIAL_SECONDS = (60.0, 0.0)[rank]  # as if the second one's clock were 
 held.train(lambda log: None)
 stopped_at = held.run.state.step
 mg.train(None, out=out, resume=True)
+
+def taught(name, stop_at=None):  # few steps, whose objective has a state of its own
+    given = dict(start=out, objective="few_steps", budget="4steps", settings=settings[2:])
+    held = prepare(digits, out=folder / name, **given)
+    held.train(lambda log: setattr(held.run, "stop", log.step == stop_at))
+
+forecast.TRIAL_SECONDS = 0.0
+taught("few_whole")
+taught("few_cut", stop_at=2)
+mg.train(None, out=folder / "few_cut", resume=True)
 facts = dict(stopped_at=stopped_at, tried=len(steps) - stopped_at)
 (folder / f"{{rank}}.json").write_text(json.dumps(facts))
 """
@@ -119,3 +130,16 @@ def test_a_stop_that_reaches_one_between_two_steps_stops_all(folder: Path) -> No
 
 def test_they_try_as_many_steps_for_the_forecast(folder: Path) -> None:
     assert seen(folder, "tried") == [8, 8]
+
+
+def test_what_an_objective_keeps_is_kept_of_all(folder: Path) -> None:
+    """A run that was stopped ends as one that was not, to the bit, and both as one process does."""
+    whole, cut = (read_tensors(folder / name / MODEL) for name in ("few_whole", "few_cut"))
+    for name, tensor in whole.items():
+        assert torch.equal(cut[name], tensor), name
+    one = mg.train(
+        folder / "digits.npz", start=folder / "two", objective="few_steps", budget="4steps",
+        settings=SETTINGS[2:], out=folder / "few_one",
+    )  # fmt: skip
+    for name, tensor in one.family.state_dict().items():
+        torch.testing.assert_close(whole[name], tensor, rtol=1e-3, atol=1e-5)

@@ -5,9 +5,10 @@ r"""A denoiser that draws in one step, or in a few, what took it many.
 Phi is where the path of the model as it was ends that begins at x_t: at t = 1 with noise, and where
 there are more steps, with items that are noised again. Each noise has one end, so that no mean of
 many items is learned (Luhman & Luhman 2021, arXiv:2101.02388). Each step draws the ends
-for a batch and learns from the latest thousands. There is no critic. Distances are not squared, so
-that ends which hardly follow from their beginning do not count most (Song & Dhariwal 2024,
-arXiv:2310.14189).
+for a batch and learns from the latest thousands. Of several processes each draws the ends of its
+slice and keeps those of all, so that they learn what one would and any checkpoint of them is whole.
+There is no critic. Distances are not squared, so that ends which hardly follow from their beginning
+do not count most (Song & Dhariwal 2024, arXiv:2310.14189).
 
 What is learned begins with the answer for Gaussian data, of which the path is known (`leaps`, see
 `families._gaussian_baseline`): x = mu + S^(1/2) eps, to which the network adds the rest. What the
@@ -30,6 +31,7 @@ from morphogen.core.capability import CanDenoise, missing
 from morphogen.core.conditioning import kept
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.family import Family, HealthyRange, Update
+from morphogen.core.gathering import of_all_processes
 from morphogen.core.objective import Judge, Reference
 from morphogen.core.random import rand, randint
 from morphogen.core.storage import below
@@ -107,10 +109,11 @@ class FewSteps:
         self, batch: Batch, updates: Mapping[str, Update], generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Draw the ends for a batch, and learn from the latest."""
-        new, losses = self.ends(self.family, batch, generator), []
+        own, losses = self.ends(self.family, batch, generator), []
+        new = {name: of_all_processes(value) for name, value in own.items()}
         most = min(MOST_KEPT, MOST_VALUES // sum(value[0].numel() for value in new.values()))
         self.kept = {
-            name: torch.cat([self.kept.get(name, value[:0]), value])[-max(most, len(batch)) :]
+            name: torch.cat([self.kept.get(name, value[:0]), value])[-max(most, len(value)) :]
             for name, value in new.items()
         }
         for _ in range(self.num_updates):
@@ -145,7 +148,10 @@ class FewSteps:
         said = {name: batch.cond[name] for name in family.conditions if name in batch.cond}
         cond = kept(said, rand((num,), generator) >= family.drop_prob, family.conditions)
         times = family.times(self.num_steps, 1.0, family.time_shift)
-        start = float(times[int(randint(self.num_steps, (), generator))])
+        at = torch.randint(  # the same for all processes, as one path of integration is
+            self.num_steps, (), generator=generator, device=generator.device
+        )
+        start = float(times[int(at)])
         x_t, t = family.starting_noise(num, generator), torch.full((num,), start).to(batch.x)
         if start < 1:
             x_t = family.path.noised(batch.x, x_t, t)
