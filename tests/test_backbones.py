@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -373,3 +375,29 @@ def test_attention_is_the_same_in_half_precision_on_a_cpu():
     scores = (query @ key.mT / 8**0.5).masked_fill(~mask, -torch.inf)
     torch.testing.assert_close(whole, scores.softmax(-1) @ value)
     torch.testing.assert_close(half.float(), whole, atol=0, rtol=2**-8)  # but for its rounding
+
+
+def test_only_what_training_calls_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing has shapes of its own, for each of which a network would be compiled anew."""
+    called: list[bool] = []
+
+    def compiled(forward: Any, **options: Any) -> Any:
+        def run(*inputs: Any) -> Any:
+            called.append(True)
+            return forward(*inputs)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    network = discover.find("backbone", "mlp")(TensorSpec.vector(3), TensorSpec.vector(2))
+    network.compile()
+    network(torch.zeros(1, 3))
+    assert called == [True]
+    torch.nn.Sequential(network).eval()(torch.zeros(1, 3))
+    assert called == [True]
+    network.train()
+    network(torch.zeros(1, 3))
+    assert called == [True, True]
+    copied = copy.deepcopy(network)
+    copied.train()(torch.zeros(1, 3))
+    assert called == [True, True]

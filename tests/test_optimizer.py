@@ -172,3 +172,16 @@ def test_the_average_is_applied_and_taken_off_again() -> None:
         assert not module.training
     assert module.weight.item() == 3.0
     assert module.training
+
+
+def test_a_gradient_lies_in_memory_as_its_parameter_does() -> None:
+    """A fused step refuses others; autograd gives an expanded value for a sum."""
+    parameter = torch.nn.Parameter(torch.zeros(3, 4))
+    update = PhaseUpdate("train", [("w", parameter)], TrainOptions(lr=0.1), Processes())
+    update.set_rate(1.0)
+    (expanded,) = torch.autograd.grad(parameter.sum(), [parameter])
+    assert expanded.stride() != parameter.stride()
+    update.minimise(parameter.sum())
+    assert parameter.grad is not None
+    assert parameter.grad.stride() == parameter.stride()
+    assert torch.equal(parameter.grad, torch.ones(3, 4))

@@ -234,3 +234,18 @@ def test_tokens_of_two_fit_and_others_are_refused():
     assert drawn.shape == (3, 6)
     with pytest.raises(RefusedPair, match="autoregressive"):
         RBM(TensorSpec.tokens(6, 5), {}, BUILD)
+
+
+def test_half_precision_leaves_the_gradient_as_it_is() -> None:
+    """It is a difference of means that are nearly equal."""
+    layer = random_layer(6, 5)
+    v = torch.rand(64, 6, generator=generator(1))
+    near = (v + 0.002).clamp(max=1)
+    layer.set_gradients(v, near)
+    exact = [p.grad.clone() for p in layer.parameters() if p.grad is not None]
+    with torch.autocast("cpu", torch.bfloat16):
+        layer.set_gradients(v, near)
+    assert exact
+    for parameter, grad in zip(layer.parameters(), exact, strict=True):
+        assert parameter.grad is not None
+        assert torch.equal(parameter.grad, grad)

@@ -8,7 +8,7 @@ a causal sequence model. One MLP, U-Net or transformer file therefore serves eve
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,7 @@ class Backbone(nn.Module):
     # computed, and compute it again in the backward pass (Chen et al. 2016).
     recomputes: ClassVar[bool] = False
     recompute: bool = False  # does so; set by the trainer
+    _compiled: Any = None  # what it is called by in training, once it is compiled
 
     def __init__(
         self, in_spec: Any, out_spec: Any, cond_dim: int = 0, causal: bool = False
@@ -68,6 +69,24 @@ class Backbone(nn.Module):
     def forward(self, x: Any, cond: Tensor | None = None) -> Any:
         """(B, *in), (B, cond_dim) -> (B, *out)."""
         raise NotImplementedError
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile what training calls. Drawing and measuring have shapes of their own, and go as
+        they are: for each it would be compiled anew."""
+        super().compile(*args, **options)
+        self._compiled = self._compiled_call_impl
+
+    def train(self, mode: bool = True) -> Self:
+        """Go over to training, or to use."""
+        super().train(mode)
+        self._compiled_call_impl = self._compiled if mode else None
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Its copies are not compiled, as those of any module."""
+        state = super().__getstate__()
+        state.pop("_compiled", None)
+        return state
 
     def through(self, block: nn.Module, *inputs: Any, **named: Any) -> Any:
         """What a block makes of its inputs, with the same gradients either way."""

@@ -138,5 +138,5 @@ def shrunk(covariance: Tensor, num_items: int) -> Tensor:
     rho = 1.0
     if spread > 0:
         rho = min(1.0, float(((1 - 2 / dim) * squares + trace.square()) / spread))
-    target = torch.eye(dim, dtype=covariance.dtype) * (trace / dim)
-    return (1 - rho) * covariance + rho * target.to(covariance.device)
+    target = torch.eye(dim, dtype=covariance.dtype, device=covariance.device) * (trace / dim)
+    return (1 - rho) * covariance + rho * target

@@ -128,9 +128,11 @@ class RBMLayer(nn.Module):
         """Put mean dF/dw over `positive` minus the same over `negative` into every `.grad`.
 
         Hidden probabilities stand for hidden states in both, which lowers the variance and leaves
-        the expectation as it is. The two may differ in number.
+        the expectation as it is. The two may differ in number. In float32 whatever precision the
+        trainer has: the difference of means that are nearly equal is less than others can tell.
         """
-        plus, minus = self._statistics(positive), self._statistics(negative)
+        with torch.autocast(positive.device.type, enabled=False):
+            plus, minus = self._statistics(positive.float()), self._statistics(negative.float())
         for name, parameter in self.named_parameters():
             parameter.grad = plus[name] - minus[name]
 

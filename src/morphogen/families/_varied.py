@@ -43,7 +43,7 @@ class Variation:
         for axis, size in enumerate(x.shape[2:], start=2):
             width, place = (rand((len(x), 1), generator) for _ in range(2))
             width = width * self.mask_share * size
-            away = torch.arange(size) - place * (size - width)  # (B, size)
+            away = torch.arange(size, device=place.device) - place * (size - width)  # (B, size)
             hidden = ((away >= 0) & (away < width)).to(x.device)
             x = torch.where(hidden.view(_along(axis, x)), mean, x)
         return x

@@ -96,7 +96,7 @@ def check_values(x: Any, spec: Spec, size: int, what: str) -> None:
         fits = low >= 0 and high < (spec.vocab_size or 1)
         promise(fits, f"{what} holds tokens {low}..{high} outside [0, {spec.vocab_size})")
         if spec.sizes is not None:
-            own = bool((x < torch.tensor(spec.sizes)).all())
+            own = bool((x < torch.tensor(spec.sizes, device=x.device)).all())
             promise(own, f"{what} holds tokens that their columns do not have")
         promise(torch.equal(spec.canonical(x), x), f"{what} goes on after the end of items")
         return

@@ -20,6 +20,7 @@ from morphogen.core.spec import Spec
 from morphogen.testing._cases import SPECS, Case, cases_of
 from morphogen.testing._models import check_capabilities, outputs
 from morphogen.testing._promises import close, promise, works
+from morphogen.testing.families import PlainUpdate
 
 TOLERANCE = 2e-3  # of values: float32 is summed in another order
 MOST_TURNED = 0.34  # of items of which a token or a level is another
@@ -57,6 +58,7 @@ def check_case(case: Case, device: torch.device) -> None:
     for name, parameter in learner.named_parameters():
         given = parameter.grad
         promise(given is None or torch.isfinite(given).all(), f"{where}: no gradient of {name}")
+    _check_step(case, device, where)
     own, other = case.family().eval(), case.family().to(device).eval()
     with works(f"{where}: using the model"):
         check_capabilities(other, there, where)
@@ -65,6 +67,19 @@ def check_case(case: Case, device: torch.device) -> None:
     for name, value in expected.items():
         found = moved(told[name], "cpu")
         promise(_alike(found, value), f"{where}: {name} is not what the CPU says")
+
+
+def _check_step(case: Case, device: torch.device, where: str) -> None:
+    """What a run does: see a batch of few items, learn from it in half precision, settle."""
+    learner, batch = case.family().to(device), case.batch(seed=2).to(device)
+    updates = {phase: PlainUpdate(learner.parameters_of(phase)) for phase in learner.phases}
+    with works(f"{where}: a step of training"):
+        with torch.no_grad():
+            learner.prepare(batch, generator(3))
+        with torch.autocast(device.type, torch.bfloat16):
+            learner.step(batch, updates, generator(4, device))
+        with torch.no_grad():
+            learner.eval().finish(batch, len(batch), generator(5))
 
 
 def _alike(found: Encoded, expected: Encoded) -> bool:

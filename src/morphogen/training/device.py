@@ -17,7 +17,7 @@ from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family
 from morphogen.training.options import Budget, TrainOptions
 
-COMPILE_PAYS_AFTER = 300.0  # seconds of training; compiling costs up to a minute
+COMPILE_PAYS_AFTER, OR_STEPS = 300.0, 2000  # seconds of training; compiling costs up to a minute
 NOT_IN_TRAINING = {"cli", "evaluation", "metrics", "tasks", "testing"}  # folders of the package
 
 
@@ -39,8 +39,9 @@ def choose_device(name: str) -> torch.device:
 
 def compile_if_it_pays(family: Family, options: TrainOptions, device: torch.device) -> None:
     """Compile the networks on a GPU when the run is long; on CPUs it gains next to nothing."""
-    seconds = Budget.parse(options.budget).seconds
-    long = seconds is None or seconds >= COMPILE_PAYS_AFTER
+    budget = Budget.parse(options.budget)
+    by_steps = (budget.steps or OR_STEPS) >= OR_STEPS
+    long = by_steps if budget.seconds is None else budget.seconds >= COMPILE_PAYS_AFTER
     auto = options.compile == "auto" and not options.shard  # whose blocks gather their weights
     wanted = options.compile == "yes" or (auto and device.type == "cuda" and long)
     if not (wanted and family.compiles):

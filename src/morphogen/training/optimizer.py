@@ -75,7 +75,7 @@ class PhaseUpdate:
             return
         grads = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         for parameter, grad in zip(self.parameters, grads, strict=True):
-            parameter.grad = grad
+            parameter.grad = laid_out(grad, parameter)
         self.apply()
 
     def apply(self) -> None:
@@ -120,9 +120,19 @@ class PhaseUpdate:
         for key, value in state.items():
             name, _, parameter_name = key.partition("/")
             parameter = parameters[parameter_name]
-            device = "cpu" if name == "step" else parameter.device
+            optimizer = owner[parameter]
+            counts = name == "step" and not optimizer.defaults.get("fused")  # steps, on the CPU
+            device = "cpu" if counts else parameter.device
             own = like(value.detach().clone().to(device), parameter)
-            owner[parameter].state[parameter][name] = own
+            optimizer.state[parameter][name] = own
+
+
+def laid_out(grad: Tensor | None, parameter: nn.Parameter) -> Tensor | None:
+    """A gradient with its values in memory as those of its parameter are: a fused step asks for
+    that, and what autograd gives is not always so (a sum's is one value, expanded)."""
+    if grad is None or grad.stride() == parameter.stride():
+        return grad
+    return torch.empty_like(parameter).copy_(grad)
 
 
 def build_optimizers(

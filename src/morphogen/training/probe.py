@@ -76,7 +76,7 @@ class Probe:
         weight = None
         if any(each is not None for each in weights):  # those that have none count alike
             whole = zip(both, weights, strict=True)
-            weight = joined([torch.ones(p.x.shape) if w is None else w for p, w in whole])
+            weight = joined([_alike(p.x) if w is None else w for p, w in whole])
         # In one go: cheaper.
         return Batch(joined([part.x for part in both]), cond=cond, weight=weight), len(both[0])
 
@@ -242,6 +242,11 @@ def differences(x: Encoded) -> float:
     parts = list(x.values()) if isinstance(x, dict) else [x]
     each = [(part - part[:1]).float().square().mean() for part in parts]
     return float(torch.stack(each).mean().sqrt())
+
+
+def _alike(x: Tensor) -> Tensor:
+    """Weights of values that count alike."""
+    return torch.ones(x.shape, device=x.device)
 
 
 def _spaced(num: int, wanted: int) -> Tensor:
