@@ -84,7 +84,7 @@ class Backbone(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Its copies are not compiled, as those of any module."""
-        state = super().__getstate__()
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
         state.pop("_compiled", None)
         return state
 
