@@ -41,8 +41,9 @@ from morphogen.core.config import (
     read_unchanged,
     rebuild,
 )
+from morphogen.core.device import usable_device
 from morphogen.core.encoded import moved, rows
-from morphogen.core.errors import RecipeError, RefusedPair
+from morphogen.core.errors import BundleError, RecipeError, RefusedPair
 from morphogen.core.family import Family, own_state
 from morphogen.core.folder import CODEC, FORMAT, MODEL, SCHEDULE, VERSION
 from morphogen.core.following import ChecksAsked
@@ -86,6 +87,10 @@ class Bundle:
     def save(self, path: Path | str) -> Path:
         """Write the bundle; config.json goes last, so that a folder with one is complete."""
         path = expanded(path)
+        if path.exists() and not path.is_dir():
+            raise BundleError(
+                "a bundle is a folder, and a file is called so", where=path, hint=f"{path}-bundle"
+            )
         (path / "config.json").unlink(missing_ok=True)  # of the bundle that this one replaces
         write_tensors(path / MODEL, own_state(self.family))
         files = {MODEL: sha256(path / MODEL)}
@@ -115,9 +120,10 @@ class Bundle:
     def open(cls, path: Path | str, *, trust: bool = False, device: str = "cpu") -> Bundle:
         """Rebuild a bundle from its folder; an adapter's, on the base that it says.
 
-        Raises `BundleError` when a file is missing, was changed, or is of a newer version.
+        Raises `BundleError` when a file is missing, was changed, or is of a newer version, and
+        `RecipeError` for a `device` that is not there.
         """
-        path = expanded(path)
+        path, place = expanded(path), usable_device(device)
         config = read_config(path)
         if trust:
             discover.vouch(config)
@@ -129,7 +135,7 @@ class Bundle:
         family, codec, recipe = cls.rebuilt(
             config, tensors.get(CODEC, {}), tensors[MODEL], path, trust=trust
         )
-        family.to(device).eval()
+        family.to(place).eval()
         check_priors(config["priors"], family.conditions)
         increments = tensors.get(SCHEDULE, {}).get("increments")
         metrics = read_metrics(path)
@@ -201,7 +207,8 @@ class Bundle:
     ) -> Iterator[Result]:
         """The items of `sample`, drawn in parts of `SAMPLE_BATCH`, of which none is kept."""
         draw = new_generator(seed)
-        drawn = self.conditions(num, cond or {}, draw, drawn=True)
+        num = check_options(discover.find("task", "generate"), {"num": num}, "generate")["num"]
+        drawn = self.conditions(num, {} if cond is None else cond, draw, drawn=True)
         for start in range(0, num, SAMPLE_BATCH):
             part = slice(start, min(start + SAMPLE_BATCH, num))
             share = {name: rows(value, part) for name, value in drawn.items()}
@@ -220,6 +227,7 @@ class Bundle:
         Raises `RefusedPair` when the model lacks what the task needs, naming what that is.
         """
         discover.vouch([name, options])  # the caller's own words
+        check_conditions(cond, self.family.conditions)
         run = discover.find("task", name)
         if reason := why_not(self.family, run):
             raise RefusedPair(
@@ -320,10 +328,17 @@ class Bundle:
         if isinstance(value, Tensor):
             rows = value if value.dim() > len(spec.shape) else value[None]
             spec.check(rows, f"condition {name!r}")
+            if spec.kind == "token" and rows.is_floating_point():
+                raise RecipeError(
+                    f"{name!r} takes classes by their number", found=str(rows.dtype),
+                    expected="whole numbers", hint=f"cond={{{name!r}: tensor.long()}}",
+                )  # fmt: skip
         elif reader is None or reader.is_one(value):
             rows = self._encode_condition(name, value)[None]
-        else:
+        elif len(value):
             rows = torch.stack([self._encode_condition(name, each) for each in value])
+        else:
+            rows = absent(spec)[None][:0]
         if len(rows) not in {1, num}:
             raise RecipeError(
                 f"there are not as many values of {name!r} as items",

@@ -21,6 +21,7 @@ Legend: B batch, D embedding dimension, N positions.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -30,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from morphogen.core.attention import attend
-from morphogen.core.errors import RefusedPair, did_you_mean
+from morphogen.core.errors import RecipeError, RefusedPair, did_you_mean
 from morphogen.core.random import rand
 from morphogen.core.spec import TensorSpec
 
@@ -374,7 +375,13 @@ class TimeEmbedding(nn.Module):
 def check_conditions(
     cond: Mapping[str, Tensor] | None, conditions: Mapping[str, TensorSpec]
 ) -> None:
-    """Raise `RefusedPair` when `cond` names a condition that the model was not trained with."""
+    """Raise `RefusedPair` when `cond` names a condition that the model was not trained with, and
+    `RecipeError` when it names none."""
+    if cond is not None and not isinstance(cond, Mapping):
+        raise RecipeError(
+            "conditions are given by name", found=reprlib.repr(cond), expected="a dict",
+            hint=f"cond={{{next(iter(conditions), 'label')!r}: ...}}",
+        )  # fmt: skip
     for name in cond or {}:
         if name not in conditions:
             raise RefusedPair(

@@ -8,11 +8,15 @@ so that N processes compute the gradients of one.
 
 from __future__ import annotations
 
+import operator
+import reprlib
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
+
+from morphogen.core.errors import RecipeError
 
 
 class ShardedGenerator(torch.Generator):
@@ -38,8 +42,14 @@ class JoinedGenerator(torch.Generator):
 
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator on `device`, seeded."""
-    return torch.Generator(device=device).manual_seed(seed)
+    """A generator on `device`, seeded. Raises `RecipeError` for what is no seed."""
+    try:
+        return torch.Generator(device=device).manual_seed(operator.index(seed))
+    except (TypeError, ValueError) as error:
+        raise RecipeError(
+            "that is no seed", found=reprlib.repr(seed),
+            expected="a whole number from -2**63 to 2**63 - 1", hint="seed=0",
+        ) from error  # fmt: skip
 
 
 def mix_seed(*parts: int) -> int:

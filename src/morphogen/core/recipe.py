@@ -40,6 +40,7 @@ from morphogen.core.family import Family
 from morphogen.core.objective import Objective
 from morphogen.core.schema import check_options, defaults
 from morphogen.core.spec import TensorSpec
+from morphogen.core.storage import expanded
 
 TABLES = ("modality", "family", "backbone", "train", "start", "wrapper", "objective", "driver")
 
@@ -60,7 +61,13 @@ class Recipe:
     @classmethod
     def read(cls, path: Path | str) -> Recipe:
         """Read a TOML recipe. Raises `RecipeError` for a file that is missing or misspelt."""
-        path = Path(path)
+        if isinstance(path, Mapping):
+            raise RecipeError(
+                "a recipe is a file, or a Recipe",
+                found=f"{type(path).__name__} of {', '.join(map(str, path))}",
+                hint="recipe=mg.Recipe.from_json(...) of it",
+            )  # fmt: skip
+        path = expanded(path)
         if not path.is_file():
             raise RecipeError("the recipe does not exist", found=str(path), hint="ls recipes/")
         try:

@@ -17,7 +17,7 @@ from morphogen.core.encoded import num_items
 from morphogen.core.errors import MorphogenError
 from morphogen.core.ledger import new_items, record
 from morphogen.core.provenance import FILES_OF_VIEWS, CanWatermark, Provenance, files_of
-from morphogen.core.storage import clear_partial, write_text
+from morphogen.core.storage import clear_partial, expanded, write_text
 
 
 def check_empty(path: Path) -> None:
@@ -101,7 +101,7 @@ class Result:
         Raises `MorphogenError` for a folder that holds something already: what is drawn is never
         mixed with what was there.
         """
-        path = Path(path)
+        path = expanded(path)
         if total is None:
             check_empty(path)
         if not len(self) or self.codec is None or path.suffix == ".json":

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import reprlib
 import shutil
 import struct
 import tempfile
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from morphogen.core.errors import BundleError, MorphogenError
+from morphogen.core.errors import BundleError, MorphogenError, RecipeError
 from morphogen.core.visible import visible
 
 if TYPE_CHECKING:
@@ -180,7 +181,16 @@ def sha256(path: Path) -> str:
 
 
 def expanded(path: Path | str) -> Path:
-    """A path as a caller gave it, with `~` for the home folder, as a shell reads it."""
+    """A path as a caller gave it, with `~` for the home folder, as a shell reads it. Raises
+    `RecipeError` for what is none."""
+    if not isinstance(path, (str, os.PathLike)):
+        own = getattr(path, "path", None)  # of a bundle in place of its folder
+        raise RecipeError(
+            "that is no path",
+            found=f"{type(path).__name__}: {reprlib.repr(path)}",
+            expected="text or a pathlib.Path",
+            hint=f"{str(own)!r}, where it lies" if isinstance(own, Path) else None,
+        )
     return Path(path).expanduser()
 
 

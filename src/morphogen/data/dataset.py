@@ -5,6 +5,7 @@ How the items come from the source into the stores is told in `encoding.py`.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Literal
 
 from morphogen.core import discover
 from morphogen.core.codec import Codec, Item, Report
-from morphogen.core.errors import DataError
+from morphogen.core.errors import DataError, RecipeError
 from morphogen.core.schema import check_options
 from morphogen.core.storage import at_home
 from morphogen.data.canaries import Canaries, plant
@@ -20,7 +21,7 @@ from morphogen.data.conditions import facts_of, having, priors_of
 from morphogen.data.encoding import encode, reader, recoded
 from morphogen.data.listing import listing
 from morphogen.data.modality import Read, build_codec, find_modality, recognitions
-from morphogen.data.places import SCAN, name_of
+from morphogen.data.places import IN_MEMORY, SCAN, name_of
 from morphogen.data.scan import Scan
 from morphogen.data.store import Store, digest_stores
 from morphogen.data.views import Suits, choose_view, view_of
@@ -94,7 +95,7 @@ class Data:
             modality = find_modality(parts) if recognitions(parts) else "image"
         used = codec or build_codec(modality or "image", options)
         return _load(
-            used, read, Report("array"), scan, fitted=codec is not None, view=view, suits=suits,
+            used, read, Report(IN_MEMORY), scan, fitted=codec is not None, view=view, suits=suits,
             conditions=conditions,
         )  # fmt: skip
 
@@ -234,6 +235,11 @@ def load(
     num, view, chosen = (reading.pop(name) for name in ("canaries", "view", "conditions"))
     if given is not None and modality is None:
         modality = "text"
+    if codec is not None and not isinstance(codec, Codec):
+        raise RecipeError(
+            "a codec is that of a bundle or of data", found=f"codec={reprlib.repr(codec)}",
+            hint="codec=bundle.codec, or modality=NAME for one that is fitted to what is read",
+        )  # fmt: skip
     if codec is not None and codec.inner is not None:  # read with the codec inside, then encode
         return load(source, codec=codec.inner, canaries=num, **reading).through(codec)
     if num:

@@ -25,6 +25,7 @@ from morphogen.core.storage import cache_folder, write_text
 SCAN = ("group_by", "synthetic", "file_names", "given")
 LOAD = (*SCAN, "canaries", "conditions")
 PLACE = {"source": str, "files?": {str: str}}
+IN_MEMORY = "array"  # what a source is called that lay nowhere
 HUB = "hf://"  # the one kind of address that leads everybody to the same data, once it is named
 
 
@@ -72,11 +73,13 @@ def place_of(about: Mapping[str, Any], hint: str) -> str:
         )
     if source and ("://" in source or Path(source).exists()):
         return str(source)
+    if named == IN_MEMORY:
+        hint += "; in Python, give it again as it was given"
     raise DataError(
         "the data that the bundle was trained on is not where it was"
         if source
         else "where the data of the bundle lies on this machine is not known",
-        found="data in memory" if named == "array" else f"it was called {named or 'nothing'}",
+        found="data in memory" if named == IN_MEMORY else f"it was called {named or 'nothing'}",
         where=source,
         hint=hint,
     )

@@ -28,22 +28,22 @@ from morphogen.core import discover
 from morphogen.core.bundle import Bundle
 from morphogen.core.capability import CanSample, missing
 from morphogen.core.codec import Item
+from morphogen.core.device import usable_device
 from morphogen.core.encoded import Encoded, joined, moved, num_items, rows, tensor
-from morphogen.core.errors import DataError, MeasurementError, RefusedPair
+from morphogen.core.errors import MeasurementError, RefusedPair
 from morphogen.core.measurement import Measurement
 from morphogen.core.random import generator, mix_seed
 from morphogen.core.spec import ProductSpec, Spec
 from morphogen.core.storage import write_text
 from morphogen.core.together import ShowsTogether
-from morphogen.core.visible import in_shell
-from morphogen.data.dataset import Data, load
-from morphogen.data.places import load_options, place_of
+from morphogen.data.dataset import Data
 from morphogen.data.store import Begun
 from morphogen.evaluation import harm
 from morphogen.evaluation._again import again, count_again
 from morphogen.evaluation._calibration import calibration
 from morphogen.evaluation._given import sets_of
 from morphogen.evaluation._items import matching, predicted, prediction, reconstruction
+from morphogen.evaluation._reading import checked, opened, read
 from morphogen.evaluation._samples import (
     Judged,
     measure_all,
@@ -80,24 +80,21 @@ def evaluate(
     device: str | None = None,
     *,
     groups: Sequence[str] | None = None,
-    judge: Bundle | None = None,
+    judge: Bundle | Path | str | None = None,
 ) -> dict[str, Any]:
     """Score a bundle against held-out data; write metrics.json and evaluation.html into it.
 
     `data` defaults to what the bundle was trained on, `num` to as many items as the training split
     has, 10,000 at most, and `groups`, labels to look for bias by, to all that there are. A `judge`
     is a model from elsewhere that is asked as well (see `outside`). Raises `DataError` where there
-    is nothing held out to compare with.
+    is nothing held out to compare with, or it is of another kind than what the model learned.
     """
-    bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    reading = _reading(bundle)
-    if data is None:
-        data = place_of(bundle.data, f"morphogen evaluate {in_shell(bundle.path)} --data FOLDER")
-    loaded = data if isinstance(data, Data) else load(data, **reading)
-    loaded, shown = _both_views(loaded, getattr(bundle.family, "required", ()))
+    num, seed, groups = checked(num, seed, groups)
+    bundle, judge = opened(bundle), None if judge is None else opened(judge)
+    loaded, shown = read(bundle, data)
     labels = labels_of(loaded, groups)
     if device is not None:
-        bundle.family.to(device)
+        bundle.family.to(usable_device(device))
     bundle.family.eval()
     record: dict[str, Any] = {"protocol": _protocol(bundle, shown, seed), "warnings": []}
     found: list[Measurement] = []
@@ -169,43 +166,6 @@ def _together(data: Data, x: Encoded, seed: int) -> str:
         return ""
     both = data.test.batch(_some(data, seed)).x, rows(x, slice(MOST_SCORED))
     return codec.together(*map(data.codec.decode_many, both))
-
-
-def _reading(bundle: Bundle) -> dict[str, Any]:
-    """How to read the data for judging: into the items that the model learned, in the view that it
-    sees, split as in training, or a part would be known; but else as any codec of its kind does."""
-    codec = bundle.codec.innermost
-    options, found = codec.state().get("options", {}), load_options(bundle.data)
-    if codec.defining:
-        found["modality"] = discover.name_of(type(codec))
-    if bundle.codec.viewed is codec:
-        found["view"] = bundle.codec.view or None
-    if codec.judged_as_fitted:
-        return found | {"codec": codec}
-    return found | {n: options[n] for n in codec.defining if options.get(n) is not None}
-
-
-def _both_views(data: Data, required: Sequence[str]) -> tuple[Data, Data]:
-    """The data as the model sees it, and as it is judged: in its codec's first view, so that models
-    in different views have the same judges. Items that lack a required condition are left out.
-
-    Raises `DataError` where there is nothing to compare with.
-    """
-    if len(data.test) < 2:
-        raise DataError(
-            "an evaluation needs held-out items",
-            found=f"{len(data.train)} training and {len(data.test)} test items",
-            expected="at least two test items",
-            hint="add items to the data, or a test folder",
-        )
-    own = data.having(required)
-    first = data.codec.viewed.views[0]
-    if data.codec.view == first:
-        return own, own
-    try:
-        return own, data.in_view(first).having(required)
-    except DataError:  # canaries, or nothing to read again
-        return own, own
 
 
 def _check_any(found: Sequence[Measurement], record: Mapping[str, Any], family: object) -> None:

@@ -30,7 +30,7 @@ LARGEST = 1 << 20  # bytes that are believed to be a credential
 
 def side_car(path: Path) -> Path:
     """Where the side-car of a file lies."""
-    return path.with_name(path.name + SUFFIX)
+    return path.parent / (path.name + SUFFIX)
 
 
 def sign(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,8 +23,8 @@ _KEPT: ContextVar[dict[int | str, Survey] | None] = ContextVar("surveys", defaul
 
 def source_of(source: Any) -> Source:
     """The kind of place that a source is. Raises `DataError` when nothing opens it."""
-    if isinstance(source, (str, Path)) and "://" not in str(source) and not Path(source).exists():
-        raise missing_path(source)
+    if isinstance(source, (str, Path)) and "://" not in str(source):
+        check_there(Path(source))
     kinds = [discover.find("source", name) for name in discover.names("source")]
     sure, kind = max(((each.opens(source), each) for each in kinds), key=lambda pair: pair[0])
     if not sure:
@@ -35,6 +36,20 @@ def source_of(source: Any) -> Source:
         )
     found: Source = kind(source)
     return found
+
+
+def check_there(path: Path) -> None:
+    """Raise `DataError` unless the path leads to something."""
+    try:
+        is_there = path.exists()
+    except OSError as error:
+        raise DataError(
+            f"that is no path: {error.strerror}", found=reprlib.repr(str(path)),
+            expected="a file, a folder or an address",
+            hint="a text itself is given in a list: [text]",
+        ) from error  # fmt: skip
+    if not is_there:
+        raise missing_path(path)
 
 
 def records(source: Any, wants: Wants, report: Report) -> Iterator[Record]:
@@ -54,7 +69,7 @@ def said_beside(source: Any) -> dict[str, str]:
     """What the credential beside a file says of all that is in it."""
     if not isinstance(source, (str, Path)) or "://" in str(source):
         return {}
-    beside = side_car(Path(source))
+    beside = side_car(Path(source).resolve())
     return tags_of(beside.read_bytes()) if beside.is_file() else {}
 
 

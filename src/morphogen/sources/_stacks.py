@@ -6,7 +6,7 @@ Legend: N items.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -73,7 +73,8 @@ def checked(labels: Any, count: int, wants: Wants, where: str) -> list[Any] | No
     """Labels as a list, one per item; raises `DataError` when there are more or fewer."""
     if labels is None:
         return None
-    labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    labels = labels.tolist() if hasattr(labels, "tolist") else labels
+    labels = list(labels) if isinstance(labels, Iterable) else [labels]
     if len(labels) != count:
         raise DataError(
             f"there are not as many labels as {wants.what}s",

@@ -118,7 +118,17 @@ def as_arrays(values: Any) -> dict[str, np.ndarray] | None:
 def as_array(values: Any) -> np.ndarray | None:
     """An array or tensor as NumPy has it."""
     if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
+        values = values.detach()
+        if str(values.dtype) == "torch.bfloat16":  # which NumPy has not
+            values = values.float()
+        try:
+            values = values.cpu().numpy()
+        except (TypeError, RuntimeError) as error:
+            raise DataError(
+                "the tensor has no numbers that can be read one by one",
+                found=f"{values.layout}, {values.dtype}, on {values.device}",
+                expected="a dense tensor of numbers", where="memory", hint="tensor.to_dense()",
+            ) from error  # fmt: skip
     return values if isinstance(values, np.ndarray) else None
 
 
@@ -184,8 +194,12 @@ def _frame_batches(frame: Any) -> Iterator[tuple[int, Cells]]:
 
 
 def _unknown(values: Any) -> DataError:
+    ways = {"to_pandas": "data.to_pandas()", "to_frame": "data.to_frame()",
+            "__iter__": "list(data), where it gives items one by one", "__getitem__":
+            "[data[i] for i in range(len(data))], where it gives items by number"}  # fmt: skip
     return DataError(
         "nothing that can be read from memory",
         found=type(values).__name__,
         expected="an array, a tensor, a DataFrame, a list of dicts, of texts or of arrays",
+        hint=next((way for name, way in ways.items() if hasattr(values, name)), None),
     )

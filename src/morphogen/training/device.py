@@ -13,6 +13,7 @@ import torch
 
 import morphogen
 from morphogen.core.backbone import Backbone
+from morphogen.core.device import usable_device
 from morphogen.core.errors import TrainingError
 from morphogen.core.family import Family
 from morphogen.training.options import Budget, TrainOptions
@@ -22,19 +23,12 @@ NOT_IN_TRAINING = {"cli", "evaluation", "metrics", "tasks", "testing"}  # folder
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" takes the fastest there is. Raises `TrainingError` for a device that is not there."""
+    """ "auto" takes the fastest there is. Raises `RecipeError` for a device that is not there."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise TrainingError(
-            f"the device {name!r} cannot be used: {str(error).splitlines()[0]}",
-            hint="--set train.device=auto",
-        ) from error
-    return torch.device(name)
+    return usable_device(name, "--set train.device=auto")
 
 
 def compile_if_it_pays(family: Family, options: TrainOptions, device: torch.device) -> None:

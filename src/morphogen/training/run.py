@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 
 from morphogen.core import discover
 from morphogen.core.bundle import Bundle
-from morphogen.core.errors import BundleError, TrainingError
+from morphogen.core.errors import BundleError, RecipeError, TrainingError
 from morphogen.core.recipe import Recipe
 from morphogen.core.storage import expanded
 from morphogen.core.visible import in_shell
@@ -66,6 +67,11 @@ def train(
         seed=seed, through=through, start=start, adapter=adapter, objective=objective, out=out,
         resume=resume, trust=trust,
     )  # fmt: skip
+    if on_log is not None and not callable(on_log):
+        raise TrainingError(
+            "logs are given to a function", found=f"on_log={reprlib.repr(on_log)}",
+            hint="on_log=lambda log: print(log.step, log.values)",
+        )  # fmt: skip
     with closing(stages):  # lets go of the folder, whatever happens
         return [session.train(on_log or (lambda log: None)) for session in stages][-1]
 
@@ -98,7 +104,7 @@ def sessions(
     prepared when the one before is over. The folder is held (see `training.hold`) until the last.
     With `dry`, nothing is written: for forecasts.
     """
-    settings = list(settings)
+    settings = _listed(settings)
     typed = [setting.partition("=")[2] for setting in settings]
     discover.vouch([family, backbone, adapter, objective, typed])
     wanted = recipe if isinstance(recipe, Recipe) else _read(recipe)
@@ -228,6 +234,19 @@ def _loaded(
 
 def _read(recipe: Path | str | None) -> Recipe:
     return Recipe() if recipe is None else Recipe.read(recipe)
+
+
+def _listed(settings: Iterable[str]) -> list[str]:
+    """Settings as they were given. Raises `RecipeError` for anything but texts in a row."""
+    if not isinstance(settings, (str, Mapping)) and isinstance(settings, Iterable):
+        settings = list(settings)
+        if all(isinstance(each, str) for each in settings):
+            return settings
+    raise RecipeError(
+        "settings are a list of texts",
+        found=f"{type(settings).__name__}: {reprlib.repr(settings)}",
+        hint='settings=["train.batch_size=64", "backbone.num_layers=4"]',
+    )
 
 
 def _with_arguments(recipe: Recipe, given: Mapping[tuple[str, str], Any]) -> Recipe:

@@ -137,7 +137,7 @@ class Session:
         recipe = gone_on_with(recipe, given, out, reading_of(codec, about["data"]))
         if not isinstance(data, Data):
             hint = f"morphogen train DATA --resume --out {in_shell(out)}"
-            source = data or place_of(about["data"], hint)
+            source = place_of(about["data"], hint) if data is None else data
             data = load(source, codec=codec, **load_options(about["data"]))
         check_unchanged(data, about["data"], out)
         data = pursuing.laid_out(data, recipe)
