@@ -20,6 +20,7 @@ from typing import Any, Literal
 from morphogen.core.errors import did_you_mean
 from morphogen.core.folder import FORMAT, MODEL
 from morphogen.serve.errors import APIError
+from morphogen.serve.voices import Hearing, Speaking, voices_of
 
 DEEPEST = 3  # folders below that of the models
 MOST_JSON = 1 << 24  # bytes of a file that is looked into
@@ -39,7 +40,8 @@ class Entry:
     verdict: str = NOT_EVALUATED  # of its last evaluation
     family: str | None = None  # None: known once it was opened
     modality: str | None = None
-    hears: bool = False  # it is known to write down what is said, before it was opened
+    hears: Hearing | None = None  # it writes down what is said, as is known before it is opened
+    speaks: Speaking | None = None  # it says what is written, likewise
 
     def to_json(self) -> dict[str, Any]:
         """As `/v1/models` lists it."""
@@ -114,7 +116,7 @@ def _entry(root: Path, folder: Path, files: list[str]) -> Entry | None:
             return Entry(
                 name, folder, "bundle", _changed(folder),
                 _size(folder), (config.get("files") or {}).get(MODEL),
-                verdict if evaluation else NOT_EVALUATED, *_kinds(config),
+                verdict if evaluation else NOT_EVALUATED, *_kinds(config), *voices_of(config),
             )  # fmt: skip
     kinds = {Path(file).suffix for file in files}
     is_heard = "model.bin" in files and any(file.startswith("vocabulary.") for file in files)
@@ -131,7 +133,8 @@ def _kinds(config: dict[str, Any]) -> tuple[str | None, str | None]:
 
 
 def _published(name: str, folder: Path, hears: bool) -> Entry:
-    return Entry(name, folder, "published", _changed(folder), _size(folder), hears=hears)
+    how = Hearing() if hears else None
+    return Entry(name, folder, "published", _changed(folder), _size(folder), hears=how)
 
 
 def _remote(root: Path, file: Path) -> Entry:

@@ -17,6 +17,7 @@ from morphogen.serve.forms import form_of
 from morphogen.serve.worker.channel import Channel, Event, failure, unexpected
 from morphogen.serve.worker.items import Items
 from morphogen.serve.worker.texts import TOO_LONG, Texts, TooLong, num_rows, writes
+from morphogen.serve.worker.words import words
 from morphogen.serve.worker.works import features, run_task
 from morphogen.systems.exchange import check_words
 
@@ -111,7 +112,7 @@ class Model:
             yield {"id": number, "error": unexpected(error)}
 
     def _worked(self, message: Mapping[str, Any]) -> Iterator[Event]:
-        work = {"task": run_task, "features": features}[message["do"]]
+        work = {"task": run_task, "features": features, "words": words}[message["do"]]
         try:
             yield from work(self.bundle, message["id"], message)
         except MorphogenError as error:

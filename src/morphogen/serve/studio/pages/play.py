@@ -16,10 +16,10 @@ from morphogen.serve.forms import filled, written
 from morphogen.serve.grounds import UNSUPPORTED, recorded
 from morphogen.serve.routes._asked import Drawn
 from morphogen.serve.routes._works import result_of, seeded, worked
-from morphogen.serve.serving import Serving
 from morphogen.serve.studio import asking, conversation
 from morphogen.serve.studio.kept import Drawing, Given, Kept, Made, kept_of
 from morphogen.serve.studio.page import Page, page, view
+from morphogen.serve.studio.pages.voice import of_chats
 from morphogen.serve.studio.visitor import Generates, Reads, Visitor
 
 TALK, DRAW = "talk", "generate"
@@ -177,17 +177,8 @@ async def _talk(request: Request, visitor: Visitor, shown: Shown) -> Response:
     settings = filled([each for each in fields if each["name"] in Drawn.model_fields], values)
     return page(
         request, visitor, "talk", **shown.facts(), turns=turns, others=others, settings=settings,
-        is_warm=shown.process.is_warm, hearer=_hearer(here), cited=cited,
-        indexes=indexes,
+        is_warm=shown.process.is_warm, cited=cited, indexes=indexes, voices=await of_chats(here),
     )  # fmt: skip
-
-
-def _hearer(here: Serving) -> str | None:
-    """A model that writes down what is said: one that is open, or is known to hear."""
-    for name, process in here.pool.open.items():
-        if process.is_alive and process.about.get("tasks", {}).get("transcribe", "") is None:
-            return name
-    return next((name for name, each in here.catalogue.known.items() if each.hears), None)
 
 
 def writes(about: Mapping[str, Any]) -> bool:

@@ -1,5 +1,5 @@
 "use strict";
-// The playground: walks between items, a map of latents, what is painted, marked and spoken.
+// The playground: walks between items, a map of latents, what is painted and marked.
 {
   const $ = (selector, within = document) => within.querySelector(selector);
   const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
@@ -170,94 +170,14 @@
     say("[data-marked]", `Hidden: “${marked}”`);
   }
 
-  // -- speaking -----------------------------------------------------------------------------------
+  // -- speaking: what was recorded is a file like any other ----------------------------------------
 
-  const RATE = 16000; // samples a second
-  let recorder = null;
-
-  async function beginRecording() {
-    if (!navigator.mediaDevices || !window.MediaRecorder) {
-      return say("[data-recorded]", "A browser gives the microphone to pages of this machine, or by https, alone.");
-    }
-    try {
-      const stream = await navigator.mediaDevices.getUserMedia({ audio: true }), pieces = [];
-      recorder = new MediaRecorder(stream);
-      recorder.addEventListener("dataavailable", (event) => pieces.push(event.data));
-      recorder.addEventListener("stop", () => {
-        stream.getTracks().forEach((track) => track.stop());
-        keepRecording(new Blob(pieces, { type: recorder.mimeType }));
-      });
-      recorder.start();
-      recording(true);
-    } catch (error) {
-      say("[data-recorded]", `The microphone cannot be used: ${error.message}`);
-    }
-  }
-
-  function recording(is) {
-    $("[data-record]").hidden = is;
-    $("[data-stop-recording]").hidden = !is;
-    $(is ? "[data-stop-recording]" : "[data-record]").focus();
-    say("[data-recorded]", is ? "Recording." : "");
-  }
-
-  // Whatever the browser records in, the server gets a WAV, which every library reads.
-  async function keepRecording(blob) {
-    recording(false);
-    try {
-      const whole = await new AudioContext().decodeAudioData(await blob.arrayBuffer());
-      const room = new OfflineAudioContext(1, Math.ceil(whole.duration * RATE), RATE);
-      const source = room.createBufferSource();
-      source.buffer = whole;
-      source.connect(room.destination);
-      source.start();
-      const heard = await room.startRendering(), sound = asWav(heard.getChannelData(0));
-      const hearer = $("[data-record]").dataset.hearer;
-      if (hearer) return await writeDown(hearer, sound);
-      choose($("#files"), sound, "spoken.wav");
-      say("[data-recorded]", `${heard.duration.toFixed(1)} s recorded. Run writes down what was said.`);
-      $("#make p.row button:not([type])").focus();
-    } catch (error) {
-      say("[data-recorded]", `Nothing was recorded: ${error.message}`);
-    }
-  }
-
-  // Within a conversation, another model writes down what was said; it is sent by who said it.
-  async function writeDown(hearer, sound) {
-    say("[data-recorded]", "It is being written down.");
-    const body = new FormData();
-    body.set("task", "transcribe");
-    body.set("token", token());
-    body.set("files", sound, "spoken.wav");
-    const answer = await fetch(hearer, { method: "POST", body });
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    if (!answer.ok) throw new Error($("[role=alert]", page)?.textContent ?? answer.statusText);
-    const area = $("#text"), heard = $$("#made .said", page).map((each) => each.textContent.trim());
-    area.value = [area.value.trim(), ...heard].filter(Boolean).join(" ");
-    say("[data-recorded]", "Look whether that is what you said, and send it.");
-    area.focus();
-  }
-
-  function asWav(samples) {
-    const view = new DataView(new ArrayBuffer(44 + 2 * samples.length));
-    const text = (at, word) => [...word].forEach((c, i) => view.setUint8(at + i, c.charCodeAt(0)));
-    text(0, "RIFF");
-    view.setUint32(4, 36 + 2 * samples.length, true);
-    text(8, "WAVEfmt ");
-    view.setUint32(16, 16, true);
-    view.setUint16(20, 1, true); // PCM
-    view.setUint16(22, 1, true); // one channel
-    view.setUint32(24, RATE, true);
-    view.setUint32(28, 2 * RATE, true);
-    view.setUint16(32, 2, true);
-    view.setUint16(34, 16, true);
-    text(36, "data");
-    view.setUint32(40, 2 * samples.length, true);
-    samples.forEach((value, i) => {
-      view.setInt16(44 + 2 * i, Math.max(-1, Math.min(1, value)) * 0x7fff, true);
-    });
-    return new Blob([view], { type: "audio/wav" });
-  }
+  document.addEventListener("recorded", ({ detail: { sound, seconds, say } }) => {
+    if (!$("#files")) return; // a conversation has its own way (voice.js)
+    choose($("#files"), sound, "spoken.wav");
+    say(`${seconds.toFixed(1)} s recorded. Run writes down what was said.`);
+    $("#make p.row button:not([type])").focus();
+  });
 
   // -- what happens on the page -------------------------------------------------------------------
 
@@ -267,8 +187,6 @@
     "[data-clear]": () => painted && (remember(), (painted.mask = canvasOf(painted.mask.width, painted.mask.height)), keepPainting()),
     "[data-hide]": (button) => painted && hideRectangle(button.closest("[data-rectangle]")),
     "[data-mark]": markText,
-    "[data-record]": beginRecording,
-    "[data-stop-recording]": () => recorder?.stop(),
   };
 
   document.addEventListener("click", (event) => {

@@ -38,6 +38,9 @@ document.addEventListener("change", (event) => {
 
 // -- conversations --------------------------------------------------------------------------------
 
+// What happens is told to whoever listens, such as what reads answers aloud (voice.js).
+const tell = (what, detail) => document.dispatchEvent(new CustomEvent(what, { detail }));
+
 let running = null; // what stops the answer that is coming
 
 const talk = () => document.querySelector("#talk");
@@ -102,6 +105,7 @@ async function refresh(query) {
   say().replaceWith(document.adoptNode(form));
   say().querySelector("textarea").value = was;
   history.pushState(null, "", address);
+  tell("shown");
 }
 
 async function send(text, after, shown) {
@@ -115,6 +119,8 @@ async function send(text, after, shown) {
   const turn = addTurn("assistant live", "model", shown ?? "");
   const said = turn.querySelector(".said");
   turn.scrollIntoView({ block: "nearest" });
+  tell("answer-begins");
+  let isWhole = false;
   try {
     const response = await fetch(talk().dataset.talk, {
       method: "POST",
@@ -126,8 +132,11 @@ async function send(text, after, shown) {
     uid = response.headers.get("x-generation-id");
     for await (const event of events(response)) {
       if (event.error) throw new Error(event.error);
-      if (event.text) said.textContent += event.text;
+      if (!event.text) continue;
+      said.textContent += event.text;
+      tell("answer-grows", event.text);
     }
+    isWhole = true;
     say().querySelector("textarea").value = "";
   } catch (error) {
     stopped = error.name === "AbortError";
@@ -139,6 +148,7 @@ async function send(text, after, shown) {
   if (stopped) await new Promise((done) => setTimeout(done, 400)); // until it is recorded as cut
   if (uid) await refresh({ of: uid });
   else if (!stopped) turn.remove();
+  tell("answer-ends", isWhole);
   say().querySelector("textarea").focus();
 }
 

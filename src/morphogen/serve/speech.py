@@ -1,0 +1,211 @@
+"""What models hear and say: a sound written down, a text as sounds, piece by piece.
+
+What is to be said is cut by the process of the model (`worker/words.py`), which alone knows how
+much it reads at once. Each piece is drawn as any item is: recorded, bounded, with a credential.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import wave
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import Request
+
+from morphogen.serve.answer import Answer
+from morphogen.serve.catalogue import Entry
+from morphogen.serve.errors import APIError
+from morphogen.serve.routes._works import made, result_of, worked
+from morphogen.serve.serving import Serving
+from morphogen.serve.voices import ANY, Hearing, Speaking
+
+SEED = 0  # the same words sound the same again
+PAUSE = 0.2  # seconds between two pieces of one file
+SHOWN, SHOWN_MOST = 40, 12  # letters of a piece, and pieces, that a message names
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What was said in a sound."""
+
+    text: str
+    answer: Answer
+    language: str = ""
+    seconds: float | None = None
+    segments: Sequence[Mapping[str, Any]] = ()
+    forms: Mapping[str, str] = field(default_factory=dict)  # by the suffix of a file
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a text, and why it is not said where it is not."""
+
+    text: str
+    say: str  # as the model knows it
+    why: str | None = None
+
+
+def hearing(here: Serving, entry: Entry) -> Hearing | None:
+    """How a model hears, known from its folder or once it is open; None where it does not."""
+    tasks = _tasks(here, entry)
+    if tasks is None:
+        return entry.hears
+    if tasks.get("transcribe", "no such task") is None:
+        return Hearing()
+    return entry.hears if entry.hears is not None and entry.hears.condition else None
+
+
+def speaking(here: Serving, entry: Entry) -> Speaking | None:
+    """How a model speaks; None where it does not, such as one that only tells sounds apart."""
+    tasks = _tasks(here, entry) or {}
+    return entry.speaks if tasks.get("generate") is None else None
+
+
+def _tasks(here: Serving, entry: Entry) -> Mapping[str, Any] | None:
+    """Why a model cannot do each task, where it is open."""
+    process = here.pool.open.get(entry.name)
+    if process is None or not process.is_alive or not process.about:
+        return None
+    tasks: Mapping[str, Any] = process.about.get("tasks", {})
+    return tasks
+
+
+async def heard(
+    here: Serving,
+    request: Request,
+    entry: Entry,
+    sound: Mapping[str, str],
+    *,
+    access: Any,
+    options: Mapping[str, Any],
+) -> Heard:
+    """Write down what is said in a sound, which comes as an input of a task does. Raises
+    `APIError` for a model that does not hear."""
+    if entry.hears is None and entry.kind == "bundle":
+        raise unfit(entry.name, "hears")
+    await here.pool.get(entry)  # which tells what it can do
+    how = hearing(here, entry)
+    if how is None:
+        raise unfit(entry.name, "hears")
+    work: dict[str, Any] = {"seed": SEED}
+    if how.condition is None:
+        work |= {"do": "task", "task": "transcribe", "inputs": [sound], "options": dict(options)}
+    else:
+        work |= {"do": "generate", "cond": {how.condition: sound},
+                 "options": {"num": 1, "temperature": 0}}  # fmt: skip
+    answer, events = await worked(here, request, entry, work, access=access)
+    result = result_of(events)
+    if how.condition is not None:
+        text = result["items"][0]["text"].strip()
+        return Heard(text, answer, forms={".txt": f"{text}\n"})
+    told = result["values"]
+    return Heard(
+        told["text"][0], answer, told["language"][0], told["seconds"][0], told["segments"][0],
+        result.get("forms", {}),
+    )  # fmt: skip
+
+
+async def pieces(
+    here: Serving, entry: Entry, text: str, voice: str
+) -> tuple[Speaking, list[Piece]]:
+    """How a model speaks, and a text as it says it, sentence by sentence, in order. Raises
+    `APIError` for one that does not speak, and for a voice that it has not."""
+    if entry.speaks is None:
+        raise unfit(entry.name, "speaks")
+    voiced(entry.speaks, voice)
+    process = await here.pool.get(entry)
+    how = speaking(here, entry)
+    if how is None:
+        raise unfit(entry.name, "speaks")
+    work = {"do": "words", "condition": how.condition, "text": text}
+    events = [event async for event in await process.ask(work)]
+    told = next(event["pieces"] for event in events if "pieces" in event)
+    return how, [Piece(**each) for each in told]
+
+
+async def said(
+    here: Serving, entry: Entry, told: Sequence[Piece], *, voice: str, access: Any
+) -> AsyncGenerator[tuple[Piece, Answer | None, bytes]]:
+    """Pieces in their order, each as a WAV, nothing for those that are not said. As many as the
+    model draws at once are drawn together. Raises `APIError`."""
+    waiting, running = deque(told), deque[tuple[Piece, Any]]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < here.settings.batch:
+                piece = waiting.popleft()
+                drawn = None if piece.why else _drawn(here, entry, piece, voice, access)
+                running.append((piece, drawn and asyncio.ensure_future(drawn)))
+            piece, drawing = running[0]
+            answer, sound = (None, b"") if drawing is None else await drawing
+            running.popleft()
+            yield piece, answer, sound
+    finally:
+        left = [drawing for _, drawing in running if drawing is not None]
+        for drawing in left:
+            drawing.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+async def _drawn(
+    here: Serving, entry: Entry, piece: Piece, voice: str, access: Any
+) -> tuple[Answer, bytes]:
+    how = speaking(here, entry)
+    assert how is not None
+    cond = {how.condition: piece.say, **voiced(how, voice)}
+    work = {"do": "generate", "seed": SEED, "cond": cond, "options": {"num": 1}}
+    answer, events = await made(here, entry, work, prompt=piece.text, access=access)
+    return answer, base64.b64decode(result_of(events)["items"][0]["file"])
+
+
+def unsaid(entry: Entry, how: Speaking, told: Sequence[Piece]) -> str:
+    """What of a text is not said, why, and what the model says instead; empty where all is."""
+    left = [each for each in told if each.why]
+    if not left:
+        return ""
+    quoted = _few([repr(each.text[:SHOWN]) for each in left])
+    known = f" It says {_few(how.words)}." if how.words else ""
+    return f"{entry.name} does not say {quoted}: {left[0].why}.{known}"
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN_MOST
+    return ", ".join(names[:SHOWN_MOST]) + (f" and {more} more" if more > 0 else "")
+
+
+def voiced(how: Speaking, voice: str) -> dict[str, str]:
+    """A voice as a condition; one that knows no voices has its own. Raises `APIError`."""
+    if how.voice is None or voice in ("", ANY):
+        return {}
+    if voice not in how.voices:
+        raise APIError(400, f"there is no voice {voice!r}: {', '.join(how.voices)}, or {ANY}",
+                       param="voice", code="no_such_voice")  # fmt: skip
+    return {how.voice: voice}
+
+
+def joined(sounds: Sequence[bytes]) -> bytes:
+    """WAV files of one model as one, with pauses between; a single one is left as it is, with what
+    else is in it."""
+    if len(sounds) == 1:
+        return sounds[0]
+    whole = io.BytesIO()
+    with wave.open(whole, "wb") as target:
+        for number, sound in enumerate(sounds):
+            with wave.open(io.BytesIO(sound)) as source:
+                if not number:
+                    target.setparams(source.getparams())
+                else:
+                    num_bytes = target.getnchannels() * target.getsampwidth()
+                    target.writeframes(bytes(int(PAUSE * target.getframerate()) * num_bytes))
+                target.writeframes(source.readframes(source.getnframes()))
+    return whole.getvalue()
+
+
+def unfit(model: str, what: str) -> APIError:
+    """The answer to who asks a model for what it does not do."""
+    return APIError(400, f"no such model here: {model} is none that {what}", param="model",
+                    code="no_such_model_here")  # fmt: skip

@@ -1,0 +1,263 @@
+"""A chat that is spoken: real models hear and speak, by the API and in a real browser."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from morphogen.core.codec import Item
+from morphogen.modalities.text import Text
+from morphogen.records import open as records_at
+from morphogen.serve.catalogue import Catalogue
+from morphogen.serve.settings import Settings
+from morphogen.serve.speech import PAUSE, joined
+from morphogen.serve.voices import Hearing, Speaking
+from morphogen.serve.worker.words import MARKS, WORD, by_length, by_name
+from small_models import answering
+from small_voices import RATE, spoken, that_hears, that_speaks, that_tells_apart
+from test_serve import Running, pictures
+
+pytest.importorskip("soundfile")
+pytest.importorskip("soxr")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+NAMES = ["3", "7", "turn", "turn left", "good_bye"]
+WORDS = ["3", "7", "37", "turn", "left", "Turn", "good-bye", "ok.", "*7*", "don't", "🙂", "4"]
+TEXTS = st.lists(st.sampled_from(WORDS)).map(" ".join)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    answering("3 then 7", length=512).save(folder / "talker")
+    that_hears().save(folder / "ears")
+    that_speaks().save(folder / "mouth")
+    that_speaks(of_texts=True).save(folder / "reader")
+    that_tells_apart().save(folder / "judge")
+    pictures().save(folder / "digits")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    place = tmp_path_factory.mktemp("records") / "records.db"
+    settings = Settings(models=models, port=0, threads=1, rate=None)
+    with records_at(place, key=bytes(32)) as records, Running(settings, records) as running:
+        yield running
+
+
+def as_file(place: Path, word: str | None, rate: int = RATE) -> Path:
+    """A word between silences, or silence alone, as a microphone hears it."""
+    import soxr
+
+    said = np.zeros(RATE // 5) if word is None else spoken(word).samples[0]
+    still = np.zeros(RATE // 5)
+    samples = soxr.resample(np.concatenate([still, said, still]), RATE, rate)
+    with wave.open(str(place), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+    return place
+
+
+def num_frames(sound: bytes) -> int:
+    with wave.open(io.BytesIO(sound)) as file:
+        return file.getnframes()
+
+
+# -- which models hear and speak, before they are opened -----------------------------------------
+
+
+def test_bundles_tell_what_they_hear_and_say(models: Path) -> None:
+    known = Catalogue(models).entries()
+    assert known["ears"].hears == Hearing("sound", pytest.approx(0.5, abs=0.05))
+    assert known["mouth"].speaks == Speaking("label", ("3", "7"), "speaker", ("ann", "bob"))
+    assert known["reader"].speaks == Speaking("caption")
+    others = {name for name, each in known.items() if each.hears is each.speaks is None}
+    assert others == {"talker", "judge", "digits"}
+
+
+# -- a text as pieces ----------------------------------------------------------------------------
+
+
+def test_a_model_of_names_says_the_longest_that_fits_and_numbers_by_digits() -> None:
+    told = list(by_name("**Turn left**, then 37 times good bye!", NAMES))
+    said = [(each["text"], each["say"]) for each in told]
+    assert said == [
+        ("Turn left", "turn left"), ("then", ""), ("3", "3"), ("7", "7"), ("times", ""),
+        ("good bye", "good_bye"),
+    ]  # fmt: skip
+    assert [bool(each.get("why")) for each in told] == [not say for _, say in said]
+
+
+@given(TEXTS)
+def test_no_word_of_a_text_is_lost(text: str) -> None:
+    by_names = "".join(each["text"] for each in by_name(text, NAMES))
+    words = "".join(WORD.findall(MARKS.sub(" ", text)))
+    assert by_names.replace(" ", "") == words
+    codec = Text(tokenizer="byte", form="documents").fit([Item("turn left")])
+    pieces = list(by_length(text, codec))
+    assert " ".join(each["text"] for each in pieces).split() == MARKS.sub(" ", text).split()
+    assert all(codec.decode(codec.encode(Item(each["say"]))) == each["say"] for each in pieces)
+
+
+def test_sounds_are_joined_with_pauses(tmp_path: Path) -> None:
+    three, seven = (as_file(tmp_path / f"{word}.wav", word).read_bytes() for word in "37")
+    assert joined([three]) == three
+    whole = joined([three, seven])
+    assert num_frames(whole) == num_frames(three) + int(PAUSE * RATE) + num_frames(seven)
+
+
+# -- the API -------------------------------------------------------------------------------------
+
+
+def test_a_model_of_ones_own_writes_down_what_it_hears(running: Running, tmp_path: Path) -> None:
+    hear = running.client.audio.transcriptions.create
+    for word in "37":
+        place = tmp_path / f"{word}.wav"
+        as_file(place, word)
+        assert hear(model="ears", file=place).text == word
+    assert hear(model="ears", file=place, response_format="text") == "7\n"
+    with pytest.raises(openai.BadRequestError, match="does not tell when"):
+        hear(model="ears", file=place, response_format="srt")
+    with pytest.raises(openai.BadRequestError, match="judge is none that hears"):
+        hear(model="judge", file=place)
+
+
+def test_texts_are_said_and_what_cannot_be_is_told(running: Running) -> None:
+    say = running.client.audio.speech.create
+    raw = running.client.audio.speech.with_raw_response.create
+    first = raw(model="mouth", input="7", voice="ann")
+    kept = running.serving.records.generations.get(first.headers["x-generation-id"])
+    assert kept.parameters["cond"] == {"label": "7", "speaker": "ann"}
+    seven = first.content
+    assert seven == say(model="mouth", input="7", voice="ann").read()
+    both = say(model="mouth", input="3, 7!", voice="ann").read()
+    assert num_frames(both) == 2 * num_frames(seven) + int(PAUSE * RATE)
+    assert num_frames(say(model="reader", input="seven three", voice="any").read()) > 0
+    for asked, why in (
+        ({"input": "7 boats"}, "mouth does not say 'boats'.*It says 3, 7"),
+        ({"input": "..."}, "nothing to say"),
+        ({"voice": "alloy"}, "no voice 'alloy': ann, bob, or any"),
+        ({"model": "judge"}, "judge is none that speaks"),
+        ({"speed": 2.0}, "no other speed"),
+        ({"input": "7 " * 3000}, "4,096 at most"),
+        ({"model": "reader", "input": "a" * 99}, "longer than what it reads"),
+    ):
+        with pytest.raises(openai.BadRequestError, match=why):
+            say(**{"model": "mouth", "input": "7", "voice": "any", **asked})
+
+
+# -- in a browser --------------------------------------------------------------------------------
+
+COUNT = """
+window.played = 0;
+const start = AudioBufferSourceNode.prototype.start;
+AudioBufferSourceNode.prototype.start = function (...given) {
+  if (!(this.context instanceof OfflineAudioContext)) window.played += 1;
+  return start.apply(this, given);
+};
+"""
+MICROPHONE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+
+
+def browsing(browsers: Any, *flags: str) -> Any:
+    return browsers.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *flags])
+
+
+def test_a_chat_is_spoken(running: Running, tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium here")
+    from test_studio_walk import Walk
+
+    heard = as_file(tmp_path / "seven.wav", "7", 48_000)
+    with playwright.sync_playwright() as browsers:
+        hearing = f"--use-file-for-fake-audio-capture={heard}%noloop"
+        browser = browsing(browsers, *MICROPHONE, hearing)
+        walk = Walk(browser, running.url)
+        walk.page.add_init_script(COUNT)
+        speak_and_listen(walk)
+        assert walk.wrong == []
+        browser.close()
+        still = as_file(tmp_path / "still.wav", None, 48_000)
+        browser = browsing(browsers, *MICROPHONE, f"--use-file-for-fake-audio-capture={still}")
+        say_nothing(Walk(browser, running.url).page)
+        browser.close()
+        browser = browsing(browsers)
+        be_refused(Walk(browser, running.url).page)
+        browser.close()
+
+
+def speak_and_listen(walk: Any) -> None:
+    page = walk.page
+    page.goto("/play/talker?temperature=0")
+    page.wait_for_selector("#say")
+    assert page.locator("#v-hearer option").all_inner_texts() == ["ears"]
+    assert sorted(page.locator("#v-speaker option").all_inner_texts()) == ["mouth", "reader"]
+    page.select_option("#v-speaker", "mouth")
+    page.wait_for_selector("text=It says these words alone: 3, 7.")
+    page.select_option("#v-whose", "bob")
+    page.check("#v-aloud")
+    hold(page, 900)
+    page.wait_for_selector("text=Look whether that is what you said")
+    assert page.input_value("#text") == "7"
+    page.keyboard.press("Control+Enter")  # the message has the focus
+    page.wait_for_selector("[data-unsaid]:has-text(\"mouth does not say 'then'\")")
+    page.wait_for_selector("#reading", state="hidden")
+    assert page.evaluate("window.played") == 2
+    assert page.locator(".turn .said").all_inner_texts() == ["7", "3 then 7"]
+    walk.look()
+    page.reload()  # what was chosen is kept
+    page.wait_for_selector("[data-listen]")
+    assert page.is_checked("#v-aloud")
+    assert page.input_value("#v-whose") == "bob"
+    page.check("#v-at-once")
+    page.focus("[data-record]")
+    page.keyboard.press("Space")
+    page.wait_for_selector("[data-recording]")
+    page.wait_for_timeout(900)
+    page.keyboard.press("Space")
+    page.wait_for_selector(".turn:nth-of-type(4) [data-listen]")  # sent at once
+    page.wait_for_selector("#reading", state="hidden")
+    page.click(".turn:nth-of-type(4) [data-listen]")
+    page.wait_for_selector(".turn:nth-of-type(4) [data-listen]:has-text('Stop')")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#reading", state="hidden")
+
+
+def hold(page: Any, milliseconds: int) -> None:
+    place = page.locator("[data-record]").bounding_box()
+    page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    page.mouse.down()
+    page.wait_for_selector("[data-recording]")
+    page.wait_for_timeout(milliseconds)
+    page.mouse.up()
+
+
+def say_nothing(page: Any) -> None:
+    page.goto("/play/talker")
+    page.click("[data-record]")
+    page.wait_for_selector("[data-recording]")
+    page.wait_for_timeout(400)
+    page.keyboard.press("Escape")
+    page.wait_for_selector("text=It was thrown away")
+    hold(page, 600)
+    page.wait_for_selector("[data-recorded].bad:has-text('Nothing was heard')")
+
+
+def be_refused(page: Any) -> None:
+    page.goto("/play/talker")
+    page.click("[data-record]")
+    page.wait_for_selector("[data-recorded].bad:has-text('try again')")
