@@ -248,7 +248,7 @@ def compared(
 
 def search(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Held-out pictures by their captions and captions by their pictures, among all held out."""
-    from morphogen.systems.knowledge.words import Words
+    from morphogen.systems.knowledge.words import Allowed, Words
 
     caption = f"caption={given.encoder}" if given.encoder else "caption"
     data = mg.load(told_twice(), conditions=caption, size=given.size, mode="RGB")
@@ -266,7 +266,7 @@ def search(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     yield {"groups of held-out pictures": "ours", **Groups(data).scored(own, real)}
     of = {row["file"]: row for row in rows()}
     held = [of[Path(name).name] for name in data.test.names]  # of one caption each
-    index, every = Words(), np.arange(len(held))
+    index, every = Words(), Allowed(np.arange(len(held)))
     index.add({number: " ".join(words_beside(row)) for number, row in enumerate(held)})
     found = torch.tensor(np.stack([index.scores(row["caption"], every) for row in held]))
     yield {"search": "picture by caption", "by": "BM25 over keywords", **recalled(found)}

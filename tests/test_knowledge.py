@@ -31,7 +31,14 @@ from morphogen.systems.knowledge.passage import Block, Document
 from morphogen.systems.knowledge.reading import document_of, read_into
 from morphogen.systems.knowledge.reduced import Reduced
 from morphogen.systems.knowledge.vectors import nearest, of_length_one
-from morphogen.systems.knowledge.words import Words, asked_terms, asked_words, holders, terms
+from morphogen.systems.knowledge.words import (
+    Allowed,
+    Words,
+    asked_terms,
+    asked_words,
+    holders,
+    terms,
+)
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -262,8 +269,8 @@ def test_what_is_rare_in_a_question_is_held_by_all_that_is_asked_for() -> None:
     ]
     words = Words()
     words.add({0: "a letter of notice", 2: "form AB-12", 5: "form AB-13", 7: "form ab12, again"})
-    assert words.exact("notice of ab 12", np.array([0, 2, 5])) == frozenset()
-    assert words.exact("form ab-12", np.array([2, 5, 7])) == {2, 7}
+    assert words.exact("notice of ab 12", Allowed(np.array([0, 2, 5]))) == frozenset()
+    assert words.exact("form ab-12", Allowed(np.array([2, 5, 7]))) == {2, 7}
 
 
 def test_meaning_does_not_hide_who_holds_the_code(tmp_path: Path) -> None:
@@ -294,7 +301,7 @@ def test_scores_are_bm25_by_its_formula() -> None:
             n, f = sum(term in each for each in split), held.count(term)
             idf = math.log(1 + (4 - n + 0.5) / (n + 0.5))
             expected += idf * f * 2.2 / (f + 1.2 * (0.25 + 0.75 * len(held) / mean))
-        assert words.scores("notice pay", np.arange(4))[row] == pytest.approx(expected)
+        assert words.scores("notice pay", Allowed(np.arange(4)))[row] == pytest.approx(expected)
 
 
 def test_postings_that_grew_and_shrank_are_those_of_what_is_left() -> None:
@@ -304,9 +311,26 @@ def test_postings_that_grew_and_shrank_are_those_of_what_is_left() -> None:
     words.remove([1, 3])
     fresh.add({0: "a b b", 2: "a c"})
     assert "secret" not in words.ids
-    allowed = np.array([0, 2])
+    allowed = Allowed(np.array([0, 2]))
     for question in ("a", "b", "c a", "secret"):
         assert np.array_equal(words.scores(question, allowed), fresh.scores(question, allowed))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[], [7], range(100), range(40, 60), [*range(30), *range(33, 90)], [3, 50, 99], [0, 999]],
+)
+def test_rows_that_are_allowed_are_found_in_a_posting_whatever_lies_between(rows: Any) -> None:
+    """Side by side, with gaps, far apart, and none."""
+    draw = np.random.default_rng(0)
+    allowed = np.fromiter(rows, np.int64)
+    for size in (0, 1, 60):
+        row = np.sort(draw.choice(120, size, replace=False))
+        count = draw.integers(1, 9, size)
+        place, times = Allowed(allowed).among(row, count)
+        held = dict(zip(row.tolist(), count.tolist(), strict=True))
+        expected = [(i, held[each]) for i, each in enumerate(allowed.tolist()) if each in held]
+        assert list(zip(place.tolist(), times.tolist(), strict=True)) == expected
 
 
 def test_the_nearest_are_those_that_are() -> None:

@@ -16,7 +16,7 @@ from morphogen.systems.knowledge.passage import Passage
 from morphogen.systems.knowledge.reduced import Reduced
 from morphogen.systems.knowledge.storing import Where
 from morphogen.systems.knowledge.vectors import Floats, Ints, Sliced, largest, nearest
-from morphogen.systems.knowledge.words import Counted
+from morphogen.systems.knowledge.words import Allowed, Counted
 
 LARGE = 200_000  # vectors from which on fewer dimensions of them are compared first
 MOST_KEPT = 4  # sets of groups whose rows stay in memory
@@ -35,6 +35,7 @@ class Held:
         is_kept: bool = False,  # asked again and again: a way through many vectors is found once
     ) -> None:
         self.rows, self.vectors, self.words, self.passages = rows, vectors, words, passages
+        self.allowed = Allowed(rows)
         self.is_large = is_kept and len(rows) >= LARGE
         self._reduced: Reduced | None = None
 
@@ -53,7 +54,7 @@ class Held:
 
     def holding(self, question: str, num: int) -> dict[int, float]:
         """See `storing.Readable`."""
-        scores = self.words.scores(question, self.rows)  # (A,)
+        scores = self.words.scores(question, self.allowed)  # (A,)
         some = np.flatnonzero(scores > 0)
         best = some[largest(scores[None, some], num)[0]]
         best = best[np.lexsort((best, -scores[best]))]
@@ -61,7 +62,7 @@ class Held:
 
     def exact(self, question: str) -> frozenset[int]:
         """See `storing.Readable`."""
-        return self.words.exact(question, self.rows)
+        return self.words.exact(question, self.allowed)
 
     def held(self, question: str, row: int) -> list[str]:
         """See `storing.Readable`."""

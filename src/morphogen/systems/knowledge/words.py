@@ -37,6 +37,7 @@ from morphogen.records.words import folded
 
 K1, B = 1.2, 0.75
 FEW, FEW_OF = 5, 0.01  # rows, or the share of all, that hold a rare word
+FAR = 8  # rows to one that is looked at, from which on these are looked for one by one
 MOSTLY = 0.5  # of what a question tells, by idf
 _PIECE = re.compile(r"\S+")
 _EDGES = re.compile(r"^\W+|\W+$")
@@ -170,6 +171,41 @@ def gain(num: int, num_held: int, count: Numbers, norm: Numbers) -> Numbers:
     return rarity(num, num_held) * count * (K1 + 1) / (count + norm)
 
 
+class Allowed:
+    """Rows that are looked at, and where those of a posting stand among them. Rows side by side are
+    cut out of it; between gaps, such as documents that are gone have left, or that others may read,
+    each row says its place; few rows far apart are looked for in the posting."""
+
+    def __init__(self, rows: Ints) -> None:
+        self.rows = rows  # (A,), sorted
+        self.first = int(rows[0]) if len(rows) else 0
+        self.span = int(rows[-1]) - self.first + 1 if len(rows) else 0
+        self._places: Ints | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def among(self, row: Ints, count: Ints) -> tuple[Ints, Ints]:
+        """Rows of a posting (sorted), and how often each holds its term -> the places of those that
+        are allowed, and how often these do."""
+        if self.span > FAR * len(self.rows):
+            at = np.searchsorted(row, self.rows)
+            found = np.flatnonzero(at < len(row))
+            found = found[row[at[found]] == self.rows[found]]
+            return found, count[at[found]]
+        part = slice(*np.searchsorted(row, [self.first, self.first + self.span]))
+        place, count = row[part] - self.first, count[part]
+        if self.span == len(self.rows):
+            return place, count
+        if self._places is None:
+            places = np.full(self.span, -1)
+            places[self.rows - self.first] = np.arange(len(self.rows))
+            self._places = places
+        place = self._places[place]
+        inside = place >= 0
+        return place[inside], count[inside]
+
+
 class Counted(ABC):
     """Rows ranked by the terms of a question, wherever it is kept which rows hold which terms."""
 
@@ -184,16 +220,16 @@ class Counted(ABC):
     def lengths_of(self, allowed: Ints) -> Numbers:
         """How many terms rows (sorted) have: (A,)."""
 
-    def scores(self, question: str, allowed: Ints) -> NDArray[np.float64]:
-        """BM25 of the rows of `allowed` (sorted), in its order: (A,). What holds none has 0."""
+    def scores(self, question: str, allowed: Allowed) -> NDArray[np.float64]:
+        """BM25 of the rows of `allowed`, in its order: (A,). What holds none has 0."""
         scores = np.zeros(len(allowed))
         if not len(allowed):
             return scores
-        lengths = self.lengths_of(allowed)
+        lengths = self.lengths_of(allowed.rows)
         divided = norm(lengths, float(lengths.mean()))
         asked = Counter(asked_terms(question, self.language))
         for term in sorted(asked, key=str):
-            where, count = self._within(term, allowed)
+            where, count = allowed.among(*self.postings(term))
             if not len(where):
                 continue
             more = gain(len(allowed), len(where), count, divided[where])
@@ -205,25 +241,14 @@ class Counted(ABC):
         asked = dict.fromkeys(asked_terms(question, self.language))
         return [term for term in asked if _is_among(self.postings(term)[0], row)]
 
-    def exact(self, question: str, allowed: Ints) -> frozenset[int]:
-        """The rows of `allowed` (sorted) that hold all of what is asked for exactly (`holders`)."""
+    def exact(self, question: str, allowed: Allowed) -> frozenset[int]:
+        """The rows of `allowed` that hold all of what is asked for exactly (`holders`)."""
         held = (
-            [self._within(term, allowed)[0] for term in spelt]
+            [allowed.among(*self.postings(term))[0] for term in spelt]
             for spelt in asked_words(question, self.language)
         )
         places = (each[0] if len(each) == 1 else reduce(np.union1d, each) for each in held)
-        return frozenset(allowed[holders(places, len(allowed))].tolist())
-
-    def _within(self, term: str, allowed: Ints) -> tuple[Ints, Ints]:
-        """Places within `allowed` of the rows that hold a term, and how often each does."""
-        row, count = self.postings(term)
-        if len(allowed) and allowed[-1] - allowed[0] == len(allowed) - 1:  # all, side by side
-            part = slice(*np.searchsorted(row, [allowed[0], allowed[-1] + 1]))
-            return row[part] - allowed[0], count[part]
-        place = np.searchsorted(allowed, row)
-        inside = place < len(allowed)
-        inside[inside] = allowed[place[inside]] == row[inside]
-        return place[inside], count[inside]
+        return frozenset(allowed.rows[holders(places, len(allowed))].tolist())
 
 
 class Words(Counted):

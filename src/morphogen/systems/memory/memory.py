@@ -31,7 +31,7 @@ from morphogen.core.storage import expanded, write_text
 from morphogen.systems.knowledge.embedders import Embedder, NoEmbedder, embedder_of
 from morphogen.systems.knowledge.sentences import sentences
 from morphogen.systems.knowledge.vectors import Floats
-from morphogen.systems.knowledge.words import COMMON, Words
+from morphogen.systems.knowledge.words import COMMON, Allowed, Words
 from morphogen.systems.memory.graph import Graph
 from morphogen.systems.memory.note import Kind, Note, Relation, when, written
 from morphogen.systems.memory.proof import Proof, looked_for, marks_of, words_of
@@ -215,7 +215,7 @@ class Memory:
 
     def _relevance(self, question: str, notes: Sequence[Note]) -> list[float]:
         rows = np.array([self._rows[each.id] for each in notes])  # they rise: see `_take`
-        words = self._words.scores(_telling(question), rows)
+        words = self._words.scores(_telling(question), Allowed(rows))
         words /= max(float(words.max()), 1e-9)
         if not self.embedder.dim:
             return words.tolist()
