@@ -93,6 +93,7 @@ class Text(Codec):
         self.tokenizer: Tokenizer = Byte()  # the one in use, known after fit
         self.vocabulary: Vocabulary | None = None  # what constraints read it with
         self.windows: int | None = None
+        self.characters = ""  # all that conditions were learned with, where that is known
         self.facts: dict[str, Any] = {}  # what fit chose, and how many texts that changes
 
     # -- reading ---------------------------------------------------------------------------------
@@ -130,6 +131,7 @@ class Text(Codec):
             raise DataError("there are no texts to learn from", expected="at least one")
         self.tokenizer, why = seen.choose()
         self.facts = {"tokenizer": why}
+        self.characters = seen.all_characters if self.form == "documents" else ""
         lengths, limit = self._num_tokens(seen), self.length or LONGEST
         count = lengths.total()
         cut = sum(number for length, number in lengths.items() if length > limit)
@@ -328,7 +330,8 @@ class Text(Codec):
         names = ("length", "form", "per", "encoding", "column")
         options = {name: getattr(self, name) for name in names}
         kind = {"kind": self.tokenizer.kind, "why": self.facts.get("tokenizer", "")}
-        return {"options": options, "spec": self._fitted().to_json(), "tokenizer": kind}
+        told = {"options": options, "spec": self._fitted().to_json(), "tokenizer": kind}
+        return {**told, "characters": self.characters} if self.characters else told
 
     def tensors(self) -> dict[str, Tensor]:
         """The vocabulary: the UTF-8 of its JSON, (N,) uint8."""
@@ -344,6 +347,7 @@ class Text(Codec):
         codec.windows = None if codec.spec.end is not None else codec.spec.shape[0]
         told = state.get("tokenizer", {"kind": "byte"})  # all of them were, once
         codec.facts = {"tokenizer": told["why"]} if told.get("why") else {}
+        codec.characters = str(state.get("characters", ""))
         if told["kind"] != "byte":
             codec.tokenizer = _tokenizer_in(tensors)
         codec.check_vocabulary()

@@ -64,27 +64,47 @@ def by_name(text: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
 
 
 def by_length(text: str, codec: Codec) -> Iterator[dict[str, Any]]:
-    """Sentences, in parts that the model reads whole; a word that it does not is not said."""
+    """Sentences, in parts that the model reads whole; a word that it does not, or of letters that
+    it has never seen, is not said."""
+    known = getattr(codec, "characters", "")
     for sentence in sentences(MARKS.sub(" ", text)):
-        part = ""
+        part: list[str] = []
         for word in sentence.text.split():
-            longer = f"{part} {word}".strip()
-            if fits(longer, codec):
-                part = longer
+            why = None
+            if strange := sorted({*as_learned(word, known)} - {*known}) if known else []:
+                why = f"it has learned nothing with {' '.join(strange)}"
+            elif not fits([word], known, codec):
+                why = "longer than what it reads at once"
+            if why is None and fits([*part, word], known, codec):
+                part.append(word)
                 continue
             if part:
-                yield {"text": part, "say": part}
-            part = word if fits(word, codec) else ""
-            if not part:
-                yield _unsaid([word], "longer than what it reads at once")
+                yield _said(part, known)
+            part = [] if why else [word]
+            if why:
+                yield _unsaid([word], why)
         if part:
-            yield {"text": part, "say": part}
+            yield _said(part, known)
 
 
-def fits(text: str, codec: Any) -> bool:
-    """Whether a text is read to its end."""
-    sequence = codec.encode_sequences([Item(text)])[0]
+def as_learned(text: str, known: str) -> str:
+    """A text as those that a model learned were written: small where there was no capital, and
+    without the signs that stood in none."""
+    if not known:
+        return text
+    text = text if known != known.lower() else text.lower()
+    return "".join(each for each in text if each in known or each.isalnum())
+
+
+def fits(part: Sequence[str], known: str, codec: Any) -> bool:
+    """Whether a part of a text is read to its end."""
+    sequence = codec.encode_sequences([Item(as_learned(" ".join(part), known))])[0]
     return len(sequence) < codec.spec.shape[0] or codec.spec.end is None
+
+
+def _said(part: Sequence[str], known: str) -> dict[str, Any]:
+    text = " ".join(part)
+    return {"text": text, "say": as_learned(text, known)}
 
 
 def _unsaid(

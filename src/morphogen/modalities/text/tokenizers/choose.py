@@ -72,7 +72,7 @@ class Seen:
         self.lengths[size] += 1
         self.num_bytes += size
         self.num_characters += len(text)
-        if self.named == "char" or (self.named == "auto" and self.num_bytes < BPE_FROM):
+        if self.named == "char" or self.num_bytes < BPE_FROM:
             self.characters.update(text)
         if self.num_texts % self.every == 0 and self.named != "byte":
             self.sample.append(text)
@@ -82,6 +82,12 @@ class Seen:
                 self.every *= 2
                 self._held = sum(map(len, self.sample))
         self.num_texts += 1
+
+    @property
+    def all_characters(self) -> str:
+        """Those that there are; none where there is so much text that not all was looked at."""
+        is_all = self.named == "char" or self.num_bytes < BPE_FROM
+        return "".join(sorted(self.characters)) if is_all else ""
 
     def choose(self) -> tuple[Tokenizer, str]:
         """The tokenizer, and why it is that one."""

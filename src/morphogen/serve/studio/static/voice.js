@@ -15,6 +15,7 @@
   const isOn = (name) => chosen(name)?.checked ?? false;
 
   function recall() {
+    if ($("#voice")) $("#voice").dataset.told = "";
     for (const each of $$("#voice [name]")) {
       const kept = sessionStorage.getItem(`voice.${each.name}`);
       if (kept === null) continue;
@@ -239,6 +240,8 @@
     showReading();
   });
   document.addEventListener("shown", () => showReading());
+  // A page that waits for its model is exchanged for that of the conversation.
+  document.addEventListener("htmx:after:swap", () => $("#voice:not([data-told])") && recall());
   window.addEventListener("pagehide", () => reading?.stop());
   recall();
 }
