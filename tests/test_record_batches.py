@@ -6,7 +6,7 @@ import random
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from morphogen.data.holdout import digest_of, digests_of
 from morphogen.data.names import Names
 from morphogen.data.scan import Scan, _Seeing
 from morphogen.modalities import table
+from morphogen.modalities.series import rows
+from morphogen.modalities.series.stamps import read_stamps
 from morphogen.sources import (
     Coded,
     RecordBatch,
@@ -201,6 +203,56 @@ def test_molecules_by_columns_as_one_by_one(
     assert not seen
     for one, other in zip(columns, one_by_one, strict=True):
         assert one == other
+
+
+def test_series_by_columns_as_row_by_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three series in one table, in turn: missing values in words, commas, cells that are no
+    numbers, a stamp that is none, ragged rows, numbers that name a series in two ways."""
+    draw = random.Random(2)
+    lines = []
+    for hour in range(90):
+        for name in ("b", "1", "a"):
+            cells = [
+                f"{1 + hour // 24:02d}/03/2020 {hour % 24:02d}:00", name, f"{draw.random():.2f}",
+                draw.choice(["", "n/a", '"2,345.5"', "7"]), "x" if hour == 40 else hour,
+            ]  # fmt: skip
+            lines.append(",".join(map(str, cells)))
+    lines[130] = "no day,a,1,2,3"
+    lines[200] += ",beyond"
+    path = tmp_path / "long.csv"
+    path.write_text("\n".join(["when,station,v,w,u", *lines]) + "\n")
+    monkeypatch.setattr(delimited, "BATCH", 32)
+    options = {"length": 4, "past": 8, "columns": "v,w,u"}
+    seen, by_columns = [], rows._by_columns
+    monkeypatch.setattr(rows, "_by_columns", lambda *a: (seen.append(1), by_columns(*a))[1])
+    columns = told(path, "series", **options)
+    assert len(seen) > 5
+    problems = [(name, reason) for name, reason, *_ in columns[2]]
+    assert any(name == "long.csv#row 132" and "no day" in reason for name, reason in problems)
+    seen.clear()
+    monkeypatch.setattr(_batches, "_of_table", row_by_row)
+    one_by_one = told(path, "series", **options)
+    assert not seen
+    for one, other in zip(columns, one_by_one, strict=True):
+        assert one == other
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["2024-01-31 13:00"] * 300 + ["31.01.2024"], [True] * 300 + [False]),
+        (["31.01.2024"] + ["02/01/2024"] * 300, [False] + [True] * 300),  # two fit; the first is it
+        (["1", "2", "x"], [False, False, False]),
+    ],
+)
+def test_the_form_of_dates_is_that_which_loses_the_fewest(
+    cells: list[str], expected: list[bool]
+) -> None:
+    read, dated = read_stamps(cells)
+    assert np.isfinite(read).tolist() == expected
+    assert dated
+    if expected[-1] and len(cells) > 9:
+        assert datetime.fromtimestamp(read[-1], UTC).month == 1  # %d/%m before %m/%d
 
 
 def test_a_batch_is_its_items() -> None:

@@ -68,6 +68,12 @@ def compare(
     Raises `DataError` when there is nothing to compare on, `RecipeError` for a family that does not
     exist or does not fit.
     """
+    if not isinstance(source, (str, Path)):
+        raise DataError(
+            "each run of a comparison reads the data for itself",
+            found=f"{type(source).__name__} in memory", expected="the path of a file or folder",
+            hint='np.save("data.npy", array), then mg.compare("data.npy")',
+        )  # fmt: skip
     if not Path(source).exists():
         raise DataError(
             "a comparison reads its data from disk, in every run anew", found=str(source),

@@ -8,7 +8,7 @@ Files of a folder that have the same columns are a series each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,10 @@ import numpy as np
 from morphogen.core.codec import Problem, Recognition, Report
 from morphogen.core.commas import comma_of, uncomma
 from morphogen.core.errors import DataError, did_you_mean
+from morphogen.modalities.series.rows import Rows, is_missing, missing_in, rows_of
 from morphogen.modalities.series.stamps import forms_of, read_stamps
 from morphogen.modalities.series.window import Window
-from morphogen.sources import Wants, records, survey
+from morphogen.sources import Wants, survey
 
 AUTO, NONE = "auto", "none"
 STAMPS = (
@@ -27,7 +28,6 @@ STAMPS = (
     "period", "step", "t",
 )  # fmt: skip
 SERIES = ("series", "unique_id", "id", "series_id", "sensor", "station", "device", "store", "item")
-MISSING = {"", "?", "na", "n/a", "nan", "null", "none", "#n/a", "<na>", "-"}
 STAND_INS = (-999.0, -9999.0, -99.0)  # that often stand for a missing value
 COMMON = 0.001  # share of the values, from which such a number is told
 MOST_SERIES = 2000
@@ -88,7 +88,7 @@ def stamp_column(samples: Mapping[str, Sequence[Any]]) -> str | None:
     lower = {name.strip().lower(): name for name in samples if name}
     named = [lower[name] for name in STAMPS if name in lower]
     for name in [*named, *(name for name in samples if name not in named)]:
-        cells = [cell for cell in samples[name] if not _is_missing(cell)]
+        cells = [cell for cell in samples[name] if not is_missing(cell)]
         if not cells:
             continue
         stamps, dated = read_stamps(cells)
@@ -183,15 +183,8 @@ def read_series(
     left = [n for n in seen.columns if n and n not in (roles.stamp, roles.series, *roles.values)]
     if left and columns == "all":
         report.facts["not_learned"] = dict.fromkeys(left, "it is not of numbers")
-    rows: dict[str, list[tuple[Any, ...]]] = {}
-    files: set[str] = set()
-    for record in records(source, wants(), report):
-        row = record.value()
-        file = record.name.partition("#")[0]
-        files.add(file)
-        whose = str(row.get(roles.series)) if roles.series else file
-        cells = (record.name, row.get(roles.stamp), *(row.get(name) for name in roles.values))
-        rows.setdefault(whose, []).append(cells)
+    asked = (roles.stamp, *roles.values)
+    rows = rows_of(source, wants(), report, asked, roles.series)
     if len(rows) > MOST_SERIES:
         raise DataError(
             "nearly every row is a series of its own",
@@ -205,50 +198,41 @@ def read_series(
             yield found
 
 
-def _series(
-    whose: str, rows: list[tuple[Any, ...]], roles: Roles, report: Report, missing: str
-) -> Window | None:
+def _series(whose: str, rows: Rows, roles: Roles, report: Report, missing: str) -> Window | None:
     """The rows of one series; those without a stamp are problems."""
-    where, stamps, *columns = zip(*rows, strict=True)
-    empty = [n for n, cell in enumerate(stamps) if _is_missing(cell)]
-    read, dated = read_stamps([cell for cell in stamps if not _is_missing(cell)] or [0])
+    stamps, *columns = rows.columns
+    there = ~missing_in(stamps)
+    known = stamps if there.all() else [stamps[n] for n in np.flatnonzero(there).tolist()]
+    read, dated = read_stamps(known or [0])
     times = np.full(len(rows), np.nan)
-    times[np.setdiff1d(np.arange(len(rows)), empty)] = read if len(empty) < len(rows) else np.nan
-    for number in np.flatnonzero(np.isnan(times)):
+    times[there] = read if known else np.nan
+    for number in np.flatnonzero(np.isnan(times)).tolist():
         reason = f"no stamp that can be read: {str(stamps[number])[:40]!r}"
         fix = "write it as 2024-01-31 13:00, or delete the row"
-        report.problems.append(Problem(where[number], reason, fix, fatal=True, field=roles.stamp))
+        where = rows.name(number)
+        report.problems.append(Problem(where, reason, fix, fatal=True, field=roles.stamp))
     good = np.flatnonzero(~np.isnan(times))
     if not len(good):
         return None
     values = np.stack([
-        _numbers(name, cells, where, report, missing)
+        _numbers(name, cells, rows.name, report, missing)
         for name, cells in zip(roles.values, columns, strict=True)
     ])  # fmt: skip
     return Window(values[:, good], times[good], roles.values, whose, dated)
 
 
 def _numbers(
-    column: str, cells: Sequence[Any], where: Sequence[str], report: Report, missing: str
+    column: str, cells: Sequence[Any], name: Callable[[int], str], report: Report, missing: str
 ) -> np.ndarray:
     """Cells as numbers (N,), NaN for missing ones; what is no number is told and missing."""
-    comma = comma_of(cell.strip() for cell in cells if isinstance(cell, str) and "," in cell)
-    found = np.full(len(cells), np.nan)
-    wrong: list[int] = []
-    for number, cell in enumerate(cells):
-        if _is_missing(cell):
-            continue
-        try:
-            found[number] = float(uncomma(cell, comma) if comma and "," in str(cell) else cell)
-        except (TypeError, ValueError):
-            wrong.append(number)
+    found, wrong = _read_numbers(cells)
     if wrong:
         first = wrong[0]
         reason = (
             f"{len(wrong):,} cells are no numbers, the first {str(cells[first])[:30]!r}: taken as "
             "missing"
         )
-        report.problems.append(Problem(where[first], reason, "correct them", field=column))
+        report.problems.append(Problem(name(first), reason, "correct them", field=column))
     found[~np.isfinite(found)] = np.nan
     if missing:
         found[found == float(missing)] = np.nan
@@ -262,17 +246,26 @@ def _numbers(
     return found
 
 
-def _is_missing(cell: Any) -> bool:
-    if cell is None:
-        return True
-    if isinstance(cell, str):
-        return cell.strip().lower() in MISSING
-    return isinstance(cell, float) and np.isnan(cell)
+def _read_numbers(cells: Sequence[Any]) -> tuple[np.ndarray, list[int]]:
+    """Cells as numbers (N,), NaN where there is none, and the places of those that are no numbers.
+    Most columns are of numbers alone; of others, commas say together what they mean."""
+    try:
+        return np.fromiter(map(float, cells), np.float64, len(cells)), []
+    except (TypeError, ValueError):
+        comma = comma_of(cell.strip() for cell in cells if isinstance(cell, str) and "," in cell)
+    found, wrong = np.full(len(cells), np.nan), []
+    for number in np.flatnonzero(~missing_in(cells)).tolist():
+        cell = cells[number]
+        try:
+            found[number] = float(uncomma(cell, comma) if comma and "," in str(cell) else cell)
+        except (TypeError, ValueError):
+            wrong.append(number)
+    return found, wrong
 
 
 def _is_numeric(cells: Sequence[Any]) -> bool:
     """Whether all cells that are not missing are numbers, with commas or without."""
-    known = [cell for cell in cells if not _is_missing(cell)]
+    known = [cell for cell in cells if not is_missing(cell)]
     return all(_as_number(cell) for cell in known)
 
 
