@@ -70,6 +70,7 @@ def main() -> None:
     options.add_argument("--encoder", help="bundle of a text encoder; none: trained along")
     options.add_argument("--eyes", help="bundle that knows pictures, to judge their groups by")
     options.add_argument("--size", type=int, default=32, help="side of the pictures")
+    options.add_argument("--mirror", action="store_true", help="train on mirrored pictures, too")
     options.add_argument("--own-words", action="store_true", help="captions without keywords")
     options.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0, 3.0, 5.0])
     options.add_argument("--own", help="bundle of pairs (of `search`) that judges as well")
@@ -136,7 +137,7 @@ def pictures(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Draw a picture for each held-out caption, with each amount of guidance, and without any."""
     caption = f"caption={given.encoder}" if given.encoder else "caption"
     source = EMOJI if given.own_words else told_twice()
-    data = mg.load(source, conditions=caption, size=given.size, mode="RGB")
+    data = mg.load(source, conditions=caption, size=given.size, mode="RGB", mirror=given.mirror)
     bundle = trained(given, data, given.family, PICTURES, "pictures")
     yield {"trained": steps_of(bundle)}
     groups = Groups(data)

@@ -20,10 +20,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image as Pillow
 
+import morphogen as mg
+from morphogen.core.augment import augmenting
 from morphogen.core.codec import Item, Report
-from morphogen.core.errors import DataError
+from morphogen.core.errors import DataError, RecipeError
+from morphogen.core.spec import TensorSpec
 from morphogen.data.conditions import fit_conditions
 from morphogen.modalities.image import Image
+from morphogen.training.chain import in_latents
 
 RNG = np.random.default_rng(0)
 
@@ -631,3 +635,27 @@ def test_values_that_are_no_pictures():
         Image(size=0)
     with pytest.raises(DataError, match="seen no pictures"):
         Image().encode(Item(pixels(8, 8)))
+
+
+def test_training_sees_pictures_mirrored_where_they_may_be(tmp_path: Path) -> None:
+    """As they are and in a mirror; and so in the codes of another model, which know no mirror."""
+    x = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    data = mg.load(x, mirror=True)
+    first = data.train.batch(torch.arange(4)).x
+    shares = torch.tensor([0.0, 0.49, 0.5, 0.99])
+    seen = data.codec.augmented(first, shares)
+    assert torch.equal(seen[:2], first[:2])
+    assert torch.equal(seen[2:], first[2:].flip(-1))
+    assert mg.load(x).codec.augmented(first, shares).equal(first)
+    again = type(data.codec).from_state(data.codec.state(), {})
+    assert again.variants == 2
+    settings = ["family.latent_dim=3", "backbone.model_dim=8"]
+    coder = mg.train(data, "vae", budget="2steps", out=tmp_path / "vae", settings=settings)
+    latents = in_latents(data, coder)
+    drawn = latents.train.drawn(torch.arange(4), shares).x
+    expected = latents.codec.standardised(latents.codec.latents([seen]))
+    torch.testing.assert_close(drawn, expected)
+    some = latents.train.take(torch.tensor([1, 3]))
+    torch.testing.assert_close(some.drawn(torch.arange(2), shares[[1, 3]]).x, expected[[1, 3]])
+    with pytest.raises(RecipeError, match=r"would no longer fit[\s\S]*condition edges"):
+        augmenting(data.codec, {"edges": TensorSpec("real", (1, 8, 8))})

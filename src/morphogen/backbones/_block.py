@@ -83,7 +83,7 @@ class Layer(nn.Module):
         query, key, value = self.self_attn.project(self.input_layernorm(h), rotation)
         rows = torch.arange(len(h), device=h.device)[:, None]
         for buffer, new in zip(pair, (key, value), strict=True):
-            buffer[rows, :, places] = new.transpose(1, 2)
+            buffer[rows, :, places] = new.transpose(1, 2).to(buffer.dtype)
         keys, values = (buffer[:, :, : seen.shape[-1]] for buffer in pair)
         return self._rest(h, self.self_attn.mix(query, keys, values, seen), context)
 

@@ -1,15 +1,41 @@
-"""Items that may be changed without changing what they are: a piece of music in another key."""
+"""Items that may be changed without changing what they are: a piece of music in another key, a
+picture in a mirror."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
+
+from morphogen.core.codec import Codec
+from morphogen.core.errors import RecipeError
+from morphogen.core.spec import Spec
 
 
 @runtime_checkable
 class CanAugment(Protocol):
     """Optional for a codec: training sees its items varied, each step anew."""
 
+    @property
+    def variants(self) -> int:
+        """In how many ways an item is seen, K; 1: as it is alone."""
+
     def augmented(self, x: Any, shares: Tensor) -> Any:
-        """Encoded training items (B, *shape), each as a number of [0, 1) drawn for it says (B,)."""
+        """Encoded training items (B, *shape), each in the way number floor(K share) of its share of
+        [0, 1), which is drawn for it (B,)."""
+
+
+def augmenting(codec: Codec | None, conditions: Mapping[str, Spec]) -> CanAugment | None:
+    """The codec, where it sees items in several ways. Raises `RecipeError` where grids of the
+    `conditions`, such as a picture's edges, lie beside the items: they would stay as they are."""
+    if not isinstance(codec, CanAugment) or codec.variants < 2:
+        return None
+    if beside := [name for name, spec in conditions.items() if spec.layout == "grid"]:
+        raise RecipeError(
+            "training varies the items, and what lies beside them would no longer fit",
+            found=f"{codec.variants} ways to see an item, and the condition {', '.join(beside)}",
+            expected="one of the two",
+            hint="--set modality.mirror=no, or leave out the condition",
+        )
+    return codec

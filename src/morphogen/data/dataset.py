@@ -8,10 +8,14 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from morphogen.core import discover
+from morphogen.core.augment import CanAugment, augmenting
 from morphogen.core.codec import Codec, Item, Report
 from morphogen.core.errors import DataError, RecipeError
 from morphogen.core.schema import check_options
@@ -23,7 +27,7 @@ from morphogen.data.listing import listing
 from morphogen.data.modality import Read, build_codec, find_modality, recognitions
 from morphogen.data.places import IN_MEMORY, SCAN, name_of
 from morphogen.data.scan import Scan
-from morphogen.data.store import Store, digest_stores
+from morphogen.data.store import Store, Varied, digest_stores
 from morphogen.data.views import Suits, choose_view, view_of
 from morphogen.sources import Labelled
 
@@ -134,6 +138,11 @@ class Data:
             train = recoded(
                 train, codec.spec, lambda x: map(codec.standardised, x), f"{digest}-measured"
             )
+        if (able := augmenting(self.codec, self.conditions)) is not None:
+            train = Varied(train, [
+                recoded(self.train, codec.spec, partial(_varied, codec, able, k), f"{digest}-{k}")
+                for k in range(able.variants)
+            ])  # fmt: skip
         test = recoded(self.test, codec.spec, codec.recoded, f"{digest}-test")
         # The digest is the items' and the model's: latents differ in the last bit between machines.
         return replace(self, codec=codec, train=train, test=test, digest=digest, canaries=None)
@@ -198,6 +207,12 @@ class Data:
             "digest": self.digest,
             **self.report.facts,
         }
+
+
+def _varied(codec: Any, able: CanAugment, number: int, batches: Iterator[Any]) -> Iterator[Any]:
+    """Batches that `able` encoded, seen in one of its ways, as `codec` encodes them."""
+    share = (number + 0.5) / able.variants
+    return codec.recoded(able.augmented(x, torch.full((len(x),), share)) for x in batches)
 
 
 def load(

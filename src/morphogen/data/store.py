@@ -5,6 +5,7 @@
     windows        `windows.py`: of one long stream of tokens, in either of the two
     Packed       `packing.py`: documents side by side in windows, with what is learned of them
     Selection      some items of another store, in any order, not copied
+    Varied         items of which training sees variants
     Joined         stores one after the other, not copied
     Begun          items that were begun before, of which some values count alone
 
@@ -20,6 +21,7 @@ import functools
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -172,8 +174,36 @@ class Selection(Store):
     def other(self, index: Tensor) -> Batch | None:
         return self.store.other(self.index[index])
 
+    def drawn(self, index: Tensor, shares: Tensor) -> Batch:
+        drawn = self.store.drawn(self.index[index], shares)
+        return replace(drawn, cond=self._cond_at(index))
+
     def with_cond(self, cond: Mapping[str, Encoded]) -> Store:
         return Selection(self.store, self.index, cond)
+
+
+class Varied(Store):
+    """Items, and each in several ways, of which training sees one (see `core.augment`): for
+    encodings in which they cannot be varied any more."""
+
+    def __init__(self, store: Store, variants: Sequence[Store]) -> None:
+        self.store, self.variants, self.spec = store, variants, store.spec
+        self.cond, self.names = store.cond, store.names
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def stored(self, index: Tensor) -> Encoded:
+        return self.store.stored(index)
+
+    def drawn(self, index: Tensor, shares: Tensor) -> Batch:
+        number = (shares * len(self.variants)).long()
+        parts = [each.stored(index[number == k]) for k, each in enumerate(self.variants)]
+        place = number.argsort(stable=True).argsort()
+        return Batch(expand(rows(joined(parts), place), self.spec), cond=self._cond_at(index))
+
+    def with_cond(self, cond: Mapping[str, Encoded]) -> Store:
+        return Varied(self.store.with_cond(cond), self.variants)
 
 
 class Joined(Store):

@@ -33,11 +33,14 @@ class Processes:
         if world_size == 1 or not dist.is_available():
             return cls()
         if not dist.is_initialized():
-            on_gpus = torch.cuda.is_available() and dist.is_nccl_available()
-            if on_gpus:
-                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-            # Numbers that are agreed on stay on the processor, where no GPU is waited for.
-            dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo")
+            num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+            if num_gpus:
+                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % num_gpus)
+            # NCCL refuses processes that share a GPU. Numbers that are agreed on stay on the
+            # processor, where no GPU is waited for.
+            alone = int(os.environ.get("LOCAL_WORLD_SIZE", world_size)) <= num_gpus
+            fast = alone and dist.is_nccl_available()
+            dist.init_process_group("cpu:gloo,cuda:nccl" if fast else "gloo")
         return cls(dist.get_rank(), dist.get_world_size())
 
     @property

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from morphogen.core import discover
-from morphogen.core.augment import CanAugment
+from morphogen.core.augment import augmenting
 from morphogen.core.batch import Batch
 from morphogen.core.codec import Codec
 from morphogen.core.errors import TrainingError
@@ -92,7 +92,8 @@ class Run:
         codec: Codec | None = None,  # of the items, where it knows how to vary them
     ) -> None:
         self.adapts, self.objective = adapts, objective
-        self.vary = codec.augmented if isinstance(codec, CanAugment) else None
+        able = augmenting(codec, family.conditions)
+        self.vary = None if able is None else able.augmented
         self.processes = Processes.join()
         self.whole = split
         split, self.held_back = parted(split, codec)

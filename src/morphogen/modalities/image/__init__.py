@@ -68,6 +68,7 @@ class Image(Codec):
         mode: Literal["auto", "L", "RGB", "RGBA"] = "auto",  # grey, colour, colour with alpha
         resize: Literal["crop", "pad", "stretch"] = "crop",  # how other aspect ratios are made fit
         shapes: tuple[str, ...] = (),  # 32x32,40x24: each takes the nearest; none: one for all
+        mirror: bool = False,  # training sees half of them mirrored: where left and right are alike
     ) -> None:
         if size is not None and not 1 <= size <= 4096:
             raise DataError("the size does not fit", found=size, expected="1 to 4096 pixels")
@@ -76,7 +77,7 @@ class Image(Codec):
                 "shapes say how large pictures are", found=f"size={size} beside them",
                 expected="one or the other", hint="leave out modality.size",
             )  # fmt: skip
-        self.size, self.mode, self.resize = size, mode, resize
+        self.size, self.mode, self.resize, self.mirror = size, mode, resize, mirror
         self.shapes = Shapes(shapes) if shapes else None
         self.white: int | None = None  # the value that is white, where no picture uses its depth
         self.facts: dict[str, Any] = {}  # what fit chose, and how many pictures that changes
@@ -276,6 +277,18 @@ class Image(Codec):
         """Captions, other cells, and names of files and folders."""
         yield from texts(source, WANTS)
 
+    # -- varying ---------------------------------------------------------------------------------
+
+    @property
+    def variants(self) -> int:
+        """Two, where a mirrored picture is one of the kind; else one."""
+        return 1 + self.mirror
+
+    def augmented(self, x: Tensor, shares: Tensor) -> Tensor:
+        """(B, C, H, W), those of a share from one half up mirrored."""
+        mirrored = (shares * self.variants >= 1).view(-1, 1, 1, 1)
+        return torch.where(mirrored, x.flip(-1), x)
+
     # -- recognising -----------------------------------------------------------------------------
 
     def fingerprint(self, item: Item) -> Fingerprint | None:
@@ -364,6 +377,7 @@ class Image(Codec):
     def state(self) -> dict[str, Any]:
         options: dict[str, Any] = {"size": self.size, "mode": self.mode, "resize": self.resize}
         options |= {"shapes": self.shapes.names} if self.shapes else {}
+        options |= {"mirror": True} if self.mirror else {}
         return {"options": options, "spec": self._fitted().to_json(), "white": self.white}
 
     @classmethod

@@ -124,10 +124,15 @@ class Music(Codec):
     def num_units(self, x: Tensor) -> Tensor:
         return x.eq(STEP).sum(1).clamp(min=1).float()
 
+    @property
+    def variants(self) -> int:
+        """As many as there are keys to move to."""
+        return 2 * self.transpose + 1
+
     def augmented(self, x: Tensor, shares: Tensor) -> Tensor:
         """(B, L), each transposed by as many semitones as its share of [0, 1) says."""
         is_note = x < STEP
-        moves = (shares * (2 * self.transpose + 1)).long() - self.transpose  # (B,)
+        moves = (shares * self.variants).long() - self.transpose  # (B,)
         lowest = torch.where(is_note, x, STEP).amin(1)
         highest = torch.where(is_note, x, -1).amax(1)
         moves = torch.minimum(torch.maximum(moves, -lowest), STEP - 1 - highest)
