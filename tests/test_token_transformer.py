@@ -155,3 +155,14 @@ def test_rms_norm_and_its_gradients_are_those_of_the_definition() -> None:
     torch.testing.assert_close(torch.autograd.grad(norm(x), (x, norm.weight), up), theirs)
     double = RMSNorm(6).double()
     assert torch.autograd.gradgradcheck(double, x.detach().double().requires_grad_())
+
+
+def test_what_goes_on_token_by_token_may_be_in_half_precision() -> None:
+    """Within a trainer's autocast, as where drawn texts are rewarded: what is kept stays wide."""
+    net, x = network(), tokens()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        kept = net.kept(len(x))
+        told = torch.cat([net.advance(part, kept) for part in x.split(3, dim=1)], dim=1)
+        whole = net(x).mT
+    assert kept.layers[0][0].dtype == torch.float32
+    torch.testing.assert_close(told.float(), whole.float(), rtol=0.05, atol=0.05)
