@@ -15,7 +15,8 @@ The group of a picture is that whose training captions the judge finds likeliest
 an unconditional baseline are of the same model without captions. With `--eyes`, a bundle that knows
 pictures (EfficientNet), it is what a linear classifier on its features says, which learns from the
 training pictures alone: a surer judge of real pictures, in a fraction of the time. `--own` judges
-by a model of pairs beside it, which minds noise less.
+by a model of pairs beside it, which minds noise less: of `search`, best through eyes
+(`--through BUNDLE`), as it is then surer of real pictures, too.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,7 +42,7 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Item
 from morphogen.core.random import generator
 from morphogen.data.dataset import Data
-from morphogen.evaluation.alignment import PairJudge, aligned, pair_judge
+from morphogen.evaluation.alignment import PairJudge, aligned, named_judge, pair_judge
 from morphogen.evaluation.copying import copying
 from morphogen.metrics.alignment import alignment
 
@@ -51,6 +51,10 @@ SHOWN = 64
 PICTURES = ["train.batch_size=64", "train.lr=2e-3"]
 MATCHED = [
     "family.max_shift=3", "family.mask_share=0.3", "family.max_gain=0.2", "family.flip_prob=0.5",
+    "train.weight_decay=0.1",
+]  # fmt: skip
+LOOKED = [  # through a frozen model: two linear maps
+    "backbone.name=linear", "backbone.dropout_prob=0.3", "family.cond_first=yes", "family.latent_dim=256", "train.lr=1e-3",
     "train.weight_decay=0.1",
 ]  # fmt: skip
 TEXTS = ["train.batch_size=64", "backbone.dropout_prob=0.1"]
@@ -66,7 +70,7 @@ def main() -> None:
     options.add_argument("part", choices=PARTS)
     options.add_argument("--budget", default="10m", help="of each training")
     options.add_argument("--family", default="flow_matching", help="of pictures, or a chain")
-    options.add_argument("--through", help="first stage, a bundle whose codes are drawn")
+    options.add_argument("--through", help="first stage, whose codes are drawn; eyes of `search`")
     options.add_argument("--encoder", help="bundle of a text encoder; none: trained along")
     options.add_argument("--eyes", help="bundle that knows pictures, to judge their groups by")
     options.add_argument("--size", type=int, default=32, help="side of the pictures")
@@ -91,13 +95,20 @@ def main() -> None:
 def ceilings(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """What the judge says of held-out pictures that were made coarser, and of training pictures
     whose captions are nearest: what a model can hope for, before there is one."""
-    if not (given.encoder and given.eyes):
-        raise SystemExit("ceilings needs --encoder and --eyes")
+    if not (given.encoder and (given.eyes or given.own)):
+        raise SystemExit("ceilings needs --encoder, and --eyes or --own")
     data = mg.load(EMOJI, conditions=f"caption={given.encoder}", size=given.size, mode="RGB")
     groups = Groups(data)
-    eyes = Eyes(mg.open(given.eyes), data, groups)
+    eyes: PairJudge | Eyes
+    if given.own:
+        eyes = named_judge(mg.open(given.own), data)
+        yield {"judge": eyes.facts()}
+    else:
+        eyes = Eyes(mg.open(given.eyes), data, groups)
     learned, real = (split.batch(torch.arange(len(split))).x for split in (data.train, data.test))
     yield {"pictures": "real, held out", **groups.scored(eyes, real)}
+    other = real[torch.randperm(len(real), generator=generator(1))]  # neighbours are of one group
+    yield {"pictures": "real, of other captions", **groups.scored(eyes, other)}
     mean = learned.flatten(1).mean(0)
     axes = torch.linalg.svd(learned.flatten(1) - mean, full_matrices=False).Vh  # (K, D)
     if given.bundle:  # a first stage: what is left of pictures that went through it
@@ -149,7 +160,7 @@ def pictures(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         yield {"judge": judge.facts()}
     asked = data.test.cond["caption"]
     real = data.test.batch(torch.arange(len(data.test))).x
-    own = PairJudge(mg.open(given.own).family, "caption", math.nan, 0, "") if given.own else None
+    own = named_judge(mg.open(given.own), data) if given.own else None
 
     def judged(x: Tensor) -> dict[str, Any]:
         found = groups.scored(judge, x)
@@ -253,17 +264,13 @@ def search(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
     caption = f"caption={given.encoder}" if given.encoder else "caption"
     data = mg.load(told_twice(), conditions=caption, size=given.size, mode="RGB")
-    bundle = trained(given, data, "contrastive", MATCHED, "search")
+    bundle = trained(given, data, "contrastive", LOOKED if given.through else MATCHED, "search")
     yield {"trained": steps_of(bundle)}
-    model: Any = bundle.family
+    own = named_judge(bundle, data)
     real = data.test.batch(torch.arange(len(data.test))).x
-    with torch.no_grad():
-        pictures = model.encode(real)
-        texts = model.encode_condition({"caption": data.test.cond["caption"]})
-    near = texts @ pictures.T
+    near = own.conditions(data.test.cond["caption"]) @ own.items(real).T
     yield {"search": "picture by caption", "by": "ours", **recalled(near)}
     yield {"search": "caption by picture", "by": "ours", **recalled(near.T)}
-    own = PairJudge(bundle.family, "caption", float("nan"), len(data.test), "")
     yield {"groups of held-out pictures": "ours", **Groups(data).scored(own, real)}
     of = {row["file"]: row for row in rows()}
     held = [of[Path(name).name] for name in data.test.names]  # of one caption each

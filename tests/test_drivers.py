@@ -91,6 +91,11 @@ def main_fails(*arguments: object) -> bool:
     return False
 
 
+def test_what_has_one_size_is_not_opened_in_another(published: Any) -> None:
+    with pytest.raises(RecipeError, match="in one size alone"):
+        import_model(published("clip")[0], size=48)
+
+
 # -- pictures and texts in one space ---------------------------------------------------------------
 
 

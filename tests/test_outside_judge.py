@@ -92,6 +92,17 @@ def test_a_folder_becomes_a_bundle_that_embeds(folder: Path, tmp_path: Path) -> 
         features, model.model.fc.weight, model.model.fc.bias))  # fmt: skip
 
 
+def test_stages_are_seen_in_any_size(folder: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(import_model(folder, size=48).save(tmp_path / "bundle"))
+    x = bundle.codec.encode_many([Item(np.full((20, 20), grey, np.uint8)) for grey in (9, 200)])
+    assert tuple(x.shape) == (2, 3, 48, 48)
+    model = bundle.family
+    assert isinstance(model, EfficientnetLite)
+    seen = model.stage_features(x)
+    assert seen.shape == (2, 40 + 80 + 112 + 192 + 320 + 1280)
+    torch.testing.assert_close(seen[:, -1280:], model.features(x))
+
+
 def test_weights_that_do_not_fit_are_listed(folder: Path, tmp_path: Path) -> None:
     weights = read_tensors(folder / "model.safetensors")
     del weights["_bn0.weight"]

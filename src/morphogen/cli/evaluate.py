@@ -30,7 +30,8 @@ def evaluate(
         str | None, typer.Option(help="TOML file of demands; exit code 1 if one is not met")
     ] = None,
     judge: Annotated[
-        str | None, typer.Option(help="a model from elsewhere that embeds such items, as a judge")
+        str | None,
+        typer.Option(help="a model from elsewhere that embeds such items, or one of pairs"),
     ] = None,
     reader: Annotated[
         str | None, typer.Option(help="of an index: who finds the words that answer")

@@ -20,6 +20,9 @@ def import_(
     length: Annotated[
         int | None, typer.Option(min=2, help="tokens of a text at most; none: up to 4,096")
     ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=32, help="side at which pictures are seen, in pixels")
+    ] = None,
 ) -> None:
     """Take in a model that others made, as a bundle like any other."""
     from morphogen.core.storage import expanded
@@ -32,7 +35,7 @@ def import_(
         from morphogen.core.errors import BundleError
 
         raise BundleError("there is a bundle already", where=out, hint="--out another folder")
-    bundle = import_model(source, length=length)
+    bundle = import_model(source, length=length, size=size)
     folder = bundle.save(out)
     write_card(folder)
     did("import", source, made=[folder], facts={"origin": bundle.origin}, bundle=folder)

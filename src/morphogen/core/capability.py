@@ -222,6 +222,16 @@ class HasFeatures(Protocol):
 
 
 @runtime_checkable
+class HasStageFeatures(Protocol):
+    """Gives what its layers see in an item, from early ones that see strokes to late ones that see
+    things: more than its last features, for a small model to learn from."""
+
+    def stage_features(self, x: Tensor) -> Tensor:
+        """(B, *) -> (B, D)."""
+        ...
+
+
+@runtime_checkable
 class HasPositionFeatures(Protocol):
     """Gives a feature vector for every position of an item, for networks that attend to it."""
 

@@ -42,6 +42,7 @@ class Driver(Family):
 
     # What config.json of a folder calls such models, for who asks what is known.
     model_types: ClassVar[tuple[str, ...]] = ()
+    any_size: ClassVar[bool] = False  # whether it sees pictures of any size: `opened` takes it
 
     def __init__(self, spec: Any, conditions: Mapping[str, TensorSpec]) -> None:
         super().__init__(spec, conditions, None)  # type: ignore[arg-type]

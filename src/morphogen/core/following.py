@@ -7,7 +7,7 @@ kind. What comes after the last that is known is then drawn like anything else: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -109,6 +109,23 @@ class CanReread(Protocol):
     def reread(self, x: Tensor, by: Codec) -> Tensor | None:
         """Items (N, *) as `by` encoded them -> as this codec does; None where the two read by
         different models."""
+        ...
+
+
+@runtime_checkable
+class ShowsCopies(Protocol):
+    """Optional for a codec that reads items once, for good: training sees some a little changed as
+    well."""
+
+    variation: Any  # how they are changed, which tells copies from others
+
+    def num_copies(self, num: int) -> int:
+        """Of each of `num` training items, how many changed ones there are beside it."""
+        ...
+
+    def changed(self, batches: Iterable[Any], number: int) -> Iterator[Tensor]:
+        """Items as the inner codec encodes them, batch by batch -> the copy with that number of
+        each, as this one does."""
         ...
 
 

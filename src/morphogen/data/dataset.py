@@ -18,6 +18,7 @@ from morphogen.core import discover
 from morphogen.core.augment import CanAugment, augmenting
 from morphogen.core.codec import Codec, Item, Report
 from morphogen.core.errors import DataError, RecipeError
+from morphogen.core.following import ShowsCopies
 from morphogen.core.schema import check_options
 from morphogen.core.storage import at_home
 from morphogen.data.canaries import Canaries, plant
@@ -116,8 +117,9 @@ class Data:
         }
 
     def through(self, codec: Any) -> Data:
-        """The same items as latents of a trained model: `codec` is a `LatentCodec` around this
-        data's codec, fitted or not. Raises `DataError` when its model is for other data."""
+        """The same items as latents of a trained model, or as what it sees in them: `codec` is a
+        `LatentCodec` or a `FeatureCodec` around this data's codec, fitted or not. Raises
+        `DataError` when its model is for other data."""
         if codec.inner.spec != self.spec:
             raise DataError(
                 "the model whose latents are asked for was trained on other data",
@@ -132,17 +134,25 @@ class Data:
             known.clear()
             known.update(said)
         digest = f"{self.digest}-{codec.digest}"
-        train = recoded(self.train, codec.spec, codec.recoded, f"{digest}-train")
+        num_copies = codec.num_copies(len(self.train)) if isinstance(codec, ShowsCopies) else 0
+        seen = [recoded(self.train, codec.spec, codec.recoded, f"{digest}-train")]
+        for number in range(num_copies):
+            change = partial(codec.changed, number=number)
+            name = f"{digest}-{codec.variation}-{number}"
+            seen.append(recoded(self.train, codec.spec, change, name))
         if not codec.is_fitted:  # then they are latents as the model gives them
-            codec.measure(train.chunks())
-            train = recoded(
-                train, codec.spec, lambda x: map(codec.standardised, x), f"{digest}-measured"
-            )
+            codec.measure(chunk for each in seen for chunk in each.chunks())
+            seen = [
+                recoded(x, codec.spec, partial(map, codec.standardised), f"{digest}-measured-{k}")
+                for k, x in enumerate(seen)
+            ]
+        train = seen[0]
         if (able := augmenting(self.codec, self.conditions)) is not None:
-            train = Varied(train, [
+            seen[:1] = [
                 recoded(self.train, codec.spec, partial(_varied, codec, able, k), f"{digest}-{k}")
                 for k in range(able.variants)
-            ])  # fmt: skip
+            ]
+        train = train if len(seen) == 1 else Varied(train, seen)
         test = recoded(self.test, codec.spec, codec.recoded, f"{digest}-test")
         # The digest is the items' and the model's: latents differ in the last bit between machines.
         return replace(self, codec=codec, train=train, test=test, digest=digest, canaries=None)

@@ -13,10 +13,12 @@ no FID.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,6 +35,8 @@ STAGES = (
     (4, 5, 2, 6, 192), (1, 3, 1, 6, 320),
 )  # fmt: skip
 STEM, FEATURES = 32, 1280
+LAST = tuple(itertools.accumulate(stage[0] for stage in STAGES))  # block of each stage, from 1
+EARLY = 2  # stages that see no more than edges
 MIDDLE, HALF_RANGE = 127.0, 128.0  # what pictures of 0 to 255 were centred on, and divided by
 
 
@@ -40,6 +44,7 @@ class EfficientnetLite(Driver):
     """Tells features of pictures by EfficientNet-Lite0."""
 
     model_types: ClassVar[tuple[str, ...]] = ("efficientnet-lite",)
+    any_size: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -54,9 +59,12 @@ class EfficientnetLite(Driver):
         self.model = Network(num_classes).eval()
 
     @classmethod
-    def opened(cls, folder: Path) -> tuple[Driver, Codec]:
+    def opened(cls, folder: Path, size: int | None = None) -> tuple[Driver, Codec]:
+        """As `Driver` has it; pictures are seen with sides of `size`, unless as it was trained."""
         told = read_json(folder / "config.json", {"image_size?": int, "num_classes?": int})
         sizes = {name: told[name] for name in ("image_size", "num_classes") if name in told}
+        if size is not None:
+            sizes["image_size"] = size
         codec = pictures_of(sizes.get("image_size", 224))
         model = cls(codec.spec, {}, **sizes)
         found = {_own_name(name): tensor for name, tensor in
@@ -68,6 +76,12 @@ class EfficientnetLite(Driver):
     def features(self, x: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [-1, 1] -> (B, 1280)."""
         found: Tensor = self.model.features(((x + 1) * 127.5 - MIDDLE) / HALF_RANGE)
+        return found
+
+    def stage_features(self, x: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [-1, 1] -> (B, 2024): the means of what stages from the third on
+        see, and the features."""
+        found: Tensor = self.model.stage_features(((x + 1) * 127.5 - MIDDLE) / HALF_RANGE)
         return found
 
     def logits(self, x: Tensor) -> Tensor:
@@ -93,10 +107,21 @@ class Network(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Scaled pictures (B, 3, H, W) -> (B, 1280)."""
+        return self.stages(x)[-1].mean((2, 3))  # (B, 1280)
+
+    def stage_features(self, x: Tensor) -> Tensor:
+        """Scaled pictures (B, 3, H, W) -> (B, 40 + 80 + 112 + 192 + 320 + 1280)."""
+        return torch.cat([h.mean((2, 3)) for h in self.stages(x)[EARLY:]], dim=1)
+
+    def stages(self, x: Tensor) -> list[Tensor]:
+        """Scaled pictures (B, 3, H, W) -> what each stage sees (B, C, h, w), then the head."""
         h = F.relu6(self.bn0(self.conv_stem(x)))  # (B, 32, H / 2, W / 2)
-        for block in self.blocks:
+        found = []
+        for number, block in enumerate(self.blocks, start=1):
             h = block(h)
-        return F.relu6(self.bn1(self.conv_head(h))).mean((2, 3))  # (B, 1280)
+            if number in LAST:
+                found.append(h)
+        return [*found, F.relu6(self.bn1(self.conv_head(h)))]
 
 
 class Block(nn.Module):

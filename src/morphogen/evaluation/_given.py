@@ -7,6 +7,7 @@ from typing import Any
 
 from morphogen.core.bundle import Bundle
 from morphogen.core.encoded import Encoded
+from morphogen.core.matching import matches
 from morphogen.core.metric import (
     Aligned,
     Draws,
@@ -19,12 +20,13 @@ from morphogen.core.metric import (
 )
 from morphogen.core.random import generator, mix_seed
 from morphogen.data.dataset import Data
+from morphogen.data.places import name_of
 from morphogen.evaluation._draws import draws_of, why_no_draws
 from morphogen.evaluation._fields import given_of_fields
 from morphogen.evaluation._ranks import ranks_of, why_no_ranks
 from morphogen.evaluation._references import references_of
 from morphogen.evaluation._samples import Drawn, Judged, items_of
-from morphogen.evaluation.alignment import aligned, can_be_aligned, pair_judge
+from morphogen.evaluation.alignment import aligned, can_be_aligned, named_judge, pair_judge
 from morphogen.evaluation.likelihood import Likelihood
 
 
@@ -36,8 +38,10 @@ def sets_of(
     *,
     about: tuple[Bundle, Data],
     seed: int,
+    judge: Bundle | None = None,
 ) -> dict[type[Sets], Callable[[], Sets] | str]:
-    """What there is for metrics to measure, by kind: what gives it, or why there is none."""
+    """What there is for metrics to measure, by kind: what gives it, or why there is none. Of pairs,
+    `judge` says it where one is named."""
     given: dict[type[Sets], Callable[[], Sets] | str] = {}
     bundle, data = about
     given[Likelihoods] = "the model has no normalised likelihood of these items"
@@ -48,7 +52,7 @@ def sets_of(
         given[Items] = lambda: items_of(x, samples, data)
         given[References] = lambda: references_of(x, samples, data, seed)
         given[Aligned] = can_be_aligned(data) or (
-            lambda: _aligned(record, (x, samples.asked), about, seed)
+            lambda: _aligned(record, (x, samples.asked), about, seed, judge)
         )
         given[Draws] = why_no_draws(bundle, data) or (lambda: draws_of(bundle, data, seed))
         given |= given_of_fields(given, samples.asked, data)
@@ -58,11 +62,22 @@ def sets_of(
 
 
 def _aligned(
-    record: dict[str, Any], drawn: Drawn, about: tuple[Bundle, Data], seed: int
+    record: dict[str, Any],
+    drawn: Drawn,
+    about: tuple[Bundle, Data],
+    seed: int,
+    named: Bundle | None,
 ) -> Aligned:
-    """Generated items and what they were asked for, as a judge of pairs places them."""
+    """Generated items and what they were asked for, as a judge of pairs places them: the one that
+    was named, or one of this data's own."""
     bundle, data = about
-    judge = pair_judge(data, beside=bundle.path)
+    outside = named if named is not None and matches(named) else None
+    judge = named_judge(outside, data) if outside else pair_judge(data, beside=bundle.path)
     record["pair_judge"] = judge.facts()
     record["protocol"]["pair_judge_sha256"] = judge.weights_hash
+    if outside and judge.about["trained_on"] != name_of(data.source):
+        record["warnings"].append(
+            f"the judge of pairs was trained on {judge.about['trained_on']}: "
+            "it may have learned from what is held out here"
+        )
     return aligned(judge, *drawn, data, generator(mix_seed(seed, 17)))

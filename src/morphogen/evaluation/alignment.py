@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,13 @@ from torch import Tensor
 
 import morphogen
 from morphogen.core import discover
+from morphogen.core.bundle import Bundle
 from morphogen.core.conditioning import has_positions, present
 from morphogen.core.encoded import Encoded, num_items, rows
 from morphogen.core.errors import MeasurementError
-from morphogen.core.family import Family
+from morphogen.core.matching import Matcher
 from morphogen.core.metric import Aligned
+from morphogen.core.origin import hash_of
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.spec import ProductSpec, TensorSpec
 from morphogen.data.dataset import Data
@@ -53,17 +55,17 @@ LEAST_SKILL = 3  # times as often as by chance that held-out pairs are found; or
 class PairJudge:
     """Two trained encoders with the record of what they are."""
 
-    family: Family
+    family: Any  # a model that matches (`CanMatch`)
     name: str  # of the condition
     found: float  # share of held-out items whose own condition is the nearest of all
     num: int  # held-out conditions, each counted once
     weights_hash: str
+    about: dict[str, Any] = field(default_factory=dict)  # where it is from, if not of this data
 
     @torch.no_grad()
     def items(self, x: Encoded) -> Tensor:
         """Encoded items (N, *) -> (N, D)."""
-        encoder: Any = self.family
-        return torch.cat([encoder.encode(rows(x, part)) for part in parts(num_items(x))])
+        return torch.cat([self.family.encode(rows(x, part)) for part in parts(num_items(x))])
 
     @torch.no_grad()
     def conditions(self, values: Tensor) -> Tensor:
@@ -78,6 +80,7 @@ class PairJudge:
             "of": self.num,
             "by_chance": round(1 / self.num, 4),
             "weights_sha256": self.weights_hash,
+            **self.about,
         }
 
 
@@ -124,7 +127,36 @@ def pair_judge(data: Data, seed: int = 0, beside: Path | None = None) -> PairJud
     digest = hash_tensors(family.state_dict())
     for place in lacking:
         keep_judge(family, place, {**about, "weights_sha256": digest})
-    found = float(own_is_nearest(family, pairs.test, name).double().mean())
+    return _proved(family, name, pairs, digest)
+
+
+def named_judge(bundle: Bundle, data: Data) -> PairJudge:
+    """A model of pairs that somebody trained and named, as the judge for `data`: it may see items
+    through a model that has seen more (`morphogen train DATA --family contrastive --through EYES`).
+
+    Raises `MeasurementError` where nothing is said of items that it knows of, or held-out pairs are
+    not found.
+    """
+    model = Matcher(bundle, data.codec)
+    if model.target not in data.test.cond:
+        raise MeasurementError(
+            f"the judge of pairs knows of {model.target!r}, and the data says nothing of it",
+            found=", ".join(data.test.cond) or "nothing said",
+        )
+    pairs = data.having([model.target])
+    about = {
+        "judge": "in memory" if bundle.path is None else bundle.path.name,
+        "trained_on": bundle.data.get("source", "unknown"),
+    }
+    return _proved(model, model.target, pairs, hash_of(bundle) or "", about)
+
+
+def _proved(
+    model: Any, name: str, pairs: Data, digest: str, about: Mapping[str, Any] | None = None
+) -> PairJudge:
+    """A judge with how well it finds held-out pairs. Raises `MeasurementError` where it hardly
+    finds any."""
+    found = float(own_is_nearest(model, pairs.test, name).double().mean())
     num = len(distinct(pairs.test.cond[name]))
     chance = 1 / num
     if found < min(LEAST_SKILL * chance, (1 + chance) / 2):
@@ -132,7 +164,7 @@ def pair_judge(data: Data, seed: int = 0, beside: Path | None = None) -> PairJud
             "no judge of pairs can be had from this data",
             found=f"{found:.1%} of held-out pairs are found among {num:,}, {chance:.1%} by chance",
         )
-    return PairJudge(family, name, found, num, digest)
+    return PairJudge(model, name, found, num, digest, dict(about or {}))
 
 
 def aligned(

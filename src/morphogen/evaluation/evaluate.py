@@ -86,8 +86,9 @@ def evaluate(
 
     `data` defaults to what the bundle was trained on, `num` to as many items as the training split
     has, 10,000 at most, and `groups`, labels to look for bias by, to all that there are. A `judge`
-    is a model from elsewhere that is asked as well (see `outside`). Raises `DataError` where there
-    is nothing held out to compare with, or it is of another kind than what the model learned.
+    is a model from elsewhere that is asked as well (see `outside`), or a model of pairs, which says
+    whether items show what was asked for (see `alignment`). Raises `DataError` where there is
+    nothing held out to compare with, or it is of another kind than what the model learned.
     """
     num, seed, groups = checked(num, seed, groups)
     bundle, judge = opened(bundle), None if judge is None else opened(judge)
@@ -120,7 +121,7 @@ def evaluate(
     if judged is None or found:
         found += measure_all(
             record,
-            sets_of(record, x, judged, likelihood, about=(bundle, shown), seed=seed),
+            sets_of(record, x, judged, likelihood, about=(bundle, shown), seed=seed, judge=judge),
             seed,
         )
     _say_worst(record, found)

@@ -23,6 +23,7 @@ from morphogen.core.capability import CanEncode, HasFeatures, missing
 from morphogen.core.codec import Item
 from morphogen.core.encoded import Encoded, num_items, rows
 from morphogen.core.errors import MeasurementError, MorphogenError, RefusedPair
+from morphogen.core.matching import matches
 from morphogen.core.measurement import Measurement
 from morphogen.core.metric import Features
 from morphogen.core.origin import hash_of
@@ -107,9 +108,9 @@ class Outside:
 def score_outside(
     record: dict[str, Any], x: Encoded, bundle: Bundle | None, data: Data
 ) -> list[Measurement]:
-    """The distance of generated items as the model in `bundle` sees it, where there is one. Raises
-    `RefusedPair`."""
-    if bundle is None:
+    """The distance of generated items as the model in `bundle` sees it, where there is one that is
+    not a judge of pairs (see `alignment`). Raises `RefusedPair`."""
+    if bundle is None or matches(bundle):
         return []
     judge, seed = Outside.of(bundle, data), record["protocol"]["seed"]
     protocol = {**record["protocol"], "outside_judge": judge.name,

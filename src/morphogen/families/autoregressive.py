@@ -44,12 +44,12 @@ from morphogen.core.family import Family
 from morphogen.core.likelihood import NEVER, build_likelihood
 from morphogen.core.schema import with_options
 from morphogen.core.spec import Spec, TensorSpec
+from morphogen.core.varied import Variation
 from morphogen.core.writing import Legality, Limits
 from morphogen.families import _raster as raster
 from morphogen.families._by_length import by_length
 from morphogen.families._drawing import draw, draws
 from morphogen.families._explaining import ShowsStates
-from morphogen.families._varied import Variation
 from morphogen.families._writes import Writes
 
 MOST_LEVELS, ORDERED_FROM = 256, 32  # at most; from which an ordered output beats a free one

@@ -38,8 +38,8 @@ from morphogen.core.errors import DataError, RecipeError, RefusedPair, did_you_m
 from morphogen.core.family import Family
 from morphogen.core.random import rand
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
+from morphogen.core.varied import Variation
 from morphogen.families._raster import fitting_batch, network_over
-from morphogen.families._varied import Variation
 
 STARTS = {"softmax": (1 / 0.07, 0.0), "sigmoid": (10.0, -10.0)}  # e^tau and b (both papers)
 LARGEST = 100.0  # e^tau (Radford et al. 2021)
@@ -71,17 +71,20 @@ class Contrastive(Family):
         shared: bool | None = None,  # one encoder for both; none: where both have as many tokens
         cond_dim: int = 128,  # width of the network that reads conditions of another kind
         num_cond_layers: int = 2,  # of self-attention in it, for conditions that have positions
+        cond_first: bool = False,  # or the first alone, linearly: of a frozen reader, the whole
         least_kept: float = 0.3,  # of an item without a condition: a view shows so much, or more
         corrupt_prob: float = 0.3,  # and where it has no space, takes this share from others
         max_shift: int = 0,  # augmentation: shift each item by up to so many positions per axis
         flip_prob: float = 0.0,  # augmentation: probability to mirror an item's last axis
         mask_share: float = 0.0,  # augmentation: hide a run along each axis, up to this share of it
         max_gain: float = 0.0,  # augmentation: add a number, up to this size, to an item's values
+        max_blur: float = 0.0,  # augmentation: blur by a Gaussian of up to so many positions
+        max_noise: float = 0.0,  # augmentation: add noise of up to this deviation
     ) -> None:
         super().__init__(spec, conditions, backbone)
         self.target = _target(target, conditions)
         self.form, self.least_kept, self.corrupt_prob = form, least_kept, corrupt_prob
-        self.variation = Variation(max_shift, flip_prob, mask_share, max_gain)
+        self.variation = Variation(max_shift, flip_prob, mask_share, max_gain, max_blur, max_noise)
         self.conditions = {} if self.target is None else {self.target: conditions[self.target]}
         told = None if self.target is None else conditions[self.target]
         self.shares = _alike(spec, told) if shared is None else shared
@@ -95,7 +98,9 @@ class Contrastive(Family):
         self.encoder = backbone(self.read, self.latent_spec)
         self.reader: ConditionReader | None = None
         if told is not None and not self.shares:
-            self.reader = ConditionReader(told, latent_dim, cond_dim, num_cond_layers)
+            self.reader = ConditionReader(
+                told, latent_dim, cond_dim, num_cond_layers, first=cond_first
+            )
         scale, bias = STARTS[form]
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.bias = nn.Parameter(torch.tensor(bias)) if form == "sigmoid" else None
@@ -177,7 +182,8 @@ class Contrastive(Family):
             first, second = (self.encode(self.view(x, generator)) for _ in range(2))
             same = torch.eye(len(batch), dtype=torch.bool, device=first.device)
         else:
-            varied = self.training and self.spec.kind == "real"
+            # What a frozen model saw (`--through`) was changed before it was seen.
+            varied = self.training and self.spec.kind == "real" and bool(self.spec.space)
             shown = self.variation(x, generator) if varied else x
             value, spec = self._told(batch.cond)
             first, second = self.encode(shown), self._encoded(value, spec)
@@ -211,9 +217,20 @@ class Contrastive(Family):
 class ConditionReader(nn.Module):
     """A condition of any kind -> (B, D): a class, numbers, or a sequence or grid in order."""
 
-    def __init__(self, spec: TensorSpec, latent_dim: int, dim: int, num_layers: int) -> None:
+    def __init__(
+        self, spec: TensorSpec, latent_dim: int, dim: int, num_layers: int, first: bool = False
+    ) -> None:
         super().__init__()
         self.is_class, self.reads = spec.is_label, has_positions(spec)
+        self.first = first and self.reads
+        if self.first and (spec.kind != "real" or spec.layout != "sequence"):
+            raise RecipeError(
+                "only what a frozen model has read begins with a vector of the whole",
+                found=str(spec), where="family.cond_first", hint="--condition NAME=ENCODER",
+            )  # fmt: skip
+        if self.first:
+            self.whole = nn.Linear(spec.channels, latent_dim)
+            return
         if self.is_class:
             self.embed: nn.Module = nn.Embedding(spec.vocab_size or 1, latent_dim)
             return
@@ -222,8 +239,8 @@ class ConditionReader(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         """(B, *) -> (B, D)."""
-        if self.is_class:
-            found: Tensor = self.embed(value)
+        if self.is_class or self.first:
+            found: Tensor = self.whole(value[:, :, 0]) if self.first else self.embed(value)
             return found
         h = self.embed(value)[2] if self.reads else self.embed(value.flatten(1))
         return self.head(F.silu(h))

@@ -8,6 +8,7 @@ from typing import Any
 
 from morphogen.core import discover
 from morphogen.core.bundle import Bundle
+from morphogen.core.errors import RecipeError
 from morphogen.core.recipe import Recipe
 
 TAKEN = {".safetensors", ".json", ".txt", ".bin"}  # suffixes of the files that make a model
@@ -31,9 +32,15 @@ def model_types() -> set[str]:
     return {kind for driver in drivers for kind in driver.model_types}
 
 
-def drive(driver: Any, folder: Path) -> Bundle:
-    """The model in a folder as a bundle. Raises `BundleError` for what does not fit."""
-    model, codec = driver.opened(folder)
+def drive(driver: Any, folder: Path, size: int | None = None) -> Bundle:
+    """The model in a folder as a bundle, which sees pictures with sides of `size` where that is
+    said. Raises `BundleError` for what does not fit, `RecipeError` where it has one size alone."""
+    if size is not None and not driver.any_size:
+        raise RecipeError(
+            "this model sees its items in one size alone", found=f"--size {size}",
+            hint="leave it out",
+        )  # fmt: skip
+    model, codec = driver.opened(folder, **({} if size is None else {"size": size}))
     name = discover.name_of(driver)
     modality = {"name": discover.name_of(type(codec))}
     recipe = Recipe(modality=modality, driver={"name": name, **model.described()})

@@ -39,9 +39,12 @@ TOLD = {"package?": str, "licence?": str, "what?": str}  # of origin.json, besid
 MARKS = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
-def import_model(source: Path | str, *, length: int | None = None) -> Bundle:
+def import_model(
+    source: Path | str, *, length: int | None = None, size: int | None = None
+) -> Bundle:
     """The published model in a file or folder, or of that name in the Hugging Face Hub, in float32,
-    for texts of up to `length` tokens (unless told, as many as it can have, up to 4,096).
+    for texts of up to `length` tokens (unless told, as many as it can have, up to 4,096), or for
+    pictures with sides of `size` (unless told, as it was trained).
 
     Raises `BundleError` for what cannot be opened, and `MorphogenError` where the Hub is not
     reached.
@@ -66,8 +69,12 @@ def import_model(source: Path | str, *, length: int | None = None) -> Bundle:
                 found=f"--length {length}",
                 hint="leave it out",
             )
-        bundle = drive(driver, place)
+        bundle = drive(driver, place, size)
         bundle.origin = _of_driven(place)
+    elif size is not None:
+        raise RecipeError(
+            "only models of pictures have a size", found=f"--size {size}", hint="leave it out"
+        )
     elif place.is_dir():
         bundle = load(place, length=length)
         bundle.origin = _of_folder(place)

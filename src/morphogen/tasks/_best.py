@@ -3,9 +3,8 @@ r"""The best of several draws: a judge of pairs says which shows most what was a
     x* = argmax over k draws of f(x_k) . g(y)
 
 The judge is a model that places items and what is said of them in one space (family `contrastive`),
-trained on the same kind of pairs. It may read items in another size, and words by other tokens:
-what it cannot take as it is encoded is decoded, and encoded by its own codec; what a frozen reader
-made of words, which it keeps no words of, is scaled as the judge's own reader would have it.
+trained on the same kind of pairs. It may see items in another size or through another model, and
+read words by other tokens (see `core.matching`).
 Reranking draws so is what DALL-E was first shown with (Ramesh et al. 2021, arXiv:2102.12092).
 
 Legend: N items, K draws of each, D dimensions of the judge's space.
@@ -20,13 +19,11 @@ import torch
 from torch import Tensor
 
 from morphogen.core.bundle import Bundle
-from morphogen.core.capability import CanMatch, missing
-from morphogen.core.codec import Codec, Item
-from morphogen.core.codec_storage import codec_tensors, describe_codec
+from morphogen.core.codec import Codec
 from morphogen.core.conditioning import present
 from morphogen.core.encoded import rows
 from morphogen.core.errors import RecipeError, RefusedPair
-from morphogen.core.following import CanReread
+from morphogen.core.matching import Matcher
 from morphogen.tasks._routes import Conditions, in_chunks, repeat
 
 USUAL = 4  # draws of each item, where a judge is there
@@ -38,48 +35,26 @@ class PairsJudge:
     Raises `RefusedPair` for a bundle that places nothing said of items among them."""
 
     def __init__(self, bundle: Bundle, codec: Codec, conditions: Conditions | None) -> None:
-        model: Any = bundle.family
-        if missing(model, CanMatch) or model.target is None:
+        self.model = Matcher(bundle, codec)
+        target = self.model.target
+        if conditions is None or target not in conditions:
             raise RefusedPair(
-                "the judge does not say whether items show what was asked for",
-                found=type(model).__name__, expected="a model of pairs",
-                hint="morphogen train DATA --condition caption --family contrastive",
-            )  # fmt: skip
-        if conditions is None or model.target not in conditions:
-            raise RefusedPair(
-                f"the judge knows of {model.target!r}, and it was not asked for",
+                f"the judge knows of {target!r}, and it was not asked for",
                 found=", ".join(conditions or ()) or "nothing asked for",
-                hint=f"--cond {model.target}=...",
-            )  # fmt: skip
-        self.model, self.bundle, self.codec, self.target = model, bundle, codec, model.target
-        self.asked = self._told(conditions[self.target])
+                hint=f"--cond {target}=...",
+            )
+        self.asked = conditions[target]
+        if not bool(present(self.asked, codec.condition_codecs[target].spec).all()):
+            raise RecipeError(
+                f"of some items no {target!r} is asked for, so there is no best of them",
+                hint=f"--cond {target}=..., or leave the judge out",
+            )
 
     def nearness(self, x: Any, num_each: int) -> Tensor:
         """Items (N K, *), K of each that was asked for -> their cosines with it (N, K)."""
-        if self.codec.spec != self.bundle.codec.spec:
-            items = [Item(value) for value in self.codec.decode_many(x)]
-            x = self.bundle.codec.encode_many(items)
-        found = in_chunks(lambda part, _: self.model.encode(part.to(self.model.device)), x)
-        told = self.model.encode_condition({self.target: self.asked.to(self.model.device)})
+        found = in_chunks(lambda part, _: self.model.encode(part), x)
+        told = self.model.encode_condition({self.model.target: self.asked})
         return (found.unflatten(0, (-1, num_each)) * told[:, None]).sum(-1).cpu()
-
-    def _told(self, values: Tensor) -> Tensor:
-        """What was asked for, as the judge's own codec encodes it: (N, *)."""
-        own, other = (
-            each.condition_codecs[self.target] for each in (self.bundle.codec, self.codec)
-        )
-        if not bool(present(values, other.spec).all()):
-            raise RecipeError(
-                f"of some items no {self.target!r} is asked for, so there is no best of them",
-                hint=f"--cond {self.target}=..., or leave the judge out",
-            )  # fmt: skip
-        if _same(own, other):
-            return values
-        again = own.reread(values.cpu(), other) if isinstance(own, CanReread) else None
-        if again is not None:
-            return again
-        texts = [other.decode(each.cpu()) for each in values]
-        return torch.stack([own.encode(Item(text)) for text in texts])
 
 
 def num_draws(judge: Bundle | None, best_of: int | None) -> int:
@@ -108,13 +83,3 @@ def nearest_of(
     x = draw(num * num_each, repeat(cond, num_each))
     best = judging.nearness(x, num_each).argmax(1)
     return rows(x, torch.arange(num) * num_each + best)
-
-
-def _same(one: Codec, other: Codec) -> bool:
-    """Whether two codecs encode alike: of the same state, and weights."""
-    first, second = codec_tensors(one), codec_tensors(other)
-    return (
-        describe_codec(one) == describe_codec(other)
-        and first.keys() == second.keys()
-        and all(torch.equal(value, second[name]) for name, value in first.items())
-    )

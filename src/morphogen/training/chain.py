@@ -42,6 +42,7 @@ from morphogen.training.memory import check_network
 from morphogen.training.options import Budget, TrainOptions
 from morphogen.training.resume import FREE
 from morphogen.training.session import Session, check_unchanged
+from morphogen.training.through import in_latents
 
 ASKED = {
     "recipe": {"family": {"name": str}, "train": dict},
@@ -81,15 +82,6 @@ def suits(recipe: Recipe) -> Suits:
     """What the family of a recipe, of a chain the first, has against a spec: for `load`."""
     family: Any = discover.find("family", _names(recipe)[0])
     refusal: Suits = family.refusal
-    return refusal
-
-
-def suits_model(bundle: Bundle) -> Suits:
-    """What a trained model has against a spec: that it is not the one it was trained on."""
-
-    def refusal(spec: Any, conditions: Mapping[str, Any]) -> str | None:
-        return None if spec == bundle.codec.spec else f"it was trained on {bundle.codec.spec}"
-
     return refusal
 
 
@@ -146,11 +138,6 @@ def sessions(
         if session.run.is_stopped:
             return
         data, before = session.data, session.bundle()
-
-
-def in_latents(data: Data, bundle: Bundle) -> Data:
-    """The same items as the latents of a trained model."""
-    return data.through(discover.find("wrapper", "latent_codec").from_bundle(bundle))
 
 
 def stage_recipes(recipe: Recipe, data: Data) -> list[Recipe]:

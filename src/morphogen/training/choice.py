@@ -20,6 +20,7 @@ from morphogen.core.schema import options
 from morphogen.core.storage import at_home
 from morphogen.data.dataset import Data
 from morphogen.data.modality import find_modality
+from morphogen.training.through import around
 
 FACT = "family"  # of the report on data: which family was taken for it, and why
 
@@ -68,12 +69,12 @@ def choices(data: Data) -> list[str]:
 def _learned(recipe: Recipe, data: Data | Path | str, through: Bundle | None) -> tuple[Any, str]:
     """The codec whose items are learned, or its class while nothing is read; what they are."""
     if through is not None:
-        codec: Any = discover.find("wrapper", "latent_codec").from_bundle(through)
+        codec: Any = around(through)
     elif isinstance(data, Data):
         codec = data.codec.viewed
     else:
         name = recipe.modality.get("name") or find_modality(at_home(data))
         return discover.find("modality", name), f"{name} data is"
     if (model := getattr(codec, "model", None)) is not None:
-        return codec, f"latents of {discover.name_of(type(model))} are"
+        return codec, f"{codec.makes} of {discover.name_of(type(model))} are"
     return codec, f"{discover.name_of(type(codec))} data is"

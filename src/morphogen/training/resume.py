@@ -19,6 +19,7 @@ from morphogen.core.recipe import Recipe
 from morphogen.core.schema import convert
 from morphogen.core.visible import in_shell
 from morphogen.training.options import Budget
+from morphogen.wrappers._around import CodecAround, weights_digest
 
 FREE = {"device", "checkpoint_every", "num_previews"}  # of the table [train]
 
@@ -57,10 +58,9 @@ def reading_of(codec: Codec, about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_through(codec: Codec, through: Bundle, out: Path) -> None:
-    """Raise `RecipeError` unless `codec` gives the latents of the bundle `through`."""
-    latents: Any = discover.find("wrapper", "latent_codec")
-    if isinstance(codec, latents):
-        if latents.from_bundle(through).digest == codec.digest:  # type: ignore[attr-defined]
+    """Raise `RecipeError` unless `codec` gives what the model of the bundle `through` does."""
+    if isinstance(codec, CodecAround) and codec.model is not None:
+        if weights_digest(through.family) == codec.digest:
             return
         expected = "the model that it was begun with, which its checkpoint holds"
     else:

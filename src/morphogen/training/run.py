@@ -20,13 +20,14 @@ from morphogen.data.places import bundle_at, place_of, remember, remember_bundle
 from morphogen.sources import kept_surveys
 from morphogen.training import adapting, chain, pursuing
 from morphogen.training.aside import Aside
-from morphogen.training.chain import Chain, in_latents
+from morphogen.training.chain import Chain
 from morphogen.training.checkpoint import clear_leftovers, nothing_to_resume
 from morphogen.training.choice import noting, with_usual_family
 from morphogen.training.distributed import Processes
 from morphogen.training.hold import hold
 from morphogen.training.resume import check_through, gone_on_with
 from morphogen.training.session import OnLog, Session
+from morphogen.training.through import in_latents, suits_model
 
 
 def train(
@@ -52,13 +53,13 @@ def train(
     recipe names one, it is that which such data is usually learned with (see `training.choice`).
 
     `through` is a trained bundle whose latents are learned in place of the data (latent diffusion,
-    VQ + transformer). `start` is one whose weights training begins with: all of them are trained,
-    or the `adapter` alone (see `training.adapting`), on the data, or towards an `objective` (see
-    `training.pursuing`). With `resume`, the run in `out` goes on where
-    its last checkpoint stands, and data and recipe default to its own. Ctrl-C ends the training
-    early with a usable bundle and a checkpoint to resume from. Components that the files named here
-    (`recipe`, `through`, `start`, the run that goes on) call by a dotted path are imported only
-    with `trust`.
+    VQ + transformer), or what it sees in the items, where it decodes none (see `training.through`).
+    `start` is one whose weights training begins with: all of them are trained, or the `adapter`
+    alone (see `training.adapting`), on the data, or towards an `objective` (see
+    `training.pursuing`). With `resume`, the run in `out` goes on where its last checkpoint stands,
+    and data and recipe default to its own. Ctrl-C ends the training early with a usable bundle and
+    a checkpoint to resume from. Components that the files named here (`recipe`, `through`, `start`,
+    the run that goes on) call by a dotted path are imported only with `trust`.
 
     Raises `MorphogenError`s that say what to type next.
     """
@@ -221,7 +222,7 @@ def _loaded(
 ) -> tuple[Data, dict[str, Any]]:
     """The data in the view that suits the family, or as the latents of `bundle`; and what a chain
     notes of it."""
-    suits = chain.suits_model(bundle) if bundle else chain.suits(wanted)
+    suits = suits_model(bundle) if bundle else chain.suits(wanted)
     loaded = data if isinstance(data, Data) else load(data, **wanted.reading, suits=suits)
     if view := isinstance(data, Data) and wanted.reading.get("view"):
         loaded = loaded.in_view(view)
@@ -229,7 +230,7 @@ def _loaded(
         loaded = loaded.suited(suits)
     remember(loaded.source, loaded.digest, loaded.files)
     about = {name: loaded.about()[name] for name in ("source", "digest")}
-    return (in_latents(loaded, bundle) if bundle is not None else loaded), about
+    return (in_latents(loaded, bundle, wanted.family) if bundle is not None else loaded), about
 
 
 def _read(recipe: Path | str | None) -> Recipe:

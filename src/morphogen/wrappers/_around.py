@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -15,6 +16,8 @@ class CodecAround(Codec):
     """Reads, writes and shows items as `inner` does; `encode`, `decode` and `spec` are its own."""
 
     inner: Codec
+    model: Any = None  # a trained one that it encodes by, if it does
+    makes: ClassVar[str] = "latents"  # what that makes of items
 
     def __init__(self, inner: Codec) -> None:
         self.inner = inner
@@ -69,3 +72,16 @@ class CodecAround(Codec):
     def odd(self, item: Item) -> tuple[str, str] | None:
         """What is odd about an item, as the inner codec sees it."""
         return self.inner.odd(item)
+
+    @property
+    def digest(self) -> str:
+        """A hash of the weights of `model`."""
+        return weights_digest(self.model)
+
+
+def weights_digest(model: Any) -> str:
+    """A hash of a model's weights, which tells latents and features of it from those of others."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(model.state_dict().items()):
+        hashed.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return hashed.hexdigest()

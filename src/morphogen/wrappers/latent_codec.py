@@ -11,7 +11,6 @@ autoregressive --through models/vq` is VQ + transformer (Esser et al. 2021), wit
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -136,14 +135,6 @@ class LatentCodec(CodecAround):
     def _wide(self, channel: Tensor) -> Tensor:
         """(C,) -> broadcastable against (B, C, *space)."""
         return channel.view(1, -1, *(1,) * len(self.spec.space))
-
-    @property
-    def digest(self) -> str:
-        """A hash of the model's weights."""
-        hashed = hashlib.blake2b(digest_size=16)
-        for name, tensor in sorted(self.model.state_dict().items()):
-            hashed.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        return hashed.hexdigest()
 
     # -- disk --------------------------------------------------------------------------------------
 
