@@ -54,8 +54,8 @@ MATCHED = [
     "train.weight_decay=0.1",
 ]  # fmt: skip
 LOOKED = [  # through a frozen model: two linear maps
-    "backbone.name=linear", "backbone.dropout_prob=0.3", "family.cond_first=yes", "family.latent_dim=256", "train.lr=1e-3",
-    "train.weight_decay=0.1",
+    "backbone.name=linear", "backbone.dropout_prob=0.3", "family.cond_first=yes",
+    "family.latent_dim=256", "train.lr=1e-3", "train.weight_decay=0.1",
 ]  # fmt: skip
 TEXTS = ["train.batch_size=64", "backbone.dropout_prob=0.1"]
 SEEN = [

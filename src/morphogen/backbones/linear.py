@@ -3,9 +3,9 @@ r"""One linear map: what can be told from features that somebody else has learne
     out = W (dropout(x) + V cond) + b
 
 Where a frozen network has done the seeing (`--through`), a few thousand items teach a linear map of
-its features better than layers, which learn them by heart. With
-`dropout_prob`, values are dropped in training, so that no few of thousands are relied on (a linear
-probe: Alain & Bengio 2016, arXiv:1610.01644).
+its features better than layers, which learn them by heart. With `dropout_prob`, values are dropped
+in training, so that no few of thousands are relied on (a linear probe: Alain & Bengio 2016,
+arXiv:1610.01644).
 
 Legend: B batch.
 """
