@@ -3,6 +3,7 @@
     python benchmarks/series.py etth1 [--budget 5m] [--past 336]    DLinear beside it
     python benchmarks/series.py linear                             its linear part alone, in seconds
     python benchmarks/series.py nab                                  a moving z-score beside it
+    python benchmarks/series.py reading [--rows 1000000]           how long so many rows are read
 
 etth1: seven columns by the hour, horizon 96, the standard split of 12, 4 and 4 months, every window
 of the test split, none dropped. One `flow_matching` model learns all columns as series of their own
@@ -64,7 +65,7 @@ SPLITS = {
 def main() -> None:
     """Run what is asked for; JSON, a line for each model."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("what", choices=("etth1", "linear", "nab"))
+    options.add_argument("what", choices=("etth1", "linear", "nab", "reading"))
     options.add_argument("--budget", default="4m")
     options.add_argument("--past", type=int, default=None)
     options.add_argument("--draws", type=int, default=19)
@@ -73,8 +74,10 @@ def main() -> None:
     options.add_argument("--peer", type=int, default=1, help="0: without DLinear")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--set", nargs="*", default=[], help="settings, as of `morphogen train`")
+    options.add_argument("--rows", type=int, default=1_000_000, help="of reading")
     given = options.parse_args()
-    {"etth1": etth1, "linear": linear, "nab": nab}[given.what](given)
+    does = {"etth1": etth1, "linear": linear, "nab": nab, "reading": reading}
+    does[given.what](given)
 
 
 def tell(**facts: Any) -> None:
@@ -88,6 +91,31 @@ def trained(data: Data, given: argparse.Namespace, name: str) -> Bundle:
     settings = [f"train.seed={given.seed}", *given.set]
     out = Path(tempfile.mkdtemp(prefix=f"morphogen-{name}-")) / "bundle"
     return mg.train(data, "flow_matching", budget=given.budget, out=out, settings=settings)
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def reading(given: argparse.Namespace) -> None:
+    """Rows of a stamp and seven columns, by the hour, as CSV: read and encoded."""
+    draw, file = (
+        np.random.default_rng(0),
+        Path(tempfile.mkdtemp(prefix="morphogen-rows-")) / "a.csv",
+    )
+    first = np.datetime64("1900-01-01T00", "h")
+    waves = np.sin(np.arange(given.rows) / 24)[:, None]
+    values = (waves + 0.1 * draw.standard_normal((given.rows, 7))).round(4)
+    with file.open("w", newline="") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(["date", *"abcdefg"])
+        for hour, row in enumerate(values.tolist()):
+            writer.writerow([str((first + hour).astype("datetime64[s]")).replace("T", " "), *row])
+    begun, cpu = time.perf_counter(), time.process_time()
+    data = load(file, "series")
+    tell(
+        rows=given.rows, windows=len(data.train) + len(data.test),
+        seconds=time.perf_counter() - begun, cpu_s=time.process_time() - cpu, digest=data.digest,
+    )  # fmt: skip
 
 
 # -- ETTh1 -----------------------------------------------------------------------------------------

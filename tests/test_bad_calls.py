@@ -140,3 +140,10 @@ def test_a_tensor_that_numpy_has_not_is_read() -> None:
     x = torch.from_numpy(X).float() / 255
     half = mg.load(x.bfloat16())
     assert half.digest == mg.load(x.bfloat16().float()).digest
+
+
+@pytest.mark.parametrize("who", ["", "ann:secret@"])
+def test_an_address_is_told_once_and_without_who_may_read_it(who: str) -> None:
+    pytest.importorskip("sqlalchemy", reason="needs morphogen[sql]")
+    with pytest.raises(MorphogenError, match=r"(?m)where: +nosuch://host/base$"):
+        mg.load(f"nosuch://{who}host/base")

@@ -166,7 +166,8 @@ def _server(place: _Place) -> Table:
     where = place.url.partition("@")[2] or place.url  # what stands before is a password
     what = "databases other than SQLite are read"
     sqlalchemy = extra("sqlalchemy", "sql", what, raises=DataError, where=where)
-    hidden = place.url.partition("://")[0] + "://" + place.url.rpartition("@")[2]
+    scheme, _, rest = place.url.partition("://")
+    hidden = f"{scheme}://{rest.rpartition('@')[2]}"
     try:
         engine = sqlalchemy.create_engine(place.url)
         statement: Any = sqlalchemy.text(place.query)
