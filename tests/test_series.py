@@ -126,6 +126,18 @@ def test_stamps_of_many_forms(tmp_path: Path, form: str, first: str) -> None:
     assert items[0].value.stamps[1] - items[0].value.stamps[0] == 12 * 3600
 
 
+@pytest.mark.parametrize(
+    "stamps", [hours(60), [*map(str, range(-5, 55))], [0.5 * i for i in range(60)]]
+)
+def test_a_series_is_one_file_of_what_it_was_trained_on(stamps: list[Any], tmp_path: Path) -> None:
+    """Whatever its windows are called: not one for each."""
+    rows = [(stamp, number, "ab"[number % 2]) for number, stamp in enumerate(stamps)]
+    path = write(tmp_path / "two.csv", ["time", "load", "where"], rows)
+    data = load(path, "series", length=3, past=6, series="where", stamp="time")
+    assert len(data.train) + len(data.test) > 20
+    assert list(data.files) == ["two.csv/a", "two.csv/b"]
+
+
 def test_rows_out_of_order_and_stamps_that_come_twice_are_told(tmp_path: Path) -> None:
     rows = [[t, i] for i, t in enumerate(hours(60))]
     clean, _ = read(write(tmp_path / "a.csv", ["time", "load"], rows))

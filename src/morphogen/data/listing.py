@@ -27,7 +27,8 @@ from morphogen.sources import Coded, combined
 FILE = "data_files.json.gz"
 HASH = Text("[0-9a-f]{16}", "16 hexadecimal digits")
 CHUNK = 1 << 12  # items of which is told at once
-ROW = re.compile(r"(#(row |caption )?|@)[\d.]+$")  # `file#12`, `file#row 12`, `file@12`: of many
+# `file#12`, `file#row 12`, `file@12`, `series@2016-07-01 23:00:00`: of many
+ROW = re.compile(r"(#(row |caption )?[\d.]+|@-?\d[\d.:e+ -]*)$")
 
 
 def listing(scan: Scan, source: str) -> dict[str, str]:
