@@ -28,6 +28,7 @@ from morphogen.records import Records
 from morphogen.records import open as records_at
 from morphogen.serve import app
 from morphogen.serve.settings import Settings
+from morphogen.serve.studio.page import figures
 from morphogen.systems.agents.deciders import Recited
 from morphogen.systems.agents.loop import run
 from morphogen.systems.agents.worlds import Live
@@ -361,6 +362,10 @@ def test_what_is_said_is_checked(client: httpx.Client) -> None:
     assert gone.status_code == 400
 
 
+def test_values_are_told_in_figures_that_one_reads() -> None:
+    assert figures([["a", 0.123456], [1, 2e-9]]) == "a, 0.1235\n1, 2e-09"
+
+
 def test_items_are_drawn_by_a_form_from_the_signature_and_shown_by_their_codec(
     client: httpx.Client,
 ) -> None:
@@ -368,6 +373,7 @@ def test_items_are_drawn_by_a_form_from_the_signature_and_shown_by_their_codec(
     assert "items to draw" in form
     assert 'name="files"' not in form, "nothing is brought to what is drawn from nothing"
     assert 'value="7"' in form
+    assert 'name="num" value="" placeholder="1"' in form, "as many as are drawn then"
     assert "<option selected>three" in form
     told = {"task": "generate", "num": "2", "seed": "7", "num_steps": "2", "cond.label": "three"}
     told["token"] = token_of(client)

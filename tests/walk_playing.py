@@ -75,7 +75,7 @@ def paint(walk: Any) -> None:
     page.fill("#f-num_steps", "2")
     page.click("button:has-text('Run')")
     page.frame_locator("#made iframe").locator("img[alt='2 pictures']").wait_for()
-    assert "0.5" in page.locator("#made pre").inner_text()
+    assert "0.5" in page.locator("#made .told").inner_text()
     walk.look()
 
 

@@ -17,12 +17,14 @@ from morphogen.core.schema import REQUIRED, Option, options
 UNASKED = {"cond", "tell", "known"}  # told in another way, or by programs alone
 
 
-def form_of(component: Callable[..., Any]) -> dict[str, Any]:
-    """Its fields, and whether it works on something, beside a model."""
+def form_of(
+    component: Callable[..., Any], usual: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Its fields, and whether it works on something, beside a model; `usual` as in `fields_of`."""
     from morphogen.core.inputs import FORMS  # PyTorch, which whoever shows forms does without
 
     takes_inputs = not inspect.signature(component).parameters.keys().isdisjoint(FORMS)
-    return {"fields": fields_of(component), "takes_inputs": takes_inputs}
+    return {"fields": fields_of(component, usual), "takes_inputs": takes_inputs}
 
 
 def fields_of(

@@ -3,6 +3,7 @@ in it can hide (`core.visible`); the policy lets no page run or fetch what is no
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -131,6 +132,16 @@ def at(name: str) -> str:
     return quote(name, safe="/", errors="surrogateescape")
 
 
+def figures(value: Any) -> str:
+    """A value of a result for people: numbers to four figures, lists of them in a line each."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        is_flat = not any(isinstance(each, (list, tuple, dict)) for each in value)
+        return (", " if is_flat else "\n").join(map(figures, value))
+    return json.dumps(value) if isinstance(value, dict) else str(value)
+
+
 def _shown(value: Any) -> Any:
     return value if isinstance(value, Markup) or not isinstance(value, str) else visible(value)
 
@@ -140,5 +151,11 @@ TEMPLATES = jinja2.Environment(
     autoescape=True, undefined=jinja2.StrictUndefined, finalize=_shown, trim_blocks=True,
     lstrip_blocks=True,
 )  # fmt: skip
-TEMPLATES.filters |= {"size": size, "when": when, "at": at, "duration": duration}
+TEMPLATES.filters |= {
+    "size": size,
+    "when": when,
+    "at": at,
+    "duration": duration,
+    "figures": figures,
+}
 TEMPLATES.globals |= {"version": morphogen.__version__}

@@ -26,6 +26,7 @@ from morphogen.serve.worker.channel import Event, failure, unexpected
 from morphogen.serve.worker.results import View, conditions, told
 
 MOST_ITEMS = 256  # of one request
+USUAL = {"num": 1}  # of a request that says nothing of it
 FILLER = 0  # the seed of what nobody asked for
 
 
@@ -61,7 +62,7 @@ class Items:
         from morphogen.tasks.generate import generate
 
         options = check_options(generate, work.get("options", {}), "generate")
-        num = int(options.pop("num", 1))
+        num = int(options.pop("num", USUAL["num"]))
         if not 1 <= num <= MOST_ITEMS:
             raise RecipeError("that many items are not drawn at once", found=f"num={num}",
                               expected=f"1 to {MOST_ITEMS}")  # fmt: skip

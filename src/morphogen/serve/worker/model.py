@@ -15,7 +15,7 @@ from morphogen.interop.importing import opened_or_imported
 from morphogen.provenance.signing import provenance_of
 from morphogen.serve.forms import form_of
 from morphogen.serve.worker.channel import Channel, Event, failure, unexpected
-from morphogen.serve.worker.items import Items
+from morphogen.serve.worker.items import USUAL, Items
 from morphogen.serve.worker.texts import TOO_LONG, Texts, TooLong, num_rows, writes
 from morphogen.serve.worker.words import words
 from morphogen.serve.worker.works import features, run_task
@@ -59,7 +59,10 @@ class Model:
             "hash": hash_of(self.bundle),
             "conditions": _conditions(self.bundle),
             "tasks": tasks,
-            "forms": {name: form_of(task) for name, task in able.items()},
+            "forms": {
+                name: form_of(task, USUAL if name == "generate" else None)
+                for name, task in able.items()
+            },
         }
         if self.texts is not None:
             found |= {

@@ -157,6 +157,22 @@
     }
   }
 
+  // Pictures that were chosen are shown below their field, but for the one that is painted on.
+  const SHOWN = 6;
+
+  function preview(input) {
+    for (const old of $$("img.aside", input.parentElement)) old.remove();
+    if (input.id === "hidden" || (input.id === "files" && $("#canvas"))) return;
+    for (const file of [...input.files].filter((each) => each.type.startsWith("image/")).slice(0, SHOWN)) {
+      const reader = new FileReader(), picture = new Image();
+      picture.className = "aside";
+      picture.alt = file.name;
+      reader.addEventListener("load", () => (picture.src = reader.result));
+      reader.readAsDataURL(file);
+      input.parentElement.append(picture);
+    }
+  }
+
   // -- marking a place in a text ------------------------------------------------------------------
 
   function markText() {
@@ -203,6 +219,7 @@
 
   document.addEventListener("change", (event) => {
     if (event.target.id === "files") openPicture(event.target.files);
+    if (event.target.type === "file") preview(event.target);
   });
 
   document.addEventListener("pointerdown", (event) => {
