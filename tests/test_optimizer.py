@@ -185,3 +185,18 @@ def test_a_gradient_lies_in_memory_as_its_parameter_does() -> None:
     assert parameter.grad is not None
     assert parameter.grad.stride() == parameter.stride()
     assert torch.equal(parameter.grad, torch.ones(3, 4))
+
+
+def test_several_updates_in_half_precision_each_see_what_the_one_before_made() -> None:
+    """A trainer's autocast is around a whole step, in which a critic and a generator, or several
+    updates, follow each other; autocast keeps the weights that it has rounded."""
+    layer, x = nn.Linear(4, 1, bias=False), torch.ones(2, 4)
+    update = PhaseUpdate("train", list(layer.named_parameters()), TrainOptions(lr=0.5), Processes())
+    update.set_rate(1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        before = layer(x)
+        update.minimise(before.sum())
+        after = layer(x)
+    expected = x @ layer.weight.detach().T
+    torch.testing.assert_close(after.float(), expected, rtol=0.02, atol=0.02)
+    assert float((after - before).abs().min()) > 0.1
