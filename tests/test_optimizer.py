@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from morphogen.core.conditioning import Conditioner
 from morphogen.core.spec import TensorSpec
 from morphogen.training import optimizer as optimizer_module
 from morphogen.training.distributed import Processes
+from morphogen.training.loop import Run
 from morphogen.training.optimizer import (
     Muon,
     NonFinite,
@@ -187,16 +189,22 @@ def test_a_gradient_lies_in_memory_as_its_parameter_does() -> None:
     assert torch.equal(parameter.grad, torch.ones(3, 4))
 
 
-def test_several_updates_in_half_precision_each_see_what_the_one_before_made() -> None:
-    """A trainer's autocast is around a whole step, in which a critic and a generator, or several
-    updates, follow each other; autocast keeps the weights that it has rounded."""
+def test_a_step_in_half_precision_may_draw_and_update_several_times() -> None:
+    """The context is that of a whole step, and autocast would keep weights as it first met them:
+    without a gradient after a draw, and as they were before the first update."""
     layer, x = nn.Linear(4, 1, bias=False), torch.ones(2, 4)
-    update = PhaseUpdate("train", list(layer.named_parameters()), TrainOptions(lr=0.5), Processes())
+    options = TrainOptions(lr=0.5, precision="bfloat16")
+    update = PhaseUpdate("train", list(layer.named_parameters()), options, Processes())
     update.set_rate(1.0)
-    with torch.autocast("cpu", torch.bfloat16):
+    run = SimpleNamespace(options=options, device=torch.device("cpu"))
+    with Run.autocast(run):  # type: ignore[arg-type]
+        with torch.no_grad():
+            drawn = layer(x)
         before = layer(x)
+        assert before.dtype == torch.bfloat16
         update.minimise(before.sum())
         after = layer(x)
+    assert torch.equal(before.detach(), drawn)
     expected = x @ layer.weight.detach().T
-    torch.testing.assert_close(after.float(), expected, rtol=0.02, atol=0.02)
-    assert float((after - before).abs().min()) > 0.1
+    torch.testing.assert_close(after.detach().float(), expected, rtol=0.02, atol=0.02)
+    assert float((after - before).detach().abs().min()) > 0.1

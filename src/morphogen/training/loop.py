@@ -244,7 +244,11 @@ class Run:
         """Half precision where the device is fast at it."""
         wanted = self.options.precision
         half = wanted == "bfloat16" or (wanted == "auto" and self.device.type == "cuda")
-        return torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext()
+        if not half:
+            return nullcontext()
+        # A step may draw, and update its weights several times. What autocast would keep of them
+        # until its end is what they were at first, without a gradient where they drew first.
+        return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False)
 
     def averaged(self) -> AbstractContextManager[None]:
         """The averaged weights, where training averages."""

@@ -90,9 +90,6 @@ class PhaseUpdate:
             torch._foreach_mul_(grads, self.options.grad_clip / self.grad_norm)
         for optimizer in self.optimizers:
             optimizer.step()
-        # Autocast keeps weights in half precision until its context ends, which here is that of
-        # a whole step: what follows in it would go on with those from before.
-        torch.clear_autocast_cache()
 
     def _culprit(self) -> str:
         named = [(name, p.grad) for name, p in self.named if p.grad is not None]
