@@ -40,7 +40,7 @@ TEXTS = st.lists(st.sampled_from(WORDS)).map(" ".join)
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    answering("3 then 7", length=512).save(folder / "talker")
+    answering("3 then. 7 boats", length=512).save(folder / "talker")
     that_hears().save(folder / "ears")
     that_speaks().save(folder / "mouth")
     that_speaks(of_texts=True).save(folder / "reader")
@@ -225,10 +225,10 @@ def speak_and_listen(walk: Any) -> None:
     page.wait_for_selector("text=Look whether that is what you said")
     assert page.input_value("#text") == "7"
     page.keyboard.press("Control+Enter")  # the message has the focus
-    page.wait_for_selector("[data-unsaid]:has-text(\"mouth does not say 'then'\")")
+    page.wait_for_selector("[data-unsaid]:has-text('mouth does not say ‘then’, ‘boats’: not')")
     page.wait_for_selector("#reading", state="hidden")
     assert page.evaluate("window.played") == 2
-    assert page.locator(".turn .said").all_inner_texts() == ["7", "3 then 7"]
+    assert page.locator(".turn .said").all_inner_texts() == ["7", "3 then. 7 boats"]
     walk.look()
     page.reload()  # what was chosen is kept
     page.wait_for_selector("[data-listen]")

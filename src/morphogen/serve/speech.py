@@ -168,8 +168,12 @@ def unsaid(entry: Entry, how: Speaking, told: Sequence[Piece]) -> str:
     if not left:
         return ""
     quoted = _few([repr(each.text[:SHOWN]) for each in left])
-    known = f" It says {_few(how.words)}." if how.words else ""
-    return f"{entry.name} does not say {quoted}: {left[0].why}.{known}"
+    return f"{entry.name} does not say {quoted}: {because(how, left[0])}"
+
+
+def because(how: Speaking, piece: Piece) -> str:
+    """Why a piece is not said, and what the model says instead."""
+    return f"{piece.why}." + (f" It says {_few(how.words)}." if how.words else "")
 
 
 def _few(names: Sequence[str]) -> str:

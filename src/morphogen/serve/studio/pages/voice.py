@@ -18,7 +18,7 @@ from morphogen.serve.errors import APIError
 from morphogen.serve.routes._works import sent
 from morphogen.serve.serving import Serving
 from morphogen.serve.studio.visitor import Generates
-from morphogen.serve.voices import ANY
+from morphogen.serve.voices import ANY, Speaking
 
 router = APIRouter(include_in_schema=False)
 
@@ -64,21 +64,20 @@ async def say(name: str, told: ToSay, visitor: Generates) -> Response:
     how, pieces = await speech.pieces(here, entry, told.text, told.voice)
     made = speech.said(here, entry, pieces, voice=told.voice, access=visitor.access)
     return StreamingResponse(
-        _lines(made, speech.unsaid(entry, how, pieces)), media_type="text/event-stream",
-        headers={"cache-control": "no-store"},
+        _lines(made, how), media_type="text/event-stream", headers={"cache-control": "no-store"}
     )  # fmt: skip
 
 
-async def _lines(made: AsyncGenerator[Any], unsaid: str) -> AsyncIterator[str]:
-    """Server-sent events: what is not said, and why; then each sound as it comes."""
-    if unsaid:
-        yield _line(unsaid=unsaid)
+async def _lines(made: AsyncGenerator[Any], how: Speaking) -> AsyncIterator[str]:
+    """Server-sent events: each piece as it comes, with its sound, or why it is not said."""
     try:
         async with aclosing(made):
             async for piece, answer, sound in made:
-                if answer is not None:
-                    told = base64.b64encode(sound).decode()
-                    yield _line(said=piece.text, sound=told, generation=answer.id)
+                if answer is None:
+                    yield _line(unsaid=piece.text, why=speech.because(how, piece))
+                    continue
+                told = base64.b64encode(sound).decode()
+                yield _line(said=piece.text, sound=told, generation=answer.id)
     except APIError as error:
         yield _line(error=error.message)
 

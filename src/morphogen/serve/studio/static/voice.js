@@ -5,6 +5,7 @@
   const $ = (selector, within = document) => within.querySelector(selector);
   const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
   const PAUSE = 0.2; // seconds between two pieces
+  const MOST = 12; // words that are told not to be said
   const PATIENCE = 500; // milliseconds that a browser gets to let sound out
   const ENDED = /^[\s\S]*(?:[.!?…。！？]["'”’)\]]*\s|\n)/; // up to the end of the last whole sentence
   const address = (name) => name.split("/").map(encodeURIComponent).join("/");
@@ -107,9 +108,12 @@
       this.at = 0; // when the next one begins
       this.rest = ""; // of an answer that is coming: no whole sentence yet
       this.isWhole = false; // no more of it comes
-      this.unsaid = "";
+      this.unsaid = []; // words
+      this.why = "";
       this.waiting = Promise.resolve(); // texts are asked for one after the other
-      showReading(`${chosen("speaker").value} prepares to speak.`);
+      this.speaker = chosen("speaker").value; // of all of it, whatever is chosen meanwhile
+      this.voice = chosen("whose").value;
+      showReading(`${this.speaker} prepares to speak.`);
     }
 
     // More of an answer that is coming: what is whole is read.
@@ -139,18 +143,31 @@
       if (this.stopper.signal.aborted || !text.trim()) return;
       await Promise.race([sound().resume(), new Promise((done) => setTimeout(done, PATIENCE))]);
       if (sound().state !== "running") throw new Error("this browser lets sound out after a click alone. Press Listen.");
-      const response = await fetch(`/say/${address(chosen("speaker").value)}`, {
+      const response = await fetch(`/say/${address(this.speaker)}`, {
         method: "POST",
         headers: { "content-type": "application/json", "x-page-token": token() },
-        body: JSON.stringify({ text, voice: chosen("whose").value }),
+        body: JSON.stringify({ text, voice: this.voice }),
         signal: this.stopper.signal,
       });
       if (!response.ok) throw new Error((await response.json()).error.message);
       for await (const event of events(response)) {
         if (event.error) throw new Error(event.error);
-        if (event.unsaid) this.unsaid ||= event.unsaid;
+        if (event.unsaid) this.miss(event);
         if (event.sound) await this.play(event.sound);
       }
+    }
+
+    miss({ unsaid, why }) {
+      this.unsaid.push(`‘${unsaid}’`);
+      this.why ||= why;
+      showReading(this.hasSpoken ? "Reading aloud." : null, this.missing);
+    }
+
+    // What was not said so far, and why.
+    get missing() {
+      const more = this.unsaid.length - MOST;
+      const shown = this.unsaid.slice(0, MOST).join(", ") + (more > 0 ? ` and ${more} more` : "");
+      return shown && `${this.speaker} does not say ${shown}: ${this.why}`;
     }
 
     async play(encoded) {
@@ -169,14 +186,13 @@
         this.sources.delete(source);
         this.rested();
       };
-      showReading("Reading aloud.", this.unsaid);
+      showReading("Reading aloud.", this.missing);
     }
 
     // Whether it is over: all has come, and was heard.
     rested() {
       if (reading !== this || !this.isWhole || this.sources.size) return;
-      const nothing = this.hasSpoken || this.unsaid ? "" : "There is nothing in it to say. ";
-      this.stop(nothing + this.unsaid);
+      this.stop(this.missing || (this.hasSpoken ? "" : "There is nothing in it to say."));
     }
 
     stop(why = "") {
@@ -194,6 +210,8 @@
     if (!bar) return;
     if (how !== null) {
       $("[data-reading]").textContent = how;
+    }
+    if (how !== null || why) {
       $("[data-unsaid]").textContent = why;
       $("[data-unsaid]").hidden = !why;
     }
