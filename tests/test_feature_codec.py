@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +21,11 @@ from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.spec import TensorSpec
 from morphogen.core.varied import Variation
 from morphogen.data.dataset import Data, load
+from morphogen.data.places import name_of
 from morphogen.data.store import Varied
+from morphogen.evaluation._given import _aligned
 from morphogen.evaluation.alignment import named_judge
+from morphogen.metrics.alignment import alignment
 from morphogen.modalities.category import Category
 from morphogen.modalities.image import Image
 from morphogen.training.run import prepare, train
@@ -150,6 +155,19 @@ def test_a_judge_with_such_eyes_says_what_other_models_draw(
     assert float((own > others).double().mean()) > 0.7
     with pytest.raises(RefusedPair, match="does not say whether"):
         Matcher(eyes, data.codec)
+    check_an_evaluation_asks_it(bundle, data)
+
+
+def check_an_evaluation_asks_it(bundle: Bundle, data: Data) -> None:
+    """In place of a judge of its own; who learned from other data may know what is held out."""
+    x, asked = data.test.batch(torch.arange(len(data.test))).x, data.test.cond
+    for source, told in ((name_of(data.source), 0), ("others", 1)):
+        record: dict[str, Any] = {"protocol": {}, "warnings": []}
+        named = replace(bundle, data={"source": source})
+        sets = _aligned(record, (x, asked), (bundle, data), 0, named)
+        assert alignment(sets, generator=generator(0))["asked_first"] > 0.7
+        assert record["pair_judge"]["held_out_pairs_found"] > 0.7
+        assert len(record["warnings"]) == told, source
 
 
 def test_blur_and_noise_keep_what_they_should() -> None:

@@ -51,8 +51,9 @@ def sets_of(
         given[Features] = lambda: samples.sets
         given[Items] = lambda: items_of(x, samples, data)
         given[References] = lambda: references_of(x, samples, data, seed)
-        given[Aligned] = can_be_aligned(data) or (
-            lambda: _aligned(record, (x, samples.asked), about, seed, judge)
+        named = judge if judge is not None and matches(judge) else None
+        given[Aligned] = (None if named else can_be_aligned(data)) or (
+            lambda: _aligned(record, (x, samples.asked), about, seed, named)
         )
         given[Draws] = why_no_draws(bundle, data) or (lambda: draws_of(bundle, data, seed))
         given |= given_of_fields(given, samples.asked, data)
@@ -71,11 +72,10 @@ def _aligned(
     """Generated items and what they were asked for, as a judge of pairs places them: the one that
     was named, or one of this data's own."""
     bundle, data = about
-    outside = named if named is not None and matches(named) else None
-    judge = named_judge(outside, data) if outside else pair_judge(data, beside=bundle.path)
+    judge = named_judge(named, data) if named else pair_judge(data, beside=bundle.path)
     record["pair_judge"] = judge.facts()
     record["protocol"]["pair_judge_sha256"] = judge.weights_hash
-    if outside and judge.about["trained_on"] != name_of(data.source):
+    if named and judge.about["trained_on"] != name_of(data.source):
         record["warnings"].append(
             f"the judge of pairs was trained on {judge.about['trained_on']}: "
             "it may have learned from what is held out here"
