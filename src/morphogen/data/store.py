@@ -21,7 +21,6 @@ import functools
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -174,10 +173,6 @@ class Selection(Store):
     def other(self, index: Tensor) -> Batch | None:
         return self.store.other(self.index[index])
 
-    def drawn(self, index: Tensor, shares: Tensor) -> Batch:
-        drawn = self.store.drawn(self.index[index], shares)
-        return replace(drawn, cond=self._cond_at(index))
-
     def with_cond(self, cond: Mapping[str, Encoded]) -> Store:
         return Selection(self.store, self.index, cond)
 
@@ -201,6 +196,9 @@ class Varied(Store):
         parts = [each.stored(index[number == k]) for k, each in enumerate(self.variants)]
         place = number.argsort(stable=True).argsort()
         return Batch(expand(rows(joined(parts), place), self.spec), cond=self._cond_at(index))
+
+    def take(self, index: Tensor) -> Store:
+        return Varied(self.store.take(index), [each.take(index) for each in self.variants])
 
     def with_cond(self, cond: Mapping[str, Encoded]) -> Store:
         return Varied(self.store.with_cond(cond), self.variants)
