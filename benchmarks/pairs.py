@@ -51,11 +51,12 @@ SHOWN = 64
 PICTURES = ["train.batch_size=64", "train.lr=2e-3"]
 MATCHED = [
     "family.max_shift=3", "family.mask_share=0.3", "family.max_gain=0.2", "family.flip_prob=0.5",
-    "train.weight_decay=0.1",
+    "train.weight_decay=0.1", "family.max_blur=1", "family.max_noise=0.1",
 ]  # fmt: skip
+WHOLE = ["family.cond_first=yes"]  # of captions that a frozen encoder reads
 LOOKED = [  # through a frozen model: two linear maps
-    "backbone.name=linear", "backbone.dropout_prob=0.3", "family.cond_first=yes",
-    "family.latent_dim=256", "train.lr=1e-3", "train.weight_decay=0.1",
+    "backbone.name=linear", "backbone.dropout_prob=0.3", "family.latent_dim=256", "train.lr=1e-3",
+    "train.weight_decay=0.1",
 ]  # fmt: skip
 TEXTS = ["train.batch_size=64", "backbone.dropout_prob=0.1"]
 SEEN = [
@@ -264,7 +265,8 @@ def search(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
     caption = f"caption={given.encoder}" if given.encoder else "caption"
     data = mg.load(told_twice(), conditions=caption, size=given.size, mode="RGB")
-    bundle = trained(given, data, "contrastive", LOOKED if given.through else MATCHED, "search")
+    settings = [*(LOOKED if given.through else MATCHED), *(WHOLE if given.encoder else [])]
+    bundle = trained(given, data, "contrastive", settings, "search")
     yield {"trained": steps_of(bundle)}
     own = named_judge(bundle, data)
     real = data.test.batch(torch.arange(len(data.test))).x

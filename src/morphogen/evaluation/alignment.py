@@ -26,6 +26,7 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.conditioning import has_positions, present
 from morphogen.core.encoded import Encoded, num_items, rows
 from morphogen.core.errors import MeasurementError
+from morphogen.core.following import CanReread
 from morphogen.core.matching import Matcher
 from morphogen.core.metric import Aligned
 from morphogen.core.origin import hash_of
@@ -47,7 +48,8 @@ from morphogen.evaluation.features import (
 EPOCHS, FEWEST_STEPS, MOST_STEPS = 60, 200, 1200
 MOST_ITEMS = 2_000  # generated ones
 WIDTH = 32  # of convolutions, at the finest resolution
-VARIED = {"mask_share": 0.3, "max_gain": 0.2}  # pictures, beside shifts by a tenth of a side
+# Grids, beside shifts by a tenth of a side, and blur by a thirty-second: generated ones are soft.
+VARIED = {"mask_share": 0.3, "max_gain": 0.2, "max_noise": 0.1}
 LEAST_SKILL = 3  # times as often as by chance that held-out pairs are found; or half of the way
 
 
@@ -108,7 +110,7 @@ def pair_judge(data: Data, seed: int = 0, beside: Path | None = None) -> PairJud
         raise MeasurementError(
             "there are too few pairs", found=f"{len(pairs.train)} and {len(pairs.test)} held out"
         )
-    recipe = resolve(_recipe(data.spec, name), data.spec)
+    recipe = resolve(_recipe(data, name), data.spec)
     steps = min(max(EPOCHS * len(pairs.train) // BATCH_SIZE, FEWEST_STEPS), MOST_STEPS)
     about = {
         "family": recipe.family, "backbone": recipe.backbone, "num_steps": steps, "seed": seed,
@@ -189,15 +191,19 @@ def aligned(
     )
 
 
-def _recipe(spec: Any, name: str) -> Recipe:
+def _recipe(data: Data, name: str) -> Recipe:
+    spec: Any = data.spec
     family: Any = discover.find("family", "contrastive")
     backbone = family.backbone_for(spec)
     width = {"model_dim": WIDTH} if backbone == "conv" else {}
     varied: dict[str, Any] = {}
     if isinstance(spec, TensorSpec) and spec.kind == "real" and len(spec.space) > 1:
-        varied = {**VARIED, "max_shift": min(spec.space) // 10}
+        side = min(spec.space)
+        varied = {**VARIED, "max_shift": side // 10, "max_blur": side / 32}
+    # What a frozen reader has of the whole of a caption is more than few pairs teach a new one.
+    frozen = isinstance(data.codec.condition_codecs[name], CanReread)
     return Recipe(
-        family={"name": "contrastive", "target": name, **varied},
+        family={"name": "contrastive", "target": name, "cond_first": frozen, **varied},
         backbone={"name": backbone, **width},
     )
 
