@@ -135,3 +135,17 @@ def test_captions_have_times_as_players_read_them() -> None:
     )
     assert vtt(said.segments).startswith("WEBVTT\n\n00:00:00.000 --> 00:00:01.500\nGood day.\n")
     assert math.isclose(Waveform(tone()[None], RATE).seconds, 0.5)
+
+
+def test_a_sound_that_is_asked_with_is_not_cut_in_silence() -> None:
+    """One that is much longer than what was learned is refused, the end of another told."""
+    clip = Waveform(np.zeros((1, 8000), np.float32), 8000)
+    codec = Sound().fit([Item(clip)])
+    codec.check_asked(clip)
+    longer, much = (Waveform(np.zeros((1, n), np.float32), 8000) for n in (12_000, 17_000))
+    with pytest.warns(UserWarning, match=r"1\.50 s long: what follows the first 1\.00 s"):
+        codec.check_asked(longer)
+    with pytest.raises(DataError, match=r"2\.12 s\s+expected: +1\.00 s at most"):
+        codec.check_asked(much)
+    with pytest.raises(DataError, match="not a sound"):
+        codec.check_asked("one.wav")

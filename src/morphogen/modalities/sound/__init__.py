@@ -14,6 +14,7 @@ Legend: C channels, N samples, B bands, T frames.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -164,6 +165,23 @@ class Sound(Codec):
         x = torch.zeros(shape)
         x[:, : samples.shape[1]] = samples
         return x
+
+    def check_asked(self, value: Any) -> None:
+        """Raise `DataError` for what is no sound, or one of which less than half would be heard;
+        warn where its end would not be."""
+        self._fitted()
+        rate = self.rate or 1
+        length, most = self.waveform(value).shape[1], self.num_samples
+        if length > 2 * most:
+            raise DataError(
+                "the sound is longer than what the model has learned to hear at once",
+                found=f"{length / rate:.2f} s",
+                expected=f"{most / rate:.2f} s at most",
+                hint="cut it, and give the parts one by one",
+            )
+        if length > most + STEP:
+            heard = f"what follows the first {most / rate:.2f} s is not heard"
+            warnings.warn(f"the sound is {length / rate:.2f} s long: {heard}", stacklevel=2)
 
     def waveform(self, value: Any) -> Tensor:
         """A raw sound at the codec's rate, with its channels: (C, N) in [-1, 1], N as it is."""
