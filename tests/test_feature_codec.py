@@ -184,3 +184,14 @@ def test_blur_and_noise_keep_what_they_should() -> None:
     sizes = (Variation(max_noise=0.3)(x, generator(5)) - x).flatten(1).std(1)
     assert float(sizes.max()) < 0.4
     assert float(sizes.mean()) == pytest.approx(0.15, abs=0.03)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_changes_items_by_its_own_draws() -> None:
+    x = torch.rand(3, 1, 8, 8, device="cuda")
+    every = Variation(1, 0.5, 0.3, 0.1, 1.0, 0.1)
+    changed = every(x, generator(0, "cuda"))
+    assert changed.shape == x.shape
+    assert not torch.equal(changed, x)
+    shown = every(x, generator(0))
+    assert torch.isfinite(shown).all()

@@ -57,7 +57,7 @@ class Variation:
     def _blurred(self, x: Tensor, generator: torch.Generator) -> Tensor:
         width = (rand((len(x), 1), generator) * self.max_blur).clamp(min=NO_BLUR)  # (B, 1)
         reach = math.ceil(REACH * self.max_blur)
-        away = torch.arange(-reach, reach + 1)
+        away = torch.arange(-reach, reach + 1, device=width.device)
         weight = torch.softmax(-away.square() / (2 * width.square()), dim=1).to(x)  # (B, places)
         for axis, size in enumerate(x.shape[2:], start=2):
             place, seen = torch.arange(size, device=x.device), torch.zeros_like(x)
