@@ -261,9 +261,7 @@ class TwoTones(Oracle):
         told = [[float(word == name) for name in self.names] for word in words]
         return torch.tensor(told, device=self.device)
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Where a sound lies: (B, 1, L) -> (B, 2)."""
-        return self.features(x)
+    encode = stage_features = features  # where a sound lies; it is seen in one stage
 
     def encode_condition(self, cond: Conditions) -> Tensor:
         """Where a tone's sounds lie, by its number: (B,) -> (B, 2)."""
