@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -246,6 +247,14 @@ class Family(nn.Module):
     def device(self) -> torch.device:
         """Where the parameters live."""
         return next(self.parameters()).device
+
+
+def weights_digest(model: nn.Module) -> str:
+    """A hash of a model's weights, which tells latents and features of it from those of others."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(model.state_dict().items()):
+        hashed.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return hashed.hexdigest()
 
 
 def own_state(module: nn.Module, keep_vars: bool = False) -> dict[str, Tensor]:

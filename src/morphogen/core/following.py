@@ -113,6 +113,13 @@ class CanReread(Protocol):
 
 
 @runtime_checkable
+class ComesThrough(Protocol):
+    """Optional for a codec: what it gives is what a trained model makes of items."""
+
+    model: Any  # None: it gives them otherwise
+
+
+@runtime_checkable
 class ShowsCopies(Protocol):
     """Optional for a codec that reads items once, for good: training sees some a little changed as
     well."""

@@ -15,11 +15,12 @@ from morphogen.core import discover
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Codec
 from morphogen.core.errors import RecipeError
+from morphogen.core.family import weights_digest
+from morphogen.core.following import ComesThrough
 from morphogen.core.recipe import Recipe
 from morphogen.core.schema import convert
 from morphogen.core.visible import in_shell
 from morphogen.training.options import Budget
-from morphogen.wrappers._around import CodecAround, weights_digest
 
 FREE = {"device", "checkpoint_every", "num_previews"}  # of the table [train]
 
@@ -59,8 +60,8 @@ def reading_of(codec: Codec, about: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_through(codec: Codec, through: Bundle, out: Path) -> None:
     """Raise `RecipeError` unless `codec` gives what the model of the bundle `through` does."""
-    if isinstance(codec, CodecAround) and codec.model is not None:
-        if weights_digest(through.family) == codec.digest:
+    if isinstance(codec, ComesThrough) and codec.model is not None:
+        if weights_digest(through.family) == weights_digest(codec.model):
             return
         expected = "the model that it was begun with, which its checkpoint holds"
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from morphogen.core.codec import Codec, Item, Recognition, Report
+from morphogen.core.family import weights_digest
 
 
 class CodecAround(Codec):
@@ -77,11 +77,3 @@ class CodecAround(Codec):
     def digest(self) -> str:
         """A hash of the weights of `model`."""
         return weights_digest(self.model)
-
-
-def weights_digest(model: Any) -> str:
-    """A hash of a model's weights, which tells latents and features of it from those of others."""
-    hashed = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(model.state_dict().items()):
-        hashed.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    return hashed.hexdigest()
