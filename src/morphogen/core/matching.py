@@ -9,7 +9,8 @@ Legend: B batch, N items, D dimensions of the space of both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,8 +20,24 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.capability import CanMatch, missing
 from morphogen.core.codec import Codec, Item
 from morphogen.core.codec_storage import codec_tensors, describe_codec
-from morphogen.core.errors import RefusedPair
+from morphogen.core.errors import MorphogenError, RefusedPair
 from morphogen.core.following import CanReread
+
+
+@contextmanager
+def taking_items(who: str, items: Codec, own: Codec, hint: str | None = None) -> Iterator[None]:
+    """Where a model, whose own codec is `own`, is first shown `items` as another encodes them.
+    Raises `RefusedPair`, by what `who` is called, where it takes none such."""
+    try:
+        yield
+    except (MorphogenError, TypeError, ValueError, AttributeError) as error:
+        said = error.message if isinstance(error, MorphogenError) else str(error)
+        raise RefusedPair(
+            f"{who} does not take these items: {said}",
+            found=f"items of {type(items.innermost).__name__}",
+            expected=f"items of {type(own.innermost).__name__}",
+            hint=hint,
+        ) from error
 
 
 def matches(bundle: Bundle) -> bool:

@@ -22,8 +22,8 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.capability import CanEncode, HasFeatures, missing
 from morphogen.core.codec import Item
 from morphogen.core.encoded import Encoded, num_items, rows
-from morphogen.core.errors import MeasurementError, MorphogenError, RefusedPair
-from morphogen.core.matching import matches
+from morphogen.core.errors import MeasurementError, RefusedPair
+from morphogen.core.matching import matches, taking_items
 from morphogen.core.measurement import Measurement
 from morphogen.core.metric import Features
 from morphogen.core.origin import hash_of
@@ -54,15 +54,8 @@ class Outside:
                 expected="a model that embeds: morphogen tasks MODEL",
             )  # fmt: skip
         judge = cls(bundle, data)
-        try:
+        with taking_items("the judge", data.codec, bundle.codec):
             judge.features(data.train.batch(torch.arange(min(2, len(data.train)))).x)
-        except (MorphogenError, TypeError, ValueError, AttributeError) as error:
-            said = error.message if isinstance(error, MorphogenError) else str(error)
-            raise RefusedPair(
-                f"the judge does not take these items: {said}",
-                found=f"items of {type(data.codec.innermost).__name__}",
-                expected=f"items of {type(bundle.codec.innermost).__name__}",
-            ) from error
         return judge
 
     @property

@@ -31,8 +31,9 @@ from morphogen.core.codec import Codec, Item
 from morphogen.core.codec_storage import codec_tensors, describe_codec, rebuild_codec
 from morphogen.core.config import describe, rebuild
 from morphogen.core.encoded import num_items, rows
-from morphogen.core.errors import DataError, MorphogenError, RefusedPair
+from morphogen.core.errors import DataError, RefusedPair
 from morphogen.core.family import Family
+from morphogen.core.matching import taking_items
 from morphogen.core.random import generator, mix_seed
 from morphogen.core.recipe import Recipe
 from morphogen.core.schema import check_options
@@ -91,16 +92,8 @@ class FeatureCodec(CodecAround):
         known = [each.name for each in fields(Variation) if each.name in options]
         varied = check_options(Variation, {name: options[name] for name in known}, "family")
         codec = FeatureCodec(inner, self.reader, self.model, self.recipe, varied)
-        try:
+        with taking_items("the model", inner, self.reader, "--through a model of such items"):
             dim = codec.seen(some).shape[1]
-        except (MorphogenError, TypeError, ValueError, AttributeError) as error:
-            said = error.message if isinstance(error, MorphogenError) else str(error)
-            raise RefusedPair(
-                f"the model does not take these items: {said}",
-                found=f"items of {type(inner.innermost).__name__}",
-                expected=f"items of {type(self.reader.innermost).__name__}",
-                hint="--through a model of such items",
-            ) from error
         return codec._of(torch.zeros(dim), torch.ones(dim))
 
     def _of(self, mean: Tensor, std: Tensor) -> FeatureCodec:
