@@ -22,9 +22,15 @@ import torch
 from torch import Tensor
 
 from morphogen.core.random import rand, randint, randn
+from morphogen.core.spec import Spec, TensorSpec
 
 NO_BLUR = 1e-2  # positions: a Gaussian so narrow leaves an item as it is
 REACH = 2.5  # deviations of the widest Gaussian that are looked at
+
+
+def may_vary(spec: Spec) -> bool:
+    """Whether items are grids of numbers, which can be shown a little changed."""
+    return isinstance(spec, TensorSpec) and spec.kind == "real" and bool(spec.space)
 
 
 @dataclass(frozen=True)

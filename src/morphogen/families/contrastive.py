@@ -38,7 +38,7 @@ from morphogen.core.errors import DataError, RecipeError, RefusedPair, did_you_m
 from morphogen.core.family import Family
 from morphogen.core.random import rand
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
-from morphogen.core.varied import Variation
+from morphogen.core.varied import Variation, may_vary
 from morphogen.families._raster import fitting_batch, network_over
 
 STARTS = {"softmax": (1 / 0.07, 0.0), "sigmoid": (10.0, -10.0)}  # e^tau and b (both papers)
@@ -183,8 +183,9 @@ class Contrastive(Family):
             same = torch.eye(len(batch), dtype=torch.bool, device=first.device)
         else:
             # What a frozen model saw (`--through`) was changed before it was seen.
-            varied = self.training and self.spec.kind == "real" and bool(self.spec.space)
-            shown = self.variation(x, generator) if varied else x
+            shown = x
+            if self.training and may_vary(self.spec):
+                shown = self.variation(x, generator)
             value, spec = self._told(batch.cond)
             first, second = self.encode(shown), self._encoded(value, spec)
             same = _same_rows(value)

@@ -31,7 +31,7 @@ from morphogen.core.encoded import num_items
 from morphogen.core.errors import DataError, RefusedPair, did_you_mean
 from morphogen.core.family import Family
 from morphogen.core.spec import Spec, TensorSpec
-from morphogen.core.varied import Variation
+from morphogen.core.varied import Variation, may_vary
 
 
 class Supervised(Family):
@@ -103,8 +103,9 @@ class Supervised(Family):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         target = self._target_of(batch)
         inputs = {name: v for name, v in batch.cond.items() if name != self.target}
-        varied = self.training and self.spec.kind == "real" and bool(self.spec.space)
-        x = self.variation(batch.x, generator) if varied else batch.x
+        x = batch.x
+        if self.training and may_vary(self.spec):
+            x = self.variation(x, generator)
         outputs = self.head(self.features(x, inputs))
         if self.classifies:
             loss = F.cross_entropy(
