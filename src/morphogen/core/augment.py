@@ -4,7 +4,7 @@ picture in a mirror."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -16,6 +16,8 @@ from morphogen.core.spec import Spec
 @runtime_checkable
 class CanAugment(Protocol):
     """Optional for a codec: training sees its items varied, each step anew."""
+
+    unvaried: ClassVar[str]  # the option by which training sees items as they are
 
     @property
     def variants(self) -> int:
@@ -36,6 +38,6 @@ def augmenting(codec: Codec | None, conditions: Mapping[str, Spec]) -> CanAugmen
             "training varies the items, and what lies beside them would no longer fit",
             found=f"{codec.variants} ways to see an item, and the condition {', '.join(beside)}",
             expected="one of the two",
-            hint="--set modality.mirror=no, or leave out the condition",
+            hint=f"--set modality.{codec.unvaried}, or leave out the condition",
         )
     return codec

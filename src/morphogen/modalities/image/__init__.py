@@ -60,6 +60,7 @@ class Image(Codec):
     same_from: ClassVar[float] = prints.SAME_FROM
     coarse_from: ClassVar[float] = rough.FROM
     derives: ClassVar[tuple[str, ...]] = ("edges", "coarse")
+    unvaried: ClassVar[str] = "mirror=no"
 
     def __init__(
         self,

@@ -43,6 +43,7 @@ class Music(Codec):
     suffix: ClassVar[str] = ".html"
     raw: ClassVar[tuple[type, str]] = (Piece, "pieces")
     unit: ClassVar[str] = "step"
+    unvaried: ClassVar[str] = "transpose=0"
 
     def __init__(
         self,
