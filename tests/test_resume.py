@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import torch
 from PIL import Image as Pillow
 
 import morphogen as mg
-from morphogen.core.errors import RecipeError
+from morphogen.core.errors import MorphogenError, RecipeError
+from morphogen.core.family import weights_digest
 from morphogen.training import loop, session
 from morphogen.training.loop import Log, Run
 from morphogen.training.resume import gone_on_with
@@ -36,9 +38,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def stopped(source: Path, out: Path, family: str, *more: str) -> Path:
+def stopped(source: Path, out: Path, family: str, *more: str, through: Path | None = None) -> Path:
     """A run that Ctrl-C stopped after two steps, with `more` settings."""
-    asked = {**ASKED, "settings": [*SETTINGS, *more]}
+    asked = {**ASKED, "settings": [*SETTINGS, *more], "through": through}
     for held in sessions(source, family, out=out, **asked):
 
         def stop(log: Log, run: Run = held.run) -> None:
@@ -128,6 +130,58 @@ def test_a_chain_that_goes_on_keeps_its_settings_and_conditions(tmp_path: Path) 
     bundle = mg.open(out)
     assert list(bundle.family.conditions) == ["caption"]
     assert len(bundle.sample(2, cond={"caption": "noise of the 3rd kind"}).items) == 2
+
+
+@pytest.fixture(scope="module")
+def coders(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two models of the same make, of other weights."""
+    at = tmp_path_factory.mktemp("coders")
+    asked = {**ASKED, "budget": "2steps"}
+    for seed in (3, 4):
+        mg.train(source, "autoencoder", out=at / str(seed), **{**asked, "seed": seed})
+    return at / "3", at / "4"
+
+
+@pytest.mark.parametrize("family", ["flow_matching", "autoencoder+flow_matching"])
+def test_a_run_in_the_latents_of_a_model_goes_on_in_those_alone(
+    family: str, source: Path, coders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    coder, other = coders
+    lies = shutil.copytree(coder, tmp_path / "coder")
+    whole = mg.train(source, family, through=lies, out=tmp_path / "whole", **ASKED)
+    out = stopped(source, tmp_path / "run", family, through=lies)
+
+    def refused(said: str, through: Path | None) -> MorphogenError:
+        before = sorted(path.name for path in out.rglob("*"))
+        with pytest.raises(MorphogenError, match=said) as raised:
+            mg.train(None, out=out, resume=True, through=through)
+        assert sorted(path.name for path in out.rglob("*")) == before
+        return raised.value
+
+    assert str(other) in str(refused("not begun in the latents of this model", other).found)
+    gone = lies.rename(tmp_path / "elsewhere")
+    assert str(lies) in str(refused("no bundle", lies))
+    shutil.copytree(other, lies)  # trained anew, in place
+    changed = refused("not begun in the latents of this model", lies)
+    assert str(changed.expected).split()[-1] in weights_digest(mg.open(str(coder)).family)
+    is_chain = "+" in family  # it reads through the bundle again; a single one's checkpoint has it
+    if is_chain:
+        assert str(lies) in str(refused("not begun in the latents of this model", None).found)
+        shutil.rmtree(lies)
+        assert "--through BUNDLE" in str(refused("is not where it was", None).hint)
+    again = mg.train(None, out=out, resume=True, through=gone if is_chain else None)
+    for name, tensor in whole.family.state_dict().items():
+        assert torch.equal(again.family.state_dict()[name], tensor), name
+    assert torch.equal(again.sample(2, seed=1).x, whole.sample(2, seed=1).x)
+
+
+def test_a_chain_begun_without_a_model_to_go_through_takes_none(
+    source: Path, coders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = stopped(source, tmp_path / "run", "autoencoder+flow_matching")
+    with pytest.raises(RecipeError, match="latents of this model") as raised:
+        mg.train(None, out=out, resume=True, through=coders[0])
+    assert str(raised.value.expected).startswith("none")
 
 
 def test_values_are_compared_as_they_are_meant(tmp_path: Path) -> None:

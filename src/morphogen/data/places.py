@@ -115,8 +115,11 @@ def bundle_at(key: str, hint: str) -> Path:
     if known is not None and Path(known["source"], "config.json").is_file():
         return Path(known["source"])
     raise DataError(
-        "where the bundle in whose latents it is trained lies is not known on this machine",
-        found=known["source"] if known else "nothing",
+        "the bundle in whose latents it is trained is not where it was"
+        if known
+        else "where the bundle in whose latents it is trained lies is not known on this machine",
+        found="no bundle" if known else "nothing that is noted of it",
+        where=known and known["source"],
         hint=hint,
     )
 

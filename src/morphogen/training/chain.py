@@ -48,6 +48,7 @@ ASKED = {
     "recipe": {"family": {"name": str}, "train": dict},
     "data": {"source": str, "digest": str},
     "through?": (None, str),
+    "model?": (None, str),
 }
 
 
@@ -58,6 +59,7 @@ class Chain:
     recipe: Recipe  # its family's name is that of the chain
     data: Mapping[str, Any]  # the source's name and the digest, see `data.places`
     through: str | None = None  # what is noted of the bundle in whose latents it is trained
+    model: str | None = None  # the digest of that bundle's weights
 
     @classmethod
     def of(cls, out: Path) -> Chain | None:
@@ -65,11 +67,15 @@ class Chain:
         if not (out / CHAIN).exists():
             return None
         about = read_json(out / CHAIN, ASKED)
-        return cls(Recipe.from_json(about["recipe"]), about["data"], about.get("through"))
+        known = (about.get(name) for name in ("through", "model"))
+        return cls(Recipe.from_json(about["recipe"]), about["data"], *known)
 
     def write(self, out: Path) -> None:
         """Leave the record in `out`."""
-        about = {"recipe": self.recipe.to_json(), "data": self.data, "through": self.through}
+        about = {
+            "recipe": self.recipe.to_json(), "data": self.data,
+            "through": self.through, "model": self.model,
+        }  # fmt: skip
         write_text(out / CHAIN, json.dumps(about, indent=2) + "\n")
 
 

@@ -19,7 +19,6 @@ from morphogen.core.family import weights_digest
 from morphogen.core.following import ComesThrough
 from morphogen.core.recipe import Recipe
 from morphogen.core.schema import convert
-from morphogen.core.visible import in_shell
 from morphogen.training.options import Budget
 
 FREE = {"device", "checkpoint_every", "num_previews"}  # of the table [train]
@@ -58,20 +57,26 @@ def reading_of(codec: Codec, about: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": discover.name_of(type(inner)), **options, **about.get("options", {})}
 
 
-def check_through(codec: Codec, through: Bundle, out: Path) -> None:
-    """Raise `RecipeError` unless `codec` gives what the model of the bundle `through` does."""
-    if isinstance(codec, ComesThrough) and codec.model is not None:
-        if weights_digest(through.family) == weights_digest(codec.model):
-            return
-        expected = "the model that it was begun with, which its checkpoint holds"
-    else:
-        expected = "none: it learns the items themselves"
+def model_of(codec: Codec) -> str | None:
+    """The digest of the trained model that a codec comes through; None where there is none."""
+    model = codec.model if isinstance(codec, ComesThrough) else None
+    return None if model is None else weights_digest(model)
+
+
+def check_through(begun: str | None, through: Bundle, out: Path, hint: str) -> None:
+    """Raise `RecipeError` unless the bundle `through` is the one that the run in `out` was begun
+    with, whose model has the digest `begun`; None where it was begun with none."""
+    if begun == weights_digest(through.family):
+        return
+    expected = "none: it learns the items themselves"
+    if begun is not None:
+        expected = f"the model that it was begun with, whose weights have the digest {begun[:16]}"
     raise RecipeError(
         "the run was not begun in the latents of this model",
         found=f"--through {through.path or 'a bundle in memory'}",
         expected=expected,
         where=out,
-        hint=f"morphogen train --resume --out {in_shell(out)}",
+        hint=hint,
     )
 
 

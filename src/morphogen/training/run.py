@@ -12,6 +12,7 @@ from typing import Any
 from morphogen.core import discover
 from morphogen.core.bundle import Bundle
 from morphogen.core.errors import BundleError, RecipeError, TrainingError
+from morphogen.core.family import weights_digest
 from morphogen.core.recipe import Recipe
 from morphogen.core.storage import expanded
 from morphogen.core.visible import in_shell
@@ -25,7 +26,7 @@ from morphogen.training.checkpoint import clear_leftovers, nothing_to_resume
 from morphogen.training.choice import noting, with_usual_family
 from morphogen.training.distributed import Processes
 from morphogen.training.hold import hold
-from morphogen.training.resume import check_through, gone_on_with
+from morphogen.training.resume import check_through, gone_on_with, model_of
 from morphogen.training.session import OnLog, Session
 from morphogen.training.through import in_latents, suits_model
 
@@ -145,7 +146,7 @@ def sessions(
             folder = held.enter_context(nullcontext(place) if dry else _new(place))
             loaded, about = _loaded(data, wanted, bundle)
         kept = remember_bundle(bundle.path) if bundle and bundle.path else None
-        asked = Chain(wanted, about, kept)
+        asked = Chain(wanted, about, kept, weights_digest(bundle.family) if bundle else None)
         yield from chain.sessions(noting(loaded, told), asked, folder, dry=dry, trust=trust)
 
 
@@ -193,21 +194,25 @@ def _resumed(
     trust: bool,
 ) -> Iterator[Session]:
     """The sessions that are left of the run in `folder`, which nothing `given` may change."""
-    begun = Chain.of(folder)
+    begun, at = Chain.of(folder), f"--resume --out {in_shell(folder)}"
     if begun is None:
+        bundle = None if through is None else _opened(through, trust)
         session = Session.resumed(data, folder, given, trust=trust)
-        if through is not None:
-            check_through(session.data.codec, _opened(through, trust), folder)
+        if bundle is not None:  # the checkpoint holds the model that it was begun with
+            known, without = model_of(session.data.codec), f"morphogen train {at}"
+            check_through(known, bundle, folder, without)
         yield session
         return
     wanted = gone_on_with(begun.recipe, given, folder)
     if trust:
         discover.vouch(wanted.to_json())
-    hint = f"morphogen train DATA --resume --out {in_shell(folder)}"
-    if through is None and begun.through is not None:
-        through = bundle_at(begun.through, f"{hint} --through BUNDLE")
-    bundle = _opened(through, trust) if through else None
-    source = place_of(begun.data, hint) if data is None else data
+    if through is None and (begun.through or begun.model):
+        through = bundle_at(begun.through or "", f"morphogen train DATA {at} --through BUNDLE")
+    bundle = None if through is None else _opened(through, trust)
+    if bundle is not None and (begun.model or not begun.through):  # else of a time without digests
+        again = f"the bundle as it was, or begin anew with another --out, such as {folder}-2"
+        check_through(begun.model, bundle, folder, again)
+    source = place_of(begun.data, f"morphogen train DATA {at}") if data is None else data
     loaded, _ = _loaded(source, wanted, bundle)
     asked = replace(begun, recipe=wanted)
     yield from chain.sessions(loaded, asked, folder, resume=True, trust=trust)
