@@ -20,6 +20,8 @@ from morphogen.core.errors import DataError, MeasurementError, RecipeError, Refu
 from morphogen.core.gaussian_path import GaussianPath
 from morphogen.core.random import generator, rand, randint, randn
 from morphogen.core.spec import TensorSpec
+from morphogen.data import canaries as canaries_module
+from morphogen.data import progress
 from morphogen.data.canaries import Canaries, block_numbers, patchworks, plant
 from morphogen.data.dataset import Data, load
 from morphogen.data.store import MemoryStore, compact
@@ -110,6 +112,16 @@ def test_canaries_are_planted_as_often_as_asked(name: str) -> None:
     assert other.digest != planted.digest
     assert json.loads(json.dumps(canaries.to_json())) == canaries.to_json()
     assert canaries.to_json()["canaries_by_repeats"] == {"1": 4, "3": 4}
+
+
+def test_how_far_they_are_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, heard = make_data("grid"), list[progress.Progress]()
+    monkeypatch.setattr(canaries_module, "MOST_VALUES", 16 * 64 * 30)  # thirty at once
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    with progress.listening(heard.append):
+        plant(data, (1,), num=10, num_references=90)
+    assert [each.done for each in heard if each.doing == "making"][:3] == [30, 60, 90]
+    assert {each.total for each in heard if each.what == "canaries"} == {100}
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -205,6 +217,12 @@ def test_bad_input_is_refused() -> None:
         load(np.zeros((9, 4, 4), np.uint8), canaries="few")
     with pytest.raises(DataError, match="planted"):
         plant(Data(data.codec, data.train.take(torch.arange(1)), data.test, data.report))
+    with pytest.raises(DataError, match="more canaries than training items") as raised:
+        plant(data, num=len(data.train) // 4 + 1)
+    assert raised.value.expected == "at most 50, for 200 training items"
+    assert str(raised.value.hint).startswith("--canaries 8")
+    with pytest.raises(DataError, match="more canaries than training items"):
+        load(rand((40, 8, 8), generator(0)).numpy(), canaries=10**6)
     planted, canaries = planted_in(data, (1,), num=2, num_references=8)
     broken = Kernels(planted.train)
     broken.centres = broken.centres * torch.nan

@@ -20,6 +20,7 @@ from morphogen.core.encoded import rows
 from morphogen.core.errors import DataError
 from morphogen.core.random import generator, mix_seed, randint
 from morphogen.core.spec import ProductSpec, Spec
+from morphogen.data.progress import told
 from morphogen.data.store import (
     MemoryStore,
     Store,
@@ -80,7 +81,7 @@ def plant(
 
     Train on what is returned, then evaluate the model with it. The same data, arguments and seed
     give the same canaries again. Raises `DataError` when there are too few training items to draw
-    them from.
+    them from, or fewer than canaries: what is trained would be a model of these.
     """
     counts = [num, num_references, *repeats]
     counted = all(isinstance(each, int) and each >= 1 for each in counts)
@@ -90,6 +91,17 @@ def plant(
             found=f"{len(data.train)} training items, {num} canaries, repeats {list(repeats)}",
             expected="at least two training items, one canary, and one repeat",
             where=data.source,
+        )
+    if num * len(repeats) > (most := len(data.train)):
+        times = ", ".join(map(str, repeats))
+        raise DataError(
+            "there would be more canaries than training items",
+            found=f"{num:,} canaries for each of {len(repeats)} numbers of times ({times})",
+            expected=f"at most {most // len(repeats):,}, for {most:,} training items",
+            where=data.source,
+            hint="--canaries 8, which are enough for a mean with its interval"
+            if most >= 8 * len(repeats)
+            else "more data: its canaries are patchworks of too few items",
         )
     draw = generator(mix_seed(seed, 77))
     total = num * len(repeats)
@@ -111,7 +123,8 @@ def patchworks(store: Store, num: int, generator: torch.Generator) -> Store:
     source = randint(len(store), (num, count), generator)  # (num, blocks)
     x = no_items(store.spec, num)
     at_once = max(1, MOST_VALUES // (count * store.spec.num_values))
-    for part in torch.split(torch.arange(num), at_once):
+    parts = torch.split(torch.arange(num), at_once)
+    for part in told(parts, "making", num, "canaries", count=len):
         found = store.stored(source[part].flatten())  # (items, blocks) in a row, * each
         for name, each in named.items():
             own = found[name] if isinstance(found, dict) else found

@@ -64,14 +64,19 @@ def listening(show: OnProgress) -> Iterator[None]:
 
 
 def told(
-    items: Iterable[T], doing: str, total: int | None = None, what: str = "items"
+    items: Iterable[T],
+    doing: str,
+    total: int | None = None,
+    what: str = "items",
+    count: Callable[[T], int] = lambda item: 1,
 ) -> Iterator[T]:
-    """Pass items on, telling the listener now and then how many there were."""
+    """Pass items on, telling the listener now and then how many there were; `count` says for how
+    many each stands."""
     from morphogen.sources import RecordBatches  # NumPy is no part of `--help`
 
     if isinstance(items, RecordBatches):  # they stay together
         return cast(Iterator[T], RecordBatches(_told(items.batches(), doing, total, what, len)))
-    return _told(items, doing, total, what, lambda item: 1)
+    return _told(items, doing, total, what, count)
 
 
 def _told(
