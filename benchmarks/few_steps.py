@@ -17,6 +17,7 @@ from pathlib import Path
 
 import morphogen as mg
 from images import DATA, NUM, RESULTS, Judge
+from morphogen.core.codec import Item
 
 STEPS = (50, 25, 12, 8, 6, 5, 4, 3)
 
@@ -28,14 +29,17 @@ def main() -> None:
     options.add_argument("--steps", type=int, nargs="+", default=STEPS)
     options.add_argument("--num", type=int, default=NUM)
     given = options.parse_args()
-    judge, bundle = Judge(mg.load(DATA)), mg.open(given.bundle)
+    data, bundle = mg.load(DATA), mg.open(given.bundle)
+    judge = Judge(data)
     most = None
     for steps in sorted(given.steps, reverse=True):
         started = time.perf_counter()
         x = bundle.sample(given.num, seed=0, num_steps=steps).x
         seconds = time.perf_counter() - started
         assert x is not None
-        samples = bundle.family.spec.quantise(x)
+        if bundle.family.spec.levels is None:  # a chain draws latents: what comes of them is read
+            x = data.codec.encode_many([Item(value) for value in bundle.codec.decode_many(x)])
+        samples = data.spec.quantise(x)
         score = judge.score(samples)["ratio"]
         most = most or score
         picture = RESULTS.parent / "few_steps" / f"{Path(given.bundle).name}-{steps}.png"

@@ -10,20 +10,22 @@ from morphogen.backbones.unet import ContextMixing, UNet
 from morphogen.core import discover
 from morphogen.core.backbone import BuildBackbone
 from morphogen.core.batch import Batch
-from morphogen.core.conditioning import (
+from morphogen.core.condition_readers import (
     MOST_POSITIONS,
+    Reader,
+    patch_of,
+    patches,
+    start_of_places,
+)
+from morphogen.core.conditioning import (
     Conditioner,
     Context,
-    Reader,
     TimeEmbedding,
     absent,
     check_conditions,
-    patch_of,
-    patches,
     present,
-    start_of_places,
 )
-from morphogen.core.errors import RefusedPair
+from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.random import generator
 from morphogen.core.spec import TensorSpec
 
@@ -138,6 +140,41 @@ def test_longer_texts_are_read_token_by_token_where_asked() -> None:
     assert alone is not None
     assert alone.sequence.shape[1] == 42  # what is beyond the longest is not computed
     torch.testing.assert_close(alone.sequence[0], context.sequence[0, :42])
+
+
+def test_of_what_a_frozen_model_has_read_the_first_alone_is_the_whole() -> None:
+    torch.manual_seed(0)
+    conditions = {**CONDITIONS, "read": TensorSpec("real", (6, 4), layout="sequence")}
+    told = {name: conditions[name] for name in ("read", "label")}
+    conditioner = Conditioner(told, 8, first=True)
+    cond = {"read": torch.randn(3, 6, 4), "label": torch.tensor([0, 1, 2])}
+    vector, context = conditioner.both(cond, 3)
+    read, label = conditioner.embed["read"], conditioner.embed["label"]
+    expected = cond["read"][:, :, 0] @ read.weight.T + read.bias + label(cond["label"])
+    torch.testing.assert_close(vector, expected)
+    assert context is None
+    assert Conditioner(conditions, 8, first=True).both(cond, 3)[1] is not None, "others are read"
+    with pytest.raises(RecipeError, match="begins with a vector of the whole"):
+        Conditioner({"caption": CONDITIONS["caption"]}, 8, first=True)
+
+
+@pytest.mark.parametrize("name", ["flow_matching", "diffusion"])
+def test_a_denoiser_hears_the_first_of_a_caption_and_nothing_else_of_it(name: str) -> None:
+    torch.manual_seed(0)
+    conditions = {"caption": TensorSpec("real", (6, 4), layout="sequence")}
+    build = BuildBackbone(discover.find("backbone", "unet"), model_dim=16, attention_every=1)
+    spec = TensorSpec("real", (1, 4, 4))
+    family = discover.find("family", name)(spec, conditions, build, cond_dim=16, cond_first=True)
+    with torch.no_grad():
+        for parameter in family.parameters():
+            parameter.normal_(std=0.2, generator=generator(2))
+    caption, x = torch.randn(3, 6, 4), torch.randn(3, 1, 4, 4)
+    one = family.denoise(x, torch.full((3,), 0.7), {"caption": caption})
+    for place, heard in ((0, True), (2, False)):
+        changed = caption.clone()
+        changed[:, :, place] += 1
+        other = family.denoise(x, torch.full((3,), 0.7), {"caption": changed})
+        assert torch.allclose(one, other) != heard, place
 
 
 def test_near_places_start_alike() -> None:

@@ -26,7 +26,7 @@ from morphogen.backbones._parts import (
     refuses_output,
 )
 from morphogen.core.backbone import Backbone
-from morphogen.core.conditioning import mean_of_real
+from morphogen.core.condition_readers import mean_of_real
 from morphogen.core.spec import TensorSpec
 
 

@@ -50,7 +50,8 @@ from morphogen.backbones._sequence import (
 )
 from morphogen.backbones._stepping import Stepping
 from morphogen.core.backbone import Backbone
-from morphogen.core.conditioning import Context, mean_of_real
+from morphogen.core.condition_readers import mean_of_real
+from morphogen.core.conditioning import Context
 from morphogen.core.errors import RecipeError
 from morphogen.core.spec import TensorSpec
 

@@ -48,7 +48,8 @@ from morphogen.backbones._parts import (
 )
 from morphogen.core.attention import attend
 from morphogen.core.backbone import Backbone
-from morphogen.core.conditioning import Context, mean_of_real
+from morphogen.core.condition_readers import mean_of_real
+from morphogen.core.conditioning import Context
 from morphogen.core.spec import TensorSpec
 
 # Positions above which patches of 1, 2, then 4 and more are doubled: attention is quadratic.

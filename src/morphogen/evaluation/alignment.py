@@ -23,7 +23,8 @@ from torch import Tensor
 import morphogen
 from morphogen.core import discover
 from morphogen.core.bundle import Bundle
-from morphogen.core.conditioning import has_positions, present
+from morphogen.core.condition_readers import has_positions
+from morphogen.core.conditioning import present
 from morphogen.core.encoded import Encoded, num_items, rows
 from morphogen.core.errors import MeasurementError
 from morphogen.core.following import CanReread

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from morphogen.core.backbone import CanTell
-from morphogen.core.conditioning import mean_of_real
+from morphogen.core.condition_readers import mean_of_real
 from morphogen.core.explaining import Explanation, ShowsAttention
 from morphogen.core.likelihood import NEVER
 

@@ -38,7 +38,8 @@ from torch import Tensor
 
 from morphogen.core.backbone import BuildBackbone, CanTell
 from morphogen.core.batch import Batch
-from morphogen.core.conditioning import Conditioner, Embedded, Stem, context_dim, is_grid
+from morphogen.core.condition_readers import Stem, is_grid
+from morphogen.core.conditioning import Conditioner, Embedded, context_dim
 from morphogen.core.errors import RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.likelihood import NEVER, build_likelihood

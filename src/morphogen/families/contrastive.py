@@ -32,7 +32,8 @@ from torch import Tensor, nn
 
 from morphogen.core.backbone import BuildBackbone, CanTell
 from morphogen.core.batch import Batch
-from morphogen.core.conditioning import Reader, has_positions, present
+from morphogen.core.condition_readers import First, Reader, has_positions
+from morphogen.core.conditioning import present
 from morphogen.core.encoded import num_items
 from morphogen.core.errors import DataError, RecipeError, RefusedPair, did_you_mean
 from morphogen.core.family import Family
@@ -224,13 +225,8 @@ class ConditionReader(nn.Module):
         super().__init__()
         self.is_class, self.reads = spec.is_label, has_positions(spec)
         self.first = first and self.reads
-        if self.first and (spec.kind != "real" or spec.layout != "sequence"):
-            raise RecipeError(
-                "only what a frozen model has read begins with a vector of the whole",
-                found=str(spec), where="family.cond_first", hint="--condition NAME=ENCODER",
-            )  # fmt: skip
         if self.first:
-            self.whole = nn.Linear(spec.channels, latent_dim)
+            self.whole = First(spec, latent_dim)
             return
         if self.is_class:
             self.embed: nn.Module = nn.Embedding(spec.vocab_size or 1, latent_dim)
@@ -241,7 +237,7 @@ class ConditionReader(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         """(B, *) -> (B, D)."""
         if self.is_class or self.first:
-            found: Tensor = self.whole(value[:, :, 0]) if self.first else self.embed(value)
+            found: Tensor = self.whole(value) if self.first else self.embed(value)
             return found
         h = self.embed(value)[2] if self.reads else self.embed(value.flatten(1))
         return self.head(F.silu(h))

@@ -38,7 +38,8 @@ from torch import Tensor
 
 from morphogen.core.backbone import BuildBackbone, CanTell
 from morphogen.core.batch import Batch
-from morphogen.core.conditioning import Conditioner, Embedded, context_dim, mean_of_real
+from morphogen.core.condition_readers import mean_of_real
+from morphogen.core.conditioning import Conditioner, Embedded, context_dim
 from morphogen.core.encoded import together
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.family import Family

@@ -17,7 +17,7 @@ from torch import Tensor
 from morphogen.core import discover
 from morphogen.core.bundle import SAMPLE_BATCH
 from morphogen.core.capability import CanDenoise, missing, why_not
-from morphogen.core.conditioning import has_positions
+from morphogen.core.condition_readers import has_positions
 from morphogen.core.encoded import each, joined, num_items, rows, together
 from morphogen.core.errors import RecipeError, RefusedPair, did_you_mean
 from morphogen.core.schema import options
