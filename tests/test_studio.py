@@ -590,6 +590,17 @@ def test_models_answer_side_by_side(client: httpx.Client) -> None:
     assert client.post("/beside", data={**told, "task": "fly"}).status_code == 404
 
 
+def test_classes_are_told_by_name_and_how_sure_alone_and_side_by_side(client: httpx.Client) -> None:
+    told = {"task": "classify", "drawn": "3,4", "token": token_of(client)}
+    few = {"num_draws": "1", "seed": "7"}
+    alone = client.post("/play/faces", data={**told, **few}).text
+    shown = r"<dt>label</dt><dd>(three|eight), (three|eight)</dd><dt>probability</dt><dd>([^<]+)<"
+    assert (found := re.search(shown, alone)), alone
+    assert all(0.5 <= float(each) <= 1 for each in found[3].split(", "))
+    both = client.post("/beside", data={**told, **few, "model": ["digits", "faces"]}).text
+    assert len(re.findall(shown, both)) == 2, both
+
+
 def test_votes_are_blind_counted_and_kept(
     client: httpx.Client, records: Records, models: Path, running: Running
 ) -> None:

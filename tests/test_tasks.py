@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -451,6 +452,16 @@ def test_classify_uses_a_classifier_and_explains_a_model_without_labels() -> Non
         classify(HasDensity(), x, generator=generator(0))
     with pytest.raises(RecipeError, match="prior"):
         classify(HasDensity(3), x, prior=[1.0], generator=generator(0))
+
+
+def test_classes_are_told_by_the_names_that_the_data_has() -> None:
+    x = torch.full((3, *SPEC.shape), 0.1)
+    codec = SimpleNamespace(class_names=lambda name: ["low", "high"])
+    result = classify(Predicts(), x, codec, generator=generator(0))
+    assert result.values["label"] == ["high"] * 3
+    assert result.values["classes"] == ["low", "high"]
+    likely = [row[1] for row in result.values["probs"]]
+    assert result.told == {"label": ["high"] * 3, "probability": likely}
 
 
 def test_principal_positions_are_the_projections_of_largest_variance() -> None:

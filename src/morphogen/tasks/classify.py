@@ -16,7 +16,7 @@ A model whose likelihood is a bound or an estimate gives the probabilities that 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -131,12 +131,25 @@ def classify(
         )  # fmt: skip
     name, run = choose(model, routes, route)
     found, spec, output = run()
-    if classes is not None and name in ("match", "texts"):
-        best = [classes[index] for index in output.argmax(1).tolist()]
-        return Result(x, {"class": best, "probs": output.tolist(), "classes": classes}, name)
     if spec.kind == "real":
         return Result(x, {found: output.tolist()}, name)
-    return Result(x, {found: output.argmax(1).tolist(), "probs": output.tolist()}, name)
+    by_name = classes is not None and name in ("match", "texts")
+    known = classes if by_name else None if codec is None else codec.class_names(found)
+    return _named(Result(x, {"probs": output.tolist()}, name), found, known)
+
+
+def _named(result: Result, found: str, classes: Sequence[str] | None) -> Result:
+    """Say the likeliest class of each item by its name, and in which order the names are in
+    `probs`; by its number where classes have no names."""
+    probs = result.values["probs"]
+    best = [max(range(len(row)), key=row.__getitem__) for row in probs]
+    if not classes:
+        result.values = {found: best, **result.values}
+        return result
+    named = [classes[number] for number in best]
+    result.values = {found: named, **result.values, "classes": list(classes)}
+    result.told = {found: named, "probability": list(map(max, probs))}
+    return result
 
 
 def _by_matching(

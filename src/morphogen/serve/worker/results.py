@@ -23,13 +23,15 @@ PLAIN = (str, int, float, bool, dict, list, tuple, type(None))
 
 
 def told(result: Result, *, view: View = None) -> dict[str, Any]:
-    """A result as JSON: its numbers, its route, its items; with `view`, as their codec shows them
-    to people as well, all on one page or each on one of its own."""
+    """A result as JSON: its numbers, what of them people are shown where that is less, its route,
+    its items; with `view`, as their codec shows them to people as well, all on one page or each on
+    one of its own."""
     return {
         **_viewed(result, view),
         "values": plain(result.values),
         "route": result.route,
         "items": _items(result),
+        "told": plain(result.told),
         **({"forms": plain(result.forms)} if result.forms else {}),
         **({"positions": result.positions.tolist()} if result.positions is not None else {}),
     }

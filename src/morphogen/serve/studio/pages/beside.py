@@ -131,7 +131,10 @@ async def _column(
         answer, events = await made(visitor.here, entry, work, prompt=prompt, access=visitor.access)
     except APIError as error:
         return {"model": entry.name, "failed": error.message}
-    column = {"model": entry.name, "failed": "", "id": answer.id, "text": None, "items": 0}
+    column: dict[str, Any] = {
+        "model": entry.name, "failed": "", "id": answer.id, "text": None, "items": 0,
+        "values": {}, "told": {},
+    }  # fmt: skip
     if work["do"] in ("chat", "complete"):
         return {**column, "text": text_of(events), "pages": 0}
     result = result_of(events)
@@ -139,7 +142,7 @@ async def _column(
     kept.put(answer.id, Made(pages, tuple(result["items"]), tuple(inputs)))
     return {
         **column, "pages": len(pages), "items": len(result["items"]),
-        "values": result["values"] if not pages else {},
+        "values": result["values"], "told": result["told"],
     }  # fmt: skip
 
 
