@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image as Pillow
+from torch import Tensor
 
 import morphogen as mg
 from morphogen.core.augment import augmenting
@@ -645,13 +646,19 @@ def test_training_sees_pictures_mirrored_where_they_may_be(tmp_path: Path) -> No
     shares = torch.tensor([0.0, 0.49, 0.5, 0.99])
     seen = data.codec.augmented(first, shares)
     assert torch.equal(seen[:2], first[:2])
+    assert data.codec.as_it_is == 0
     assert torch.equal(seen[2:], first[2:].flip(-1))
     assert mg.load(x).codec.augmented(first, shares).equal(first)
     again = type(data.codec).from_state(data.codec.state(), {})
     assert again.variants == 2
     settings = ["family.latent_dim=3", "backbone.model_dim=8"]
     coder = mg.train(data, "vae", budget="2steps", out=tmp_path / "vae", settings=settings)
-    latents = in_latents(data, coder)
+    encode, read = coder.family.encode, list[Tensor]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coder.family, "encode", lambda x: read.append(x) or encode(x))
+        latents = in_latents(data, coder)
+    num_read = sum(map(len, read))
+    assert num_read == 2 * len(data.train) + len(data.test), "each way once, as they are as well"
     drawn = latents.train.drawn(torch.arange(4), shares).x
     expected = latents.codec.standardised(latents.codec.latents([seen]))
     torch.testing.assert_close(drawn, expected)

@@ -97,7 +97,8 @@ def test_pieces_are_moved_within_the_piano() -> None:
         assert -5 <= shift <= 5
         codec.decode(after)  # on the piano
     assert len({tuple(row) for row in moved[::2].tolist()}) > 2
-    assert codec.augmented(x, torch.full((len(x),), 0.5)).equal(x)
+    as_it_is = torch.full((len(x),), (codec.as_it_is + 0.5) / codec.variants)
+    assert codec.augmented(x, as_it_is).equal(x)
     with pytest.raises(DataError, match="piano"):
         Piece.of([[109]])
 

@@ -23,6 +23,10 @@ class CanAugment(Protocol):
     def variants(self) -> int:
         """In how many ways an item is seen, K; 1: as it is alone."""
 
+    @property
+    def as_it_is(self) -> int:
+        """The number of the way in which an item is seen as it is."""
+
     def augmented(self, x: Any, shares: Tensor) -> Any:
         """Encoded training items (B, *shape), each in the way number floor(K share) of its share of
         [0, 1), which is drawn for it (B,)."""

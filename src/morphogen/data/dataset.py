@@ -150,6 +150,8 @@ class Data:
         if (able := augmenting(self.codec, self.conditions)) is not None:
             seen[:1] = [
                 recoded(self.train, codec.spec, partial(_varied, codec, able, k), f"{digest}-{k}")
+                if k != able.as_it_is
+                else train
                 for k in range(able.variants)
             ]
         train = train if len(seen) == 1 else Varied(train, seen)

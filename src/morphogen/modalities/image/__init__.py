@@ -285,6 +285,11 @@ class Image(Codec):
         """Two, where a mirrored picture is one of the kind; else one."""
         return 1 + self.mirror
 
+    @property
+    def as_it_is(self) -> int:
+        """The first."""
+        return 0
+
     def augmented(self, x: Tensor, shares: Tensor) -> Tensor:
         """(B, C, H, W), those of a share from one half up mirrored."""
         mirrored = (shares * self.variants >= 1).view(-1, 1, 1, 1)

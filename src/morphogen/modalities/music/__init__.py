@@ -130,6 +130,11 @@ class Music(Codec):
         """As many as there are keys to move to."""
         return 2 * self.transpose + 1
 
+    @property
+    def as_it_is(self) -> int:
+        """The one in the middle, of no semitones."""
+        return self.transpose
+
     def augmented(self, x: Tensor, shares: Tensor) -> Tensor:
         """(B, L), each transposed by as many semitones as its share of [0, 1) says."""
         is_note = x < STEP
