@@ -14,6 +14,7 @@ from morphogen.core.bundle import Bundle
 from morphogen.data.dataset import Data
 
 HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "pairs"
 SHARED = Path(os.environ.get("MORPHOGEN_SHARED", HERE.parents[1] / "shared")) / "data"
 
 
@@ -28,6 +29,12 @@ def trained(
         data, family, budget=given.budget, out=out, settings=[*settings, *given.set],
         through=given.through,
     )  # fmt: skip
+
+
+def place_of_pages(given: argparse.Namespace) -> Path | None:
+    """Where pictures of what came are left: among the results, of a model that is trained now; of
+    one that is only measured, in what is kept, or nowhere."""
+    return given.keep if given.bundle else RESULTS
 
 
 def steps_of(bundle: Bundle) -> dict[str, Any]:

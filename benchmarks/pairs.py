@@ -36,7 +36,7 @@ from torch import Tensor
 
 import morphogen as mg
 from _emoji import EMOJI, Eyes, Groups, rows, told_twice, words_beside, words_in
-from _pairs import steps_of, trained
+from _pairs import place_of_pages, steps_of, trained
 from _sentences import sentences
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Item
@@ -46,7 +46,6 @@ from morphogen.evaluation.alignment import PairJudge, aligned, named_judge, pair
 from morphogen.evaluation.copying import copying
 from morphogen.metrics.alignment import alignment
 
-RESULTS = Path(__file__).parent / "results" / "pairs"
 SHOWN = 64
 PICTURES = ["train.batch_size=64", "train.lr=2e-3"]
 MATCHED = [
@@ -83,7 +82,7 @@ def main() -> None:
     options.add_argument("--best-of", type=int, default=8, help="so many draws, where one does")
     options.add_argument("--bundle", help="measure this one, and train none")
     options.add_argument("--num", type=int, default=10_000, help="draws of a Frechet ratio")
-    options.add_argument("--keep", type=Path, help="folder for bundles")
+    options.add_argument("--keep", type=Path, help="folder for bundles, and pages of measured ones")
     options.add_argument("--set", nargs="*", default=[], help="settings, as of `morphogen train`")
     given = options.parse_args()
     for line in PARTS[given.part](given):
@@ -162,6 +161,8 @@ def pictures(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     asked = data.test.cond["caption"]
     real = data.test.batch(torch.arange(len(data.test))).x
     own = named_judge(mg.open(given.own), data) if given.own else None
+    if (place := place_of_pages(given)) is not None:
+        place.mkdir(parents=True, exist_ok=True)
 
     def judged(x: Tensor) -> dict[str, Any]:
         found = groups.scored(judge, x)
@@ -186,11 +187,14 @@ def pictures(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
             "copying": copies.to_json()["verdict"],
         }
         name = "-".join(f"{value:g}" for value in way.values())
-        sheet(data, x[:SHOWN], f"pictures-{name}")
         if given.keep:
             torch.save(x, given.keep / f"pictures-{name}.pt")
-        captioned(data, x, [groups.row(each)["caption"] for each in data.test.names], name)
-    sheet(data, real[:SHOWN], "pictures-real")
+        if place is not None:
+            sheet(data, x[:SHOWN], place / f"pictures-{name}.png")
+            told = [groups.row(each)["caption"] for each in data.test.names]
+            captioned(data, x, told, place / f"captioned-{name}.png")
+    if place is not None:
+        sheet(data, real[:SHOWN], place / "pictures-real.png")
 
 
 def fitting(judge: PairJudge, x: Tensor, asked: Tensor, data: Data) -> dict[str, float]:
@@ -292,13 +296,12 @@ def recalled(near: Tensor) -> dict[str, float]:
 # -- pages -----------------------------------------------------------------------------------------
 
 
-def sheet(data: Data, x: Tensor, name: str) -> None:
+def sheet(data: Data, x: Tensor, path: Path) -> None:
     """Encoded pictures as one file."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    data.codec.write(data.codec.decode_many(x), RESULTS / f"{name}.png", 8)
+    data.codec.write(data.codec.decode_many(x), path, 8)
 
 
-def captioned(data: Data, x: Tensor, captions: Sequence[str], name: str) -> None:
+def captioned(data: Data, x: Tensor, captions: Sequence[str], path: Path) -> None:
     """Some of the pictures, large, each above its caption, as one file."""
     from PIL import Image, ImageDraw
 
@@ -312,7 +315,7 @@ def captioned(data: Data, x: Tensor, captions: Sequence[str], name: str) -> None
         page.paste(value.resize((side, side), Image.Resampling.BICUBIC), (left + 7, top + 7))
         words = "\n".join(textwrap.wrap(captions[i], 17)[:2])
         pen.multiline_text((left + 7, top + side + 10), words, fill="black")
-    page.quantize(256).save(RESULTS / f"captioned-{name}.png")
+    page.quantize(256).save(path)
 
 
 PARTS = {
