@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import shutil
 import wave
@@ -17,11 +18,13 @@ from hypothesis import strategies as st
 
 from morphogen.core.codec import Item
 from morphogen.modalities.text import Text
+from morphogen.provenance.identity import Identity
+from morphogen.provenance.signing import provenance_of, read
 from morphogen.records import open as records_at
 from morphogen.serve.catalogue import Catalogue
 from morphogen.serve.settings import Settings
-from morphogen.serve.speech import PAUSE, joined
 from morphogen.serve.voices import Hearing, Speaking
+from morphogen.serve.worker.joining import PAUSE, join, joined
 from morphogen.serve.worker.words import MARKS, WORD, by_length, by_name
 from small_models import answering
 from small_voices import RATE, spoken, that_hears, that_speaks, that_tells_apart
@@ -126,9 +129,38 @@ def test_no_word_of_a_text_is_lost(text: str) -> None:
 
 def test_sounds_are_joined_with_pauses(tmp_path: Path) -> None:
     three, seven = (as_file(tmp_path / f"{word}.wav", word).read_bytes() for word in "37")
-    assert joined([three]) == three
     whole = joined([three, seven])
     assert num_frames(whole) == num_frames(three) + int(PAUSE * RATE) + num_frames(seven)
+
+
+def test_what_is_joined_has_a_credential_and_those_of_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("c2pa")
+    key = tmp_path / "signing.json"
+    Identity.new("Ann, at home", key)
+    monkeypatch.setenv("MORPHOGEN_SIGNING", str(key))
+    bundle = that_speaks()
+    bundle.provenance = provenance_of(watermark=True)
+    parts = [tmp_path / f"{word}.wav" for word in "37"]
+    for part, word in zip(parts, "37", strict=True):
+        bundle.sample(1, cond={"label": word}).save(part)
+    sounds = [base64.b64encode(part.read_bytes()).decode() for part in parts]
+    made, done = join(bundle, 1, {"sounds": sounds, "seed": 5})
+    assert "done" in done
+    whole = tmp_path / "whole.wav"
+    whole.write_bytes(base64.b64decode(made["sound"]))
+    assert num_frames(whole.read_bytes()) > 2 * num_frames(parts[0].read_bytes())
+    (found,) = read(whole, Identity.needed())
+    assert found.is_valid
+    assert found.says["seed"] == "5"
+    assert len(found.ingredients) == 2
+    assert all("C2PA valid by 'Ann, at home'" in each for each in found.ingredients)
+    several = tmp_path / "several.wav"
+    bundle.sample(2, cond={"label": "3"}).save(several)
+    assert read(several, Identity.needed())[0].is_valid
+    for file in (whole, several):
+        assert bundle.codec.watermark_chance(file, Identity.needed().watermark) < 1e-6, file
 
 
 # -- the API -------------------------------------------------------------------------------------

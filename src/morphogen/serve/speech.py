@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
-import wave
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +23,6 @@ from morphogen.serve.serving import Serving
 from morphogen.serve.voices import ANY, Hearing, Speaking
 
 SEED = 0  # the same words sound the same again
-PAUSE = 0.2  # seconds between two pieces of one file
 SHOWN, SHOWN_MOST = 40, 12  # letters of a piece, and pieces, that a message names
 
 
@@ -191,22 +188,17 @@ def voiced(how: Speaking, voice: str) -> dict[str, str]:
     return {how.voice: voice}
 
 
-def joined(sounds: Sequence[bytes]) -> bytes:
-    """WAV files of one model as one, with pauses between; a single one is left as it is, with what
-    else is in it."""
+async def whole(here: Serving, entry: Entry, sounds: Sequence[bytes]) -> bytes:
+    """WAV files that a model drew as one, with pauses between; a single one is left as it is. The
+    process of the model joins them, as it alone can sign what it made."""
     if len(sounds) == 1:
         return sounds[0]
-    whole = io.BytesIO()
-    with wave.open(whole, "wb") as target:
-        for number, sound in enumerate(sounds):
-            with wave.open(io.BytesIO(sound)) as source:
-                if not number:
-                    target.setparams(source.getparams())
-                else:
-                    num_bytes = target.getnchannels() * target.getsampwidth()
-                    target.writeframes(bytes(int(PAUSE * target.getframerate()) * num_bytes))
-                target.writeframes(source.readframes(source.getnframes()))
-    return whole.getvalue()
+    told = [base64.b64encode(each).decode() for each in sounds]
+    process = await here.pool.get(entry)
+    events = [
+        each async for each in await process.ask({"do": "join", "seed": SEED, "sounds": told})
+    ]
+    return base64.b64decode(next(event["sound"] for event in events if "sound" in event))
 
 
 def unfit(model: str, what: str) -> APIError:

@@ -46,13 +46,13 @@ async def speech(asked: SpeechRequest, request: Request, here: Here, access: Gen
     if not told:
         raise APIError(400, "there is nothing to say", param="input", code="empty")
 
-    async def whole() -> list[tuple[Answer, bytes]]:
+    async def whole() -> tuple[Answer, bytes]:
         made = speaking.said(here, entry, told, voice=voice, access=access)
-        return [(answer, sound) async for _, answer, sound in made if answer is not None]
+        said = [(answer, sound) async for _, answer, sound in made if answer is not None]
+        return said[0][0], await speaking.whole(here, entry, [sound for _, sound in said])
 
-    answers = await while_connected(request, whole())
-    sound = speaking.joined([each for _, each in answers])
-    return Response(sound, media_type="audio/wav", headers=answers[0][0].headers())
+    answer, sound = await while_connected(request, whole())
+    return Response(sound, media_type="audio/wav", headers=answer.headers())
 
 
 @router.post("/v1/audio/transcriptions")

@@ -16,6 +16,7 @@ from morphogen.provenance.signing import provenance_of
 from morphogen.serve.forms import form_of
 from morphogen.serve.worker.channel import Channel, Event, failure, unexpected
 from morphogen.serve.worker.items import USUAL, Items
+from morphogen.serve.worker.joining import join
 from morphogen.serve.worker.texts import TOO_LONG, Texts, TooLong, num_rows, writes
 from morphogen.serve.worker.words import words
 from morphogen.serve.worker.works import features, run_task
@@ -115,7 +116,8 @@ class Model:
             yield {"id": number, "error": unexpected(error)}
 
     def _worked(self, message: Mapping[str, Any]) -> Iterator[Event]:
-        work = {"task": run_task, "features": features, "words": words}[message["do"]]
+        works = {"task": run_task, "features": features, "words": words, "join": join}
+        work = works[message["do"]]
         try:
             yield from work(self.bundle, message["id"], message)
         except MorphogenError as error:
