@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,11 @@ from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.spec import TensorSpec
 from morphogen.core.varied import Variation
 from morphogen.data.dataset import Data, load
+from morphogen.data.listing import write_hashes
 from morphogen.data.places import name_of
 from morphogen.data.store import Varied
 from morphogen.evaluation._given import _aligned
-from morphogen.evaluation.alignment import named_judge
+from morphogen.evaluation.alignment import may_have_learned, named_judge
 from morphogen.metrics.alignment import alignment
 from morphogen.modalities.category import Category
 from morphogen.modalities.image import Image
@@ -161,13 +163,30 @@ def test_a_judge_with_such_eyes_says_what_other_models_draw(
 def check_an_evaluation_asks_it(bundle: Bundle, data: Data) -> None:
     """In place of a judge of its own; who learned from other data may know what is held out."""
     x, asked = data.test.batch(torch.arange(len(data.test))).x, data.test.cond
-    for source, told in ((name_of(data.source), 0), ("others", 1)):
+    strange = replace(bundle, data={"source": name_of(data.source), "digest": "other"}, path=None)
+    for named, told in ((bundle, 0), (strange, 1)):
         record: dict[str, Any] = {"protocol": {}, "warnings": []}
-        named = replace(bundle, data={"source": source})
         sets = _aligned(record, (x, asked), (bundle, data), 0, named)
         assert alignment(sets, generator=generator(0))["asked_first"] > 0.7
         assert record["pair_judge"]["held_out_pairs_found"] > 0.7
-        assert len(record["warnings"]) == told, source
+        assert len(record["warnings"]) == told
+
+
+def test_whether_a_judge_may_know_what_is_held_out_is_told_by_files_and_sides(
+    data: Data, eyes: Bundle, tmp_path: Path
+) -> None:
+    family: Any = SimpleNamespace(target="caption")
+    unlike = replace(data, digest="of another encoding")
+    judge = replace(eyes, family=family, data=data.about() | {"source": "elsewhere"}, path=tmp_path)
+    assert may_have_learned(judge, data) == "", "whatever it is called"
+    through = replace(judge, data={"digest": f"{data.digest}-eyes"})
+    assert may_have_learned(through, data) == ""
+    write_hashes(tmp_path, data.files | {"more.png": "0" * 16})
+    assert may_have_learned(judge, unlike) == "", "every file was there, on its side"
+    moved = dict.fromkeys(list(data.files)[:3], "1" * 16)
+    told = may_have_learned(judge, replace(unlike, files=data.files | moved))
+    assert f"{len(data.files) - 3} of {len(data.files) - 2} files" in told
+    assert f"morphogen train {data.source} --condition caption --family contrastive" in told
 
 
 def test_blur_and_noise_keep_what_they_should() -> None:

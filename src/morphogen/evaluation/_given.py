@@ -20,13 +20,18 @@ from morphogen.core.metric import (
 )
 from morphogen.core.random import generator, mix_seed
 from morphogen.data.dataset import Data
-from morphogen.data.places import name_of
 from morphogen.evaluation._draws import draws_of, why_no_draws
 from morphogen.evaluation._fields import given_of_fields
 from morphogen.evaluation._ranks import ranks_of, why_no_ranks
 from morphogen.evaluation._references import references_of
 from morphogen.evaluation._samples import Drawn, Judged, items_of
-from morphogen.evaluation.alignment import aligned, can_be_aligned, named_judge, pair_judge
+from morphogen.evaluation.alignment import (
+    aligned,
+    can_be_aligned,
+    may_have_learned,
+    named_judge,
+    pair_judge,
+)
 from morphogen.evaluation.likelihood import Likelihood
 
 
@@ -75,9 +80,6 @@ def _aligned(
     judge = named_judge(named, data) if named else pair_judge(data, beside=bundle.path)
     record["pair_judge"] = judge.facts()
     record["protocol"]["pair_judge_sha256"] = judge.weights_hash
-    if named and judge.about["trained_on"] != name_of(data.source):
-        record["warnings"].append(
-            f"the judge of pairs was trained on {judge.about['trained_on']}: "
-            "it may have learned from what is held out here"
-        )
+    if named and (caution := may_have_learned(named, data)):
+        record["warnings"].append(caution)
     return aligned(judge, *drawn, data, generator(mix_seed(seed, 17)))

@@ -33,7 +33,9 @@ from morphogen.core.metric import Aligned
 from morphogen.core.origin import hash_of
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.spec import ProductSpec, TensorSpec
+from morphogen.core.visible import in_shell
 from morphogen.data.dataset import Data
+from morphogen.data.listing import read_hashes
 from morphogen.data.store import Store
 from morphogen.evaluation._own_condition import distinct, own_is_nearest, placed
 from morphogen.evaluation._references import with_equal
@@ -152,6 +154,27 @@ def named_judge(bundle: Bundle, data: Data) -> PairJudge:
         "trained_on": bundle.data.get("source", "unknown"),
     }
     return _proved(model, model.target, pairs, hash_of(bundle) or "", about)
+
+
+def may_have_learned(judge: Bundle, data: Data) -> str:
+    """Why a judge that was trained elsewhere may have learned what is held out here, and what to do
+    about it. Empty where it has not: it was trained on this data, or every file of this data was in
+    its own, with the same said of it and on the same side (see `data.listing`)."""
+    # What is learned through a model has the digest of the data, and of the model after it.
+    digests = {str(each).partition("-")[0] for each in (judge.data.get("digest"), data.digest)}
+    here, there = set(data.files.values()), set()
+    if judge.path is not None:
+        there = set(read_hashes(judge.path) or ())
+    if len(digests) == 1 or (here and here <= there):
+        return ""
+    source = judge.data.get("source", "nobody knows what")
+    same = f"{len(here & there):,} of {len(here):,} files are there as they are here"
+    asked = f"{in_shell(data.source)} --condition {judge.family.target}"
+    return (
+        f"the judge of pairs was trained on {source} ({same}): it may have learned from what is "
+        "held out here. To be sure, train it on the data that it judges: "
+        f"morphogen train {asked} --family contrastive --out models/judge"
+    )
 
 
 def _proved(
