@@ -29,7 +29,7 @@ def spoken(word: str, seconds: float = 0.4, height: float = 0.5, still: float = 
     return Waveform(whole[None].astype("f4"), RATE)
 
 
-def that_hears() -> Bundle:
+def that_hears(backbone: str = "transformer") -> Bundle:
     """Texts learned given their sounds, which are of half a second at most."""
     words = [*PITCH] * 8
     draw = np.random.default_rng(0)
@@ -38,7 +38,7 @@ def that_hears() -> Bundle:
     codec.condition_codecs["sound"] = Sound(bands=8, hop=32.0).fit(sounds)
     seen = {"cond_dim": 32, "cond_layers": 1, "cond_positions": 8, "drop_prob": 0.0}
     recipe = Recipe(family={"name": "autoregressive", **seen},
-                    backbone={"name": "transformer", "model_dim": 32, "num_layers": 1})  # fmt: skip
+                    backbone={"name": backbone, "model_dim": 32, "num_layers": 1})  # fmt: skip
     bundle = _bundle(recipe, codec)
     x = codec.encode_many([Item(word) for word in words])
     batch = Batch(x, cond={"sound": codec.condition_codecs["sound"].encode_many(sounds)})

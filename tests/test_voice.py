@@ -92,6 +92,13 @@ def test_bundles_tell_what_they_hear_and_say(models: Path) -> None:
     assert others == {"talker", "judge", "digits"}
 
 
+def test_a_recurrent_network_learns_what_is_said_in_a_sound_as_fast() -> None:
+    hears = that_hears("rnn")
+    for word in "37":
+        heard = hears.sample(2, cond={"sound": spoken(word, 0.35)}, temperature=0)
+        assert list(heard.items) == [word] * 2
+
+
 # -- a text as pieces ----------------------------------------------------------------------------
 
 

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from morphogen.backbones._parts import (
-    HEAD_GAIN,
     VectorHead,
     VectorStem,
     is_vector,
@@ -71,17 +70,21 @@ class RNN(Backbone):
         )
         _initialise(self.recurrent, forget_bias=cell == "lstm")
         states = 2 if cell == "lstm" else 1
+        # What differs between two sounds or texts is a small part of the vector that they become.
+        # With a gain of 0.1 a network hardly moves with it, and learns to do without.
         self.start = (
-            linear(cond_dim, states * self.num_states * model_dim, gain=0.1) if cond_dim else None
+            linear(cond_dim, states * self.num_states * model_dim, gain=0.5) if cond_dim else None
         )
-        self.added = linear(cond_dim, model_dim, gain=0.1) if cond_dim else None
+        self.added = linear(cond_dim, model_dim, gain=0.5) if cond_dim else None
         width = model_dim if causal else 2 * model_dim
         self.head: nn.Module
         if is_vector(out_spec):
             self.head = VectorHead(width, out_spec)
         else:
             features = out_spec.channels * math.prod(out_spec.space[1:])
-            self.head = linear(width, features, gain=HEAD_GAIN)
+            # States are small at first, unlike what other networks' heads read: with their gain
+            # (0.1) hardly a gradient comes back to what states depend on.
+            self.head = linear(width, features)
 
     @classmethod
     def refuses(cls, in_spec: TensorSpec, out_spec: TensorSpec, causal: bool = False) -> str | None:
