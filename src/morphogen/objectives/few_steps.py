@@ -7,8 +7,15 @@ there are more steps, with items that are noised again. Each noise has one end, 
 many items is learned (Luhman & Luhman 2021, arXiv:2101.02388). Each step draws the ends
 for a batch and learns from the latest thousands. Of several processes each draws the ends of its
 slice and keeps those of all, so that they learn what one would and any checkpoint of them is whole.
-There is no critic. Distances are not squared, so that ends which hardly follow from their beginning
-do not count most (Song & Dhariwal 2024, arXiv:2310.14189).
+Distances are not squared, so that ends which hardly follow from their beginning do not count most
+(Song & Dhariwal 2024, arXiv:2310.14189).
+
+An end that hardly follows from its noise is still drawn as a mean of many, and looks blurred. So in
+the later part of a run no more ends are drawn, and beside the distance from those that there are
+
+    E_t [ (E_drawn[x | x_t] - E_model[x | x_t]) . f_theta ]
+
+moves the distribution of what is drawn towards that of the model (`_matching`). There is no critic.
 
 What is learned begins with the answer for Gaussian data, of which the path is known (`leaps`, see
 `families._gaussian_baseline`): x = mu + S^(1/2) eps, to which the network adds the rest. What the
@@ -35,11 +42,14 @@ from morphogen.core.gathering import of_all_processes
 from morphogen.core.objective import Judge, Reference
 from morphogen.core.random import rand, randint
 from morphogen.core.storage import below
+from morphogen.objectives._matching import Matching
 
 SAMPLER = "adams_bashforth"  # of the path: one end for each beginning
 RENOISING = "ancestral"  # of few steps: takes what is drawn as it is, on any path
 MOST_KEPT, MOST_VALUES = 8192, 1 << 24  # ends, and numbers of them, to learn from again
 NEAREST = 0.01  # distance below which an end is met
+NEAR = 1.0  # weight of the distance from ends, beside that of distributions
+MATCHING = "matching/"  # of what a checkpoint has, beside ends
 
 Ends = dict[str, Tensor]  # x_t (B, *) at t (B,), where the path ends, x (B, *), and "cond/NAME"
 
@@ -61,6 +71,7 @@ class FewSteps:
         num_steps: int = 1,  # of sampling, that are to be enough
         num_many: int = 6,  # steps of the model as it was, that these are to be like
         num_updates: int = 3,  # of the weights in a step, by some of the latest ends
+        match_from: float = 0.5,  # share of the run after which distributions are matched; 1: never
     ) -> None:
         if num_many <= num_steps:
             raise RecipeError(
@@ -69,8 +80,9 @@ class FewSteps:
                 expected="more of the former",
             )  # fmt: skip
         self.num_steps, self.num_many = num_steps, num_many
-        self.num_updates = num_updates
+        self.num_updates, self.match_from = num_updates, match_from
         self.kept: Ends = {}
+        self.matching: Matching | None = None  # in the later part of a run
 
     def changes(self, family: Family) -> dict[str, Any]:
         """Options that a family has from now on. Raises `RefusedPair` for one that cannot leap."""
@@ -108,34 +120,67 @@ class FewSteps:
     def step(
         self, batch: Batch, updates: Mapping[str, Update], generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Draw the ends for a batch, and learn from the latest."""
-        own, losses = self.ends(self.family, batch, generator), []
+        """Draw the ends for a batch, or match distributions; learn from the latest ends."""
+        if self.family.progress < self.match_from or not self.kept:
+            self._keep(self.ends(self.family, batch, generator))
+        elif self.matching is None:
+            self.matching = Matching(self.reference.other)
+        losses: list[Tensor] = []
+        for _ in range(self.num_updates):
+            index = randint(len(self.kept["x"]), (len(batch),), generator).to(batch.x.device)
+            some = {name: value[index] for name, value in self.kept.items()}
+            x = drawn(self.family, some)
+            loss = apart(x, some["x"]).mean()
+            losses.append(loss.detach())
+            if self.matching is not None:
+                loss = NEAR * loss + self._matched(
+                    self.matching, x, below("cond/", some), generator
+                )
+            updates[self.family.phases[-1]].minimise(loss)
+        return {"loss": torch.stack(losses).mean()}
+
+    def _keep(self, own: Ends) -> None:
+        """Ends of this process, and of the others, with the latest before them."""
         new = {name: of_all_processes(value) for name, value in own.items()}
         most = min(MOST_KEPT, MOST_VALUES // sum(value[0].numel() for value in new.values()))
         self.kept = {
             name: torch.cat([self.kept.get(name, value[:0]), value])[-max(most, len(value)) :]
             for name, value in new.items()
         }
-        for _ in range(self.num_updates):
-            index = randint(len(self.kept["x"]), (len(batch),), generator).to(batch.x.device)
-            some = {name: value[index] for name, value in self.kept.items()}
-            loss = apart(self.family, some).mean()
-            updates[self.family.phases[-1]].minimise(loss)
-            losses.append(loss.detach())
-        return {"loss": torch.stack(losses).mean()}
+
+    def _matched(
+        self, matching: Matching, x: Tensor, cond: Mapping[str, Tensor], generator: torch.Generator
+    ) -> Tensor:
+        """What has the gradient that moves the distribution of x (B, *): a scalar."""
+        matching.learn(x.detach(), cond, generator)
+        if not matching.is_ready:
+            return x.new_zeros(())
+        with self.reference.at_work() as model:
+            direction = matching.direction(x.detach(), cond, model, generator)
+        return (x * direction).flatten(1).mean(1).mean()
 
     def state(self) -> dict[str, Tensor]:
-        """What a run that goes on needs: the ends that are kept."""
-        return self.kept
+        """What a run that goes on needs: the ends that are kept, and the model of what is drawn."""
+        found = {} if self.matching is None else self.matching.state()
+        return {**self.kept, **{f"{MATCHING}{name}": value for name, value in found.items()}}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Put back what `state` gave."""
-        self.kept = {name: value.to(self.family.device) for name, value in state.items()}
+        self.kept = {
+            name: value.to(self.family.device)
+            for name, value in state.items()
+            if not name.startswith(MATCHING)
+        }
+        self.matching = None
+        if found := below(MATCHING, state):
+            self.matching = Matching(self.reference.other)
+            self.matching.load_state(found)
 
     @torch.no_grad()
     def scores(self, family: Family, batch: Batch, generator: torch.Generator) -> Tensor:
         """How near what is drawn is to where many steps end, for each item: (B,)."""
-        return -apart(family, self.ends(family, batch, generator))
+        ends = self.ends(family, batch, generator)
+        return -apart(drawn(family, ends), ends["x"])
 
     def shown(self) -> list[str]:
         """Nothing: sheets show what it draws."""
@@ -163,8 +208,12 @@ class FewSteps:
         return {"x_t": x_t, "t": t, "x": x, **{f"cond/{name}": c for name, c in cond.items()}}
 
 
-def apart(family: Any, ends: Ends) -> Tensor:
-    """How far what a family draws in a step is from the ends, root mean square: (B,)."""
-    own = family.steer(ends["x_t"], ends["t"], below("cond/", ends) or None)
-    found: Tensor = (own - ends["x"]).square().flatten(1).mean(1)
-    return (found + NEAREST**2).sqrt()
+def drawn(family: Any, ends: Ends) -> Tensor:
+    """What a family draws in a step where `ends` begin: (B, *)."""
+    found: Tensor = family.steer(ends["x_t"], ends["t"], below("cond/", ends) or None)
+    return found
+
+
+def apart(x: Tensor, end: Tensor) -> Tensor:
+    """How far items (B, *) are from where they should be, root mean square: (B,)."""
+    return ((x - end).square().flatten(1).mean(1) + NEAREST**2).sqrt()
