@@ -16,9 +16,11 @@ from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.gaussian_path import GaussianPath
 from morphogen.core.objective import Reference
-from morphogen.core.random import generator, randint, randn
+from morphogen.core.random import generator, rand, randint, randn
 from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.spec import TensorSpec
+from morphogen.objectives import _matching
+from morphogen.objectives._matching import FIRST, LEAST, TIMES, Matching
 from morphogen.objectives.few_steps import FewSteps
 from morphogen.training.distributed import Processes
 from morphogen.training.loop import Log
@@ -109,8 +111,62 @@ def test_a_leap_is_where_the_flow_of_a_gaussian_ends(kind: str) -> None:
     torch.testing.assert_close(one, many, atol=5e-3, rtol=0)
 
 
-def test_a_run_that_is_interrupted_ends_with_the_same_weights(tmp_path: Path) -> None:
+def test_what_is_drawn_is_moved_along_the_difference_of_the_scores() -> None:
+    """Known in closed form where both are Gaussian: (E_drawn - E_model) of the items under noise,
+    over the distance from the latter; so much to the left as what is drawn lies to the right."""
+    model = family(sharpness=1.0)
+    model.prepare(Batch(0.5 * randn((2000, 2), generator(0))), generator(0))
+    with torch.no_grad():
+        for parameter in model.network.parameters():  # type: ignore[union-attr]
+            parameter.zero_()
+    matching = Matching(model)
+    matching.model.baseline.mean.add_(torch.tensor([0.3, 0.0]))  # as if all had been drawn there
+    x = matching.model.baseline.mean + 0.5 * randn((4000, 2), generator(1))
+    direction = matching.direction(x, {}, model, generator(2))
+    t = TIMES[0] + (TIMES[1] - TIMES[0]) * rand((4000,), generator(2))
+    draw = generator(2)
+    rand((4000,), draw)
+    x_t = model.path.noised(x, randn(x.shape, draw), t)  # type: ignore[operator]
+    wanted = model.denoise(x_t, t)  # type: ignore[operator]
+    shift = (matching.model.denoise(x_t, t) - wanted)[:, 0]
+    alpha, sigma = (1 - t), t
+    seen = model.baseline.variance.mean()  # type: ignore[union-attr]
+    torch.testing.assert_close(
+        shift, 0.3 * sigma.square() / (alpha.square() * seen + sigma.square()), atol=0.02, rtol=0
+    )
+    apart = (x - wanted).abs().mean(1).clamp(min=LEAST)
+    torch.testing.assert_close(direction[:, 0], shift / apart)
+    assert direction[:, 0].min() > 0, "a gradient: what follows it downwards goes to the left"
+
+
+def test_matching_learns_what_is_drawn() -> None:
+    model = family(sharpness=1.0)
+    model.prepare(items(1000, 0), generator(0))
+    matching, lies = Matching(model), torch.tensor([0.8, -0.4])
+    assert not matching.is_ready
+    for step in range(FIRST):
+        draw = generator(step)
+        matching.learn(lies + 0.05 * randn((64, 2), draw), {}, draw)
+    assert matching.is_ready
+    noise = torch.full((50,), 0.9)
+    with torch.no_grad():
+        found = matching.model.eval().denoise(randn((50, 2), generator(3)), noise)
+        before = model.eval().denoise(randn((50, 2), generator(3)), noise)  # type: ignore[operator]
+    assert (found.mean(0) - lies).norm() < 0.5 * (before.mean(0) - lies).norm()
+    again = Matching(model)
+    again.load_state({name: value.clone() for name, value in matching.state().items()})
+    for each in (matching, again):
+        each.learn(lies.repeat(8, 1), {}, generator(4))
+    for one, two in zip(matching.parameters, again.parameters, strict=True):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("match_from", [1.0, 0.25])
+def test_a_run_that_is_interrupted_ends_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, match_from: float
+) -> None:
     """And its bundle draws in one step unless told otherwise, while its base stays as it was."""
+    monkeypatch.setattr(_matching, "FIRST", 4)
     x = tmp_path / "x.npy"
     np.save(x, (np.random.default_rng(0).random((96, 4, 4)) * 255).astype(np.uint8))
     small = ["backbone.model_dim=8", "family.cond_dim=8", "train.batch_size=32"]
@@ -118,7 +174,7 @@ def test_a_run_that_is_interrupted_ends_with_the_same_weights(tmp_path: Path) ->
     mg.train(x, "flow_matching", settings=small, budget="4steps", out=base)
     given = {
         "start": base, "objective": "few_steps", "budget": "4steps",
-        "settings": ["train.batch_size=32"],
+        "settings": ["train.batch_size=32", f"objective.match_from={match_from}"],
     }  # fmt: skip
     whole = mg.train(x, **given, out=tmp_path / "whole")
     stages = sessions(x, **given, out=tmp_path / "cut")
