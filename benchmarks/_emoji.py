@@ -6,6 +6,7 @@ import csv
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,29 @@ SEEN_AT = 96  # side at which eyes see pictures
 def told_twice() -> Path:
     """The emoji with two captions of each training picture: its own, and its keywords. A picture
     that is held out has its own alone."""
+    return _told_more(lambda row: filter(None, [", ".join(words_beside(row))]), "words")
+
+
+def told_in_words() -> Path:
+    """The emoji with captions of two kinds: `name`, its own, and `word`, each of its keywords. A
+    picture that is held out has its own alone. Names are told three times, as words are many."""
+    return _told_more(
+        lambda row: (word.replace("_", " ") for word in words_beside(row)), "word", names=3
+    )
+
+
+def _told_more(more: Callable[[dict[str, str]], Iterable[str]], kind: str, names: int = 1) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="morphogen-emoji-"))
     shutil.copytree(EMOJI / "images", folder / "images")
     with (folder / "captions.csv").open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
-        table.writerow(["file", "caption", "split"])
+        table.writerow(["file", "caption", "kind", "split"])
         for row in rows():
-            table.writerow([row["file"], row["caption"], row["split"]])
-            if row["split"] == "train" and words_beside(row):
-                table.writerow([row["file"], ", ".join(words_beside(row)), "train"])
+            trains = row["split"] == "train"
+            for _ in range(names if trains else 1):
+                table.writerow([row["file"], row["caption"], "name", row["split"]])
+            for told in more(row) if trains else ():
+                table.writerow([row["file"], told, kind, "train"])
     return folder
 
 

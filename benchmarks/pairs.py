@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import tempfile
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import morphogen as mg
-from _emoji import EMOJI, Eyes, Groups, rows, told_twice, words_beside, words_in
+from _emoji import EMOJI, Eyes, Groups, rows, told_in_words, told_twice, words_beside, words_in
 from _pairs import place_of_pages, steps_of, trained
 from _sentences import sentences
 from morphogen.core.bundle import Bundle
@@ -57,7 +58,15 @@ LOOKED = [  # through a frozen model: two linear maps
     "backbone.name=linear", "backbone.dropout_prob=0.3", "family.latent_dim=256", "train.lr=1e-3",
     "train.weight_decay=0.1",
 ]  # fmt: skip
-TEXTS = ["train.batch_size=64", "backbone.dropout_prob=0.1"]
+TEXTS = ["train.batch_size=128", "backbone.num_layers=2", "backbone.dropout_prob=0.3"]
+WORDS = {"tokenizer": "bpe", "vocab_size": 4096}  # at most: names of things are not spelled then
+FITTING = [  # which caption fits a picture: two linear maps
+    "backbone.name=bag", "family.latent_dim=256", "family.cond_first=yes", "train.lr=2e-3",
+    "train.weight_decay=0.1", "train.batch_size=256",
+]  # fmt: skip
+DRAWN: list[dict[str, Any]] = [
+    {"temperature": 0.0}, {"temperature": 0.7}, {"temperature": 0.7, "best_of": 32},
+]  # fmt: skip
 SEEN = [
     "family.cond_stem=conv", "family.cond_positions=64", "family.cond_shift=4",
     "family.cond_mask=0.2", "family.cond_gain=0.2",
@@ -219,28 +228,43 @@ def drawn(
 
 
 def captions(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Write a caption for each held-out picture."""
+    """Write a caption for each held-out picture, having learned keywords of others beside; a model
+    of pairs chooses among several, or they choose among themselves."""
     image = f"image={given.encoder}" if given.encoder else "image"
-    data = mg.load(EMOJI, "text", conditions=image, tokenizer="bpe")  # words, and parts of them
+    source, conditions = (EMOJI, image) if given.own_words else (told_in_words(), f"{image},kind")
+    data = mg.load(source, "text", conditions=conditions, **WORDS)
     settings = TEXTS if given.encoder else [*TEXTS, *SEEN]
     bundle = trained(given, data, "autoregressive", settings, "captions")
     yield {"trained": steps_of(bundle)}
+    judge = mg.open(given.judge) if given.judge else fitting_judge(given, image)
+    yield {"judge trained": steps_of(judge)}
     names = data.test.names
     by_caption = {row["caption"]: row for row in rows()}
     truth = [data.codec.decode(each) for each in data.test.batch(torch.arange(len(names))).x]
     keywords = [words_in(by_caption[text]["keywords"]) | words_in(text) for text in truth]
-    seen = data.test.cond["image"]
-    for temperature in (0.0, 0.7):
-        x = bundle.sample(len(truth), cond={"image": seen}, temperature=temperature).x
+    ways = [(bundle, way, "") for way in DRAWN]
+    by_judge = {"temperature": 0.5, "best_of": given.best_of}
+    ways.append((dataclasses.replace(bundle, judge=judge), by_judge, " by the judge"))
+    for drawing, way, how in ways:
+        x = drawing.sample(len(truth), seed=0, cond=dict(data.test.cond), **way).x
         written = [data.codec.decode(each) for each in x]
-        yield {
-            "captions": f"ours, temperature {temperature:g}",
-            **compared(written, truth, keywords),
-        }
-    nearest = torch.cdist(seen.flatten(1), data.train.cond["image"].flatten(1)).argmin(1)
-    looked_up = [data.codec.decode(each) for each in data.train.batch(nearest).x]
+        yield {"captions": f"ours{how}", **way, **compared(written, truth, keywords)}
+    train = data.train
+    if not given.own_words:  # captions of pictures, not keywords
+        train = train.take((train.cond["kind"] == data.test.cond["kind"][0]).nonzero()[:, 0])
+    seen, known = (split.cond["image"].flatten(1) for split in (data.test, train))
+    nearest = torch.cdist(seen, known).argmin(1)
+    looked_up = [data.codec.decode(each) for each in train.batch(nearest).x]
     yield {"captions": "of the nearest picture", **compared(looked_up, truth, keywords)}
     yield {"examples": list(zip(written[:10], truth[:10], strict=True))}
+
+
+def fitting_judge(given: argparse.Namespace, image: str) -> Bundle:
+    """A model of pairs of pictures with their captions and keywords, of the training split."""
+    source = EMOJI if given.own_words else told_twice()
+    data = mg.load(source, "text", conditions=image, **WORDS)
+    out = (given.keep or Path(tempfile.mkdtemp(prefix="morphogen-pairs-"))) / "fitting"
+    return mg.train(data, "contrastive", budget="300steps", out=out, settings=FITTING)
 
 
 def compared(

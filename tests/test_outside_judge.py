@@ -21,12 +21,14 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Item
 from morphogen.core.errors import BundleError, RefusedPair
 from morphogen.core.measurement import Measurement
+from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import read_tensors, sha256, write_tensors, write_text
 from morphogen.data.dataset import Data, load
 from morphogen.drivers.efficientnet_lite import EfficientnetLite, Network, SameConv
 from morphogen.evaluation.outside import Outside, score_outside
 from morphogen.interop.importing import import_model
 from morphogen.interop.wheels import Wheel, unpack
+from morphogen.wrappers.encoder_codec import EncoderCodec
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "models" / "published" / "efficientnet_lite0"
@@ -101,6 +103,35 @@ def test_stages_are_seen_in_any_size(folder: Path, tmp_path: Path) -> None:
     seen = model.stage_features(x)
     assert seen.shape == (2, 40 + 80 + 112 + 192 + 320 + 1280)
     torch.testing.assert_close(seen[:, -1280:], model.features(x))
+
+
+def test_a_picture_as_a_condition_is_read_by_all_stages(folder: Path) -> None:
+    """Feature by feature at one size; readers of other items tell the same; bundles of before read
+    the last features, scaled together."""
+    bundle = import_model(folder)
+    greys = [Item(np.full((20, 20), grey, np.uint8)) for grey in range(0, 256, 15)]
+    reader, other = (
+        EncoderCodec(bundle.codec, bundle.family, bundle.recipe).fit(items)
+        for items in (greys, greys[4:])
+    )
+    x = reader.encode_many(greys)
+    assert reader.spec == TensorSpec.vector(40 + 80 + 112 + 192 + 320 + 1280)
+    seen = bundle.family.stage_features(bundle.codec.encode_many(greys)).detach()
+    spread = seen.std(0, unbiased=False).clamp(min=1e-4)
+    wanted = ((seen - seen.mean(0)) / spread).clamp(-6, 6)
+    torch.testing.assert_close(x, wanted, atol=1e-2, rtol=1e-2)
+    near = greys[6:12]  # none of their features is cut
+    again = reader.reread(other.encode_many(near), other)
+    torch.testing.assert_close(again, reader.encode_many(near), atol=1e-3, rtol=1e-3)
+    opened = EncoderCodec.from_state(reader.state(), reader.tensors())
+    torch.testing.assert_close(opened.encode_many(near), reader.encode_many(near))
+    last = EncoderCodec(bundle.codec, bundle.family, bundle.recipe, stages=False).fit(greys)
+    state = {name: value for name, value in last.state().items() if name != "stages"}
+    before = EncoderCodec.from_state(state, last.tensors())
+    assert before.spec == TensorSpec.vector(1280)
+    assert before.spread_of.shape == (1,)
+    torch.testing.assert_close(before.encode_many(near), last.encode_many(near))
+    assert reader.reread(last.encode_many(near), last) is None
 
 
 def test_weights_that_do_not_fit_are_listed(folder: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from morphogen.core.bundle import Bundle
-from morphogen.core.codec import Item
+from morphogen.core.codec import Codec, Item
 from morphogen.core.codec_storage import codec_tensors, describe_codec, rebuild_codec
 from morphogen.core.errors import DataError, RecipeError, RefusedPair
 from morphogen.core.family import Family
@@ -24,6 +24,8 @@ from morphogen.core.metric import Aligned
 from morphogen.core.random import generator, randint
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.core.spec import TensorSpec
+from morphogen.data import conditions as encoding_said
+from morphogen.data import halves
 from morphogen.data.dataset import Data, load
 from morphogen.data.duplicates import find_duplicates
 from morphogen.data.inspect import inspect
@@ -35,6 +37,8 @@ from morphogen.modalities.category import Category
 from morphogen.modalities.text import Text
 from morphogen.serve.worker.model import Model
 from morphogen.serve.worker.results import conditions
+from morphogen.tasks._best import agreement
+from morphogen.tasks.generate import generate
 from morphogen.testing.oracles import Oracle
 from morphogen.wrappers.encoder_codec import EncoderCodec
 from morphogen.wrappers.latent_codec import LatentCodec
@@ -109,8 +113,16 @@ def test_pictures_with_captions(pairs: Path) -> None:
     )
 
 
-def test_captions_with_pictures(pairs: Path) -> None:
+def test_captions_with_pictures(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def counted(codec: Codec, value: Any) -> Any:
+        read.append(value.name)
+        return halves.opened(codec, value)
+
+    monkeypatch.setattr(encoding_said, "opened", counted)
     data = load(pairs, "text", conditions="image")
+    assert len(read) == len(set(read)) == NUM, "a picture of two captions is read once"
     batches = [split.batch(torch.arange(len(split))) for split in (data.train, data.test)]
     texts = [text for batch in batches for text in data.codec.decode_many(batch.x)]
     seen = torch.cat([batch.cond["image"] for batch in batches])
@@ -459,6 +471,24 @@ def test_a_judge_of_pairs_tells_what_was_asked_for(
     check_it_classifies(judge.family, data)
     check_the_best_of_several_is_kept(judge.family, data)
     assert "of another kind" in str(can_be_aligned(load(folder)))
+
+
+def test_of_several_texts_the_one_they_agree_on_is_kept() -> None:
+    """Not the likeliest, which has no word of the others, but one of least expected error."""
+    spec = TensorSpec.tokens(3, 6, end=5)
+    texts = torch.tensor([[1, 2, 5], [1, 3, 5], [4, 5, 2], [5, 0, 0]])
+    agreed = agreement(spec.canonical(texts), spec)
+    torch.testing.assert_close(agreed, torch.tensor([1.5, 1.5, 1.0, 0.0]) / 4)
+
+    class Says(Oracle):
+        def sample(self, num: int, *, cond: Any = None, generator: torch.Generator) -> Tensor:
+            shares = torch.tensor([0.3, 0.3, 0.4])
+            return texts[torch.multinomial(shares, num, replacement=True, generator=generator)]
+
+    drawn = generate(Says(spec, {}), generator=generator(0), num=3, best_of=2_000)
+    assert bool((drawn.x[:, 0] == 1).all())
+    assert drawn.route == "sample, best of 2000"
+    assert len(generate(Says(spec, {}), generator=generator(0), num=3).x) == 3
 
 
 def check_it_classifies(family: Family, data: Data) -> None:

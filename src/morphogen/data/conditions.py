@@ -293,14 +293,29 @@ def _column_of(codec: Codec, name: str, items: Sequence[Item]) -> Encoded:
     values = [_of_item(codec, name, item) for item in items]
     there = torch.tensor([is_said(value) for value in values])
     reader = codec.condition_codecs[name]
-    known = [Item(opened(reader, value)) for value in values if is_said(value)]
-    if len(known) == len(values):
-        return reader.encode_many(known)
+    known = [value for value in values if is_said(value)]
+    if known and len(known) == len(values):
+        return _each_once(reader, known)
     spec: TensorSpec = reader.spec
     column = absent(spec).expand(len(values), *spec.shape).clone()
     if known:
-        column[there] = reader.encode_many(known)
+        found: Any = _each_once(reader, known)
+        column[there] = found
     return column
+
+
+def _each_once(reader: Codec, values: Sequence[Any]) -> Encoded:
+    """Raw values, encoded: a file that is said of several items, as a picture of several captions
+    is, is read once."""
+    first: dict[Any, Any] = {}
+    keys = [(isinstance(value, Half) and value.disk) or id(value) for value in values]
+    for key, value in zip(keys, values, strict=True):
+        first.setdefault(key, value)
+    encoded = reader.encode_many([Item(opened(reader, value)) for value in first.values()])
+    if len(first) == len(values):
+        return encoded
+    number = {key: place for place, key in enumerate(first)}
+    return rows(encoded, torch.tensor([number[key] for key in keys]))
 
 
 def having(store: Store, names: Iterable[str], conditions: Mapping[str, TensorSpec]) -> Store:

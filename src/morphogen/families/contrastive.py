@@ -224,9 +224,10 @@ class ConditionReader(nn.Module):
     ) -> None:
         super().__init__()
         self.is_class, self.reads = spec.is_label, has_positions(spec)
-        self.first = first and self.reads
-        if self.first:
-            self.whole = First(spec, latent_dim)
+        self.first = first and not self.is_class
+        if self.first:  # what has no positions is a vector of the whole
+            vector = nn.Linear(spec.num_values, latent_dim)
+            self.whole = First(spec, latent_dim) if self.reads else vector
             return
         if self.is_class:
             self.embed: nn.Module = nn.Embedding(spec.vocab_size or 1, latent_dim)
@@ -236,9 +237,10 @@ class ConditionReader(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         """(B, *) -> (B, D)."""
-        if self.is_class or self.first:
-            found: Tensor = self.whole(value) if self.first else self.embed(value)
-            return found
+        if self.first:
+            return self.whole(value if self.reads else value.flatten(1))
+        if self.is_class:
+            return self.embed(value)
         h = self.embed(value)[2] if self.reads else self.embed(value.flatten(1))
         return self.head(F.silu(h))
 

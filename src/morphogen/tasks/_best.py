@@ -1,13 +1,20 @@
-r"""The best of several draws: a judge of pairs says which shows most what was asked for.
+r"""The best of several draws: by a judge of pairs, or, of texts, by each other.
 
-    x* = argmax over k draws of f(x_k) . g(y)
+    a judge      x* = argmax over k draws of f(x_k) . g(y)        what shows most what was asked for
+    each other   x* = argmax over k draws of sum_j F(x_k, x_j)    what most of them agree on
+                 F(a, b) = 2 |a and b| / (|a| + |b|), of the sets of their tokens
+
+The latter is the text of least expected error, by what the model itself holds for probable
+(minimum Bayes risk, Kumar & Byrne 2004): a likeliest text may be of words that are each in few
+others.
 
 The judge is a model that places items and what is said of them in one space (family `contrastive`),
 trained on the same kind of pairs. It may see items in another size or through another model, and
-read words by other tokens (see `core.matching`).
-Reranking draws so is what DALL-E was first shown with (Ramesh et al. 2021, arXiv:2102.12092).
+read words by other tokens (see `core.matching`). Reranking draws so is what DALL-E was first shown
+with (Ramesh et al. 2021, arXiv:2102.12092).
 
-Legend: N items, K draws of each, D dimensions of the judge's space.
+Legend: N items, K draws of each, D dimensions of the judge's space, L tokens of an item, U
+different ones among the draws of an item.
 """
 
 from __future__ import annotations
@@ -24,6 +31,7 @@ from morphogen.core.conditioning import present
 from morphogen.core.encoded import rows
 from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.matching import Matcher
+from morphogen.core.spec import Spec, TensorSpec
 from morphogen.tasks._routes import Conditions, in_chunks, repeat
 
 USUAL = 4  # draws of each item, where a judge is there
@@ -57,17 +65,22 @@ class PairsJudge:
         return (found.unflatten(0, (-1, num_each)) * told[:, None]).sum(-1).cpu()
 
 
-def num_draws(judge: Bundle | None, best_of: int | None) -> int:
-    """Draws of each item. Raises `RecipeError` where nobody tells several apart."""
+def num_draws(judge: Bundle | None, best_of: int | None, spec: Spec) -> int:
+    """Draws of each item of a spec. Raises `RecipeError` where nobody tells several apart."""
     num = (1 if judge is None else USUAL) if best_of is None else best_of
     if num < 1:
         raise RecipeError("there is nothing to choose from", found=f"best_of={num}")
-    if num > 1 and judge is None:
+    if num > 1 and judge is None and not _has_words(spec):
         raise RecipeError(
             "nobody says which of several draws is the best", found=f"best_of={num}",
             expected="a judge: a bundle of the family contrastive", hint="--judge models/pairs",
         )  # fmt: skip
     return num
+
+
+def _has_words(spec: Spec) -> bool:
+    """Whether items are texts of tokens, which may agree in some of them."""
+    return isinstance(spec, TensorSpec) and spec.kind == "token" and spec.end is not None
 
 
 def nearest_of(
@@ -83,3 +96,28 @@ def nearest_of(
     x = draw(num * num_each, repeat(cond, num_each))
     best = judging.nearness(x, num_each).argmax(1)
     return rows(x, torch.arange(num) * num_each + best)
+
+
+def most_agreed(
+    draw: Callable[[int, Conditions | None], Any],
+    spec: TensorSpec,
+    num: int,
+    cond: Conditions | None,
+    num_each: int,
+) -> Tensor:
+    """Texts (num, L), each that of so many that `draw` makes of it which agrees most with the
+    others."""
+    x = draw(num * num_each, repeat(cond, num_each))
+    texts = spec.canonical(x).view(num, num_each, -1)
+    best = torch.stack([agreement(each, spec).argmax() for each in texts])
+    chosen: Tensor = x[torch.arange(num, device=x.device) * num_each + best]
+    return chosen
+
+
+def agreement(x: Tensor, spec: TensorSpec) -> Tensor:
+    """How much each of K texts (K, L) has in common with all of them, 0 to 1: (K,)."""
+    known, place = torch.unique(x, return_inverse=True)  # (U,), (K, L)
+    has = x.new_zeros(len(x), len(known), dtype=torch.float32).scatter_(1, place, 1.0)
+    has[:, known == spec.end] = 0
+    size = has.sum(1)
+    return (2 * has @ has.T / (size[:, None] + size).clamp(min=1)).mean(1)

@@ -1,8 +1,8 @@
 """Draw new items from the learned distribution.
 
 Options that only some models understand (steps, sampler, guidance, temperature) are passed on to
-the model's `sample`; one that it does not take is an error that lists those it does. With a judge
-of pairs, the best of several draws is kept.
+the model's `sample`; one that it does not take is an error that lists those it does. Of several
+draws the best is kept: a judge of pairs says which, or, of texts, how much they agree.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from morphogen.core.random import randint
 from morphogen.core.result import Result
 from morphogen.core.schema import with_options
 from morphogen.core.writing import Limits, Marking, Request, marked
-from morphogen.tasks._best import nearest_of, num_draws
+from morphogen.tasks._best import most_agreed, nearest_of, num_draws
 from morphogen.tasks._routes import Conditions, chunks, guided, said_away, within_rules
 
 
@@ -41,7 +41,7 @@ def generate(
     sampler: str | None = None,  # sampler, as in `morphogen list samplers`
     guidance: float | None = None,  # classifier-free guidance: 1 none, above 1 more typical
     negative: str | None = None,  # what to go away from, said as the model's caption or class is
-    best_of: int | None = None,  # draws of each item, the judge's best is kept; none: 4 with one
+    best_of: int | None = None,  # draws of each, the best is kept; none: 4 where there is a judge
     **limits: Any,
 ) -> Result:
     """Draw new items from the learned distribution."""
@@ -66,11 +66,16 @@ def generate(
             for part, share in chunks(num, cond)
         ])  # fmt: skip
 
-    num_each = num_draws(judge, best_of)
-    if judge is None:
-        x, route = together(num, cond), "sample"
+    drawn: Any = model
+    num_each, route = num_draws(judge, best_of, drawn.spec), "sample"
+    if judge is not None or num_each > 1:
+        route = f"sample, best of {num_each}"
+    if judge is not None:
+        x = nearest_of(together, judge, codec, cond, num_each)
+    elif num_each > 1:
+        x = most_agreed(together, drawn.spec, num, cond, num_each)
     else:
-        x, route = nearest_of(together, judge, codec, cond, num_each), f"sample, best of {num_each}"
+        x = together(num, cond)
     labels = {
         name: value.tolist()
         for name, value in (cond or {}).items()

@@ -3,10 +3,11 @@ r"""A trained model as the reader of a condition: frozen, what it makes of an it
     encode(item) = [(pooled - m_0) / s_0, (h_1 - m) / s, .., (h_N - m) / s, 0, .. 0]    (D, 1 + L)
 
 for a model that tells of each position (a text encoder), N <= L; a model that gives one vector for
-an item (`features`, a latent) gives that alone. Both are scaled by what the training items have, as
-encoders differ by a hundred in the size of what they give. A few hundred captions teach no network
-what words mean; an encoder that has read more does (Saharia et al. 2022, arXiv:2205.11487, for
-pictures). `--condition caption=models/minilm` reads captions so.
+an item gives that alone: what its stages see, where it tells that, else its features, or a latent.
+All is scaled by what the training items have, as encoders differ by a hundred in the size of what
+they give: by one number, or feature by feature where stages differ as much from each other. A few
+hundred captions teach no network what words mean; an encoder that has read more does (Saharia et
+al. 2022, arXiv:2205.11487, for pictures). `--condition caption=models/minilm` reads captions so.
 
 Items are read once, when the data is encoded: training costs nothing more. The model goes into the
 bundle that is trained, which stays whole.
@@ -26,7 +27,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from morphogen.core.bundle import Bundle
-from morphogen.core.capability import CanEncode, HasFeatures, HasPositionFeatures, missing
+from morphogen.core.capability import (
+    CanEncode,
+    HasFeatures,
+    HasPositionFeatures,
+    HasStageFeatures,
+    missing,
+)
 from morphogen.core.codec import Codec, Item
 from morphogen.core.codec_storage import codec_tensors
 from morphogen.core.config import describe, rebuild
@@ -42,15 +49,17 @@ MOST_POSITIONS = 48  # of an item that are kept: what follows is in the pooled v
 BATCH = 64
 MOST_MEASURED = 512  # items of which the features are measured
 LEAST_SPREAD = 1e-4  # of features: below it the model does not use them
+MOST_SPREADS = 6.0  # of what stages see: beyond, it is cut, for features that hardly ever stir
 
 
 class EncoderCodec(CodecAround):
     """Encodes items to the features of a trained model, which is put in evaluation mode.
 
+    Of a model of several stages it gives what all of them see, or the last alone (not `stages`).
     Raises `RefusedPair` for a model that has neither features nor latents.
     """
 
-    def __init__(self, inner: Codec, model: Family, recipe: Recipe) -> None:
+    def __init__(self, inner: Codec, model: Family, recipe: Recipe, stages: bool = True) -> None:
         if missing(model, HasFeatures) and missing(model, CanEncode):
             raise RefusedPair(
                 f"{type(model).__name__} reads nothing: it has no features and no latents",
@@ -59,6 +68,8 @@ class EncoderCodec(CodecAround):
             )
         super().__init__(inner)
         self.model, self.recipe = model.eval().requires_grad_(False), recipe
+        tells = not missing(model, HasStageFeatures) and missing(model, HasPositionFeatures) != []
+        self.stages = stages and tells
         self.mean, self.spread_of = torch.zeros(0), torch.ones(0)
 
     @classmethod
@@ -87,9 +98,11 @@ class EncoderCodec(CodecAround):
             raise DataError("there is nothing to read", found="no items")
         groups = [torch.cat(each) for each in (pooled, states) if each]
         self.mean = torch.stack([each.mean(0) for each in groups], 1)  # (D, 1) or (D, 2)
-        # One number for all features: which are large is what the model has learned.
-        spread = [(each - each.mean(0)).square().mean().sqrt() for each in groups]
-        self.spread_of = torch.stack([each.clamp(min=LEAST_SPREAD) for each in spread])
+        squares = [(each - each.mean(0)).square().mean(0) for each in groups]  # (D,) of each
+        # One number for all features: which are large is what the model has learned. Not so of
+        # stages: each has a size of its own.
+        spread = [each if self.stages else each.mean() for each in squares]
+        self.spread_of = torch.stack([each.sqrt().clamp(min=LEAST_SPREAD) for each in spread])
         return self._sized(min(longest, MOST_POSITIONS))
 
     def _longest(self, items: Sequence[Item]) -> int:
@@ -117,6 +130,8 @@ class EncoderCodec(CodecAround):
     def _encoded(self, items: Sequence[Item]) -> Tensor:
         pooled, states, real = self._read(items)
         found = (pooled - self.mean[:, 0]) / self.spread_of[0]
+        if self.stages:
+            found = found.clamp(-MOST_SPREADS, MOST_SPREADS)
         if self.spec.layout == "vector" or states is None or real is None:
             return found
         length = self.spec.shape[1] - 1
@@ -129,8 +144,11 @@ class EncoderCodec(CodecAround):
         """What the model makes of items: (B, D), and (B, N, D) with its mask where it tells."""
         model: Any = self.model
         x = self.inner.encode_many(items).to(self.model.device)
-        has_features = not missing(self.model, HasFeatures)
-        pooled = (model.features if has_features else model.encode)(x).flatten(1).float().cpu()
+        if self.stages:
+            look = model.stage_features
+        else:
+            look = model.encode if missing(self.model, HasFeatures) else model.features
+        pooled = look(x).flatten(1).float().cpu()
         if missing(self.model, HasPositionFeatures):
             return pooled, None, None
         states, real = model.position_features(x)
@@ -147,6 +165,8 @@ class EncoderCodec(CodecAround):
         its own length -> as this one does. (N, *by's shape) -> (N, *shape), or None."""
         if not (isinstance(by, EncoderCodec) and self.spec.layout == by.spec.layout):
             return None
+        if self.stages != by.stages:
+            return None
         own, other = self._reads_by(), by._reads_by()
         if own.keys() != other.keys() or not all(torch.equal(own[n], other[n]) for n in own):
             return None
@@ -154,8 +174,9 @@ class EncoderCodec(CodecAround):
         x = x[..., None] if flat else x  # (N, D, 1 + L)
         which = torch.zeros(x.shape[2], dtype=torch.long)
         which[1:] = 1  # the mean and the spread of positions, where the first is of the whole
-        raw = x * by.spread_of[which] + by.mean[:, which]
-        again = (raw - self.mean[:, which]) / self.spread_of[which]
+        spread, size = (each[which].movedim(0, -1) for each in (by.spread_of, self.spread_of))
+        raw = x * spread + by.mean[:, which]  # each (1 + L,), or (D, 1) of stages
+        again = (raw - self.mean[:, which]) / size
         again[:, :, 1:] *= x[:, :, 1:].any(1, keepdim=True)  # nothing stands where nothing stood
         if flat:
             return again[..., 0]
@@ -188,7 +209,8 @@ class EncoderCodec(CodecAround):
     def state(self) -> dict[str, Any]:
         """The inner codec, the recipe and specs that rebuild the model, the length. JSON."""
         length = 0 if self.spec.layout == "vector" else self.spec.shape[1] - 1
-        return {**describe(self.model, self.inner, self.recipe), "length": length}
+        about = describe(self.model, self.inner, self.recipe)
+        return {**about, "length": length, "stages": self.stages}
 
     def tensors(self) -> dict[str, Tensor]:
         """The model's weights, the inner codec's, and the statistics."""
@@ -200,10 +222,11 @@ class EncoderCodec(CodecAround):
     def from_state(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> EncoderCodec:
         """Inverse of `state` and `tensors`."""
         weights = below("model.", tensors)
-        about = {name: value for name, value in state.items() if name != "length"}
+        about = {n: value for n, value in state.items() if n not in ("length", "stages")}
         model, inner, recipe = rebuild(about, below("inner.", tensors), weights)
         model.load_state_dict(weights)
-        codec = cls(inner, model, recipe)
+        # A bundle of before stages were read does not tell of them.
+        codec = cls(inner, model, recipe, stages=state.get("stages", False))
         codec.mean, codec.spread_of = tensors["mean"], tensors["spread"]
         return codec._sized(int(state["length"]))
 
