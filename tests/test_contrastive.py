@@ -15,7 +15,12 @@ from morphogen.core.batch import Batch
 from morphogen.core.errors import DataError, RecipeError, RefusedPair
 from morphogen.core.random import generator, randint, randn
 from morphogen.core.spec import TensorSpec
-from morphogen.families.contrastive import Contrastive, over_batch, pair_by_pair
+from morphogen.families.contrastive import (
+    ConditionReader,
+    Contrastive,
+    over_batch,
+    pair_by_pair,
+)
 
 VECTOR, TEXT = TensorSpec.vector(4), TensorSpec.tokens(12, 9, end=8)
 NARROW = BuildBackbone(MLP, model_dim=32, num_layers=1)
@@ -169,3 +174,15 @@ def test_what_does_not_belong_is_refused_with_what_there_is():
         model.encode_condition({"title": torch.full((2, 12), -1)})
     with pytest.raises(RefusedPair, match="items alone"):
         Contrastive(TEXT, {}, READER).encode_condition({})
+
+
+def test_a_vector_of_the_whole_is_read_linearly() -> None:
+    """That of a frozen reader, alone or before those of its positions; a class is looked up."""
+    x = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0))
+    sequence = TensorSpec("real", (5, 3), layout="sequence")
+    for spec, value in ((sequence, x), (TensorSpec.vector(5), x[:, :, 0])):
+        read = ConditionReader(spec, 6, dim=8, num_layers=0, first=True)
+        whole = value if value.dim() == 2 else value[:, :, 0]
+        torch.testing.assert_close(read(value), whole @ read.whole.weight.T + read.whole.bias)
+    classes = ConditionReader(TensorSpec.label(3), 6, dim=8, num_layers=0, first=True)
+    assert classes(torch.tensor([2, 0])).shape == (2, 6)
