@@ -12,9 +12,11 @@ from morphogen.core.codec import Codec, Item
 from morphogen.core.random import generator
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.modalities.category import Category
+from morphogen.modalities.interleaved import Interleaved
 from morphogen.modalities.sound import Sound
 from morphogen.modalities.sound.files import Waveform
 from morphogen.modalities.text import Text
+from morphogen.wrappers.latent_codec import LatentCodec
 
 RATE = 8000
 PITCH = {"3": 300.0, "7": 2000.0}  # of each word, in hertz
@@ -42,13 +44,38 @@ def that_hears(backbone: str = "transformer") -> Bundle:
     bundle = _bundle(recipe, codec)
     x = codec.encode_many([Item(word) for word in words])
     batch = Batch(x, cond={"sound": codec.condition_codecs["sound"].encode_many(sounds)})
+    _learn(bundle, batch)
+    return bundle
+
+
+def _learn(bundle: Bundle, batch: Batch, steps: int = STEPS) -> None:
     family = bundle.family.train()
     optimizer = torch.optim.Adam(family.parameters(), 0.01)
-    for step in range(STEPS):
+    for step in range(steps):
         optimizer.zero_grad()
         family.loss(batch, family.phases[0], generator(step))[0].mean().backward()
         optimizer.step()
     family.eval()
+
+
+def of_parts() -> Bundle:
+    """Items of a sound and the word that is said in it, as one sequence of tokens of which any are
+    drawn given the others. What gives sounds their codes has learned nothing, and tells tones
+    apart all the same."""
+    words = [*PITCH] * 8
+    heights = np.random.default_rng(0).uniform(0.4, 0.6, len(words))
+    said = zip(words, heights, strict=True)
+    sounds = [spoken(word, height=height, still=0.2) for word, height in said]
+    within = Sound(bands=8, hop=32.0).fit(map(Item, sounds))
+    coder = Recipe(family={"name": "vq_vae"}, backbone={"name": "mlp", "model_dim": 16})
+    codec = Interleaved(vocab_size=260)
+    codec.coders.add("sound", LatentCodec.from_bundle(_bundle(coder, within)).fit([]))
+    parts = zip(sounds, words, strict=True)
+    items = [Item({"sound": sound, "word": word}) for sound, word in parts]
+    codec.fit(items)
+    network = {"name": "transformer", "model_dim": 32, "num_layers": 1}
+    bundle = _bundle(Recipe(family={"name": "masked"}, backbone=network), codec)
+    _learn(bundle, Batch(codec.encode_many(items)), 5 * STEPS)
     return bundle
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import openai
 import pytest
@@ -27,7 +28,7 @@ from morphogen.serve.voices import Hearing, Speaking
 from morphogen.serve.worker.joining import PAUSE, join, joined
 from morphogen.serve.worker.words import MARKS, WORD, by_length, by_name
 from small_models import answering
-from small_voices import RATE, spoken, that_hears, that_speaks, that_tells_apart
+from small_voices import RATE, of_parts, spoken, that_hears, that_speaks, that_tells_apart
 from test_serve import Running, pictures
 
 pytest.importorskip("soundfile")
@@ -48,6 +49,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     that_speaks().save(folder / "mouth")
     that_speaks(of_texts=True).save(folder / "reader")
     that_tells_apart().save(folder / "judge")
+    of_parts().save(folder / "both")
     pictures().save(folder / "digits")
     return folder
 
@@ -88,6 +90,7 @@ def test_bundles_tell_what_they_hear_and_say(models: Path) -> None:
     assert known["ears"].hears == Hearing("sound", pytest.approx(0.5, abs=0.05))
     assert known["mouth"].speaks == Speaking("label", ("3", "7"), "speaker", ("ann", "bob"))
     assert known["reader"].speaks == Speaking("caption")
+    assert known["both"].hears == Hearing("sound", pytest.approx(0.6, abs=0.05), "word")
     others = {name for name, each in known.items() if each.hears is each.speaks is None}
     assert others == {"talker", "judge", "digits"}
 
@@ -179,11 +182,37 @@ def test_a_model_of_ones_own_writes_down_what_it_hears(running: Running, tmp_pat
         place = tmp_path / f"{word}.wav"
         as_file(place, word)
         assert hear(model="ears", file=place).text == word
+        assert hear(model="both", file=place).text == word
     assert hear(model="ears", file=place, response_format="text") == "7\n"
     with pytest.raises(openai.BadRequestError, match="does not tell when"):
         hear(model="ears", file=place, response_format="srt")
     with pytest.raises(openai.BadRequestError, match="judge is none that hears"):
         hear(model="judge", file=place)
+
+
+def test_any_part_of_an_item_is_drawn_given_the_others(running: Running, tmp_path: Path) -> None:
+    heard = base64.b64encode(as_file(tmp_path / "7.wav", "7").read_bytes()).decode()
+    sound = {"file": heard, "suffix": ".wav"}
+
+    def fill(model: str, parts: dict[str, Any]) -> httpx.Response:
+        asked = {"model": model, "inputs": [{"parts": parts}], "options": {"num": 2}, "seed": 1}
+        return httpx.post(f"{running.url}/v1/tasks/fill", json=asked, timeout=60)
+
+    drawn = fill("both", {"sound": sound, "word": None}).json()["items"]
+    assert [each["value"]["word"] for each in drawn] == ["7", "7"]
+    said = fill("both", {"sound": None, "word": {"text": "3"}}).json()["items"]
+    assert [(each["value"]["word"], *each["value"]) for each in said] == [
+        ("3", "sound", "word")
+    ] * 2
+    for model, parts, why in (
+        ("both", {"sound": sound, "picture": None}, "no training item has a part 'picture'"),
+        ("both", {"sound": {"text": "7"}, "word": None}, "'sound' is given as a text"),
+        ("both", {"sound": sound, "word": sound}, "'word' is given as a file"),
+        ("digits", {"sound": sound}, "items of this model have no parts"),
+    ):
+        refused = fill(model, parts)
+        assert refused.status_code == 400
+        assert why in refused.text
 
 
 def test_texts_are_said_and_what_cannot_be_is_told(running: Running) -> None:

@@ -7,7 +7,8 @@ kind. What comes after the last that is known is then drawn like anything else: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -81,6 +82,15 @@ class HasGaps(Protocol):
     def filled(self, items: Sequence[Item], draws: Tensor) -> list[Any]:
         """Raw values that hold what is known of items, and in its gaps what was drawn, S times for
         each: (N, S, *shape)."""
+        ...
+
+
+@runtime_checkable
+class TakesParts(Protocol):
+    """Optional for a codec: an item is parts by name, and any of them may be drawn."""
+
+    def asked(self, parts: Mapping[str, str | Path | None]) -> Item:
+        """An item of texts, files, and None for a part that is to be drawn. Raises `DataError`."""
         ...
 
 

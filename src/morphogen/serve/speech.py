@@ -92,13 +92,17 @@ async def heard(
     work: dict[str, Any] = {"seed": SEED}
     if how.condition is None:
         work |= {"do": "task", "task": "transcribe", "inputs": [sound], "options": dict(options)}
+    elif how.draws is not None:
+        parts = {how.condition: sound, how.draws: None}
+        work |= {"do": "task", "task": "fill", "inputs": [{"parts": parts}], "options": {"num": 1}}
     else:
         work |= {"do": "generate", "cond": {how.condition: sound},
                  "options": {"num": 1, "temperature": 0}}  # fmt: skip
     answer, events = await worked(here, request, entry, work, access=access)
     result = result_of(events)
     if how.condition is not None:
-        text = result["items"][0]["text"].strip()
+        (item,) = result["items"]
+        text = str(item["text"] if how.draws is None else item["value"][how.draws]).strip()
         return Heard(text, answer, forms={".txt": f"{text}\n"})
     told = result["values"]
     return Heard(

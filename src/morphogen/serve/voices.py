@@ -1,6 +1,7 @@
 """Which models hear and which speak, as the config of a bundle tells before it is opened.
 
-hears     its task `transcribe` does (Whisper), or its texts were learned given their sounds
+hears     its task `transcribe` does (Whisper), or its texts were learned given their sounds, or
+          after them, as parts of one item (`interleaved`)
 speaks    its sounds were learned given words: texts of any kind, or classes, which are then all
           that it can say. Another condition that is a class (a speaker) is its voice
 """
@@ -13,6 +14,7 @@ from typing import Any
 
 TEXTS = ("text", "code")  # modalities
 WORDS = ("text", "caption", "transcript", "word", "label")  # what is said of a sound is called so
+PARTS = "interleaved"  # items of several
 ANY = "any"  # voice
 
 
@@ -22,6 +24,7 @@ class Hearing:
 
     condition: str | None = None  # the name by which it is given; None: by the task `transcribe`
     seconds: float | None = None  # heard at once; None: as many as there are
+    draws: str | None = None  # the part that is the text, where an item has parts
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ def voices_of(config: Mapping[str, Any]) -> tuple[Hearing | None, Speaking | Non
     nothing that it can be told."""
     recipe, known = _within(config, "recipe"), _within(config, "conditions")
     codec = _inmost(_within(config, "codec"))
+    if codec.get("name") == PARTS:
+        return _hearing_parts(_within(codec, "state")), None
     target = _within(recipe, "family").get("target")
     told = {
         name: _inmost(each) for name, each in _within(codec, "conditions").items()
@@ -50,10 +55,26 @@ def voices_of(config: Mapping[str, Any]) -> tuple[Hearing | None, Speaking | Non
     if codec.get("name") not in TEXTS or not sounds:
         return None, None
     name, sound = sounds[0]
+    return Hearing(name, _seconds(sound)), None
+
+
+def _hearing_parts(state: Mapping[str, Any]) -> Hearing | None:
+    """By the first sound that a text comes after: whatever the family, what comes later is drawn
+    given what comes before."""
+    coders = {kind: _inmost(each) for kind, each in _within(state, "coders").items()}
+    kinds = {name: coders.get(str(kind), {}) for name, kind in _within(state, "kinds").items()}
+    names = list(kinds)
+    for place, (name, coder) in enumerate(kinds.items()):
+        later = [each for each in names[place + 1 :] if kinds[each].get("name") in TEXTS]
+        if coder.get("name") == "sound" and later:
+            return Hearing(name, _seconds(coder), later[0])
+    return None
+
+
+def _seconds(sound: Mapping[str, Any]) -> float | None:
+    """How long the sounds of a codec are, at most."""
     rate = _within(sound, "state", "options").get("rate")
-    return Hearing(
-        name, _within(sound, "state").get("num_samples", 0) / rate if rate else None
-    ), None
+    return _within(sound, "state").get("num_samples", 0) / rate if rate else None
 
 
 def _speaking(told: Mapping[str, Mapping[str, Any]]) -> Speaking | None:

@@ -84,6 +84,20 @@ class Interleaved(Codec):
         report.check_readable(items)
         return items
 
+    def asked(self, parts: Mapping[str, str | Path | None]) -> Item:
+        """An item of texts, files, and None for a part that is to be drawn. Raises `DataError` for
+        one of a name that no part has, or of another kind."""
+        item = Item({name: GAP if each is None else each for name, each in parts.items()}, "parts")
+        self.check_fits(item, Report(item.name))
+        for name, each in parts.items():
+            is_text = self.kinds[name] == TEXT
+            if each is not None and isinstance(each, str) is not is_text:
+                wrong, right = ("file", "text") if is_text else ("text", "file")
+                raise DataError(f"{name!r} is given as a {wrong}", expected=f"a {right}")
+            if isinstance(each, Path):
+                item.value[name] = self.coders.opened(name, each)
+        return item
+
     @property
     def _known(self) -> dict[str, bool]:
         return {name: kind != TEXT for name, kind in self.kinds.items()}

@@ -25,8 +25,18 @@ CONDITIONS = "conditions by name; a picture or a sound as an input: file and suf
 router = APIRouter()
 
 
+class Part(BaseModel):
+    """A part of an item: a text, or a file with the suffix of its kind."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str | None = None
+    file: str | None = Field(None, description="base64")
+    suffix: str | None = Field(None, examples=[".wav"])
+
+
 class Given(BaseModel):
-    """One input: a text, a value (a row), or a file with the suffix of its kind."""
+    """One input: a text, a value (a row), a file with the suffix of its kind, or parts."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -34,6 +44,7 @@ class Given(BaseModel):
     value: Any = None
     file: str | None = Field(None, description="base64")
     suffix: str | None = Field(None, examples=[".png"])
+    parts: dict[str, Part | None] | None = Field(None, description="by name; null: to be drawn")
 
 
 class GenerateRequest(BaseModel):

@@ -38,7 +38,7 @@ def known_of(
     if "file" in hidden:
         place = folder / "hidden"
         place.mkdir()
-        (file,) = given([hidden], place)
+        (file,) = given([hidden], place, bundle.codec)
         return _of_picture(bundle, file)
     if len(inputs) != 1 or not isinstance(inputs[0], Item):
         raise DataError("a place in a text is of one text", found=f"{len(inputs)} inputs")

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from morphogen.core.codec import Codec, Item
 from morphogen.core.errors import DataError
+from morphogen.core.following import TakesParts
 from morphogen.core.result import Result
 from morphogen.provenance.beside import SUFFIX as CREDENTIAL
 from morphogen.provenance.beside import side_car
@@ -58,10 +59,28 @@ def conditions(codec: Codec, cond: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def given(inputs: Sequence[Mapping[str, Any]], folder: Path) -> list[Any]:
-    """What a task works on: texts, values, and files, which are written to `folder` under names of
-    our own. Raises `DataError`."""
-    return [_given(each, folder, number) for number, each in enumerate(inputs)]
+def given(inputs: Sequence[Mapping[str, Any]], folder: Path, codec: Codec) -> list[Any]:
+    """What a task works on: texts, values, files, which are written to `folder` under names of our
+    own, and items of several of these. Raises `DataError`."""
+    return [
+        _of_parts(each["parts"], folder, number, codec.innermost)
+        if each.get("parts")
+        else _given(each, folder, number)
+        for number, each in enumerate(inputs)
+    ]
+
+
+def _of_parts(parts: Mapping[str, Any], folder: Path, number: int, codec: Codec) -> Item:
+    """One item: of a part that is told nothing of, that it is to be drawn."""
+    if not isinstance(codec, TakesParts):
+        raise DataError("items of this model have no parts", found=", ".join(parts))
+    told: dict[str, str | Path | None] = {}
+    for place, (name, each) in enumerate(parts.items()):
+        within = folder / f"{number}-{place}"
+        within.mkdir()
+        one = None if each is None else _given(each, within, 0)
+        told[name] = one.value if isinstance(one, Item) else one
+    return codec.asked(told)
 
 
 def _given(each: Mapping[str, Any], folder: Path, number: int) -> Any:

@@ -27,7 +27,7 @@ def run_task(bundle: Bundle, number: int, work: Mapping[str, Any]) -> Iterator[E
         discover.find("task", name.replace(":", " "))  # which says what there is
     check_words({**options, **(work.get("cond") or {})})
     with tempfile.TemporaryDirectory() as place:
-        inputs = given(work.get("inputs", ()), Path(place))
+        inputs = given(work.get("inputs", ()), Path(place), bundle.codec)
         if hidden := work.get("hidden"):
             options["known"] = known_of(bundle, hidden, inputs, Path(place))
         cond = conditions(bundle.codec, work.get("cond") or {})
