@@ -76,6 +76,28 @@ def test_a_ring_that_nothing_can_close_does_not_begin() -> None:
     assert closed.needed is None
 
 
+def test_what_is_said_to_be_enough_to_end_is_enough() -> None:
+    """Of whatever has come, a carbon, a ring closure or a ")" is a step nearer to its end. Rings
+    that begin with three bonds at once are left out: one more token than is said may be needed."""
+    draw, seen = random.Random(0), 0
+    for _ in range(1500):
+        growing, text = Growing(), ""
+        for token in draw.choices("CNOFS()=123/", k=14):
+            further = growing.copy()
+            if not further.take(token) or further.needed is None:
+                continue
+            growing, text = further, text + token
+            if (needed := growing.needed) == 0:
+                continue
+            assert needed is not None
+            ahead = [growing.copy() for _ in "C)123"]
+            taken = [g.take(each) for g, each in zip(ahead, "C)123", strict=True)]
+            left = [g.needed for g, may in zip(ahead, taken, strict=True) if may]
+            assert min((n for n in left if n is not None), default=needed) < needed, text
+            seen += 1
+    assert seen > 2000
+
+
 @pytest.fixture(scope="module")
 def codec() -> Molecule:
     draw = random.Random(0)

@@ -78,20 +78,23 @@ class Growing:
 
     def _atoms_away(self, at: int) -> int:
         """How many carbons further an open ring can be closed: none, one, or two where all begin
-        here, or where a branch must end first."""
+        here, or where a branch must end first. Not here, where all that are left then begin here:
+        a ring has three atoms, so that they would be closed two carbons further."""
         if self.free[at] < 1:
             return 2
+        elsewhere = sum(other != at for other, _ in self.rings.values())
         most = self.free[at] - (len(self.rings) > 1)  # bonds that are not wanted to go on
         if (
             self.bond is None
             and self.last != ")"
+            and (elsewhere > 1 or len(self.rings) == 1)
             and any(
                 other != at and _pair(other, at) not in self.bonded and ORDERS[bond or "-"] <= most
                 for other, bond in self.rings.values()
             )
         ):
             return 0
-        return 1 if any(other != at for other, _ in self.rings.values()) else 2
+        return 1 if elsewhere else 2
 
     @property
     def may_end(self) -> bool:
