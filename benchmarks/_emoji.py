@@ -33,9 +33,9 @@ def told_twice() -> Path:
 
 def told_in_words() -> Path:
     """The emoji with captions of two kinds: `name`, its own, and `word`, each of its keywords. A
-    picture that is held out has its own alone. Names are told three times, as words are many."""
+    picture that is held out has its own alone. Names are told eight times, as words are many."""
     return _told_more(
-        lambda row: (word.replace("_", " ") for word in words_beside(row)), "word", names=3
+        lambda row: (word.replace("_", " ") for word in words_beside(row)), "word", names=8
     )
 
 

@@ -58,7 +58,10 @@ LOOKED = [  # through a frozen model: two linear maps
     "backbone.name=linear", "backbone.dropout_prob=0.3", "family.latent_dim=256", "train.lr=1e-3",
     "train.weight_decay=0.1",
 ]  # fmt: skip
-TEXTS = ["train.batch_size=128", "backbone.num_layers=2", "backbone.dropout_prob=0.3"]
+TEXTS = [
+    "train.batch_size=128", "backbone.num_layers=2", "backbone.dropout_prob=0.3",
+    "family.smoothing=0.1",
+]  # fmt: skip
 WORDS = {"tokenizer": "bpe", "vocab_size": 4096}  # at most: names of things are not spelled then
 FITTING = [  # which caption fits a picture: two linear maps
     "backbone.name=bag", "family.latent_dim=256", "family.cond_first=yes", "train.lr=2e-3",
