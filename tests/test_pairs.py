@@ -20,6 +20,7 @@ from morphogen.core.codec import Codec, Item
 from morphogen.core.codec_storage import codec_tensors, describe_codec, rebuild_codec
 from morphogen.core.errors import DataError, RecipeError, RefusedPair
 from morphogen.core.family import Family
+from morphogen.core.matching import Matcher
 from morphogen.core.metric import Aligned
 from morphogen.core.random import generator, randint
 from morphogen.core.recipe import Recipe, build_family, resolve
@@ -489,6 +490,25 @@ def test_of_several_texts_the_one_they_agree_on_is_kept() -> None:
     assert bool((drawn.x[:, 0] == 1).all())
     assert drawn.route == "sample, best of 2000"
     assert len(generate(Says(spec, {}), generator=generator(0), num=3).x) == 3
+
+
+def test_a_judge_reads_texts_by_its_own_words() -> None:
+    """Of two vocabularies of one size, each has tokens of its own."""
+    told = (["red square", "green square"] * 9, ["seven circles", "eleven circles"] * 9)
+    own, other = (
+        Text(length=24, tokenizer="bpe", vocab_size=262).fit(map(Item, texts)) for texts in told
+    )
+    assert own.spec == other.spec
+    own.condition_codecs["label"] = other.condition_codecs["label"] = Category().fit(
+        [Item("a"), Item("b")]
+    )
+    recipe = Recipe(family={"name": "contrastive"}, backbone={"name": "bag", "model_dim": 8})
+    family: Any = build_family(recipe, own.spec, own.conditions)
+    judge = Matcher(Bundle(family.eval(), own, recipe), other)
+    item = Item("red circles")
+    found = judge.encode(other.encode(item)[None])
+    torch.testing.assert_close(found, family.encode(own.encode(item)[None]))
+    assert not torch.equal(own.encode(item), other.encode(item))
 
 
 def check_it_classifies(family: Family, data: Data) -> None:

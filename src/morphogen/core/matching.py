@@ -22,6 +22,7 @@ from morphogen.core.codec import Codec, Item
 from morphogen.core.codec_storage import codec_tensors, describe_codec
 from morphogen.core.errors import MorphogenError, RefusedPair
 from morphogen.core.following import CanReread
+from morphogen.core.spec import TensorSpec
 
 
 @contextmanager
@@ -60,6 +61,10 @@ class Matcher:
         model: Any = bundle.family
         self.model, self.own, self.codec = model, bundle.codec, codec
         self.target: str = model.target
+        # Of two vocabularies that were learned apart the sizes may be the same, and no more.
+        counts = isinstance(codec.spec, TensorSpec) and codec.spec.kind == "token"
+        alike = codec.spec == self.own.spec
+        self._same_items = alike and (not counts or _as_kept(codec, self.own))
         own, other = (each.condition_codecs.get(self.target) for each in (self.own, codec))
         self._same_words = own is not None and other is not None and _same(own, other)
 
@@ -76,7 +81,7 @@ class Matcher:
 
     def encode(self, x: Any) -> Tensor:
         """Items (B, *) -> (B, D), of length 1."""
-        if self.codec.spec != self.own.spec:
+        if not self._same_items:
             items = [Item(value) for value in self.codec.decode_many(x)]
             x = self.own.encode_many(items)
         found: Tensor = self.model.encode(x.to(self.device))
@@ -100,11 +105,19 @@ class Matcher:
         return torch.stack([own.encode(Item(text)) for text in texts])
 
 
+def _as_kept(one: Codec, other: Codec) -> bool:
+    """Whether two codecs encode items alike, whatever is said of them."""
+    first, second = one.tensors(), other.tensors()
+    return one.state() == other.state() and _equal(first, second)
+
+
 def _same(one: Codec, other: Codec) -> bool:
     """Whether two codecs encode alike: of the same state, and weights."""
     first, second = codec_tensors(one), codec_tensors(other)
-    return (
-        describe_codec(one) == describe_codec(other)
-        and first.keys() == second.keys()
-        and all(torch.equal(value, second[name]) for name, value in first.items())
+    return describe_codec(one) == describe_codec(other) and _equal(first, second)
+
+
+def _equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(
+        torch.equal(value, second[name]) for name, value in first.items()
     )
