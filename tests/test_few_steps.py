@@ -143,11 +143,11 @@ def test_matching_learns_what_is_drawn() -> None:
     model = family(sharpness=1.0)
     model.prepare(items(1000, 0), generator(0))
     matching, lies = Matching(model), torch.tensor([0.8, -0.4])
-    assert not matching.is_ready
+    assert not matching.weight
     for step in range(FIRST):
         draw = generator(step)
         matching.learn(lies + 0.05 * randn((64, 2), draw), {}, draw)
-    assert matching.is_ready
+    assert not matching.weight, "it begins to be believed"
     noise = torch.full((50,), 0.9)
     with torch.no_grad():
         found = matching.model.eval().denoise(randn((50, 2), generator(3)), noise)

@@ -28,7 +28,8 @@ from morphogen.core.storage import below
 
 RATE, BETAS = 1e-3, (0.9, 0.99)  # of learning what is drawn
 TIMES = 0.02, 0.98  # amounts of noise at which the two are compared
-FIRST = 80  # updates in which what is drawn is learned, before anything is moved by it
+FIRST = 80  # updates in which what is drawn is learned, before anything is moved by it; and as
+# many again until it is moved with all weight: too early, and it is sent anywhere
 LEAST = 0.02  # of the distance that a gradient is divided by
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -43,9 +44,9 @@ class Matching:
         self.num_updates = 0
 
     @property
-    def is_ready(self) -> bool:
-        """Whether it knows what is drawn well enough to say where it should go."""
-        return self.num_updates >= FIRST
+    def weight(self) -> float:
+        """How far it is believed, 0 to 1: it has to know what is drawn to say where that goes."""
+        return min(max(self.num_updates / FIRST - 1, 0.0), 1.0)
 
     def learn(self, x: Tensor, cond: Mapping[str, Tensor], generator: torch.Generator) -> None:
         """One update by drawn items (B, *)."""

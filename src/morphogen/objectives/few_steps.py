@@ -71,7 +71,7 @@ class FewSteps:
         num_steps: int = 1,  # of sampling, that are to be enough
         num_many: int = 6,  # steps of the model as it was, that these are to be like
         num_updates: int = 3,  # of the weights in a step, by some of the latest ends
-        match_from: float = 0.5,  # share of the run after which distributions are matched; 1: never
+        match_from: float = 0.7,  # share of the run after which distributions are matched; 1: never
     ) -> None:
         if num_many <= num_steps:
             raise RecipeError(
@@ -153,11 +153,11 @@ class FewSteps:
     ) -> Tensor:
         """What has the gradient that moves the distribution of x (B, *): a scalar."""
         matching.learn(x.detach(), cond, generator)
-        if not matching.is_ready:
+        if not matching.weight:
             return x.new_zeros(())
         with self.reference.at_work() as model:
             direction = matching.direction(x.detach(), cond, model, generator)
-        return (x * direction).flatten(1).mean(1).mean()
+        return matching.weight * (x * direction).flatten(1).mean(1).mean()
 
     def state(self) -> dict[str, Tensor]:
         """What a run that goes on needs: the ends that are kept, and the model of what is drawn."""
