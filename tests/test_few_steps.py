@@ -16,7 +16,7 @@ from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.gaussian_path import GaussianPath
 from morphogen.core.objective import Reference
-from morphogen.core.random import generator, rand, randint, randn
+from morphogen.core.random import generator, randint, randn
 from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.spec import TensorSpec
 from morphogen.objectives import _matching
@@ -123,9 +123,8 @@ def test_what_is_drawn_is_moved_along_the_difference_of_the_scores() -> None:
     matching.model.baseline.mean.add_(torch.tensor([0.3, 0.0]))  # as if all had been drawn there
     x = matching.model.baseline.mean + 0.5 * randn((4000, 2), generator(1))
     direction = matching.direction(x, {}, model, generator(2))
-    t = TIMES[0] + (TIMES[1] - TIMES[0]) * rand((4000,), generator(2))
     draw = generator(2)
-    rand((4000,), draw)
+    t = torch.sigmoid(randn((4000,), draw)).clamp(*TIMES)
     x_t = model.path.noised(x, randn(x.shape, draw), t)  # type: ignore[operator]
     wanted = model.denoise(x_t, t)  # type: ignore[operator]
     shift = (matching.model.denoise(x_t, t) - wanted)[:, 0]

@@ -23,11 +23,11 @@ from torch import Tensor
 
 from morphogen.core.batch import Batch
 from morphogen.core.gathering import of_all_processes
-from morphogen.core.random import rand, randn
+from morphogen.core.random import randn
 from morphogen.core.storage import below
 
 RATE, BETAS = 1e-3, (0.9, 0.99)  # of learning what is drawn
-TIMES = 0.02, 0.98  # amounts of noise at which the two are compared
+TIMES = 0.02, 0.98  # least and most noise at which the two are compared
 FIRST = 80  # updates in which what is drawn is learned, before anything is moved by it; and as
 # many again until it is moved with all weight: too early, and it is sent anywhere
 LEAST = 0.02  # of the distance that a gradient is divided by
@@ -65,8 +65,7 @@ class Matching:
         """Away from what is drawn, towards what `model` would draw: of x (B, *), with its sign
         turned, as a gradient is."""
         self.model.eval()
-        least, most = TIMES
-        t = (least + (most - least) * rand((len(x),), generator)).to(x)
+        t = torch.sigmoid(randn((len(x),), generator)).clamp(*TIMES).to(x)
         x_t, given = model.path.noised(x, randn(x.shape, generator).to(x), t), dict(cond) or None
         wanted = model.steer(x_t, t, given)
         apart = (x - wanted).abs().flatten(1).mean(1).clamp(min=LEAST)

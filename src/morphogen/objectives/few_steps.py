@@ -71,7 +71,7 @@ class FewSteps:
         num_steps: int = 1,  # of sampling, that are to be enough
         num_many: int = 6,  # steps of the model as it was, that these are to be like
         num_updates: int = 3,  # of the weights in a step, by some of the latest ends
-        match_from: float = 0.7,  # share of the run after which distributions are matched; 1: never
+        match_from: float = 0.6,  # share of the run after which distributions are matched; 1: never
     ) -> None:
         if num_many <= num_steps:
             raise RecipeError(
