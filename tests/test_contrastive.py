@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from morphogen.backbones.conv import Conv
 from morphogen.backbones.mlp import MLP
@@ -181,7 +182,14 @@ def test_a_vector_of_the_whole_is_read_linearly() -> None:
     x = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0))
     sequence = TensorSpec("real", (5, 3), layout="sequence")
     for spec, value in ((sequence, x), (TensorSpec.vector(5), x[:, :, 0])):
+        made: list[int] = []
+        hook = register_module_parameter_registration_hook(
+            lambda module, name, parameter, made=made: made.append(parameter.numel())
+        )
         read = ConditionReader(spec, 6, dim=8, num_layers=0, first=True)
+        hook.remove()
+        # A bundle is refused whose network makes more than was saved.
+        assert sum(made) == sum(parameter.numel() for parameter in read.parameters())
         whole = value if value.dim() == 2 else value[:, :, 0]
         torch.testing.assert_close(read(value), whole @ read.whole.weight.T + read.whole.bias)
     classes = ConditionReader(TensorSpec.label(3), 6, dim=8, num_layers=0, first=True)

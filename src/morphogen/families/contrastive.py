@@ -226,8 +226,10 @@ class ConditionReader(nn.Module):
         self.is_class, self.reads = spec.is_label, has_positions(spec)
         self.first = first and not self.is_class
         if self.first:  # what has no positions is a vector of the whole
-            vector = nn.Linear(spec.num_values, latent_dim)
-            self.whole = First(spec, latent_dim) if self.reads else vector
+            if self.reads:
+                self.whole: nn.Module = First(spec, latent_dim)
+            else:
+                self.whole = nn.Linear(spec.num_values, latent_dim)
             return
         if self.is_class:
             self.embed: nn.Module = nn.Embedding(spec.vocab_size or 1, latent_dim)
