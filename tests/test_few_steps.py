@@ -152,12 +152,14 @@ def test_matching_learns_what_is_drawn() -> None:
         found = matching.model.eval().denoise(randn((50, 2), generator(3)), noise)
         before = model.eval().denoise(randn((50, 2), generator(3)), noise)  # type: ignore[operator]
     assert (found.mean(0) - lies).norm() < 0.5 * (before.mean(0) - lies).norm()
-    again = Matching(model)
-    again.load_state({name: value.clone() for name, value in matching.state().items()})
-    for each in (matching, again):
+    kept = {name: value.clone() for name, value in matching.state().items()}
+    one, two = Matching(model), Matching(model)
+    for each in (one, two):  # what is kept stays as it is
+        each.load_state(kept)
+    for each in (matching, one, two):
         each.learn(lies.repeat(8, 1), {}, generator(4))
-    for one, two in zip(matching.parameters, again.parameters, strict=True):
-        assert torch.equal(one, two)
+        for found, expected in zip(each.parameters, matching.parameters, strict=True):
+            assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("match_from", [1.0, 0.25])

@@ -87,8 +87,8 @@ class Matching:
         self.model.load_state_dict(below("model/", state))
         for number, parameter in enumerate(self.parameters):
             if moments := below(f"{number}/", state):
-                self.optimizer.state[parameter] = {
-                    name: value if name == "step" else value.to(parameter)
+                self.optimizer.state[parameter] = {  # copies: what is put back may be needed again
+                    name: value.clone() if name == "step" else value.clone().to(parameter)
                     for name, value in moments.items()
                 }
         self.num_updates = int(state["num_updates"])
