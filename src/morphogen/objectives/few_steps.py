@@ -48,7 +48,6 @@ SAMPLER = "adams_bashforth"  # of the path: one end for each beginning
 RENOISING = "ancestral"  # of few steps: takes what is drawn as it is, on any path
 MOST_KEPT, MOST_VALUES = 8192, 1 << 24  # ends, and numbers of them, to learn from again
 NEAREST = 0.01  # distance below which an end is met
-NEAR = 1.0  # weight of the distance from ends, beside that of distributions
 MATCHING = "matching/"  # of what a checkpoint has, beside ends
 
 Ends = dict[str, Tensor]  # x_t (B, *) at t (B,), where the path ends, x (B, *), and "cond/NAME"
@@ -133,9 +132,7 @@ class FewSteps:
             loss = apart(x, some["x"]).mean()
             losses.append(loss.detach())
             if self.matching is not None:
-                loss = NEAR * loss + self._matched(
-                    self.matching, x, below("cond/", some), generator
-                )
+                loss = loss + self._matched(self.matching, x, below("cond/", some), generator)
             updates[self.family.phases[-1]].minimise(loss)
         return {"loss": torch.stack(losses).mean()}
 

@@ -119,14 +119,12 @@ async def pieces(
     if entry.speaks is None:
         raise unfit(entry.name, "speaks")
     voiced(entry.speaks, voice)
-    process = await here.pool.get(entry)
+    await here.pool.get(entry)  # which tells what it can do
     how = speaking(here, entry)
     if how is None:
         raise unfit(entry.name, "speaks")
     work = {"do": "words", "condition": how.condition, "text": text}
-    events = [event async for event in await process.ask(work)]
-    told = next(event["pieces"] for event in events if "pieces" in event)
-    return how, [Piece(**each) for each in told]
+    return how, [Piece(**each) for each in await _told(here, entry, work, "pieces")]
 
 
 async def said(
@@ -198,11 +196,15 @@ async def whole(here: Serving, entry: Entry, sounds: Sequence[bytes]) -> bytes:
     if len(sounds) == 1:
         return sounds[0]
     told = [base64.b64encode(each).decode() for each in sounds]
+    work = {"do": "join", "seed": SEED, "sounds": told}
+    return base64.b64decode(await _told(here, entry, work, "sound"))
+
+
+async def _told(here: Serving, entry: Entry, work: Mapping[str, Any], key: str) -> Any:
+    """What the process of a model tells under `key`, having done what draws nothing."""
     process = await here.pool.get(entry)
-    events = [
-        each async for each in await process.ask({"do": "join", "seed": SEED, "sounds": told})
-    ]
-    return base64.b64decode(next(event["sound"] for event in events if "sound" in event))
+    events = [event async for event in await process.ask(work)]
+    return next(event[key] for event in events if key in event)
 
 
 def unfit(model: str, what: str) -> APIError:

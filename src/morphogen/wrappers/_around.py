@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from morphogen.core.capability import HasFeatures, HasStageFeatures, missing
 from morphogen.core.codec import Codec, Item, Recognition, Report
 from morphogen.core.family import weights_digest
 
@@ -77,3 +78,14 @@ class CodecAround(Codec):
     def digest(self) -> str:
         """A hash of the weights of `model`."""
         return weights_digest(self.model)
+
+
+def seen_in(model: Any, x: Any, *, stages: bool = True) -> Tensor:
+    """What a model sees in items (B, *), each as a whole: what its stages see, where it tells that
+    and is to, else its features, else its latents. (B, D), on the CPU."""
+    if stages and not missing(model, HasStageFeatures):
+        look = model.stage_features
+    else:
+        look = model.encode if missing(model, HasFeatures) else model.features
+    found: Tensor = look(x.to(model.device)).flatten(1).float().cpu()
+    return found

@@ -43,7 +43,7 @@ from morphogen.core.following import ChecksAsked
 from morphogen.core.recipe import Recipe
 from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import below
-from morphogen.wrappers._around import CodecAround
+from morphogen.wrappers._around import CodecAround, seen_in
 
 MOST_POSITIONS = 48  # of an item that are kept: what follows is in the pooled vector alone
 BATCH = 64
@@ -144,11 +144,7 @@ class EncoderCodec(CodecAround):
         """What the model makes of items: (B, D), and (B, N, D) with its mask where it tells."""
         model: Any = self.model
         x = self.inner.encode_many(items).to(self.model.device)
-        if self.stages:
-            look = model.stage_features
-        else:
-            look = model.encode if missing(self.model, HasFeatures) else model.features
-        pooled = look(x).flatten(1).float().cpu()
+        pooled = seen_in(model, x, stages=self.stages)
         if missing(self.model, HasPositionFeatures):
             return pooled, None, None
         states, real = model.position_features(x)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from morphogen.core.bundle import Bundle
-from morphogen.core.capability import CanEncode, HasFeatures, HasStageFeatures, missing
+from morphogen.core.capability import CanEncode, HasFeatures, missing
 from morphogen.core.codec import Codec, Item
 from morphogen.core.codec_storage import codec_tensors, describe_codec, rebuild_codec
 from morphogen.core.config import describe, rebuild
@@ -40,7 +40,7 @@ from morphogen.core.schema import check_options
 from morphogen.core.spec import Spec, TensorSpec
 from morphogen.core.storage import below
 from morphogen.core.varied import Variation
-from morphogen.wrappers._around import CodecAround
+from morphogen.wrappers._around import CodecAround, seen_in
 
 BATCH = 64
 MOST_COPIES, MOST_READ = 4, 10_000  # of each training item; items in all
@@ -160,14 +160,8 @@ class FeatureCodec(CodecAround):
         for start in range(0, num_items(x), BATCH):
             values = self.inner.decode_many(rows(x, slice(start, start + BATCH)))
             given = self.reader.encode_many([Item(value) for value in values])
-            found.append(self._look(given.to(self.model.device)).flatten(1).float().cpu())
+            found.append(seen_in(self.model, given))
         return torch.cat(found)
-
-    def _look(self, x: Any) -> Tensor:
-        model: Any = self.model
-        if not missing(model, HasStageFeatures):
-            return model.stage_features(x)
-        return model.encode(x) if missing(model, HasFeatures) else model.features(x)
 
     def decode(self, x: Tensor) -> Any:
         """Never: what was seen is not kept."""
