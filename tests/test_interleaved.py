@@ -16,12 +16,12 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Item, Report
 from morphogen.core.codec_storage import codec_tensors, describe_codec, rebuild_codec
 from morphogen.core.errors import DataError, RefusedPair
+from morphogen.core.following import GAP
 from morphogen.core.random import generator
 from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.spec import Run, TensorSpec
 from morphogen.modalities.image import Image
 from morphogen.modalities.interleaved import Interleaved
-from morphogen.modalities.interleaved.reading import GAP
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220)}
 SMALL = {"name": "mlp", "model_dim": 8, "num_layers": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import shutil
 import wave
 from collections.abc import Iterator
@@ -17,7 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import morphogen as mg
 from morphogen.core.codec import Item
+from morphogen.core.errors import DataError
+from morphogen.core.following import GAP
 from morphogen.modalities.text import Text
 from morphogen.provenance.identity import Identity
 from morphogen.provenance.signing import provenance_of, read
@@ -173,6 +177,38 @@ def test_what_is_joined_has_a_credential_and_those_of_its_parts(
         assert bundle.codec.watermark_chance(file, Identity.needed().watermark) < 1e-6, file
 
 
+def test_parts_that_are_drawn_are_files_with_marks_and_given_ones_stay_as_they_are(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("c2pa")
+    key = tmp_path / "signing.json"
+    Identity.new("Ann, at home", key)
+    monkeypatch.setenv("MORPHOGEN_SIGNING", str(key))
+    bundle, me = mg.open(models / "both"), Identity.needed()
+    bundle.provenance = provenance_of(watermark=True)
+    heard = Item({"sound": spoken("7", still=0.2), "word": GAP})
+    filled = bundle.task("fill", bundle.codec.asked({"sound": None, "word": "3"}), heard, num=1)
+    rows = filled.save(tmp_path / "made.jsonl")
+    told = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert [each["word"] for each in told] == ["3", "7"]
+    drawn, own = (tmp_path / each["sound"] for each in told)
+    assert filled.files == [rows, drawn, own]
+    (found,) = read(drawn, me)
+    assert found.is_valid
+    assert found.says["generator"] == "masked both, fill, seed 0"
+    assert not read(own, me)
+    reader = bundle.codec.part_codecs["sound"].innermost
+    assert [reader.watermark_chance(each, me.watermark) < 1e-4 for each in (drawn, own)] == [
+        True, False,
+    ]  # fmt: skip
+    assert read(rows, me)[0].is_valid
+    new = bundle.sample(2).save(tmp_path / "new")  # a folder
+    assert new == tmp_path / "new" / "rows.jsonl"
+    assert all(read(file, me) for file in new.parent.glob("*.wav"))
+    with pytest.raises(DataError, match=r"(?s)not written in such a file.*\.jsonl"):
+        filled.save(tmp_path / "made.wav")
+
+
 # -- the API -------------------------------------------------------------------------------------
 
 
@@ -198,12 +234,17 @@ def test_any_part_of_an_item_is_drawn_given_the_others(running: Running, tmp_pat
         asked = {"model": model, "inputs": [{"parts": parts}], "options": {"num": 2}, "seed": 1}
         return httpx.post(f"{running.url}/v1/tasks/fill", json=asked, timeout=60)
 
-    drawn = fill("both", {"sound": sound, "word": None}).json()["items"]
-    assert [each["value"]["word"] for each in drawn] == ["7", "7"]
-    said = fill("both", {"sound": None, "word": {"text": "3"}}).json()["items"]
-    assert [(each["value"]["word"], *each["value"]) for each in said] == [
-        ("3", "sound", "word")
-    ] * 2
+    drawn = [each["parts"] for each in fill("both", {"sound": sound, "word": None}).json()["items"]]
+    assert [each["word"] for each in drawn] == [{"text": "7"}] * 2
+    said = fill("both", {"sound": None, "word": {"text": "3"}}).json()
+    kept = running.serving.records.generations.get(said["morphogen"]["generation_id"])
+    assert kept.answer.text == "3\n\n3"
+    for each in said["items"]:
+        assert each["parts"]["word"] == {"text": "3"}
+        made = each["parts"]["sound"]
+        assert (made["suffix"], made["media_type"]) == (".wav", "audio/x-wav")
+        again = fill("both", {"sound": {name: made[name] for name in sound}, "word": None}).json()
+        assert again["items"][0]["parts"]["word"] == {"text": "3"}  # it hears what it said
     for model, parts, why in (
         ("both", {"sound": sound, "picture": None}, "no training item has a part 'picture'"),
         ("both", {"sound": {"text": "7"}, "word": None}, "'sound' is given as a text"),

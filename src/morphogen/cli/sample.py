@@ -96,7 +96,8 @@ def sample(
             parts.close()  # writes what waits for a file to be full
             print(f"stopped: {drawing.written:,} of {num:,} items in {drawing.path}")
             raise typer.Exit(130) from None
-        noted.keep(drawing.path)
+        for file in drawing.files:
+            noted.keep(file)
     print(f"{drawing.written:,} items ({drawing.route}) in {drawing.path}")
 
 

@@ -81,12 +81,13 @@ def task(
     ):
         typed = (Item(each, "--text") for each in text or [])
         result = opened.task(name, *(inputs or []), *typed, seed=seed, cond=conditions, **options)
-        if result.raw is not None:
-            noted.answer = "\n".join(map(str, result.raw))
-        printed = result.raw is not None and out is None and not as_json
-        if not printed and (out is not None or result.x is not None):
+        if result.is_text:
+            noted.answer = "\n".join(map(str, result.raw or ()))
+        printed = result.is_text and out is None and not as_json
+        if not printed and (out is not None or (len(result) and not result.is_text)):
             path = result.save(out or f"{name}{type(opened.codec).suffix}")
-            noted.keep(path)
+            for file in result.files:
+                noted.keep(file)
     if printed:
         _print_made(result)
         return

@@ -68,6 +68,7 @@ class Drawing:
         self.drawn = self.written = 0
         self.route = ""
         self.path = self.out  # the latest that was written
+        self.files: list[Path] = []  # all that were
         self.needs: Needs | None = None  # known after the first of several parts
 
     def __iter__(self) -> Generator[Drawing]:
@@ -105,6 +106,7 @@ class Drawing:
             now = min(len(whole), self.per_write)
             first, rest = self._cut(whole, 0, now), self._cut(whole, now, len(whole))
             self.path = first.save(self.out, first=self.written, total=self.num)
+            self.files = list(dict.fromkeys([*self.files, *first.files]))
             self.written, self.route = self.written + now, first.route
             waiting[:] = [rest] if len(rest) else []
 

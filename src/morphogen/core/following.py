@@ -8,6 +8,7 @@ kind. What comes after the last that is known is then drawn like anything else: 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -85,12 +86,31 @@ class HasGaps(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Gap:
+    """Stands for a part that an item has, and of which nothing is known."""
+
+
+GAP = Gap()
+
+
 @runtime_checkable
 class TakesParts(Protocol):
     """Optional for a codec: an item is parts by name, and any of them may be drawn."""
 
+    @property
+    def part_codecs(self) -> Mapping[str, Codec]:
+        """By name, in order, who reads and writes each part."""
+        ...
+
     def asked(self, parts: Mapping[str, str | Path | None]) -> Item:
-        """An item of texts, files, and None for a part that is to be drawn. Raises `DataError`."""
+        """An item of texts, files, and None for a part that is to be drawn, which becomes a `GAP`.
+        Raises `DataError`."""
+        ...
+
+    def part_file(self, path: Path, number: int, name: str) -> Path | None:
+        """The file of a part of the item `number` of those that `write_part` wrote at `path`; None
+        where it has none of its own: texts, and what is shown on a page."""
         ...
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from morphogen.core.codec import Codec
 from morphogen.core.encoded import num_items
 from morphogen.core.errors import MorphogenError
+from morphogen.core.following import GAP, TakesParts
 from morphogen.core.ledger import new_items, record
 from morphogen.core.provenance import FILES_OF_VIEWS, CanWatermark, Provenance, files_of
 from morphogen.core.storage import clear_partial, expanded, write_text
@@ -46,11 +47,12 @@ class Result:
     the task made them so (texts longer or shorter than `x` holds); `told` what a person is shown in
     place of `values`, where these are many; `forms` the texts that `save`
     writes of what is no item of the modality, by the suffix of the file; `route` says which way it
-    took; `columns` how many items stand in a row; `positions` (N, 2) lays items out as a map. The
-    bundle that ran the task attaches its codec, so that a result can decode itself. What `save`
+    took; `columns` how many items stand in a row; `positions` (N, 2) lays items out as a map;
+    `inputs` what the task worked on, `given` the same in its own form, where the task took it so.
+    The bundle that ran the task attaches its codec, so that a result can decode itself. What `save`
     writes is marked and recorded as made by a model, see `core.ledger`; where somebody asked for
-    it, with a watermark and a signature, see
-    `core.provenance`.
+    it, with a watermark and a signature, see `core.provenance`. Of items of parts, each part is, as
+    one of its own kind; those that were given are left as they are.
     """
 
     x: Any = None  # Encoded | None
@@ -62,11 +64,19 @@ class Result:
     inputs: Any = None  # Encoded | None: the items that the task worked on
     made_by: str = ""  # the model, task and seed
     raw: Sequence[Any] | None = None
+    given: Sequence[Any] | None = None
     told: Mapping[str, Any] = field(default_factory=dict)
     forms: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, str] = field(default_factory=dict)  # further facts for credentials
     sources: Sequence[Path] = ()  # files that the task worked on
     provenance: Provenance | None = None
+    files: Sequence[Path] = ()  # what `save` wrote, of parts each its own
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its items are read where they are printed: none of them is a file."""
+        codec = None if self.codec is None else self.codec.innermost
+        return self.raw is not None and not isinstance(codec, TakesParts)
 
     def __len__(self) -> int:
         if self.raw is not None:
@@ -76,15 +86,37 @@ class Result:
     @property
     def items(self) -> Sequence[Any]:
         """The items in their own form (pictures, texts), marked where that was asked for."""
-        if self.raw is not None:
-            return self.raw
-        items = self._plain_items
+        return self._marked(self._plain_items)
+
+    def _marked(self, items: Sequence[Any]) -> Sequence[Any]:
         key = None if self.provenance is None else self.provenance.watermark
         codec = None if self.codec is None else self.codec.innermost
-        if key is None or not isinstance(codec, CanWatermark):
+        if key is None or self.forms:  # which are no items of the codec
+            return items
+        if isinstance(codec, TakesParts):
+            marked = [dict(item) for item in items]
+            for name, (places, part) in self._by_part(codec, items).items():
+                for place, value in zip(places, part.items, strict=True):
+                    marked[place][name] = value
+            return marked
+        if not isinstance(codec, CanWatermark):
             return items
         new = new_items(codec, items, self._input_items())
         return [codec.watermarked(each, key) if i in new else each for i, each in enumerate(items)]
+
+    def _by_part(
+        self, codec: TakesParts, items: Sequence[Any]
+    ) -> dict[str, tuple[list[int], Result]]:
+        """By the name of each part: which of the items have it, and these as a result of its own
+        kind."""
+        found, inputs = {}, self._input_items()
+        for name, reader in codec.part_codecs.items():
+            places = [place for place, item in enumerate(items) if item.get(name) is not None]
+            told = (each.get(name) for each in inputs)
+            given = [own for own in told if own is not None and own is not GAP]
+            raw = [items[place][name] for place in places]
+            found[name] = places, replace(self, x=None, raw=raw, given=given, codec=reader)
+        return found
 
     @property
     def _plain_items(self) -> Sequence[Any]:
@@ -101,7 +133,7 @@ class Result:
         Raises `MorphogenError` for a folder that holds something already: what is drawn is never
         mixed with what was there.
         """
-        path = expanded(path)
+        path, self.files = expanded(path), []
         if total is None:
             check_empty(path)
         if not len(self) or self.codec is None or path.suffix == ".json":
@@ -114,6 +146,7 @@ class Result:
         else:
             path, new = self._write_items(path, first, len(self) if total is None else total)
         self._sign(path, [first + number for number in new])
+        self.files = [path, *self.files]
         return path
 
     def _write_items(self, path: Path, first: int, total: int) -> tuple[Path, Iterable[int]]:
@@ -124,17 +157,40 @@ class Result:
         codec = self.codec.innermost
         # A file of many is one picture, or one sound, and is marked as one.
         as_whole = path.suffix != "" and path.suffix.lower() not in FILES_OF_VIEWS
+        as_whole = as_whole and not isinstance(codec, TakesParts)
         items, began = self._plain_items if as_whole else self.items, time.time()
         if self.positions is not None:
             path = self.codec.write_map(items, self.positions, path)
         else:
             path = self.codec.write_part(items, path, first, total, self.columns)
+        if isinstance(codec, TakesParts):
+            return path, self._record_parts(codec, items, path, began)
         new = new_items(codec, items, self._input_items()) if self.made_by else {}
         if key is not None and as_whole and new and isinstance(codec, CanWatermark):
             codec.watermark_file(path, key)
         if self.made_by:
             record(codec, new, self.made_by, path, time=began, first=first)
         return path, new
+
+    def _record_parts(
+        self, codec: TakesParts, items: Sequence[Any], path: Path, began: float
+    ) -> Iterable[int]:
+        """Record what the model made of each part, and mark and sign it where it is a file of its
+        own; which items have some of it."""
+        made: set[int] = set()
+        for name, (places, part) in self._by_part(codec, items).items():
+            reader, held = codec.part_codecs[name].innermost, part.raw or ()
+            files = [codec.part_file(path, place, name) for place in places]
+            self.files = [*self.files, *filter(None, files)]
+            new = new_items(reader, held, part.given or ()) if self.made_by else {}
+            within = {number: new[number] for number in new if files[number] is None}
+            record(reader, within, self.made_by, path, time=began)
+            for number in new.keys() - within.keys():
+                own: Any = files[number]
+                record(reader, {0: new[number]}, self.made_by, own, time=began)
+                part._sign(own, [0])
+            made |= {places[number] for number in new}
+        return made
 
     def _sign(self, path: Path, numbers: Sequence[int]) -> None:
         """Let files that hold what the model made say so, signed."""
@@ -165,6 +221,8 @@ class Result:
         return self.forms[path.suffix]
 
     def _input_items(self) -> Sequence[Any]:
+        if self.given is not None:
+            return self.given
         if self.inputs is None or self.codec is None:
             return []
         return self.codec.decode_many(self.inputs)

@@ -102,7 +102,7 @@ async def heard(
     result = result_of(events)
     if how.condition is not None:
         (item,) = result["items"]
-        text = str(item["text"] if how.draws is None else item["value"][how.draws]).strip()
+        text = (item if how.draws is None else item["parts"][how.draws])["text"].strip()
         return Heard(text, answer, forms={".txt": f"{text}\n"})
     told = result["values"]
     return Heard(

@@ -100,7 +100,8 @@ def fill(
     masked = kept(known, x, each(torch.zeros_like, x))
     if items is not None and isinstance(codec, HasGaps):
         drawn = tensor(filled).cpu().view(len(items), num, *x.shape[1:])
-        return Result(None, {"hidden": hidden_share(known)}, name, raw=codec.filled(items, drawn))
+        raw, given = codec.filled(items, drawn), [item.value for item in items]
+        return Result(None, {"hidden": hidden_share(known)}, name, raw=raw, given=given)
     return Result(in_rows(masked, filled, num), {"hidden": hidden_share(known)}, name, num + 1)
 
 

@@ -23,6 +23,8 @@ Legend: N items, L tokens.
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,15 +37,18 @@ from morphogen.core import discover
 from morphogen.core.codec import Codec, Item, Recognition, Report
 from morphogen.core.codec_storage import codec_tensors, describe_codec, rebuild_codec
 from morphogen.core.errors import DataError
+from morphogen.core.following import GAP
 from morphogen.core.spec import Run, TensorSpec
-from morphogen.core.storage import below
+from morphogen.core.storage import below, write_text
 from morphogen.core.visible import in_html
 from morphogen.modalities.interleaved import page
 from morphogen.modalities.interleaved.coders import TEXT, Coders, kind_of
-from morphogen.modalities.interleaved.reading import AUTO, GAP, Rows, recognise
+from morphogen.modalities.interleaved.reading import AUTO, Rows, recognise
 
 THERE = "{}_there"  # what the mark of a part is called
 MOST_LOOKED_AT = 64  # values by which the kind of a part is told
+ROWS, PAGES = ".jsonl", (".html", ".htm")
+NO_NAME = re.compile(r"[^\w.-]")  # what no file is called by
 
 
 class Interleaved(Codec):
@@ -97,6 +102,11 @@ class Interleaved(Codec):
             if isinstance(each, Path):
                 item.value[name] = self.coders.opened(name, each)
         return item
+
+    @property
+    def part_codecs(self) -> dict[str, Codec]:
+        """By name, in order, what gives each part its tokens."""
+        return {name: self.coders[kind] for name, kind in self.kinds.items()}
 
     @property
     def _known(self) -> dict[str, bool]:
@@ -250,14 +260,40 @@ class Interleaved(Codec):
         return super().brief(" \u00b7 ".join(texts) or ", ".join(value), most)
 
     def write(self, values: Sequence[Any], path: Path, columns: int | None = None) -> Path:
-        """A page; or, to a name that ends in .jsonl, rows, with the files that they name beside."""
-        if Path(path).suffix == ".jsonl":
-            return page.write_rows(values, Path(path), self._write_file)
-        return super().write(values, path, columns)
+        """A page; or rows, in a file whose name ends in .jsonl or in a folder, with the files that
+        they name beside. Raises `DataError` for a file of another kind."""
+        if path.suffix in PAGES:
+            return super().write(values, path, columns)
+        if path.suffix not in ("", ROWS):
+            raise DataError(
+                "items of several parts are not written in such a file", found=path.name,
+                expected=f"{ROWS}, {self.suffix}, or a folder", hint=f"--out {path.stem}{ROWS}",
+            )  # fmt: skip
+        return self._write_rows(values, path if path.suffix else path / f"rows{ROWS}")
 
-    def _write_file(self, name: str, value: Any, stem: Path) -> Path:
-        coder = self.coders[self.kinds[name]]
-        return coder.write([value], stem.with_name(stem.name + coder.suffix))
+    def write_part(
+        self, values: Sequence[Any], path: Path, first: int, total: int, columns: int | None = None
+    ) -> Path:
+        """In a folder there are several files of rows then."""
+        if path.suffix:
+            return super().write_part(values, path, first, total, columns)
+        return super().write_part(values, path / f"rows{ROWS}", first, total, columns)
+
+    def part_file(self, path: Path, number: int, name: str) -> Path | None:
+        """Beside rows, called by them, the number and the part."""
+        if path.suffix != ROWS or self.kinds[name] == TEXT:
+            return None
+        called = f"{path.stem}-{number:04d}-{NO_NAME.sub('_', name)}"
+        return path.with_name(called + self.part_codecs[name].suffix)
+
+    def _write_rows(self, values: Sequence[Any], path: Path) -> Path:
+        rows = []
+        for number, value in enumerate(values):
+            rows.append(row := dict(value))
+            for name, own in value.items():
+                if (file := self.part_file(path, number, name)) is not None:
+                    row[name] = self.part_codecs[name].write([own], file).name
+        return write_text(path, "".join(f"{json.dumps(row)}\n" for row in rows))
 
     # -- state -----------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from morphogen.core.codec import Item, Problem, Recognition, Report
 from morphogen.core.errors import DataError, did_you_mean
+from morphogen.core.following import GAP
 from morphogen.sources import (
     NamedFiles,
     Record,
@@ -25,14 +26,6 @@ ASKED = "?"  # a cell whose part is to be drawn
 FIRST = 10_000  # rows by which columns are told apart: one kind of item may come after another
 WANTS = Wants("row", rows=True)
 Open = Callable[[str, Path], Any]  # the name of a part and a file -> a raw value
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Stands for a part that an item has, and of which nothing is known."""
-
-
-GAP = Gap()
 
 
 def recognise(source: Any) -> Recognition | None:

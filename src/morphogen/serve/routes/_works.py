@@ -74,5 +74,6 @@ def text_of(events: Events) -> str | None:
     if pieces:
         return "".join(pieces)
     items = [item for event in events for item in event.get("result", {}).get("items", ())]
-    texts = [item["text"] for item in items if "text" in item]
+    parts = [part for item in items for part in item.get("parts", {"": item}).values()]
+    texts = [part["text"] for part in parts if "text" in part]
     return "\n\n".join(texts) if texts else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import mimetypes
 import re
 import tempfile
@@ -100,6 +101,9 @@ def _given(each: Mapping[str, Any], folder: Path, number: int) -> Any:
 
 
 def _items(result: Result) -> list[dict[str, Any]]:
+    codec = None if result.codec is None else result.codec.innermost
+    if isinstance(codec, TakesParts) and len(result):
+        return _in_parts(result, codec)
     values = list(result.items)
     if all(isinstance(value, str) for value in values):
         return [{"text": shown(value)} for value in values]
@@ -109,6 +113,21 @@ def _items(result: Result) -> list[dict[str, Any]]:
         result.save(Path(place) / "items")
         files = sorted((Path(place) / "items").rglob("*.*"))
         return [_file(file) for file in files if file.suffix != CREDENTIAL]
+
+
+def _in_parts(result: Result, codec: TakesParts) -> list[dict[str, Any]]:
+    """Each as it would be given, its parts by name: texts, and files."""
+    with tempfile.TemporaryDirectory() as place:
+        rows = result.save(Path(place) / "items.jsonl")
+        items: list[dict[str, Any]] = []
+        for number, line in enumerate(rows.read_text().splitlines()):
+            files = {name: codec.part_file(rows, number, name) for name in codec.part_codecs}
+            parts = {
+                name: {"text": shown(cell)} if (file := files[name]) is None else _file(file)
+                for name, cell in json.loads(line).items()
+            }
+            items.append({"parts": parts})
+        return items
 
 
 def _file(file: Path) -> dict[str, Any]:
