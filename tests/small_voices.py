@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from PIL import Image as Pillow
 
 from morphogen.core.batch import Batch
 from morphogen.core.bundle import Bundle
@@ -12,6 +13,7 @@ from morphogen.core.codec import Codec, Item
 from morphogen.core.random import generator
 from morphogen.core.recipe import Recipe, build_family, resolve
 from morphogen.modalities.category import Category
+from morphogen.modalities.image import Image
 from morphogen.modalities.interleaved import Interleaved
 from morphogen.modalities.sound import Sound
 from morphogen.modalities.sound.files import Waveform
@@ -60,22 +62,43 @@ def _learn(bundle: Bundle, batch: Batch, steps: int = STEPS) -> None:
 
 def of_parts() -> Bundle:
     """Items of a sound and the word that is said in it, as one sequence of tokens of which any are
-    drawn given the others. What gives sounds their codes has learned nothing, and tells tones
-    apart all the same."""
+    drawn given the others."""
     words = [*PITCH] * 8
     heights = np.random.default_rng(0).uniform(0.4, 0.6, len(words))
     said = zip(words, heights, strict=True)
     sounds = [spoken(word, height=height, still=0.2) for word, height in said]
     within = Sound(bands=8, hop=32.0).fit(map(Item, sounds))
-    coder = Recipe(family={"name": "vq_vae"}, backbone={"name": "mlp", "model_dim": 16})
+    recipe = Recipe(family={"name": "vq_vae"}, backbone={"name": "mlp", "model_dim": 16})
+    coder = _bundle(recipe, within)
+    _learn(coder, Batch(within.encode_many(list(map(Item, sounds)))))
     codec = Interleaved(vocab_size=260)
-    codec.coders.add("sound", LatentCodec.from_bundle(_bundle(coder, within)).fit([]))
+    codec.coders.add("sound", LatentCodec.from_bundle(coder).fit([]))
     parts = zip(sounds, words, strict=True)
     items = [Item({"sound": sound, "word": word}) for sound, word in parts]
     codec.fit(items)
     network = {"name": "transformer", "model_dim": 32, "num_layers": 1}
     bundle = _bundle(Recipe(family={"name": "masked"}, backbone=network), codec)
     _learn(bundle, Batch(codec.encode_many(items)), 5 * STEPS)
+    return bundle
+
+
+def of_pictures() -> Bundle:
+    """Items of a caption and its picture, a square of a colour, learned by heart."""
+    colours = {"a red square": (220, 30, 30), "a blue square": (40, 60, 220)}
+    items = [
+        Item({"caption": said, "picture": Pillow.new("RGB", (8, 8), colour)})
+        for said, colour in colours.items()
+    ] * 8  # fmt: skip
+    within = Image().fit(pictures := [Item(item.value["picture"]) for item in items])
+    coder = _bundle(
+        Recipe(family={"name": "vq_vae"}, backbone={"name": "mlp", "model_dim": 16}), within
+    )
+    _learn(coder, Batch(within.encode_many(pictures)))
+    codec = Interleaved(parts="caption,picture", vocab_size=270)
+    codec.coders.add("image", LatentCodec.from_bundle(coder).fit([]))
+    network = {"name": "transformer", "model_dim": 16, "num_layers": 1}
+    bundle = _bundle(Recipe(family={"name": "autoregressive"}, backbone=network), codec.fit(items))
+    _learn(bundle, Batch(codec.encode_many(items)), 4 * STEPS)
     return bundle
 
 

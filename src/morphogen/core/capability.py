@@ -154,6 +154,14 @@ class CanFill(Protocol):
 
 
 @runtime_checkable
+class FillsBothWays(CanFill, Protocol):
+    """Fills by what comes after a gap as well as by what comes before it, so that any part of an
+    item is drawn given any others."""
+
+    fills_both_ways: bool
+
+
+@runtime_checkable
 class CanStream(Protocol):
     """Draws a sequence a position at a time, each seen as soon as it is drawn."""
 

@@ -69,6 +69,7 @@ class Masked(Family):
     papers = ("devlin2019bert", "austin2021structured", "hoogeboom2022autoregressive",
               "sahoo2024simple")  # fmt: skip
     log_prob_is = "estimate of a lower bound"
+    fills_both_ways = True
 
     def __init__(
         self,

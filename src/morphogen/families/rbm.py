@@ -53,6 +53,7 @@ class RBM(Boltzmann):
               "larochelle2008classification", "cho2011improved",
               "salakhutdinov2008quantitative", "neal2001annealed")  # fmt: skip
     train_defaults = {"lr": 1e-3, "batch_size": 128, "grad_clip": 0.0}
+    fills_both_ways = True
 
     def __init__(
         self,

@@ -49,27 +49,34 @@ class Piece:
 
 def hearing(here: Serving, entry: Entry) -> Hearing | None:
     """How a model hears, known from its folder or once it is open; None where it does not."""
-    tasks = _tasks(here, entry)
-    if tasks is None:
+    about = _about(here, entry)
+    if about is None:
         return entry.hears
-    if tasks.get("transcribe", "no such task") is None:
+    if about.get("tasks", {}).get("transcribe", "no such task") is None:
         return Hearing()
-    return entry.hears if entry.hears is not None and entry.hears.condition else None
+    how = entry.hears
+    if how is None or not how.condition or (how.parts and not how.parts.is_open_to(about)):
+        return None
+    return how
 
 
 def speaking(here: Serving, entry: Entry) -> Speaking | None:
     """How a model speaks; None where it does not, such as one that only tells sounds apart."""
-    tasks = _tasks(here, entry) or {}
-    return entry.speaks if tasks.get("generate") is None else None
+    about, how = _about(here, entry), entry.speaks
+    if about is None or how is None:
+        return how
+    if how.parts is not None:
+        return how if how.parts.is_open_to(about) else None
+    return how if about.get("tasks", {}).get("generate") is None else None
 
 
-def _tasks(here: Serving, entry: Entry) -> Mapping[str, Any] | None:
-    """Why a model cannot do each task, where it is open."""
+def _about(here: Serving, entry: Entry) -> Mapping[str, Any] | None:
+    """What a model tells of itself, where it is open."""
     process = here.pool.open.get(entry.name)
     if process is None or not process.is_alive or not process.about:
         return None
-    tasks: Mapping[str, Any] = process.about.get("tasks", {})
-    return tasks
+    about: Mapping[str, Any] = process.about
+    return about
 
 
 async def heard(
@@ -92,9 +99,8 @@ async def heard(
     work: dict[str, Any] = {"seed": SEED}
     if how.condition is None:
         work |= {"do": "task", "task": "transcribe", "inputs": [sound], "options": dict(options)}
-    elif how.draws is not None:
-        parts = {how.condition: sound, how.draws: None}
-        work |= {"do": "task", "task": "fill", "inputs": [{"parts": parts}], "options": {"num": 1}}
+    elif how.parts is not None:
+        work |= how.parts.work(sound)
     else:
         work |= {"do": "generate", "cond": {how.condition: sound},
                  "options": {"num": 1, "temperature": 0}}  # fmt: skip
@@ -102,7 +108,7 @@ async def heard(
     result = result_of(events)
     if how.condition is not None:
         (item,) = result["items"]
-        text = (item if how.draws is None else item["parts"][how.draws])["text"].strip()
+        text = (item if how.parts is None else how.parts.part(item))["text"].strip()
         return Heard(text, answer, forms={".txt": f"{text}\n"})
     told = result["values"]
     return Heard(
@@ -123,7 +129,7 @@ async def pieces(
     how = speaking(here, entry)
     if how is None:
         raise unfit(entry.name, "speaks")
-    work = {"do": "words", "condition": how.condition, "text": text}
+    work = {"do": "words", "by": how.condition, "text": text}
     return how, [Piece(**each) for each in await _told(here, entry, work, "pieces")]
 
 
@@ -155,10 +161,16 @@ async def _drawn(
 ) -> tuple[Answer, bytes]:
     how = speaking(here, entry)
     assert how is not None
-    cond = {how.condition: piece.say, **voiced(how, voice)}
-    work = {"do": "generate", "seed": SEED, "cond": cond, "options": {"num": 1}}
+    work: dict[str, Any] = {"seed": SEED}
+    if how.parts is not None:
+        work |= how.parts.work({"text": piece.say})
+    else:
+        cond = {how.condition: piece.say, **voiced(how, voice)}
+        work |= {"do": "generate", "cond": cond, "options": {"num": 1}}
     answer, events = await made(here, entry, work, prompt=piece.text, access=access)
-    return answer, base64.b64decode(result_of(events)["items"][0]["file"])
+    (item,) = result_of(events)["items"]
+    drawn = item if how.parts is None else how.parts.part(item)
+    return answer, base64.b64decode(drawn["file"])
 
 
 def unsaid(entry: Entry, how: Speaking, told: Sequence[Piece]) -> str:
@@ -196,7 +208,8 @@ async def whole(here: Serving, entry: Entry, sounds: Sequence[bytes]) -> bytes:
     if len(sounds) == 1:
         return sounds[0]
     told = [base64.b64encode(each).decode() for each in sounds]
-    work = {"do": "join", "seed": SEED, "sounds": told}
+    parts = entry.speaks.parts if entry.speaks is not None else None
+    work = {"do": "join", "seed": SEED, "sounds": told, "part": parts and parts.drawn}
     return base64.b64decode(await _told(here, entry, work, "sound"))
 
 

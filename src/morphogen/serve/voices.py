@@ -1,9 +1,10 @@
 """Which models hear and which speak, as the config of a bundle tells before it is opened.
 
-hears     its task `transcribe` does (Whisper), or its texts were learned given their sounds, or
-          after them, as parts of one item (`interleaved`)
+hears     its task `transcribe` does (Whisper), or its texts were learned given their sounds, or as
+          another part of the same items
 speaks    its sounds were learned given words: texts of any kind, or classes, which are then all
-          that it can say. Another condition that is a class (a speaker) is its voice
+          that it can say. Another condition that is a class (a speaker) is its voice. Or they are
+          parts of items that have texts, too
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-TEXTS = ("text", "code")  # modalities
+from morphogen.serve.parts import TEXTS, Way, way
+
+SOUNDS = ("sound",)
 WORDS = ("text", "caption", "transcript", "word", "label")  # what is said of a sound is called so
-PARTS = "interleaved"  # items of several
 ANY = "any"  # voice
 
 
@@ -24,7 +26,7 @@ class Hearing:
 
     condition: str | None = None  # the name by which it is given; None: by the task `transcribe`
     seconds: float | None = None  # heard at once; None: as many as there are
-    draws: str | None = None  # the part that is the text, where an item has parts
+    parts: Way | None = None  # by which the text is drawn, where an item has parts
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Speaking:
     words: tuple[str, ...] = ()  # all that it can say; none: texts of any kind
     voice: str | None = None  # the name of the condition that is a voice
     voices: tuple[str, ...] = ()
+    parts: Way | None = None  # by which the sound is drawn, where an item has parts
 
 
 def voices_of(config: Mapping[str, Any]) -> tuple[Hearing | None, Speaking | None]:
@@ -42,16 +45,16 @@ def voices_of(config: Mapping[str, Any]) -> tuple[Hearing | None, Speaking | Non
     nothing that it can be told."""
     recipe, known = _within(config, "recipe"), _within(config, "conditions")
     codec = _inmost(_within(config, "codec"))
-    if codec.get("name") == PARTS:
-        return _hearing_parts(_within(codec, "state")), None
+    if (state := _within(codec, "state")).keys() >= {"kinds", "coders"}:
+        return _hearing_parts(state), _speaking_parts(state)
     target = _within(recipe, "family").get("target")
     told = {
         name: _inmost(each) for name, each in _within(codec, "conditions").items()
         if name in known and name != target
     }  # fmt: skip
-    if codec.get("name") == "sound":
+    if codec.get("name") in SOUNDS:
         return (Hearing() if recipe.get("driver") else None), _speaking(told)
-    sounds = [(name, each) for name, each in told.items() if each.get("name") == "sound"]
+    sounds = [(name, each) for name, each in told.items() if each.get("name") in SOUNDS]
     if codec.get("name") not in TEXTS or not sounds:
         return None, None
     name, sound = sounds[0]
@@ -59,16 +62,16 @@ def voices_of(config: Mapping[str, Any]) -> tuple[Hearing | None, Speaking | Non
 
 
 def _hearing_parts(state: Mapping[str, Any]) -> Hearing | None:
-    """By the first sound that a text comes after: whatever the family, what comes later is drawn
-    given what comes before."""
-    coders = {kind: _inmost(each) for kind, each in _within(state, "coders").items()}
-    kinds = {name: coders.get(str(kind), {}) for name, kind in _within(state, "kinds").items()}
-    names = list(kinds)
-    for place, (name, coder) in enumerate(kinds.items()):
-        later = [each for each in names[place + 1 :] if kinds[each].get("name") in TEXTS]
-        if coder.get("name") == "sound" and later:
-            return Hearing(name, _seconds(coder), later[0])
-    return None
+    kinds = _within(state, "kinds")
+    if (found := way(kinds, SOUNDS, TEXTS)) is None:
+        return None
+    sound = _inmost(_within(state, "coders", kinds[found.given]))
+    return Hearing(found.given, _seconds(sound), found)
+
+
+def _speaking_parts(state: Mapping[str, Any]) -> Speaking | None:
+    found = way(_within(state, "kinds"), TEXTS, SOUNDS)
+    return None if found is None else Speaking(found.given, parts=found)
 
 
 def _seconds(sound: Mapping[str, Any]) -> float | None:

@@ -25,8 +25,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,7 +42,7 @@ from morphogen.core.codec_storage import codec_tensors, describe_codec, rebuild_
 from morphogen.core.errors import DataError
 from morphogen.core.following import GAP
 from morphogen.core.spec import Run, TensorSpec
-from morphogen.core.storage import below, write_text
+from morphogen.core.storage import below, write_atomic, write_text
 from morphogen.core.visible import in_html
 from morphogen.modalities.interleaved import page
 from morphogen.modalities.interleaved.coders import TEXT, Coders, kind_of
@@ -292,7 +295,7 @@ class Interleaved(Codec):
             rows.append(row := dict(value))
             for name, own in value.items():
                 if (file := self.part_file(path, number, name)) is not None:
-                    row[name] = self.part_codecs[name].write([own], file).name
+                    row[name] = _as_it_is(self.part_codecs[name], own, file).name
         return write_text(path, "".join(f"{json.dumps(row)}\n" for row in rows))
 
     # -- state -----------------------------------------------------------------------------------
@@ -325,3 +328,13 @@ class Interleaved(Codec):
     def _check_fitted(self) -> None:
         if not self.kinds:
             raise DataError("the codec has seen no items yet", hint="codec.fit(items)")
+
+
+def _as_it_is(coder: Codec, value: Any, file: Path) -> Path:
+    """Write one value as a folder of values has it: a file of one may show it enlarged."""
+    with tempfile.TemporaryDirectory() as place:
+        made = coder.write([value], Path(place) / "item")
+        if not made.is_dir():
+            return coder.write([value], file)
+        (own,) = made.iterdir()
+        return write_atomic(file, partial(shutil.copyfile, own))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import Request
@@ -60,6 +60,12 @@ async def made(
         finish = next((each["finish"] for each in events if "finish" in each), "stop")
         await answer.finish(text_of(events), reason=finish, usage=usage)
     return answer, events
+
+
+def said_in(inputs: Sequence[Mapping[str, Any]]) -> str:
+    """The texts among what a task works on."""
+    told = [part for each in inputs for part in (each.get("parts") or {"": each}).values() if part]
+    return "\n\n".join(each["text"] for each in told if each.get("text"))
 
 
 def result_of(events: Events) -> dict[str, Any]:

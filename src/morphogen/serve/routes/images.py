@@ -1,7 +1,7 @@
 """`/v1/images/generations`, `/edits` and `/variations`, for models of pictures.
 
 A prompt is what the model was trained to be told: a class by its name, or a caption. One that was
-told nothing takes none.
+told nothing takes none. Of items of parts, a picture is drawn given the text beside it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from morphogen.serve.answer import Answer
+from morphogen.serve.catalogue import Entry
 from morphogen.serve.door import Generates
 from morphogen.serve.errors import APIError
+from morphogen.serve.parts import TEXTS, Way, way
 from morphogen.serve.routes._asked import Asked
 from morphogen.serve.routes._works import result_of, seeded, sent, worked
 from morphogen.serve.serving import Here, Serving
 
 MOST_PICTURES = 16
 NO_PROMPT = {"", "*"}
+PICTURES = ("image",)  # modalities
 
 router = APIRouter()
 
@@ -45,14 +48,20 @@ async def generations(
     asked: ImageRequest, request: Request, here: Here, access: Generates
 ) -> Response:
     """New pictures."""
-    cond = await _conditions(here, asked.model, asked.prompt)
     _check_size(asked.size)
-    work = {"do": "generate", "seed": seeded(asked.seed), "cond": cond,
-            "options": {"num": asked.n or 1}}  # fmt: skip
-    answer, events = await worked(
-        here, request, here.entry(asked.model), work, prompt=asked.prompt, access=access
-    )
-    return _pictures(answer, events, slice(None), asked.response_format)
+    entry, num = here.entry(asked.model), asked.n or 1
+    work: dict[str, Any]
+    if beside := await _beside(here, entry):
+        is_told = asked.prompt.strip() not in NO_PROMPT
+        work = beside.work({"text": asked.prompt} if is_told else None, num)
+    else:
+        cond = await _conditions(here, asked.model, asked.prompt)
+        work = {"do": "generate", "cond": cond, "options": {"num": num}}
+    work["seed"] = seeded(asked.seed)
+    answer, events = await worked(here, request, entry, work, prompt=asked.prompt, access=access)
+    items = result_of(events)["items"]
+    drawn = [beside.part(each) for each in items] if beside else items
+    return _pictures(answer, drawn, asked.response_format)
 
 
 @router.post("/v1/images/edits")
@@ -119,7 +128,15 @@ async def _redrawn(
     answer, events = await worked(
         here, request, here.entry(model), work, prompt=prompt, access=access
     )
-    return _pictures(answer, events, slice(1, None), form)  # the first is what was given
+    _, *drawn = result_of(events)["items"]  # the first is what was given
+    return _pictures(answer, drawn, form)
+
+
+async def _beside(here: Serving, entry: Entry) -> Way | None:
+    """How a model draws pictures that stand beside texts in its items; None where it does not."""
+    about = (await here.pool.get(entry)).about
+    found = way(about.get("parts", {}), TEXTS, PICTURES)
+    return found if found is not None and found.is_open_to(about) else None
 
 
 async def _conditions(here: Serving, model: str, prompt: str) -> dict[str, Any]:
@@ -146,9 +163,7 @@ def _check_size(size: str | None) -> None:
                        code="unsupported_parameter")  # fmt: skip
 
 
-def _pictures(answer: Answer, events: list[Any], wanted: slice, form: str | None) -> Response:
-    result = result_of(events)
-    items = result["items"][wanted]
+def _pictures(answer: Answer, items: list[dict[str, Any]], form: str | None) -> Response:
     told = [
         {"url": f"data:{each['media_type']};base64,{each['file']}"}
         if form == "url"

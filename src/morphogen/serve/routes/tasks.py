@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from morphogen.core import discover
 from morphogen.serve.door import Generates, Reads
-from morphogen.serve.routes._works import result_of, seeded, worked
+from morphogen.serve.routes._works import result_of, said_in, seeded, worked
 from morphogen.serve.serving import Here
 
 MOST_INPUTS = 1024
@@ -111,9 +111,8 @@ def route_of(name: str) -> None:
                 "cond": asked.cond, "options": asked.options}  # fmt: skip
         if asked.hidden is not None:
             work["hidden"] = asked.hidden.model_dump(exclude_none=True)
-        texts = "\n\n".join(each.text for each in asked.inputs if each.text)
         answer, events = await worked(
-            here, request, here.entry(asked.model), work, prompt=texts, access=access
+            here, request, here.entry(asked.model), work, prompt=said_in(inputs), access=access
         )
         result = result_of(events)
         return JSONResponse({**result, "morphogen": answer.about()}, headers=answer.headers())

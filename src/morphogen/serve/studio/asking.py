@@ -1,6 +1,8 @@
 """What a form of a task says -> what the process of a model is asked.
 
 files, text     items that people bring
+part.NAME       a part of an item: a text, or a file
+redraw.NAME     one that is to be drawn, whatever it was
 of              what an earlier task worked on, and what of it was hidden
 like, item      one of the items that came of an earlier one
 drawn           seeds, each of an item that the model draws itself: "3, 17" or "0-63"
@@ -21,6 +23,7 @@ from morphogen.serve.routes._works import result_of, sent
 from morphogen.serve.serving import Serving
 from morphogen.serve.studio.kept import Given, Kept
 
+PART, REDRAW = "part", "redraw"  # fields begin so
 MOST_DRAWN = 64  # items that a task has the model draw for it
 PAIR = re.compile(r"(-?\d{1,18})(?:\s*-\s*(\d{1,18}))?")
 
@@ -29,6 +32,17 @@ async def inputs_of(
     here: Serving, entry: Entry, form: FormData, kept: Kept, cond: Mapping[str, Any]
 ) -> list[Given]:
     """What a task works on: what people bring before all else. Raises `APIError`."""
+    found = await _worked_on(here, entry, form, kept, cond)
+    if not (parts := await parts_of(form)):
+        return found
+    if any("parts" not in each for each in found):
+        raise APIError(400, "files of whole items, or the parts of one: not both")
+    return [{"parts": {**each.get("parts", {}), **parts}} for each in found or [{"parts": {}}]]
+
+
+async def _worked_on(
+    here: Serving, entry: Entry, form: FormData, kept: Kept, cond: Mapping[str, Any]
+) -> list[Given]:
     files = [each for each in form.getlist("files") if isinstance(each, UploadFile)]
     if found := [await sent(each) for each in files if each.filename]:
         return list(found)
@@ -40,6 +54,20 @@ async def inputs_of(
     if like := told.get("like"):
         return [kept.item(like, number(told.get("item", "")) or 1)]
     return await drawn(here, entry, seeds_of(told.get("drawn", "")), cond)
+
+
+async def parts_of(form: FormData) -> dict[str, Given | None]:
+    """The parts of an item that people bring, by name; None for those that are to be drawn."""
+    told, brought, anew = words_of(form), dict[str, Given | None](), dict[str, None]()
+    for key, value in form.items():
+        what, _, name = key.partition(".")
+        if what == REDRAW:
+            anew[name] = None
+        elif what == PART and isinstance(value, UploadFile) and value.filename:
+            brought[name] = await sent(value)
+        elif what == PART and told.get(key, "").strip():
+            brought[name] = {"text": told[key]}
+    return brought | anew
 
 
 async def hidden_of(form: FormData, kept: Kept) -> Given | None:

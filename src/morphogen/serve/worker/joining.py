@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from morphogen.core.bundle import Bundle
+from morphogen.core.following import TakesParts
 from morphogen.core.origin import facts_of
 from morphogen.core.provenance import CanWatermark
 from morphogen.serve.worker.channel import Event
@@ -19,12 +20,12 @@ PAUSE = 0.2  # seconds between two sounds of one file
 
 
 def join(bundle: Bundle, number: int, work: Mapping[str, Any]) -> Iterator[Event]:
-    """The `sounds` that were drawn by a `seed`, as one WAV."""
+    """The `sounds` that were drawn by a `seed`, as items or as a `part` of such, as one WAV."""
     sounds = [base64.b64decode(each) for each in work["sounds"]]
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "whole.wav"
         file.write_bytes(joined(sounds))
-        mark(bundle, file, sounds, work["seed"])
+        mark(bundle, file, sounds, work["seed"], work.get("part"))
         yield {"id": number, "sound": base64.b64encode(file.read_bytes()).decode()}
     yield {"id": number, "done": {}}
 
@@ -44,19 +45,24 @@ def joined(sounds: Sequence[bytes]) -> bytes:
     return whole.getvalue()
 
 
-def mark(bundle: Bundle, file: Path, sounds: Sequence[bytes], seed: int) -> None:
+def mark(
+    bundle: Bundle, file: Path, sounds: Sequence[bytes], seed: int, part: str | None = None
+) -> None:
     """Mark a file of several sounds as each of them is: with a watermark, as theirs begin anew with
     each sound and are not found in the whole; and with a credential, in which theirs are."""
     provenance, codec = bundle.provenance, bundle.codec.innermost
     if provenance is None:
         return
+    if part is not None and isinstance(codec, TakesParts):
+        codec = codec.part_codecs[part].innermost
     if provenance.watermark is not None and isinstance(codec, CanWatermark):
         codec.watermark_file(file, provenance.watermark)
     if provenance.sign is None:
         return
-    parts = [file.with_name(f"{number}.wav") for number in range(1, len(sounds) + 1)]
-    for part, sound in zip(parts, sounds, strict=True):
-        part.write_bytes(sound)
+    made_of = [file.with_name(f"{number}.wav") for number in range(1, len(sounds) + 1)]
+    for place, sound in zip(made_of, sounds, strict=True):
+        place.write_bytes(sound)
     name = bundle.path.name if bundle.path else ""
-    says = {"generator": f"{name}, seed {seed}", **facts_of(bundle, "generate", seed)}
-    provenance.sign([file], says, parts)
+    task = "generate" if part is None else "fill"
+    says = {"generator": f"{name}, seed {seed}", **facts_of(bundle, task, seed)}
+    provenance.sign([file], says, made_of)

@@ -8,7 +8,10 @@ from typing import Any
 
 from morphogen.core import discover
 from morphogen.core.bundle import Bundle
+from morphogen.core.capability import FillsBothWays, missing
+from morphogen.core.codec import Codec
 from morphogen.core.errors import MorphogenError, RecipeError
+from morphogen.core.following import TakesParts
 from morphogen.core.origin import hash_of
 from morphogen.core.writing import Limits
 from morphogen.interop.importing import opened_or_imported
@@ -59,6 +62,8 @@ class Model:
             "modality": discover.name_of(type(codec.innermost)),
             "hash": hash_of(self.bundle),
             "conditions": _conditions(self.bundle),
+            "parts": parts_of(codec.innermost),
+            "fills_both_ways": not missing(family, FillsBothWays),
             "tasks": tasks,
             "forms": {
                 name: form_of(task, USUAL if name == "generate" else None)
@@ -130,6 +135,12 @@ class Model:
         self.works = deque(each for each in self.works if each["id"] != number)
         if self.texts is not None:
             self.texts.cancel(number)
+
+
+def parts_of(codec: Codec) -> dict[str, str]:
+    """By name, in order, the modality of each part of an item; nothing where it has none."""
+    found = codec.part_codecs if isinstance(codec, TakesParts) else {}
+    return {name: discover.name_of(type(each.innermost)) for name, each in found.items()}
 
 
 def _conditions(bundle: Bundle) -> dict[str, Any]:

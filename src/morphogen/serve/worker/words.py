@@ -14,6 +14,7 @@ from typing import Any
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Codec, Item
 from morphogen.core.errors import RefusedPair
+from morphogen.core.following import TakesParts
 from morphogen.serve.worker.channel import Event
 from morphogen.systems.knowledge.sentences import sentences
 
@@ -23,12 +24,13 @@ WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 
 
 def words(bundle: Bundle, number: int, work: Mapping[str, Any]) -> Iterator[Event]:
-    """The pieces of a text, for the condition by which a model is told what to say. Raises
-    `RefusedPair` where it has none."""
-    name = work["condition"]
-    codec = bundle.codec.condition_codecs.get(name)
-    if codec is None:
-        raise RefusedPair("this model is not told what to say", found=name, expected="a condition")
+    """The pieces of a text, for the condition, or the part of an item, by which a model is told
+    what to say. Raises `RefusedPair` where it has none."""
+    name, items = work["by"], bundle.codec.innermost
+    told = items.part_codecs if isinstance(items, TakesParts) else bundle.codec.condition_codecs
+    if (codec := told.get(name)) is None:
+        raise RefusedPair("this model is not told what to say", found=name,
+                          expected="a condition, or a part of an item")  # fmt: skip
     names = bundle.codec.class_names(name)
     cut = by_name(work["text"], names) if names else by_length(work["text"], codec.innermost)
     yield {"id": number, "pieces": list(cut)}

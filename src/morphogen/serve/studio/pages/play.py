@@ -15,7 +15,7 @@ from morphogen.serve.errors import APIError
 from morphogen.serve.forms import filled, written
 from morphogen.serve.grounds import UNSUPPORTED, recorded
 from morphogen.serve.routes._asked import Drawn
-from morphogen.serve.routes._works import result_of, seeded, worked
+from morphogen.serve.routes._works import result_of, said_in, seeded, worked
 from morphogen.serve.studio import asking, conversation
 from morphogen.serve.studio.kept import Drawing, Given, Kept, Made, kept_of
 from morphogen.serve.studio.page import Page, page, view
@@ -120,7 +120,7 @@ async def make(name: str, request: Request, visitor: Generates) -> Response:
         work |= {"drawn": told["drawn"]} if told.get("drawn") else {}
         work["hidden"] = await asking.hidden_of(form, kept)
     answer, events = await worked(
-        here, request, entry, work, prompt=told.get("text", ""), access=visitor.access
+        here, request, entry, work, prompt=said_in(inputs), access=visitor.access
     )
     result = result_of(events)
     pages = tuple(result.pop("pages", None) or filter(None, [result.pop("html", "")]))
