@@ -13,8 +13,10 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
+from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Item, Report
 from morphogen.core.errors import DataError, RecipeError
+from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.spec import ProductSpec, TensorSpec
 from morphogen.data.dataset import load
 from morphogen.modalities.table import Table
@@ -380,6 +382,21 @@ def test_a_row_is_filled_where_it_has_nothing_and_what_follows_is_put_in() -> No
     assert codec.decode(codec.encode(Item(row)))["city"] == "Bern"
     assert gaps(row | {"country": "FR"}) == {"start", "note", "city"}
     assert gaps(dict.fromkeys(rows[0])) == set(codec.spec.names)  # a whole row is to be drawn
+
+
+def test_rows_without_a_gap_stay_as_they_are_and_with_none_anywhere_a_mask_is_asked_for() -> None:
+    rows = orders()
+    codec = table(rows).use_view("tokens")
+    recipe = Recipe(family={"name": "masked"}, backbone={"name": "mlp", "model_dim": 8})
+    bundle = Bundle(build_family(recipe, codec.spec, {}).eval(), codec, recipe)
+    whole, gapped = Item(rows[0], "row 1"), Item(rows[1] | {"start": None}, "row 2")
+    filled = bundle.task("fill", whole, gapped, num=1)
+    assert filled.values["hidden"][0] == 0 < filled.values["hidden"][1]
+    assert filled.items[0] == codec.decode(codec.encode(whole))
+    assert filled.items[1]["start"] is not None
+    with pytest.raises(DataError, match=r"(?s)no item has a gap.*row 1.*an empty cell"):
+        bundle.task("fill", whole)
+    assert bundle.task("fill", whole, mask="start", num=1).values["hidden"][0] > 0
 
 
 def test_a_row_without_any_cell_is_an_item_to_work_on_and_none_to_learn(tmp_path: Path) -> None:

@@ -555,6 +555,31 @@ def test_filling_hides_a_part_of_what_is_real_and_keeps_the_rest(spec: Any) -> N
         assert torch.equal(again[held], twice[held])
 
 
+@pytest.mark.parametrize("name", ["masked", "autoregressive"])
+def test_what_is_filled_is_drawn_within_limits(name: str) -> None:
+    spec = TensorSpec.tokens(8, 5)
+    model, x = family(name, spec), draw_data(spec, 4, 3)
+
+    def drawn(seed: int, **limits: Any) -> Tensor:
+        how = {"mask": "right", "num": 2, "num_steps": 1, **limits}
+        result = fill(model, x, **how, generator=generator(seed))
+        return result.x.view(4, 3, 8)[:, 1:]  # type: ignore[union-attr]
+
+    most = drawn(0, temperature=0.0)
+    assert torch.equal(most[:, 0], most[:, 1])
+    assert torch.equal(most, drawn(1, top_k=1))
+    assert torch.equal(most, drawn(2, top_p=1e-9))
+    assert not torch.equal(most, drawn(0))
+
+
+def test_limits_that_a_way_does_not_take_are_named() -> None:
+    x = GaussianData().draw(2, 0)
+    with pytest.raises(RecipeError, match="Fills does not fill with 'temperature'"):
+        fill(Fills(), x, temperature=0.5, generator=generator(0))
+    with pytest.raises(RecipeError, match="'denoise', which draws no tokens"):
+        fill(Denoises(), x, top_k=5, generator=generator(0))
+
+
 def test_a_part_that_is_not_there_is_named() -> None:
     with pytest.raises(RecipeError, match="Did you mean 'job'"):
         fill(family("vae", ROWS), draw_data(ROWS, 2, 0), mask="jib", generator=generator(0))

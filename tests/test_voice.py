@@ -262,8 +262,9 @@ def test_any_part_of_an_item_is_drawn_given_the_others(running: Running, tmp_pat
     heard = base64.b64encode(as_file(tmp_path / "7.wav", "7").read_bytes()).decode()
     sound = {"file": heard, "suffix": ".wav"}
 
-    def fill(model: str, parts: dict[str, Any]) -> httpx.Response:
-        asked = {"model": model, "inputs": [{"parts": parts}], "options": {"num": 2}, "seed": 1}
+    def fill(model: str, parts: dict[str, Any], **options: Any) -> httpx.Response:
+        asked = {"model": model, "inputs": [{"parts": parts}], "seed": 1}
+        asked["options"] = {"num": 2, **options}
         return httpx.post(f"{running.url}/v1/tasks/fill", json=asked, timeout=60)
 
     drawn = [each["parts"] for each in fill("both", {"sound": sound, "word": None}).json()["items"]]
@@ -282,10 +283,14 @@ def test_any_part_of_an_item_is_drawn_given_the_others(running: Running, tmp_pat
         ("both", {"sound": {"text": "7"}, "word": None}, "'sound' is given as a text"),
         ("both", {"sound": sound, "word": sound}, "'word' is given as a file"),
         ("digits", {"sound": sound}, "items of this model have no parts"),
+        ("both", {"sound": sound, "word": {"text": "7"}}, "1 whole: input 0"),
     ):
         refused = fill(model, parts)
         assert refused.status_code == 400
         assert why in refused.text
+    whole = {"sound": sound, "word": {"text": "3"}}
+    masked = fill("both", whole, mask="word", temperature=0).json()["items"][1:]
+    assert [each["parts"]["word"] for each in masked] == [{"text": "7"}] * 2
 
 
 def test_texts_are_said_and_what_cannot_be_is_told(running: Running) -> None:

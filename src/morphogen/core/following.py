@@ -76,6 +76,8 @@ class HoldsBack(Protocol):
 class HasGaps(Protocol):
     """Optional for a codec: of an item, some values may be missing."""
 
+    gap: ClassVar[str]  # what a missing value is, in words
+
     def known(self, item: Item) -> Tensor | None:
         """Which values of an encoded item are known, (*shape), bool; None where all are."""
         ...

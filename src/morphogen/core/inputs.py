@@ -120,13 +120,21 @@ def gaps_in(
 ) -> dict[str, Tensor]:
     """What of the items is `known`, for a task that can be told; nothing where all of it is.
 
-    Raises `DataError` where a task would take what is missing for what is there.
+    Raises `DataError` where a task would take what is missing for what is there, and where one that
+    fills gaps finds none, and is told of nothing else to draw.
     """
     if not isinstance(codec, HasGaps):
         return {}
     known = [codec.known(item) for item in items]
     missing = [item.name for item, there in zip(items, known, strict=True) if there is not None]
     if not missing:
+        if "items" in parameters and given.keys().isdisjoint(("mask", "known")):
+            raise DataError(
+                "nothing is to be filled: no item has a gap, and no mask says what to draw anew",
+                found=f"{len(items):,} whole: {', '.join(item.name for item in items[:3])}",
+                expected=codec.gap,
+                hint="--set mask=random:0.5, or names of parts or columns: --set mask=NAME,NAME",
+            )
         return {}
     if "known" not in parameters or "mask" in given:
         raise DataError(

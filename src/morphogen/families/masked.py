@@ -45,8 +45,9 @@ from morphogen.core.errors import RecipeError, RefusedPair
 from morphogen.core.family import Family
 from morphogen.core.random import categorical, rand, stratified
 from morphogen.core.spec import ProductSpec, Spec, TensorSpec
-from morphogen.core.writing import Legality
+from morphogen.core.writing import Legality, Limits
 from morphogen.families._drawing import revealed
+from morphogen.families._limits import limited
 from morphogen.families._lines import PRIOR, line_of
 from morphogen.families._raster import (
     by_name,
@@ -224,12 +225,15 @@ class Masked(Family):
         generator: torch.Generator,
         num_steps: int | None = None,
         temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
         legal: Legality | None = None,  # what items may become: then they are told left to right
     ) -> Any:
         """All tokens hidden at first, then told in random order. (num, *shape)."""
         tokens = torch.zeros(num, self.line.length, dtype=torch.int64, device=self.device)
         hidden = torch.ones_like(tokens, dtype=torch.bool)
-        drawn = self._reveal(tokens, hidden, cond, generator, (num_steps, temperature, legal))
+        within = Limits(temperature, top_k, top_p)
+        drawn = self._reveal(tokens, hidden, cond, generator, (num_steps, within, legal))
         return self.line.items(drawn)
 
     @torch.no_grad()
@@ -242,10 +246,13 @@ class Masked(Family):
         generator: torch.Generator,
         num_steps: int | None = None,
         temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
         legal: Legality | None = None,  # kept to as long as what is known keeps to it
     ) -> Any:
         """Draw the unknown tokens, in random order, each seeing all that is known or drawn."""
-        held, how = self.line.known(known, x), (num_steps, temperature, legal)
+        held, within = self.line.known(known, x), Limits(temperature, top_k, top_p)
+        how = num_steps, within, legal
         drawn = self._reveal(self.line.tokens(x), ~held, cond, generator, how)
         return together(_chosen, [known, x, self.line.items(drawn)])
 
@@ -255,10 +262,10 @@ class Masked(Family):
         hidden: Tensor,
         cond: Mapping[str, Tensor] | None,
         generator: torch.Generator,
-        how: tuple[int | None, float, Legality | None],
+        how: tuple[int | None, Limits, Legality | None],
     ) -> Tensor:
         """Tokens (B, L), those `hidden` drawn."""
-        num_steps, temperature, legal = how
+        num_steps, within, legal = how
         if self.ends is not None:
             free = hidden[:, 0].clone()
             tokens, hidden = self.line.ended(tokens, hidden, self.ends, generator)
@@ -273,10 +280,8 @@ class Masked(Family):
         tokens = tokens.masked_fill(hidden, self.mask)
 
         def told(logits: Tensor) -> Tensor:
-            if temperature <= 0:
-                return logits.argmax(1)
-            drawn = categorical((logits / temperature).to(generator.device), generator)
-            return drawn.to(tokens)
+            bounded = limited(logits, within).to(generator.device)
+            return categorical(bounded, generator).to(tokens)
 
         if legal is not None and self.spec.end is not None:
             by = partial(self._logits, context=context)

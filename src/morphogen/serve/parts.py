@@ -21,10 +21,12 @@ class Way:
     drawn: str
     is_back: bool = False  # what is drawn comes before what is given
 
-    def work(self, given: Mapping[str, str] | None, num: int = 1) -> dict[str, Any]:
+    def work(self, given: Mapping[str, str] | None, num: int = 1, **options: Any) -> dict[str, Any]:
         """What the process of a model is asked; with nothing given, it draws both."""
-        parts = {self.given: given, self.drawn: None}
-        return {"do": "task", "task": "fill", "inputs": [{"parts": parts}], "options": {"num": num}}
+        inputs = [{"parts": {self.given: given, self.drawn: None}}]
+        return {
+            "do": "task", "task": "fill", "inputs": inputs, "options": {"num": num, **options}
+        }  # fmt: skip
 
     def part(self, item: Mapping[str, Any]) -> dict[str, str]:
         """What was drawn, of an item that came of it."""

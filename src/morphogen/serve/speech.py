@@ -100,7 +100,7 @@ async def heard(
     if how.condition is None:
         work |= {"do": "task", "task": "transcribe", "inputs": [sound], "options": dict(options)}
     elif how.parts is not None:
-        work |= how.parts.work(sound)
+        work |= how.parts.work(sound, temperature=0)
     else:
         work |= {"do": "generate", "cond": {how.condition: sound},
                  "options": {"num": 1, "temperature": 0}}  # fmt: skip

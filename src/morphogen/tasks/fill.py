@@ -21,11 +21,13 @@ from torch import Tensor
 from morphogen.core.capability import CanDenoise, CanFill, CanReconstruct
 from morphogen.core.codec import Item
 from morphogen.core.encoded import Encoded, each, joined, num_items, rows, tensor, together
+from morphogen.core.errors import RecipeError
 from morphogen.core.following import HasGaps
 from morphogen.core.random import rand, randn
 from morphogen.core.result import Result
-from morphogen.core.schema import options
+from morphogen.core.schema import options, with_options
 from morphogen.core.spec import ProductSpec, Spec
+from morphogen.core.writing import Limits
 from morphogen.tasks._path import in_range
 from morphogen.tasks._regions import check_known, known_region
 from morphogen.tasks._routes import (
@@ -44,6 +46,7 @@ from morphogen.tasks._routes import (
 STEPS = 50  # of the routes denoise and reconstruct, where none are told
 
 
+@with_options(Limits)
 def fill(
     model: CanFill | CanDenoise | CanReconstruct,
     x: Any,
@@ -60,10 +63,12 @@ def fill(
     negative: str | None = None,  # what to go away from, said as the model's caption or class is
     num_repeats: int = 4,  # denoise: how often each step is gone back and repeated
     route: Literal["fill", "denoise", "reconstruct"] | None = None,  # force a way
+    **limits: Any,
 ) -> Result:
     """Redraw a hidden part of each item: rows of the masked input and its fillings.
 
-    Of `items` with gaps of their own, the items with these filled."""
+    Of `items` with gaps of their own, the items with these filled. `Limits` go to a model's own
+    way; one that does not take one of them, and the other ways, refuse it by name."""
     spec: Spec = getattr(model, "spec")  # noqa: B009
     if known is None:
         known = known_region(mask, x, spec, generator)
@@ -73,7 +78,7 @@ def fill(
     def by_filling(m: CanFill, part: slice, share: Conditions | None) -> Any:
         fill: Any = m.fill
         steps = num_steps if "num_steps" in options(fill) else None  # most fill in one
-        own = asked(fill, num_steps=steps, guidance=guidance)
+        own = asked(fill, num_steps=steps, guidance=guidance, **limits)
         given = rows(x_all, part), rows(known_all, part)
         rules = within_rules(fill, codec, part.stop - part.start)
         return fill(*given, cond=share, generator=generator, **rules, **own)
@@ -95,6 +100,13 @@ def fill(
         "fill": by_filling, "denoise": by_repainting, "reconstruct": by_gibbs
     }  # fmt: skip
     name, run = choose(model, routes, route)
+    if limits and name != "fill":
+        raise RecipeError(
+            f"{type(model).__name__} fills by the route {name!r}, which draws no tokens",
+            found=", ".join(f"{key}={value}" for key, value in limits.items()),
+            expected="num_steps, guidance, negative and num_repeats",
+            hint=f"leave out {', '.join(limits)}",
+        )
     shares = chunks(num_items(x_all), repeat(cond, num))
     filled = joined([run(part, share) for part, share in shares])
     masked = kept(known, x, each(torch.zeros_like, x))

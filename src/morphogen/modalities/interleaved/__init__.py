@@ -58,6 +58,7 @@ class Interleaved(Codec):
     """Rows of texts, and of files that they name, as one sequence of tokens."""
 
     suffix: ClassVar[str] = ".html"
+    gap: ClassVar[str] = "a part that is ? in a file, null behind the API"
     family = "masked"
     unit: ClassVar[str] = "token"
     judged_as_fitted: ClassVar[bool] = True

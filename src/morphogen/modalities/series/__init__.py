@@ -44,6 +44,7 @@ class Series(Codec):
     """Series from CSV, TSV, Parquet, JSON lines and DataFrames, in long or wide form."""
 
     suffix: ClassVar[str] = ".html"
+    gap: ClassVar[str] = "an empty cell"
     raw: ClassVar[tuple[type, str]] = (Window, "windows of series")
     unit: ClassVar[str] = "value"
     defining: ClassVar[tuple[str, ...]] = ("length", "past", "apart")

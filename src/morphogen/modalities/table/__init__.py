@@ -52,6 +52,7 @@ class Table(Codec):
     """Rows of CSV, TSV, JSON lines, Parquet, DataFrames: numbers, categories, missing cells."""
 
     suffix: ClassVar[str] = ".csv"
+    gap: ClassVar[str] = "an empty cell in a column that no training row leaves empty"
     family = "masked"  # over tokens: any columns given any others (benchmarks/RESULTS.md)
     holds: ClassVar[str] = ROW
     unit: ClassVar[str] = "column"

@@ -8,6 +8,7 @@ import mimetypes
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,7 +82,7 @@ def _of_parts(parts: Mapping[str, Any], folder: Path, number: int, codec: Codec)
         within.mkdir()
         one = None if each is None else _given(each, within, 0)
         told[name] = one.value if isinstance(one, Item) else one
-    return codec.asked(told)
+    return replace(codec.asked(told), name=f"input {number}")
 
 
 def _given(each: Mapping[str, Any], folder: Path, number: int) -> Any:
