@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 import morphogen as mg
+from _draws import read_again
 from images import DATA, NUM, RESULTS, Judge
-from morphogen.core.codec import Item
 
 STEPS = (50, 25, 12, 8, 6, 5, 4, 3)
 
@@ -37,8 +37,8 @@ def main() -> None:
         x = bundle.sample(given.num, seed=0, num_steps=steps).x
         seconds = time.perf_counter() - started
         assert x is not None
-        if bundle.family.spec.levels is None:  # a chain draws latents: what comes of them is read
-            x = data.codec.encode_many([Item(value) for value in bundle.codec.decode_many(x)])
+        if bundle.family.spec.levels is None:  # a chain draws latents
+            x = read_again(bundle, data, x)
         samples = data.spec.quantise(x)
         score = judge.score(samples)["ratio"]
         most = most or score

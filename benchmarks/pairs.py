@@ -36,11 +36,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import morphogen as mg
+from _draws import read_again
 from _emoji import EMOJI, Eyes, Groups, rows, told_in_words, told_twice, words_beside, words_in
 from _pairs import place_of_pages, steps_of, trained
 from _sentences import sentences
 from morphogen.core.bundle import Bundle
-from morphogen.core.codec import Item
 from morphogen.core.random import generator
 from morphogen.data.dataset import Data
 from morphogen.evaluation.alignment import PairJudge, aligned, named_judge, pair_judge
@@ -222,9 +222,7 @@ def drawn(
     """A picture for each held-out item, encoded, at the levels that pictures have."""
     judge = bundle.judge if options.get("best_of", 1) > 1 else None
     drawing = dataclasses.replace(bundle, judge=judge)
-    x = drawing.sample(len(data.test), seed=0, cond=cond, **options).x
-    # A chain draws latents: what comes of them is read again as the pictures were.
-    return data.codec.encode_many([Item(value) for value in bundle.codec.decode_many(x)])
+    return read_again(bundle, data, drawing.sample(len(data.test), seed=0, cond=cond, **options).x)
 
 
 # -- picture to text -------------------------------------------------------------------------------

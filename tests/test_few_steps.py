@@ -75,6 +75,13 @@ def share_in_clusters(label: Tensor, x: Tensor) -> float:
     return float(((x - centre).norm(dim=1) < 0.25).float().mean())
 
 
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_a_share_of_the_run_is_one(share: float) -> None:
+    with pytest.raises(RecipeError, match=r"(?s)match_from=.*0 to 1"):
+        FewSteps(match_from=share)
+    assert FewSteps(match_from=0).match_from == 0
+
+
 @pytest.mark.parametrize(("name", "num_steps"), [("flow_matching", 1), ("diffusion", 2)])
 def test_few_steps_draw_what_many_do(name: str, num_steps: int) -> None:
     base = many(name)

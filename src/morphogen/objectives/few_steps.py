@@ -78,6 +78,12 @@ class FewSteps:
                 found=f"num_many={num_many}, num_steps={num_steps}",
                 expected="more of the former",
             )  # fmt: skip
+        if not 0 <= match_from <= 1:
+            raise RecipeError(
+                "distributions are matched from a share of the run on", where="objective",
+                found=f"match_from={match_from:g}", expected="0 to 1; 1 never matches them",
+                hint="--set objective.match_from=0.6",
+            )  # fmt: skip
         self.num_steps, self.num_many = num_steps, num_many
         self.num_updates, self.match_from = num_updates, match_from
         self.kept: Ends = {}
