@@ -346,11 +346,19 @@ def test_parts_are_brought_and_drawn_in_the_studio(running: Running) -> None:
         uid, page = re.search(r'src="(/views/(\w+))"', shown).group(2, 1)
         assert "a red square" in client.get(page).text
         assert "data:image/png" in client.get(page).text
+        file = client.get(f"/files/{uid}/1", params={"part": "picture"})
+        assert file.headers["content-disposition"].endswith(f"{uid}-1-picture.png")
+        assert Pillow.open(io.BytesIO(file.content)).size == (8, 8)
+        assert f"/files/{uid}/1?part=picture" in shown
+        assert client.get(f"/files/{uid}/1", params={"part": "caption"}).status_code == 404
         kept = running.serving.records.generations.get(uid)
         assert [each.text for each in kept.prompt] == ["a red square"]
         like = {"task": "fill", "token": token_of(client), "like": uid, "item": "1", "num": "1"}
         anew = client.post("/play/squares", data={**like, "redraw.caption": "on"})
         assert "<iframe" in anew.text
+        assert f"{uid}" in anew.text  # what came before is shown by its picture
+        assert '<li><a href="/play/squares?' in anew.text
+        assert "data:image/png" in anew.text
         both = {**told, "drawn": ""}
         wrong = client.post("/play/squares", data=both, files={"files": ("a.jsonl", b"{}")})
         assert "not both" in wrong.text

@@ -154,9 +154,9 @@ class CanFill(Protocol):
 
 
 @runtime_checkable
-class FillsBothWays(CanFill, Protocol):
-    """Fills by what comes after a gap as well as by what comes before it, so that any part of an
-    item is drawn given any others."""
+class FillsBothWays(Protocol):
+    """Fills (`CanFill`) by what comes after a gap as well as by what comes before it, so that any
+    part of an item is drawn given any others."""
 
     fills_both_ways: bool
 

@@ -44,7 +44,8 @@ def check_capabilities(model: Any, batch: Batch, where: str) -> None:
         # What predicts or matches a condition has no target where the data has no condition.
         told = (capability.CanPredict, capability.CanMatch)
         no_target = claimed in told and not model.conditions
-        if all(hasattr(model, method) for method in methods) and not no_target:
+        claims = methods and all(hasattr(model, method) for method in methods)
+        if claims and not no_target:
             lacking = capability.missing(model, claimed)
             promise(
                 not lacking,

@@ -92,6 +92,23 @@ class Kept:
         return items[number - 1]
 
 
+def files_in(items: Sequence[Given]) -> list[dict[str, Any]]:
+    """Which files there are among items: the number of each item, the part of it, if it is one, and
+    the kind of file."""
+    return [
+        {"item": number, "part": part, "suffix": each["suffix"]}
+        for number, item in enumerate(items, 1)
+        for part, each in (item.get("parts") or {"": item}).items() if "file" in each
+    ]  # fmt: skip
+
+
+def shown_first(items: Sequence[Given]) -> Given:
+    """What stands for items in a list: the first, or of its parts the first picture, or text."""
+    parts = list((items[0].get("parts") or {"": items[0]}).values()) if items else []
+    pictures = [each for each in parts if each.get("media_type", "").startswith("image/")]
+    return next(iter([*pictures, *(each for each in parts if "text" in each), *parts]), {})
+
+
 def kept_of(request: Request) -> Kept:
     """What this server keeps."""
     state = request.app.state

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 
@@ -17,7 +19,7 @@ from morphogen.serve.grounds import UNSUPPORTED, recorded
 from morphogen.serve.routes._asked import Drawn
 from morphogen.serve.routes._works import result_of, said_in, seeded, worked
 from morphogen.serve.studio import asking, conversation
-from morphogen.serve.studio.kept import Drawing, Given, Kept, Made, kept_of
+from morphogen.serve.studio.kept import Drawing, Given, Kept, Made, files_in, kept_of, shown_first
 from morphogen.serve.studio.page import Page, page, view
 from morphogen.serve.studio.pages.voice import of_chats
 from morphogen.serve.studio.visitor import Generates, Reads, Visitor
@@ -129,7 +131,7 @@ async def make(name: str, request: Request, visitor: Generates) -> Response:
     kept.put(answer.id, made_now)
     made = {
         "id": answer.id, "seed": work["seed"], "pages": len(pages), "items": len(result["items"]),
-        "result": result,
+        "result": result, "files": files_in(result["items"]),
     }  # fmt: skip
     return page(
         request, visitor, PAGES.get(shown.task, "draw"), **shown.facts(), **facts, made=made,
@@ -141,6 +143,18 @@ async def make(name: str, request: Request, visitor: Generates) -> Response:
 async def viewed(uid: str, request: Request, visitor: Reads, n: int = 0) -> Response:
     """Items as their codec shows them."""
     return view(kept_of(request).page(uid, n), "Items")
+
+
+@router.get("/files/{uid}/{n}")
+async def file(uid: str, n: int, request: Request, visitor: Reads, part: str = "") -> Response:
+    """An item, or a part of one, as the file that it was made as, with its marks."""
+    item = kept_of(request).item(uid, n)
+    made: Mapping[str, Any] = item.get("parts", {}).get(part, {}) if part else item
+    if "file" not in made:
+        raise APIError(404, "there is no such file")
+    name = "-".join(filter(None, [uid, str(n), part])) + made["suffix"]
+    told = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
+    return Response(b64decode(made["file"]), media_type=made["media_type"], headers=told)
 
 
 @router.get("/warm/{name:path}")
@@ -207,7 +221,7 @@ def _before(
         again = {k: v for k, v in own.told.items() if v and k not in ("of", "open")}
         said = ", ".join(v for k, v in again.items() if k.startswith("cond.") or k == "text")
         found.append({
-            "uid": uid, "item": made.items[0] if made.items else {}, "seed": own.seed,
+            "uid": uid, "item": shown_first(made.items), "seed": own.seed,
             "said": said or own.told.get("task", DRAW), "again": {**again, "seed": own.seed},
         })  # fmt: skip
     return found[:BEFORE]
