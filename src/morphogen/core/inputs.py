@@ -7,7 +7,7 @@ any length; `sources`, texts that something is made from; or what is `coming` af
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from morphogen.core.border import read_text
 from morphogen.core.codec import Codec, Item
 from morphogen.core.encoded import num_items
 from morphogen.core.errors import DataError, RecipeError, RefusedPair
-from morphogen.core.following import CanGoOn, HasGaps, conditions_of
+from morphogen.core.following import GAP, CanGoOn, HasGaps, TakesParts, conditions_of
 from morphogen.core.storage import expanded
 from morphogen.core.visible import in_shell
 
@@ -68,6 +68,9 @@ def inputs_of(
         spec.check(inputs[0], "input")
         return Inputs({form: inputs[0]}, num_items(inputs[0]))
     items = items_of(codec, inputs)
+    if named := parts_named(codec, given.get("mask")):  # then they are gaps
+        items = [replace(item, value={**item.value, **dict.fromkeys(named, GAP)}) for item in items]
+        given = {key: value for key, value in given.items() if key != "mask"}
     gaps: dict[str, Any] = dict(gaps_in(codec, items, name, parameters, given))
     if gaps and "items" in parameters:
         gaps["items"] = items
@@ -109,6 +112,13 @@ def coming_after(codec: Codec, inputs: Iterable[Any]) -> list[Item]:
             expected="series, of which an item comes after those before it",
         )
     return [item for source in inputs for item in codec.coming(source)]
+
+
+def parts_named(codec: Codec, mask: Any) -> list[str]:
+    """The parts of items that a mask names, "sound,text"; none where it says something else."""
+    names = [each.strip() for each in mask.split(",")] if isinstance(mask, str) else []
+    known = codec.part_codecs if isinstance(codec, TakesParts) else {}
+    return names if all(name in known for name in names) else []
 
 
 def gaps_in(
