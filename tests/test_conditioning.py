@@ -23,6 +23,7 @@ from morphogen.core.conditioning import (
     TimeEmbedding,
     absent,
     check_conditions,
+    context_dim,
     present,
 )
 from morphogen.core.errors import RecipeError, RefusedPair
@@ -142,20 +143,32 @@ def test_longer_texts_are_read_token_by_token_where_asked() -> None:
     torch.testing.assert_close(alone.sequence[0], context.sequence[0, :42])
 
 
-def test_of_what_a_frozen_model_has_read_the_first_alone_is_the_whole() -> None:
+def test_what_is_pooled_is_a_vector_of_a_frozen_models_sequence_the_first() -> None:
     torch.manual_seed(0)
     conditions = {**CONDITIONS, "read": TensorSpec("real", (6, 4), layout="sequence")}
     told = {name: conditions[name] for name in ("read", "label")}
-    conditioner = Conditioner(told, 8, first=True)
+    conditioner = Conditioner(told, 8, pooled=True)
     cond = {"read": torch.randn(3, 6, 4), "label": torch.tensor([0, 1, 2])}
     vector, context = conditioner.both(cond, 3)
     read, label = conditioner.embed["read"], conditioner.embed["label"]
     expected = cond["read"][:, :, 0] @ read.weight.T + read.bias + label(cond["label"])
     torch.testing.assert_close(vector, expected)
     assert context is None
-    assert Conditioner(conditions, 8, first=True).both(cond, 3)[1] is not None, "others are read"
-    with pytest.raises(RecipeError, match="begins with a vector of the whole"):
-        Conditioner({"caption": CONDITIONS["caption"]}, 8, first=True)
+    with pytest.raises(RecipeError, match="cond_pooled"):
+        Conditioner({"label": CONDITIONS["label"]}, 8, pooled=True)
+
+
+def test_what_is_read_in_order_is_pooled_to_the_vector_that_it_has_anyway() -> None:
+    conditioner, cond = build(), batch(5)
+    vector, context = conditioner.both(cond, 5)
+    assert context is not None
+    assert context_dim(CONDITIONS, 8) == 8
+    assert context_dim(CONDITIONS, 8, pooled=True) == 0
+    conditioner.pooled = True
+    alone, nothing = conditioner.both(cond, 5)
+    assert torch.equal(alone, vector)
+    assert nothing is None
+    assert conditioner.both({"label": cond["label"]}, 5)[1] is None
 
 
 @pytest.mark.parametrize("name", ["flow_matching", "diffusion"])
@@ -164,7 +177,7 @@ def test_a_denoiser_hears_the_first_of_a_caption_and_nothing_else_of_it(name: st
     conditions = {"caption": TensorSpec("real", (6, 4), layout="sequence")}
     build = BuildBackbone(discover.find("backbone", "unet"), model_dim=16, attention_every=1)
     spec = TensorSpec("real", (1, 4, 4))
-    family = discover.find("family", name)(spec, conditions, build, cond_dim=16, cond_first=True)
+    family = discover.find("family", name)(spec, conditions, build, cond_dim=16, cond_pooled=True)
     with torch.no_grad():
         for parameter in family.parameters():
             parameter.normal_(std=0.2, generator=generator(2))

@@ -9,7 +9,8 @@ self-attention, whose outputs are a sequence to attend to and whose mean is a ve
     context   [none, h_1 .. h_N] of every name that has positions   (B, N, D) and its mask
 
 where `none`, learned, takes the place of a vector that is absent, and is all that is left to see of
-an absent sequence. Dropping conditions at random in training is what makes guidance possible (Ho &
+an absent sequence. Where conditions are pooled, the vector is all there is: of a sequence that a
+frozen model has read, its first position, which is the whole. Dropping conditions at random in training is what makes guidance possible (Ho &
 Salimans 2022, classifier-free guidance).
 
 An absent condition is left out of `cond` where no item has it, else -1 for tokens and NaN for
@@ -36,7 +37,6 @@ from morphogen.core.condition_readers import (
     Stem,
     begins_with_whole,
     has_positions,
-    nothing_begins_so,
 )
 from morphogen.core.errors import RecipeError, RefusedPair, did_you_mean
 from morphogen.core.random import rand
@@ -84,18 +84,23 @@ class Conditioner(nn.Module):
         most_positions: int = MOST_POSITIONS,
         stem: Stem = "patches",
         *,
-        first: bool = False,
+        pooled: bool = False,
     ) -> None:
         super().__init__()
-        self.conditions, self.dim = dict(conditions), dim
+        self.conditions, self.dim, self.pooled = dict(conditions), dim, pooled
         self.zero: Tensor
         self.register_buffer("zero", torch.zeros(dim), persistent=False)
         self.embed = nn.ModuleDict()
         self.none = nn.ParameterDict()
-        if first and not any(map(begins_with_whole, self.conditions.values())):
-            raise nothing_begins_so(*self.conditions.values())
+        if pooled and not any(map(has_positions, self.conditions.values())):
+            raise RecipeError(
+                "only conditions that have positions are pooled to a vector",
+                found=" and ".join(map(str, self.conditions.values())) or "no conditions",
+                expected="a text, a picture, a sound", where="family.cond_pooled",
+                hint="leave it out",
+            )  # fmt: skip
         for name, spec in self.conditions.items():
-            if first and begins_with_whole(spec):
+            if pooled and begins_with_whole(spec):
                 self.embed[name] = First(spec, dim)
             elif has_positions(spec):
                 self.embed[name] = Reader(spec, dim, num_layers, most_positions, stem)
@@ -136,9 +141,10 @@ class Conditioner(nn.Module):
             none = self.none[name].expand(batch_size, -1)
             value = None if cond is None else cond.get(name)
             in_order = isinstance(self.embed[name], Reader)
+            seen_in_order = in_order and not self.pooled
             if value is None:
                 total = total + none
-                if in_order:
+                if seen_in_order:
                     parts.append(sink(none))
                 continue
             there = present(value, spec)
@@ -146,7 +152,8 @@ class Conditioner(nn.Module):
             value = value.masked_fill(~wide(there, value), 0)
             if in_order:
                 sequence, mask, embedded = self.embed[name](value)
-                parts += [sink(none), Context(sequence, mask & seen[:, None])]
+                if seen_in_order:
+                    parts += [sink(none), Context(sequence, mask & seen[:, None])]
             else:
                 flat = spec.kind != "token" and not has_positions(spec)
                 embedded = self.embed[name](value.flatten(1) if flat else value)
@@ -177,11 +184,10 @@ class Conditioner(nn.Module):
         return vector if self.conditions else None, context
 
 
-def context_dim(conditions: Mapping[str, TensorSpec], dim: int, first: bool = False) -> int:
+def context_dim(conditions: Mapping[str, TensorSpec], dim: int, pooled: bool = False) -> int:
     """How wide the context of such conditions is: `dim`, or 0 where none has positions, or where
-    of all that have the `first` is read alone."""
-    read = (spec for spec in conditions.values() if not (first and begins_with_whole(spec)))
-    return dim if any(map(has_positions, read)) else 0
+    all are `pooled`."""
+    return dim if any(map(has_positions, conditions.values())) and not pooled else 0
 
 
 def present(value: Tensor, spec: TensorSpec) -> Tensor:

@@ -99,7 +99,7 @@ class Denoiser(Banded, Family, DenoiserSampling):
         baseline: Baseline,
         sharpness: float | None,
         leaps: bool,
-        cond_first: bool,
+        cond_pooled: bool,
     ) -> None:
         super().__init__(spec, conditions, backbone)
         wanted = baseline == "gaussian" or (baseline == "auto" and spec.num_values <= MOST_VALUES)
@@ -119,10 +119,10 @@ class Denoiser(Banded, Family, DenoiserSampling):
             seen,
             spec.with_channels(spec.channels),
             cond_dim,
-            context_dim=context_dim(conditions, cond_dim, cond_first),
+            context_dim=context_dim(conditions, cond_dim, cond_pooled),
         )
         self.time = TimeEmbedding(cond_dim)
-        self.conditioner = Conditioner(conditions, cond_dim, first=cond_first)
+        self.conditioner = Conditioner(conditions, cond_dim, pooled=cond_pooled)
         usual = SHARPNESS if self.alike is None else 1.0
         self.drop_prob, self.sharpness = drop_prob, usual if sharpness is None else sharpness
         self.leaps = leaps

@@ -52,7 +52,7 @@ class Diffusion(Denoiser):
         weighting: Literal["none", "min_snr"] = "none",  # weight of the loss over t
         drop_prob: float = 0.1,  # share of items trained without their conditions, for guidance
         cond_dim: int = 128,  # width of the embedded time and conditions
-        cond_first: bool = False,  # of a frozen reader's sequence the first alone: the whole
+        cond_pooled: bool = False,  # conditions as vectors alone, nothing to attend to: cheaper
         baseline: Baseline = "auto",  # start from the best linear denoiser (auto: if it is small)
         sampler: str = "adams_bashforth",  # default sampler
         num_steps: int = 25,  # default number of sampling steps
@@ -63,7 +63,7 @@ class Diffusion(Denoiser):
         super().__init__(
             spec, conditions, backbone,
             cond_dim=cond_dim, drop_prob=drop_prob, baseline=baseline, sharpness=sharpness,
-            leaps=leaps, cond_first=cond_first,
+            leaps=leaps, cond_pooled=cond_pooled,
         )  # fmt: skip
         self.target, self.weighting = target, weighting
         self.sampler, self.num_steps, self.time_shift = sampler, num_steps, time_shift

@@ -45,7 +45,7 @@ class FlowMatching(Denoiser):
         time_sampling: Literal["uniform", "logit_normal"] = "logit_normal",  # law of t in training
         drop_prob: float = 0.1,  # share of items trained without their conditions, for guidance
         cond_dim: int = 128,  # width of the embedded time and conditions
-        cond_first: bool = False,  # of a frozen reader's sequence the first alone: the whole
+        cond_pooled: bool = False,  # conditions as vectors alone, nothing to attend to: cheaper
         baseline: Baseline = "auto",  # start from the best linear denoiser (auto: if it is small)
         sampler: str = "adams_bashforth",  # default sampler
         num_steps: int = 12,  # default number of sampling steps
@@ -56,7 +56,7 @@ class FlowMatching(Denoiser):
         super().__init__(
             spec, conditions, backbone,
             cond_dim=cond_dim, drop_prob=drop_prob, baseline=baseline, sharpness=sharpness,
-            leaps=leaps, cond_first=cond_first,
+            leaps=leaps, cond_pooled=cond_pooled,
         )  # fmt: skip
         self.time_sampling = time_sampling
         self.sampler, self.num_steps, self.time_shift = sampler, num_steps, time_shift
