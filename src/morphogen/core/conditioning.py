@@ -9,9 +9,9 @@ self-attention, whose outputs are a sequence to attend to and whose mean is a ve
     context   [none, h_1 .. h_N] of every name that has positions   (B, N, D) and its mask
 
 where `none`, learned, takes the place of a vector that is absent, and is all that is left to see of
-an absent sequence. Where conditions are pooled, the vector is all there is: of a sequence that a
-frozen model has read, its first position, which is the whole. Dropping conditions at random in training is what makes guidance possible (Ho &
-Salimans 2022, classifier-free guidance).
+an absent sequence. Dropping conditions at random in training is what makes guidance possible (Ho &
+Salimans 2022, classifier-free guidance). Where conditions are pooled, the vectors are all there is:
+of a sequence that a frozen model has read, its first position, which stands for the whole.
 
 An absent condition is left out of `cond` where no item has it, else -1 for tokens and NaN for
 numbers, see `present`.
