@@ -53,7 +53,7 @@ MATCHED = [
     "family.max_shift=3", "family.mask_share=0.3", "family.max_gain=0.2", "family.flip_prob=0.5",
     "train.weight_decay=0.1", "family.max_blur=1", "family.max_noise=0.1",
 ]  # fmt: skip
-WHOLE = ["family.cond_first=yes"]  # of captions that a frozen encoder reads
+WHOLE = ["family.cond_pooled=yes"]  # of captions that a frozen encoder reads
 LOOKED = [  # through a frozen model: two linear maps
     "backbone.name=linear", "backbone.dropout_prob=0.3", "family.latent_dim=256", "train.lr=1e-3",
     "train.weight_decay=0.1",
@@ -64,7 +64,7 @@ TEXTS = [
 ]  # fmt: skip
 WORDS = {"tokenizer": "bpe", "vocab_size": 4096}  # at most: names of things are not spelled then
 FITTING = [  # which caption fits a picture: two linear maps
-    "backbone.name=bag", "family.latent_dim=256", "family.cond_first=yes", "train.lr=2e-3",
+    "backbone.name=bag", "family.latent_dim=256", "family.cond_pooled=yes", "train.lr=2e-3",
     "train.weight_decay=0.1", "train.batch_size=256",
 ]  # fmt: skip
 DRAWN: list[dict[str, Any]] = [

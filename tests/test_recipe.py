@@ -50,6 +50,14 @@ def test_misspelt_table(tables: dict[str, object], sentence: str) -> None:
         Recipe.from_json(tables)
 
 
+def test_an_option_of_a_saved_recipe_is_called_as_it_is_today() -> None:
+    for family in ("flow_matching", "contrastive"):
+        saved = {"family": {"name": family, "cond_first": True, "cond_dim": 16}}
+        recipe = Recipe.from_json(saved)
+        assert recipe.family == {"name": family, "cond_pooled": True, "cond_dim": 16}
+        assert resolve(recipe, VECTOR).family["cond_pooled"] is True
+
+
 def test_settings_change_one_value() -> None:
     recipe = Recipe().with_settings([*SMALL, "family.num_steps=9", "family.sampler=a=b"])
     assert recipe.family == {"name": "flow_matching", "num_steps": "9", "sampler": "a=b"}

@@ -179,7 +179,7 @@ def nothing_begins_so(*specs: TensorSpec) -> RecipeError:
     """That of these conditions the first position cannot be read alone."""
     return RecipeError(
         "only what a frozen model has read begins with a vector of the whole",
-        found=" and ".join(map(str, specs)) or "no conditions", where="family.cond_first",
+        found=" and ".join(map(str, specs)) or "no conditions", where="family.cond_pooled",
         hint="--condition NAME=ENCODER",
     )  # fmt: skip
 

@@ -43,6 +43,7 @@ from morphogen.core.spec import TensorSpec
 from morphogen.core.storage import expanded
 
 TABLES = ("modality", "family", "backbone", "train", "start", "wrapper", "objective", "driver")
+FORMER = {"family": {"cond_first": "cond_pooled"}}  # what options were called in saved recipes
 
 
 @dataclass
@@ -86,7 +87,7 @@ class Recipe:
                     expected=", ".join(f"[{table}]" for table in TABLES),
                     where=where,
                 )
-        return cls(**{name: dict(table) for name, table in tables.items()})
+        return cls(**{name: _renamed(name, table) for name, table in tables.items()})
 
     def to_json(self) -> dict[str, Any]:
         """Plain nested dictionaries."""
@@ -126,6 +127,12 @@ class Recipe:
                 )
             tables[table][option] = value
         return Recipe(**tables)
+
+
+def _renamed(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table with its options called as they are today."""
+    former = FORMER.get(name, {})
+    return {former.get(option, option): value for option, value in table.items()}
 
 
 def resolve(recipe: Recipe, spec: TensorSpec) -> Recipe:

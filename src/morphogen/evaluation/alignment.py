@@ -227,7 +227,7 @@ def _recipe(data: Data, name: str) -> Recipe:
     # What a frozen reader has of the whole of a caption is more than few pairs teach a new one.
     frozen = isinstance(data.codec.condition_codecs[name], CanReread)
     return Recipe(
-        family={"name": "contrastive", "target": name, "cond_first": frozen, **varied},
+        family={"name": "contrastive", "target": name, "cond_pooled": frozen, **varied},
         backbone={"name": backbone, **width},
     )
 

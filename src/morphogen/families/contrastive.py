@@ -72,7 +72,7 @@ class Contrastive(Family):
         shared: bool | None = None,  # one encoder for both; none: where both have as many tokens
         cond_dim: int = 128,  # width of the network that reads conditions of another kind
         num_cond_layers: int = 2,  # of self-attention in it, for conditions that have positions
-        cond_first: bool = False,  # or the first alone, linearly: of a frozen reader, the whole
+        cond_pooled: bool = False,  # or one vector, linearly: of a frozen reader, its whole
         least_kept: float = 0.3,  # of an item without a condition: a view shows so much, or more
         corrupt_prob: float = 0.3,  # and where it has no space, takes this share from others
         max_shift: int = 0,  # augmentation: shift each item by up to so many positions per axis
@@ -100,7 +100,7 @@ class Contrastive(Family):
         self.reader: ConditionReader | None = None
         if told is not None and not self.shares:
             self.reader = ConditionReader(
-                told, latent_dim, cond_dim, num_cond_layers, first=cond_first
+                told, latent_dim, cond_dim, num_cond_layers, first=cond_pooled
             )
         scale, bias = STARTS[form]
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
