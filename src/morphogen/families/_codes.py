@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from morphogen.core.errors import RecipeError
+from morphogen.core.random import rand, randn
 from morphogen.core.spec import Spec, TensorSpec
 
 
@@ -27,3 +31,16 @@ def code_spec(spec: Spec, dim: int, stride: int | None) -> TensorSpec:
             hint="leave out family.stride",
         )
     return TensorSpec("real", (dim, *(size // stride for size in spec.space)), layout=spec.layout)
+
+
+def disturbed(z: Tensor, most: float, generator: torch.Generator) -> Tensor:
+    """Codes z + u s eps, (B, Z) or (B, Z, *places), u ~ U(0, most) for each item, s the deviation
+    of a code: what a model of codes draws is never quite one, and a decoder that has seen such
+    forgives it (Zheng et al. 2025, arXiv:2510.11690, noise-augmented decoding)."""
+    if not most:
+        return z
+    with torch.no_grad():
+        deviation = z.transpose(0, 1).flatten(1).std(1, correction=0)  # (Z,)
+        deviation = deviation.view(-1, *(1,) * (z.dim() - 2))
+        amount = most * rand((len(z),), generator).view(-1, *(1,) * (z.dim() - 1)).to(z)
+    return z + amount * deviation * randn(z.shape, generator).to(z)

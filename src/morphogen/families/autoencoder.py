@@ -37,7 +37,7 @@ from morphogen.core.family import Family
 from morphogen.core.likelihood import LikelihoodName, build_likelihood
 from morphogen.core.random import categorical, randn
 from morphogen.core.spec import Spec, TensorSpec
-from morphogen.families._codes import code_spec
+from morphogen.families._codes import code_spec, disturbed
 
 
 class Autoencoder(Family):
@@ -62,6 +62,7 @@ class Autoencoder(Family):
         latent_penalty: float = 1e-3,  # weight of |z|^2 / 2, in nats, which keeps codes near 0
         likelihood: LikelihoodName = "auto",  # p(x | z); auto chooses by the kind of data
         num_components: int = 10,  # Gaussians in the mixture that codes are sampled from
+        code_noise: float = 0.0,  # deviations of a code, up to which the decoder sees it disturbed
     ) -> None:
         super().__init__(spec, {}, backbone)  # the codes are of the items alone
         if noise_std > 0 and spec.kind != "real":
@@ -70,7 +71,8 @@ class Autoencoder(Family):
                 found=f"noise_std={noise_std} for {spec}",
                 hint="--set family.noise_std=0",
             )
-        self.noise_std, self.latent_penalty = noise_std, latent_penalty
+        self.noise_std, self.code_noise = noise_std, code_noise
+        self.latent_penalty = latent_penalty
         self.likelihood = build_likelihood(spec, likelihood)
         self.latent_spec = code_spec(spec, latent_dim, stride)
         self.encoder = backbone(spec, self.latent_spec)
@@ -92,7 +94,9 @@ class Autoencoder(Family):
         z = self.encode(x)
         if self.training:
             self.mixture.follow(z.detach().flatten(1))
-        log_p = self.likelihood.item_log_prob(self.decoder(z), batch.x, batch.mask, batch.weight)
+        seen = disturbed(z, self.code_noise, generator) if self.training else z
+        params = self.decoder(seen)
+        log_p = self.likelihood.item_log_prob(params, batch.x, batch.mask, batch.weight)
         penalty = 0.5 * self.latent_penalty * z.square().flatten(1).sum(1)
         parts = {"reconstruction": -log_p, "code_norm": z.flatten(1).norm(dim=1)}
         return self.per_value(penalty - log_p), parts

@@ -40,7 +40,7 @@ from morphogen.core.family import Family, HealthyRange
 from morphogen.core.likelihood import LikelihoodName, build_likelihood
 from morphogen.core.random import randn
 from morphogen.core.spec import Spec, TensorSpec
-from morphogen.families._codes import code_spec
+from morphogen.families._codes import code_spec, disturbed
 from morphogen.families._coupling import CouplingFlow
 
 
@@ -83,10 +83,11 @@ class VAE(Family):
         num_importance_samples: int = 64,  # draws of z per item in log_prob
         drop_prob: float = 0.2,  # share of items trained without their conditions
         cond_dim: int = 128,  # width of the embedded conditions
+        code_noise: float = 0.0,  # deviations of a code, up to which the decoder sees it disturbed
     ) -> None:
         super().__init__(spec, conditions, backbone)
         self.beta, self.free_bits, self.drop_prob = beta, free_bits, drop_prob
-        self.num_importance_samples = num_importance_samples
+        self.num_importance_samples, self.code_noise = num_importance_samples, code_noise
         self.likelihood = build_likelihood(spec, likelihood)
         self.latent_spec = code_spec(spec, latent_dim, stride)
         self.conditioner = Conditioner(conditions, cond_dim if conditions else 0)
@@ -108,7 +109,8 @@ class VAE(Family):
         mu, logvar = self._posterior(batch.x, embedded)
         eps = randn(mu.shape, generator).to(mu)
         z = mu + torch.exp(0.5 * logvar) * eps
-        params = self.decoder(z, embedded)
+        seen = disturbed(z, self.code_noise, generator) if self.training else z
+        params = self.decoder(seen, embedded)
         log_p = self.likelihood.item_log_prob(params, batch.x, batch.mask, batch.weight)
         if self.flow is None:
             kl = kl_to_standard_normal(mu, logvar).flatten(1).sum(1)  # (B,)
