@@ -11,6 +11,7 @@ from morphogen.core.batch import Batch
 from morphogen.core.errors import RecipeError
 from morphogen.core.random import generator
 from morphogen.core.spec import TensorSpec
+from morphogen.families._codes import disturbed
 from morphogen.families.autoencoder import Autoencoder
 from morphogen.families.vae import VAE
 from morphogen.testing import check_family
@@ -73,3 +74,30 @@ def test_places_that_do_not_fit_are_refused(spec, stride):
     for family in (Autoencoder, VAE):
         with pytest.raises(RecipeError, match="cannot have places"):
             family(spec, {}, SMALL, stride=stride)
+
+
+@pytest.mark.parametrize("places", [(), (4, 4)])
+def test_a_decoder_sees_codes_disturbed_by_a_share_of_their_own_deviation(places):
+    draw = torch.Generator().manual_seed(0)
+    scale = torch.tensor([0.1, 3.0]).view(2, *(1,) * len(places))
+    z = scale * torch.randn(4000, 2, *places, generator=draw) + 5
+    assert disturbed(z, 0.0, generator(0)) is z
+    noise = (disturbed(z, 0.6, generator(0)) - z) / scale
+    per_number = noise.square().view(4000, 2, -1).mean((0, 2))
+    # E[u^2] = 0.6^2 / 3 for each number of a code, within 5 %
+    torch.testing.assert_close(per_number, torch.full((2,), 0.12), rtol=0.05, atol=0.0)
+    amounts = noise.flatten(1).square().mean(1)
+    assert amounts.quantile(0.9) > 4 * amounts.quantile(0.1)  # each item has its own amount
+
+
+@pytest.mark.parametrize("family", [Autoencoder, VAE])
+def test_codes_are_disturbed_in_training_alone(family):
+    torch.manual_seed(0)
+    model = family(PICTURE, {}, SMALL, latent_dim=2, stride=4, code_noise=1.0)
+    batch = Batch(torch.rand(6, 1, 16, 16) * 2 - 1)
+    plain = family(PICTURE, {}, SMALL, latent_dim=2, stride=4)
+    plain.load_state_dict(model.state_dict())
+    for training, same in ((True, False), (False, True)):
+        losses = [each.train(training).loss(batch, "model", generator(1))[0].mean()
+                  for each in (model, plain)]  # fmt: skip
+        assert torch.equal(*losses) == same

@@ -48,7 +48,9 @@ class Autoencoder(Family):
     train_defaults: ClassVar[dict[str, Any]] = {"optimizer": "muon", "lr": 3e-3}
     prior_family: ClassVar[str | None] = "flow_matching"
     draws_means: ClassVar[bool] = True
-    papers: ClassVar[tuple[str, ...]] = ("vincent2008extracting", "ghosh2020variational")
+    papers: ClassVar[tuple[str, ...]] = (
+        "vincent2008extracting", "ghosh2020variational", "zheng2025diffusion",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -55,6 +55,7 @@ class VAE(Family):
         "chen2017lossy",
         "dinh2017density",
         "burda2016importance",
+        "zheng2025diffusion",
     )
     watched: ClassVar[dict[str, HealthyRange]] = {
         "kl": HealthyRange(
