@@ -35,8 +35,8 @@ from torch import Tensor
 import morphogen as mg
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Item, Report
+from morphogen.core.following import GAP
 from morphogen.core.random import generator
-from morphogen.modalities.interleaved.reading import GAP
 
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("MORPHOGEN_SHARED", HERE.parents[1] / "shared")) / "data"

@@ -29,7 +29,7 @@ from morphogen.provenance.certificate import issued, library
 ENVIRONMENT = "MORPHOGEN_SIGNING"
 SIZE = 32  # bytes of the key of watermarks
 NOTE = "keep this file to yourself: whoever has it signs as you do, and finds your watermarks"
-HINT = "morphogen credentials init"
+HINT = 'morphogen credentials init --name "Ann"'
 
 
 def default_file() -> Path:
