@@ -87,7 +87,10 @@ class First(nn.Linear):
 
     def __init__(self, spec: TensorSpec, dim: int) -> None:
         if not begins_with_whole(spec):
-            raise nothing_begins_so(spec)
+            raise RecipeError(
+                "only what a frozen model has read begins with a vector of the whole",
+                found=str(spec), where="family.cond_pooled", hint="--condition NAME=ENCODER",
+            )  # fmt: skip
         super().__init__(spec.channels, dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -173,15 +176,6 @@ def begins_with_whole(spec: TensorSpec) -> bool:
     """Whether the first position of a condition may be a vector of all of it: of a sequence of
     numbers, such as a frozen model gives."""
     return has_positions(spec) and spec.kind == "real" and spec.layout == "sequence"
-
-
-def nothing_begins_so(*specs: TensorSpec) -> RecipeError:
-    """That of these conditions the first position cannot be read alone."""
-    return RecipeError(
-        "only what a frozen model has read begins with a vector of the whole",
-        found=" and ".join(map(str, specs)) or "no conditions", where="family.cond_pooled",
-        hint="--condition NAME=ENCODER",
-    )  # fmt: skip
 
 
 def patch_of(space: tuple[int, ...], most: int = MOST_POSITIONS) -> tuple[int, ...]:

@@ -75,8 +75,12 @@ class Result:
     @property
     def is_text(self) -> bool:
         """Whether its items are read where they are printed: none of them is a file."""
-        codec = None if self.codec is None else self.codec.innermost
-        return self.raw is not None and not isinstance(codec, TakesParts)
+        return self.raw is not None and not isinstance(self.reader, TakesParts)
+
+    @property
+    def reader(self) -> Codec | None:
+        """Who reads and writes the items themselves, whatever is put around it."""
+        return None if self.codec is None else self.codec.innermost
 
     def __len__(self) -> int:
         if self.raw is not None:
@@ -86,11 +90,8 @@ class Result:
     @property
     def items(self) -> Sequence[Any]:
         """The items in their own form (pictures, texts), marked where that was asked for."""
-        return self._marked(self._plain_items)
-
-    def _marked(self, items: Sequence[Any]) -> Sequence[Any]:
+        items, codec = self._plain_items, self.reader
         key = None if self.provenance is None else self.provenance.watermark
-        codec = None if self.codec is None else self.codec.innermost
         if key is None or self.forms:  # which are no items of the codec
             return items
         if isinstance(codec, TakesParts):

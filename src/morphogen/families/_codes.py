@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from morphogen.core.errors import RecipeError
+from morphogen.core.gaussian_path import wide
 from morphogen.core.random import rand, randn
 from morphogen.core.spec import Spec, TensorSpec
 
@@ -40,7 +41,6 @@ def disturbed(z: Tensor, most: float, generator: torch.Generator) -> Tensor:
     if not most:
         return z
     with torch.no_grad():
-        deviation = z.transpose(0, 1).flatten(1).std(1, correction=0)  # (Z,)
-        deviation = deviation.view(-1, *(1,) * (z.dim() - 2))
-        amount = most * rand((len(z),), generator).view(-1, *(1,) * (z.dim() - 1)).to(z)
+        deviation = z.std((0, *range(2, z.dim())), correction=0, keepdim=True)  # (1, Z, ..)
+        amount = wide(most * rand((len(z),), generator), z)
     return z + amount * deviation * randn(z.shape, generator).to(z)

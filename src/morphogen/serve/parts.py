@@ -39,6 +39,11 @@ class Way:
         return fills and (not self.is_back or bool(about.get("fills_both_ways")))
 
 
+def each_part(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parts of an item by name; one that has none is a part without a name."""
+    return item.get("parts") or {"": item}
+
+
 def way(kinds: Mapping[str, str], given: Collection[str], drawn: Collection[str]) -> Way | None:
     """The first between parts of such kinds, by the modality of each part; in their order, where
     one is."""

@@ -12,6 +12,7 @@ from starlette.datastructures import UploadFile
 
 from morphogen.serve.answer import Answer, while_connected
 from morphogen.serve.catalogue import Entry
+from morphogen.serve.parts import each_part
 from morphogen.serve.recorded import words_of
 from morphogen.serve.serving import Serving
 
@@ -64,7 +65,7 @@ async def made(
 
 def said_in(inputs: Sequence[Mapping[str, Any]]) -> str:
     """The texts among what a task works on."""
-    told = [part for each in inputs for part in (each.get("parts") or {"": each}).values() if part]
+    told = [part for each in inputs for part in each_part(each).values() if part]
     return "\n\n".join(each["text"] for each in told if each.get("text"))
 
 
@@ -80,6 +81,6 @@ def text_of(events: Events) -> str | None:
     if pieces:
         return "".join(pieces)
     items = [item for event in events for item in event.get("result", {}).get("items", ())]
-    parts = [part for item in items for part in item.get("parts", {"": item}).values()]
+    parts = [part for item in items for part in each_part(item).values()]
     texts = [part["text"] for part in parts if "text" in part]
     return "\n\n".join(texts) if texts else None

@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import Request
 
 from morphogen.serve.errors import APIError
+from morphogen.serve.parts import each_part
 
 MOST = 256 << 20  # characters, all together
 GONE = "it is not kept any longer: the same seed makes it again"
@@ -98,13 +99,13 @@ def files_in(items: Sequence[Given]) -> list[dict[str, Any]]:
     return [
         {"item": number, "part": part, "suffix": each["suffix"]}
         for number, item in enumerate(items, 1)
-        for part, each in (item.get("parts") or {"": item}).items() if "file" in each
+        for part, each in each_part(item).items() if "file" in each
     ]  # fmt: skip
 
 
 def shown_first(items: Sequence[Given]) -> Given:
     """What stands for items in a list: the first, or of its parts the first picture, or text."""
-    parts = list((items[0].get("parts") or {"": items[0]}).values()) if items else []
+    parts = list(each_part(items[0]).values()) if items else []
     pictures = [each for each in parts if each.get("media_type", "").startswith("image/")]
     return next(iter([*pictures, *(each for each in parts if "text" in each), *parts]), {})
 

@@ -102,9 +102,8 @@ def _given(each: Mapping[str, Any], folder: Path, number: int) -> Any:
 
 
 def _items(result: Result) -> list[dict[str, Any]]:
-    codec = None if result.codec is None else result.codec.innermost
-    if isinstance(codec, TakesParts) and len(result):
-        return _in_parts(result, codec)
+    if isinstance(result.reader, TakesParts) and len(result):
+        return _in_parts(result, result.reader)
     values = list(result.items)
     if all(isinstance(value, str) for value in values):
         return [{"text": shown(value)} for value in values]

@@ -16,6 +16,7 @@ from morphogen.serve.engine.running import Running
 from morphogen.serve.errors import APIError
 from morphogen.serve.forms import filled, written
 from morphogen.serve.grounds import UNSUPPORTED, recorded
+from morphogen.serve.parts import each_part
 from morphogen.serve.routes._asked import Drawn
 from morphogen.serve.routes._works import result_of, said_in, seeded, worked
 from morphogen.serve.studio import asking, conversation
@@ -148,8 +149,7 @@ async def viewed(uid: str, request: Request, visitor: Reads, n: int = 0) -> Resp
 @router.get("/files/{uid}/{n}")
 async def file(uid: str, n: int, request: Request, visitor: Reads, part: str = "") -> Response:
     """An item, or a part of one, as the file that it was made as, with its marks."""
-    item = kept_of(request).item(uid, n)
-    made: Mapping[str, Any] = item.get("parts", {}).get(part, {}) if part else item
+    made: Mapping[str, Any] = each_part(kept_of(request).item(uid, n)).get(part, {})
     if "file" not in made:
         raise APIError(404, "there is no such file")
     name = "-".join(filter(None, [uid, str(n), part])) + made["suffix"]
