@@ -310,6 +310,30 @@ def test_damaged_shards_are_named_and_the_others_read(tmp_path: Path) -> None:
         load(tmp_path, "image", conditions="caption")
 
 
+@pytest.mark.parametrize("cut_in", ["png", "txt"])
+def test_a_shard_that_ends_within_a_file_is_named_and_the_rest_read(
+    tmp_path: Path, cut_in: str
+) -> None:
+    for first in (0, 12):
+        shard = tmp_path / f"train-{first:06d}.tar"
+        with tarfile.open(shard, "w") as archive:
+            for number in range(first, first + 12):
+                caption, value = picture(number)
+                value.save(stream := io.BytesIO(), "PNG")
+                for suffix, data in (("png", stream.getvalue()), ("txt", caption.encode())):
+                    info = tarfile.TarInfo(f"{number:04d}.{suffix}")
+                    info.size = len(data)
+                    archive.addfile(info, io.BytesIO(data))
+    with tarfile.open(shard) as archive:
+        ends = {member.name: member.offset_data + 3 for member in archive}
+    shard.write_bytes(shard.read_bytes()[: ends[f"0020.{cut_in}"]])
+    for modality, condition in (("image", "caption"), ("text", "image")):
+        data = load(tmp_path, modality, conditions=condition)
+        named = {problem.name: problem.reason for problem in data.report.skipped}
+        assert "what stands after that is not read" in named["train-000012.tar"]
+        assert 20 <= len(data.train) + len(data.test) <= 21
+
+
 def test_what_is_asked_for_in_words_is_said_or_refused_and_never_cut(pairs: Path) -> None:
     data = load(pairs, conditions="caption")
     model = Oracle(data.spec, data.conditions)

@@ -205,14 +205,27 @@ def walk_archive(path: Path, name: str, place: str, seen: Listing) -> Iterator[F
             within = "/".join(parts)
             before = f"{place}/" if place and parts[0] != place else ""
             own = f"{name}/" if name else before
+            read = partial(_whole_member, path, read)
             yield File(own + within, before + within, read, num_bytes=num_bytes)
     except DAMAGED as error:
-        first = str(error).partition("\n")[0].rstrip(":")  # of what every way to read it says
-        raise DataError(
-            f"the archive is damaged or cut short: {first}",
-            where=str(path),
-            hint="copy or download it again",
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _whole_member(path: Path, read: Callable[[], bytes]) -> bytes:
+    """The bytes of a member of an archive. Raises `DataError` where it is cut off, or broken."""
+    try:
+        return read()
+    except DAMAGED as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    first = str(error).partition("\n")[0].rstrip(":")  # of what every way to read it says
+    return DataError(
+        f"the archive is damaged or cut short: {first}",
+        where=str(path),
+        hint="copy or download it again",
+    )
 
 
 Member = tuple[str, int, Callable[[], bytes]]

@@ -166,7 +166,7 @@ def _kept(file: File) -> Read:
     """What reads a small file: of an archive, it is read while it passes."""
     if file.disk or file.num_bytes > MAX_ATTACHED:
         return file.read
-    return partial(bytes, file.read())
+    return partial(_given, _read_now(file))
 
 
 def _start(path: str) -> bytes:
