@@ -94,7 +94,7 @@ def fit_conditions(
         if not values:
             raise DataError(
                 f"nothing called {name!r} is said of the items.{did_you_mean(name, known)}",
-                found=name,
+                found=f"{name} is absent, or empty, for all of {len(said):,} items",
                 expected=", ".join(sorted(known)) or "items with labels, captions or other columns",
                 where=report.source,
                 hint="--condition none",

@@ -119,4 +119,6 @@ def features_in(metadata: Mapping[bytes, bytes] | None) -> tuple[dict[str, list[
 def damaged(error: Exception, path: Path) -> DataError:
     """The error for a file that pyarrow cannot read."""
     reason = str(error).partition("\n")[0]
-    return DataError(f"the Parquet file is damaged: {reason}", where=str(path))
+    return DataError(
+        f"the Parquet file is damaged: {reason}", where=str(path), hint="copy or download it again"
+    )
