@@ -1,7 +1,8 @@
 # make install   a virtual environment in .venv with everything that tests need, pinned (skipped
 #                when up to date); make demo installs what pictures need alone
 # make demo      from raw pictures to a trained model and its page of results
-# make test      what has to pass: lint, types, tests
+# make test      what has to pass: lint, types, tests; as root on Debian it installs the browser and
+#                the reader of scanned pages that some tests need, which are skipped without them
 # make docs      the pages of docs/reference, written from the code
 # make models    published models that ship inside packages, into models/published
 #
@@ -14,10 +15,11 @@ BIN = $(VENV)/bin
 BASE = $(VENV)/.installed
 ALL = $(VENV)/.installed-all
 TORCH_INDEX ?=
+PROGRAMS = chromium tesseract-ocr
 # Two test processes on two cores: one thread each. What a file of tests trains, one of them trains.
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: install demo test lint docs models clean
+.PHONY: install demo test lint docs models programs clean
 
 install: $(ALL)
 
@@ -35,13 +37,19 @@ $(ALL): $(BASE)
 demo: $(BASE)
 	PATH="$(abspath $(BIN)):$$PATH" sh scripts/demo.sh
 
-test: lint
+test: lint programs
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check src tests benchmarks scripts
 	$(BIN)/ruff format --check src tests benchmarks scripts
 	$(BIN)/mypy
+
+programs:
+	@{ command -v chromium && command -v tesseract; } > /dev/null || \
+		{ test "$$(id -u)" = 0 && command -v apt-get > /dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(PROGRAMS) > /dev/null; } || \
+		echo "no $(PROGRAMS) here: tests that need them are skipped"
 
 docs: install
 	$(BIN)/python scripts/docs.py
