@@ -359,9 +359,20 @@ def test_parts_are_brought_and_drawn_in_the_studio(running: Running) -> None:
         assert f"{uid}" in anew.text  # what came before is shown by its picture
         assert '<li><a href="/play/squares?' in anew.text
         assert "data:image/png" in anew.text
+        page = client.get("/play/squares", params=like).text
+        assert 'name="mask" value="auto"' in page
+        last = client.post("/play/squares", data={**like, "mask": "auto"}).text  # the picture
+        given = running.serving.records.generations.get(uid_of(last)).prompt
+        assert [each.text for each in given] == ["a red square"]
         both = {**told, "drawn": ""}
         wrong = client.post("/play/squares", data=both, files={"files": ("a.jsonl", b"{}")})
         assert "not both" in wrong.text
+
+
+def uid_of(page: str) -> str:
+    found = re.search(r'src="/views/(\w+)"', page)
+    assert found
+    return found[1]
 
 
 # -- in a browser --------------------------------------------------------------------------------
