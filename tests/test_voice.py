@@ -35,6 +35,9 @@ from morphogen.serve.settings import Settings
 from morphogen.serve.voices import Hearing, Speaking
 from morphogen.serve.worker.joining import PAUSE, join, joined
 from morphogen.serve.worker.words import MARKS, WORD, by_length, by_name
+from morphogen.systems.agents.running import Untrusted
+from morphogen.systems.agents.tool import Tool
+from morphogen.systems.agents.tools.models import NOWHERE, bundle_tools
 from small_models import answering
 from small_voices import (
     RATE,
@@ -239,6 +242,43 @@ def test_parts_that_are_drawn_are_files_with_marks_and_given_ones_stay_as_they_a
     assert all(read(file, me) for file in new.parent.glob("*.wav"))
     with pytest.raises(DataError, match=r"(?s)not written in such a file.*\.jsonl"):
         filled.save(tmp_path / "made.wav")
+
+
+def test_an_agent_is_given_parts_as_texts_and_files(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    as_file(tmp_path / "in" / "heard.wav", "7")
+    folders = {"files": tmp_path / "in", "out": tmp_path / "out"}
+    bundle = mg.open(models / "both")
+
+    def called(tools: list[Tool], **arguments: Any) -> dict[str, Any]:
+        (made,) = tools
+        told = made.run(arguments)
+        assert isinstance(told, Untrusted)  # words that a model drew
+        return json.loads(told)
+
+    fills = bundle_tools(bundle, "both", tasks=["fill"], **folders)
+    assert "sound, word: texts, files by name" in json.dumps(fills[0].schema)
+    asked = [{"sound": "heard.wav", "word": None}, {"sound": None, "word": "3"}]
+    told = called(fills, inputs=asked, num=1)
+    heard, said = told["items"]
+    assert (heard["word"], said["word"]) == ("7", "3")
+    for each in (heard, said):
+        assert num_frames((tmp_path / "out" / each["sound"]).read_bytes()) > RATE // 2
+    assert told["file"] == "both-fill-1.jsonl"
+    again = called(bundle_tools(bundle, "both", tasks=["fill"], files=tmp_path / "out"),
+                   inputs=[{"sound": said["sound"], "word": None}], num=1)  # fmt: skip
+    assert again["items"] == [{"sound": NOWHERE, "word": "3"}]
+    new = called(bundle_tools(bundle, "both", tasks=["generate"], **folders), num=2)
+    assert all((tmp_path / "out" / each["sound"]).is_file() for each in new["items"])
+    for wrong, why in (
+        ({"sound": "../heard.wav", "word": None}, "no such file"),
+        ({"picture": "heard.wav"}, "no training item has a part 'picture'"),
+    ):
+        with pytest.raises(DataError, match=why):
+            fills[0].run({"inputs": [wrong], "num": 1})
+    with pytest.raises(DataError, match="no folder of files"):
+        bundle_tools(bundle, "both", tasks=["fill"])[0].run({"inputs": asked})
 
 
 # -- the API -------------------------------------------------------------------------------------
