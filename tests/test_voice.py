@@ -373,6 +373,13 @@ def test_a_picture_is_drawn_beside_its_text(running: Running) -> None:
     assert draw(model="squares", prompt="", extra_body={"seed": 1}).data  # with a text of its own
     with pytest.raises(openai.BadRequestError, match="both makes no pictures"):
         draw(model="both", prompt="7")
+    given: Any = ("a.png", base64.b64decode(draw(model="squares", prompt="").data[0].b64_json))
+    with pytest.raises(openai.BadRequestError) as refused:
+        running.client.images.edit(model="squares", image=given, prompt="a red square")
+    body = str(refused.value).partition("/v1/tasks/fill for ")[2]
+    assert json.loads(body) == {"parts": {"caption": {"text": "a red square"}, "picture": None}}
+    with pytest.raises(openai.BadRequestError, match="squares draws pictures whole"):
+        running.client.images.create_variation(model="squares", image=given)
 
 
 def test_parts_are_brought_and_drawn_in_the_studio(running: Running) -> None:
