@@ -329,6 +329,8 @@ def test_any_part_of_an_item_is_drawn_given_the_others(running: Running, tmp_pat
         assert refused.status_code == 400
         assert why in refused.text
     whole = {"sound": sound, "word": {"text": "3"}}
+    for each in fill("both", whole, mask="random:0.9").json()["items"]:
+        assert each["parts"].keys() == whole.keys()
     masked = fill("both", whole, mask="word", temperature=0).json()["items"]
     assert [each["parts"]["word"] for each in masked] == [{"text": "7"}] * 2
 
