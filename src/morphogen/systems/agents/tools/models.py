@@ -175,7 +175,7 @@ class _Caller:
         elif (rows := _rows(result)) is not None:
             told["rows"] = rows
         if self.out is not None:
-            suffix = type(self.bundle.codec).suffix
+            suffix = self.bundle.codec.suffix
             told["file"] = result.save(self._place(task, suffix)).name
         elif not {"items", "rows"} & set(told):
             told["items"] = [str(each)[:200] for each in items]
