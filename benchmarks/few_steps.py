@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 
 import morphogen as mg
-from _draws import read_again
 from images import DATA, NUM, RESULTS, Judge
+from morphogen.core.encoded import tensor
+from morphogen.evaluation.evaluate import as_data
 
 STEPS = (50, 25, 12, 8, 6, 5, 4, 3)
 
@@ -36,10 +37,7 @@ def main() -> None:
         started = time.perf_counter()
         x = bundle.sample(given.num, seed=0, num_steps=steps).x
         seconds = time.perf_counter() - started
-        assert x is not None
-        if bundle.family.spec.levels is None:  # a chain draws latents
-            x = read_again(bundle, data, x)
-        samples = data.spec.quantise(x)
+        samples = data.spec.quantise(tensor(as_data(bundle, data, x)))
         score = judge.score(samples)["ratio"]
         most = most or score
         picture = RESULTS.parent / "few_steps" / f"{Path(given.bundle).name}-{steps}.png"

@@ -36,15 +36,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import morphogen as mg
-from _draws import read_again
 from _emoji import EMOJI, Eyes, Groups, rows, told_in_words, told_twice, words_beside, words_in
 from _pairs import place_of_pages, steps_of, trained
 from _sentences import sentences
 from morphogen.core.bundle import Bundle
+from morphogen.core.encoded import tensor
 from morphogen.core.random import generator
 from morphogen.data.dataset import Data
 from morphogen.evaluation.alignment import PairJudge, aligned, named_judge, pair_judge
 from morphogen.evaluation.copying import copying
+from morphogen.evaluation.evaluate import as_data
 from morphogen.metrics.alignment import alignment
 
 SHOWN = 64
@@ -222,7 +223,8 @@ def drawn(
     """A picture for each held-out item, encoded, at the levels that pictures have."""
     judge = bundle.judge if options.get("best_of", 1) > 1 else None
     drawing = dataclasses.replace(bundle, judge=judge)
-    return read_again(bundle, data, drawing.sample(len(data.test), seed=0, cond=cond, **options).x)
+    x = drawing.sample(len(data.test), seed=0, cond=cond, **options).x
+    return tensor(as_data(bundle, data, x))
 
 
 # -- picture to text -------------------------------------------------------------------------------

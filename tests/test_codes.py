@@ -101,3 +101,13 @@ def test_codes_are_disturbed_in_training_alone(family):
         losses = [each.train(training).loss(batch, "model", generator(1))[0].mean()
                   for each in (model, plain)]  # fmt: skip
         assert torch.equal(*losses) == same
+
+
+@pytest.mark.parametrize(
+    ("family", "option"),
+    [(VAE, "code_noise"), (Autoencoder, "code_noise"), (Autoencoder, "noise_std")],
+)
+@pytest.mark.parametrize("most", [-0.5, float("nan"), float("inf")])
+def test_an_amount_of_noise_that_is_none_is_refused_by_name(family, option, most):
+    with pytest.raises(RecipeError, match=f"family.{option}"):
+        family(PICTURE, {}, SMALL, latent_dim=2, **{option: most})

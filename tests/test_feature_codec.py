@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Item
 from morphogen.core.codec_storage import codec_tensors, describe_codec, rebuild_codec
-from morphogen.core.errors import RefusedPair
+from morphogen.core.errors import BundleError, RefusedPair
 from morphogen.core.matching import Matcher
 from morphogen.core.random import generator, rand
 from morphogen.core.recipe import Recipe, build_family, resolve
@@ -125,11 +125,18 @@ def test_it_is_rebuilt_whole_and_gives_the_same(seen: Data) -> None:
         again.decode(torch.zeros(24))
 
 
-def test_what_sees_nothing_or_other_things_is_refused(data: Data, eyes: Bundle) -> None:
+def test_what_sees_nothing_or_other_things_is_refused(
+    data: Data, eyes: Bundle, tmp_path: Path
+) -> None:
     recipe = Recipe(family={"name": "flow_matching"}, backbone={"name": "unet", "model_dim": 8})
     blind = Bundle(build_family(recipe, data.spec, {}), data.codec, resolve(recipe, data.spec))
     with pytest.raises(RefusedPair, match="sees nothing"):
         prepare(data, "contrastive", through=blind, dry=True, settings=TINY)
+    unread = Path("nowhere")  # refused before it would be read
+    with pytest.raises(RefusedPair, match="sees nothing in items"):
+        prepare(unread, "contrastive", through=blind, dry=True)
+    with pytest.raises(BundleError, match="no bundle here"):
+        prepare(unread, "contrastive", through=tmp_path, dry=True)
     texts = load(["a b c", "d e f", "g h i", "j k l"] * 8, "text")
     with pytest.raises(RefusedPair, match="does not take these items"):
         prepare(texts, "contrastive", through=eyes, dry=True, settings=TINY)

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from morphogen.cli.app import main
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Item, Report
 from morphogen.core.errors import DataError, RefusedPair
@@ -15,6 +16,7 @@ from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.spec import TensorSpec
 from morphogen.data.conditions import fit_conditions
 from morphogen.modalities.image import Image
+from morphogen.systems.agents.tools.models import bundle_tools
 from morphogen.wrappers.latent_codec import LatentCodec
 
 SMALL = {"name": "mlp", "model_dim": 16, "num_layers": 1}
@@ -85,7 +87,7 @@ def test_rebuilt_from_json_and_tensors_it_encodes_identically(latents, pictures)
     assert torch.equal(rebuilt.encode_many(pictures), latents.encode_many(pictures))
 
 
-def test_a_bundle_over_it_opens_again(latents, pictures, tmp_path):
+def test_a_bundle_over_it_opens_again(latents, pictures, tmp_path, monkeypatch):
     z = latents.encode_many(pictures[:3])
     name = "autoregressive" if latents.spec.kind == "token" else "gan"
     backbone = {"name": "rnn", "model_dim": 8} if latents.spec.kind == "token" else SMALL
@@ -97,6 +99,13 @@ def test_a_bundle_over_it_opens_again(latents, pictures, tmp_path):
     assert torch.equal(again.codec.encode_many(pictures[:3]), z)
     drawn = again.family.sample(2, generator=generator(0))
     assert len(again.codec.decode_many(drawn)) == 2
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["task", "generate", "latent", "--set", "num=2"])
+    assert not ended.value.code
+    assert (tmp_path / "generate.png").is_file()  # as its inner codec writes
+    (made,) = bundle_tools(again, "latent", tasks=["generate"], out=tmp_path)
+    assert made.run({"num": 2})["file"] == "latent-generate-1.png"
 
 
 def test_the_inner_codec_reads_names_and_writes(latents, pictures, tmp_path):

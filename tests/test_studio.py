@@ -24,6 +24,12 @@ from PIL import Image as Pillow
 from sklearn.datasets import load_digits
 
 import morphogen
+from morphogen.core.bundle import Bundle
+from morphogen.core.codec import Item
+from morphogen.core.recipe import Recipe, build_family, resolve
+from morphogen.modalities.series import Series
+from morphogen.modalities.series.window import Window
+from morphogen.modalities.table import Table
 from morphogen.records import Records
 from morphogen.records import open as records_at
 from morphogen.serve import app
@@ -56,9 +62,27 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     answering("yours", length=1024).save(folder / "talker")
     pictures().save(folder / "digits")
     pictures("vae").save(folder / "faces")
+    people().save(folder / "people")
+    plant().save(folder / "plant")
     if WHISPER.is_dir():
         (folder / "hearer").symlink_to(WHISPER)
     return folder
+
+
+def people() -> Bundle:
+    """A model of rows of two columns."""
+    codec = Table().fit([Item({"pet": ("cat", "dog")[i % 2], "age": i * i}) for i in range(40)])
+    recipe = Recipe(family={"name": "masked"}, backbone={"name": "mlp", "model_dim": 8})
+    codec.use_view("tokens")
+    return Bundle(build_family(recipe, codec.spec, {}).eval(), codec, resolve(recipe, codec.spec))
+
+
+def plant() -> Bundle:
+    """A model of series, six steps of one value each."""
+    window = Window(np.arange(6.0)[None], np.arange(6.0), ("value",))
+    codec = Series(length=6, past=0).fit([Item(window)])
+    recipe = Recipe(family={"name": "flow_matching"}, backbone={"name": "mlp", "model_dim": 8})
+    return Bundle(build_family(recipe, codec.spec, {}).eval(), codec, resolve(recipe, codec.spec))
 
 
 @pytest.fixture(scope="module")
@@ -565,6 +589,36 @@ def test_what_is_painted_over_is_drawn_anew_and_nothing_else(client: httpx.Clien
     assert client.get("/play/digits?task=fill&like=none").status_code == 404
     spans = client.post("/v1/tasks/fill", json={**body, "hidden": {"spans": [[0, 2]]}})
     assert spans.status_code == 400
+
+
+def test_items_without_a_gap_are_filled_by_one_click(client: httpx.Client) -> None:
+    token = token_of(client)
+
+    def form_of(model: str, **query: str) -> dict[str, str]:
+        page = client.get(f"/play/{model}", params={"task": "fill", "open": "1", **query}).text
+        assert "What an item lacks is drawn" in page
+        fields = re.findall(r'<input [^>]*name="([\w.]+)" value="([^"]*)"', page)
+        return {**dict(fields), "task": "fill", "token": token, "num": "1", "num_steps": ""}
+
+    asked = form_of("people")
+    assert (asked["mask"], asked["drawn"]) == ("auto", "1")
+    page = client.post("/play/people", data=asked).text
+    assert '"hidden": [' in page
+    (uid,) = set(re.findall(r'name="of" value="(\w+)"', page))
+    asked = form_of("people", like=uid, item="2")
+    assert '"hidden": [' in client.post("/play/people", data=asked).text
+    told = client.post("/play/people", data={**asked, "mask": ""}).text
+    assert "no item has a gap" in told
+    gap = {"files": ("a.csv", b"pet,age\ncat,\n")}
+    page = client.post("/play/people", data={**asked, "mask": "auto"}, files=gap).text
+    assert "cat" in looked_at(client, page)[0]
+
+    asked = form_of("plant") | {"num_steps": "2"}
+    assert "drawn" not in asked  # a page alone shows what it draws
+    assert "bring a file" in client.post("/play/plant", data={**asked, "drawn": "1"}).text
+    steps = "".join(f"2026-01-{day:02},{day}\n" for day in range(1, 7))
+    files = {"files": ("a.csv", f"time,value\n{steps}".encode())}
+    assert '"hidden": [\n  0.' in client.post("/play/plant", data=asked, files=files).text
 
 
 def test_models_answer_side_by_side(client: httpx.Client) -> None:

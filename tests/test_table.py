@@ -397,6 +397,9 @@ def test_rows_without_a_gap_stay_as_they_are_and_with_none_anywhere_a_mask_is_as
     with pytest.raises(DataError, match=r"(?s)no item has a gap.*row 1.*an empty cell"):
         bundle.task("fill", whole)
     assert bundle.task("fill", whole, mask="start", num=1).values["hidden"][0] > 0
+    auto = bundle.task("fill", whole, gapped, num=1, mask="auto")
+    assert auto.values == filled.values
+    assert bundle.task("fill", whole, num=1, mask="auto", seed=1).values["hidden"][0] > 0
 
 
 def test_a_row_without_any_cell_is_an_item_to_work_on_and_none_to_learn(tmp_path: Path) -> None:

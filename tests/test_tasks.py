@@ -20,7 +20,7 @@ from morphogen.core.gaussian_path import DenoiserSampling, GaussianPath
 from morphogen.core.random import generator, randn
 from morphogen.core.recipe import Recipe, build_family
 from morphogen.core.schema import options
-from morphogen.core.spec import ProductSpec, TensorSpec
+from morphogen.core.spec import ProductSpec, Run, TensorSpec
 from morphogen.tasks._latents import mix, slerp
 from morphogen.tasks._path import from_noise, to_noise
 from morphogen.tasks._regions import known_region
@@ -553,6 +553,22 @@ def test_filling_hides_a_part_of_what_is_real_and_keeps_the_rest(spec: Any) -> N
         assert (~known).sum(1).tolist() == [math.ceil(n / 2) for n in lengths.tolist()]
         held = known.repeat_interleave(2, 0)
         assert torch.equal(again[held], twice[held])
+
+
+def test_masks_hide_values_within_runs_that_are_there_and_never_their_marks() -> None:
+    runs = (Run("word_there", 1, 0, 2), Run("word", 20, 4, 9), Run("picture_there", 1, 2, 2),
+            Run("picture", 40, 13, 5))  # fmt: skip
+    spec = TensorSpec.interleaved(runs)
+    x = torch.full((200, 62), 4)
+    x[:, 0], x[:, 21] = 1, torch.tensor([2, 3]).repeat(100)  # every other one has no picture
+    hidden = ~known_region("random:0.5", x, spec, generator(0))
+    assert not hidden[:, [0, 21]].any()
+    assert not hidden[::2, 22:].any()
+    within = [hidden[:, 1:21], hidden[1::2, 22:]]  # each by itself
+    assert all(part.float().mean().item() == pytest.approx(0.5, abs=0.03) for part in within)
+    assert all(0 < part.float().mean(1).min() < part.float().mean(1).max() < 1 for part in within)
+    hidden = ~known_region("left", x, spec, generator(0))
+    assert hidden[1].nonzero().flatten().tolist() == [*range(1, 21), *range(22, 31)]
 
 
 @pytest.mark.parametrize("name", ["masked", "autoregressive"])

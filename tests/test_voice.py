@@ -35,6 +35,9 @@ from morphogen.serve.settings import Settings
 from morphogen.serve.voices import Hearing, Speaking
 from morphogen.serve.worker.joining import PAUSE, join, joined
 from morphogen.serve.worker.words import MARKS, WORD, by_length, by_name
+from morphogen.systems.agents.running import Untrusted
+from morphogen.systems.agents.tool import Tool
+from morphogen.systems.agents.tools.models import NOWHERE, bundle_tools
 from small_models import answering
 from small_voices import (
     RATE,
@@ -241,6 +244,43 @@ def test_parts_that_are_drawn_are_files_with_marks_and_given_ones_stay_as_they_a
         filled.save(tmp_path / "made.wav")
 
 
+def test_an_agent_is_given_parts_as_texts_and_files(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    as_file(tmp_path / "in" / "heard.wav", "7")
+    folders = {"files": tmp_path / "in", "out": tmp_path / "out"}
+    bundle = mg.open(models / "both")
+
+    def called(tools: list[Tool], **arguments: Any) -> dict[str, Any]:
+        (made,) = tools
+        told = made.run(arguments)
+        assert isinstance(told, Untrusted)  # words that a model drew
+        return json.loads(told)
+
+    fills = bundle_tools(bundle, "both", tasks=["fill"], **folders)
+    assert "sound, word: texts, files by name" in json.dumps(fills[0].schema)
+    asked = [{"sound": "heard.wav", "word": None}, {"sound": None, "word": "3"}]
+    told = called(fills, inputs=asked, num=1)
+    heard, said = told["items"]
+    assert (heard["word"], said["word"]) == ("7", "3")
+    for each in (heard, said):
+        assert num_frames((tmp_path / "out" / each["sound"]).read_bytes()) > RATE // 2
+    assert told["file"] == "both-fill-1.jsonl"
+    again = called(bundle_tools(bundle, "both", tasks=["fill"], files=tmp_path / "out"),
+                   inputs=[{"sound": said["sound"], "word": None}], num=1)  # fmt: skip
+    assert again["items"] == [{"sound": NOWHERE, "word": "3"}]
+    new = called(bundle_tools(bundle, "both", tasks=["generate"], **folders), num=2)
+    assert all((tmp_path / "out" / each["sound"]).is_file() for each in new["items"])
+    for wrong, why in (
+        ({"sound": "../heard.wav", "word": None}, "no such file"),
+        ({"picture": "heard.wav"}, "no training item has a part 'picture'"),
+    ):
+        with pytest.raises(DataError, match=why):
+            fills[0].run({"inputs": [wrong], "num": 1})
+    with pytest.raises(DataError, match="no folder of files"):
+        bundle_tools(bundle, "both", tasks=["fill"])[0].run({"inputs": asked})
+
+
 # -- the API -------------------------------------------------------------------------------------
 
 
@@ -289,6 +329,8 @@ def test_any_part_of_an_item_is_drawn_given_the_others(running: Running, tmp_pat
         assert refused.status_code == 400
         assert why in refused.text
     whole = {"sound": sound, "word": {"text": "3"}}
+    for each in fill("both", whole, mask="random:0.9").json()["items"]:
+        assert each["parts"].keys() == whole.keys()
     masked = fill("both", whole, mask="word", temperature=0).json()["items"]
     assert [each["parts"]["word"] for each in masked] == [{"text": "7"}] * 2
 
@@ -333,6 +375,13 @@ def test_a_picture_is_drawn_beside_its_text(running: Running) -> None:
     assert draw(model="squares", prompt="", extra_body={"seed": 1}).data  # with a text of its own
     with pytest.raises(openai.BadRequestError, match="both makes no pictures"):
         draw(model="both", prompt="7")
+    given: Any = ("a.png", base64.b64decode(draw(model="squares", prompt="").data[0].b64_json))
+    with pytest.raises(openai.BadRequestError) as refused:
+        running.client.images.edit(model="squares", image=given, prompt="a red square")
+    body = str(refused.value).partition("/v1/tasks/fill for ")[2]
+    assert json.loads(body) == {"parts": {"caption": {"text": "a red square"}, "picture": None}}
+    with pytest.raises(openai.BadRequestError, match="squares draws pictures whole"):
+        running.client.images.create_variation(model="squares", image=given)
 
 
 def test_parts_are_brought_and_drawn_in_the_studio(running: Running) -> None:
@@ -359,9 +408,20 @@ def test_parts_are_brought_and_drawn_in_the_studio(running: Running) -> None:
         assert f"{uid}" in anew.text  # what came before is shown by its picture
         assert '<li><a href="/play/squares?' in anew.text
         assert "data:image/png" in anew.text
+        page = client.get("/play/squares", params=like).text
+        assert 'name="mask" value="auto"' in page
+        last = client.post("/play/squares", data={**like, "mask": "auto"}).text  # the picture
+        given = running.serving.records.generations.get(uid_of(last)).prompt
+        assert [each.text for each in given] == ["a red square"]
         both = {**told, "drawn": ""}
         wrong = client.post("/play/squares", data=both, files={"files": ("a.jsonl", b"{}")})
         assert "not both" in wrong.text
+
+
+def uid_of(page: str) -> str:
+    found = re.search(r'src="/views/(\w+)"', page)
+    assert found
+    return found[1]
 
 
 # -- in a browser --------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def task(
             noted.answer = "\n".join(map(str, result.raw or ()))
         printed = result.is_text and out is None and not as_json
         if not printed and (out is not None or (len(result) and not result.is_text)):
-            path = result.save(out or f"{name}{type(opened.codec).suffix}")
+            path = result.save(out or f"{name}{opened.codec.suffix}")
             for file in result.files:
                 noted.keep(file)
     if printed:

@@ -149,7 +149,7 @@ class Conditioner(nn.Module):
                 continue
             there = present(value, spec)
             seen = there if keep is None else there & keep[:, 0]
-            value = value.masked_fill(~wide(there, value), 0)
+            value = value.masked_fill(~of_items(there, value), 0)
             if in_order:
                 sequence, mask, embedded = self.embed[name](value)
                 if seen_in_order:
@@ -209,7 +209,7 @@ def kept(
     """Conditions of items, all of them absent where `keep` (B,) is False."""
     left = {}
     for name, value in cond.items():
-        there = wide(keep.to(value.device), value)
+        there = of_items(keep.to(value.device), value)
         left[name] = torch.where(there, value, absent(specs[name]).to(value))
     return left
 
@@ -219,9 +219,9 @@ def sink(none: Tensor) -> Context:
     return Context(none[:, None], none.new_ones(len(none), 1, dtype=torch.bool))
 
 
-def wide(per_item: Tensor, x: Tensor) -> Tensor:
-    """(B,) -> broadcastable against x (B, ...)."""
-    return per_item.reshape(-1, *(1,) * (x.dim() - 1))
+def of_items(which: Tensor, x: Tensor) -> Tensor:
+    """Which items, (B,) bool, as a mask that is broadcastable against x (B, *)."""
+    return which.view(-1, *(1,) * (x.dim() - 1))
 
 
 class TimeEmbedding(nn.Module):

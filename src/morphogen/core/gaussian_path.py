@@ -184,5 +184,6 @@ class DenoiserSampling:
 
 
 def wide(scalar: Tensor, like: Tensor) -> Tensor:
-    """One number per item (B,), or one for all (), broadcastable against `like` (B, *)."""
+    """One number per item (B,), or one for all (), broadcastable against `like` (B, *), and of
+    its type, on its device."""
     return scalar.view(-1, *(1,) * (like.dim() - 1)).to(like)

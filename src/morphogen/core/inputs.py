@@ -24,6 +24,7 @@ from morphogen.core.visible import in_shell
 
 FORMS = ("sequences", "values", "sources", "coming", "x")
 READ = {"x", "values", "coming"}  # from files
+AUTO = "auto"  # a mask: what is missing; where nothing is, what hides about half
 
 
 @dataclass
@@ -68,8 +69,9 @@ def inputs_of(
         spec.check(inputs[0], "input")
         return Inputs({form: inputs[0]}, num_items(inputs[0]))
     items = items_of(codec, inputs)
-    if named := parts_named(codec, given.get("mask")):  # then they are gaps
-        items = [replace(item, value={**item.value, **dict.fromkeys(named, GAP)}) for item in items]
+    if named := parts_named(codec, items, given.get("mask")):  # then they are gaps
+        pairs = zip(items, named, strict=True)
+        items = [replace(item, value=item.value | dict.fromkeys(own, GAP)) for item, own in pairs]
         given = {key: value for key, value in given.items() if key != "mask"}
     gaps: dict[str, Any] = dict(gaps_in(codec, items, name, parameters, given))
     if gaps and "items" in parameters:
@@ -114,11 +116,16 @@ def coming_after(codec: Codec, inputs: Iterable[Any]) -> list[Item]:
     return [item for source in inputs for item in codec.coming(source)]
 
 
-def parts_named(codec: Codec, mask: Any) -> list[str]:
-    """The parts of items that a mask names, "sound,text"; none where it says something else."""
-    names = [each.strip() for each in mask.split(",")] if isinstance(mask, str) else []
+def parts_named(codec: Codec, items: Sequence[Item], mask: Any) -> list[list[str]]:
+    """The parts of each item that a mask names, "sound,text"; of "auto", where none has a gap, the
+    last that it has. Nothing where it says something else."""
     known = codec.part_codecs if isinstance(codec, TakesParts) else {}
-    return names if all(name in known for name in names) else []
+    if mask == AUTO and known:
+        if any(each is GAP for item in items for each in item.value.values()):
+            return []
+        return [[n for n in known if item.value.get(n) is not None][-1:] for item in items]
+    names = [each.strip() for each in mask.split(",")] if isinstance(mask, str) else []
+    return [names] * len(items) if names and all(name in known for name in names) else []
 
 
 def gaps_in(
@@ -131,7 +138,8 @@ def gaps_in(
     """What of the items is `known`, for a task that can be told; nothing where all of it is.
 
     Raises `DataError` where a task would take what is missing for what is there, and where one that
-    fills gaps finds none, and is told of nothing else to draw.
+    fills gaps finds none, and is told of nothing else to draw. A mask "auto" is told to fill them,
+    or where there are none to hide what it usually does.
     """
     if not isinstance(codec, HasGaps):
         return {}
@@ -143,10 +151,10 @@ def gaps_in(
                 "nothing is to be filled: no item has a gap, and no mask says what to draw anew",
                 found=f"{len(items):,} whole: {', '.join(item.name for item in items[:3])}",
                 expected=codec.gap,
-                hint="--set mask=random:0.5, or names of parts or columns: --set mask=NAME,NAME",
+                hint="--set mask=auto, or names of parts or columns: --set mask=NAME,NAME",
             )
         return {}
-    if "known" not in parameters or "mask" in given:
+    if "known" not in parameters or given.get("mask", AUTO) != AUTO:
         raise DataError(
             f"{len(missing):,} of {len(items):,} items have gaps",
             found=", ".join(missing[:3]),

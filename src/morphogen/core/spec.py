@@ -7,6 +7,7 @@ Legend: B batch, C channels, L length, V vocabulary, *space any number of spatia
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from torch import Tensor
 from morphogen.core.encoded import Encoded
 from morphogen.core.errors import RefusedPair
 
+MARK = "{}_there"  # what a run that says whether another one is there is called
 MOST_TOLD = 6  # parts that a message describes one by one
 PLAIN = ("kind", "shape", "vocab_size", "levels", "layout")  # told of every spec, as JSON
 
@@ -188,6 +190,17 @@ class TensorSpec:
             lengths = torch.tensor([run.length for run in self.runs])
             return torch.stack(of_runs).repeat_interleave(lengths, 0, output_size=self.shape[0])
         return None if self.sizes is None else token < torch.tensor(self.sizes)[:, None]
+
+    def within_runs(self, x: Tensor) -> Tensor:
+        """Which positions of items (N, L) hold values of runs that are there, and no mark that says
+        whether one is: (N, L) bool."""
+        found, place = torch.ones_like(x, dtype=torch.bool), 0
+        for run, after in itertools.pairwise(self.runs or ()):
+            if run.name == MARK.format(after.name):
+                found[:, place] = False
+                found[:, place + 1 : place + 1 + after.length] = x[:, [place]] > run.first
+            place += run.length
+        return found
 
     def with_channels(self, channels: int) -> TensorSpec:
         """The continuous spec of `channels` features at each position: (channels, *space)."""

@@ -17,7 +17,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from morphogen.core.conditioning import present, wide
+from morphogen.core.conditioning import of_items, present
 from morphogen.core.encoded import Encoded, rows
 from morphogen.core.errors import MeasurementError
 from morphogen.core.metric import References
@@ -103,5 +103,5 @@ def _said(values: Tensor, spec: TensorSpec) -> Tensor:
 
 def _described(values: Tensor, spec: TensorSpec, vectors: Vectors) -> Tensor:
     there = present(values, spec)
-    found = vectors(values.masked_fill(~wide(there, values), 0))
+    found = vectors(values.masked_fill(~of_items(there, values), 0))
     return found * there[:, None] / math.sqrt(vectors.dim)

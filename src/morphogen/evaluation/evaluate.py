@@ -219,7 +219,7 @@ def _draw(
             # By name: another reading of the data may number them anew.
             number = {name: g for g, name in enumerate(class_names(data, label))}
             asked[label] = torch.tensor([number.get(str(value), -1) for value in values])
-    return _as_data(bundle, data, result.x), asked
+    return as_data(bundle, data, result.x), asked
 
 
 def _say_worst(record: dict[str, Any], found: Sequence[Measurement]) -> None:
@@ -255,8 +255,9 @@ def _search_copies(
     return rows(both, torch.arange(2 * len(found.pairs)).view(2, -1).T.flatten())
 
 
-def _as_data(bundle: Bundle, data: Data, x: Encoded | None) -> Encoded:
-    """Generated items as the data's codec would encode them: what a reader of the files gets."""
+def as_data(bundle: Bundle, data: Data, x: Encoded | None) -> Encoded:
+    """Generated items as the data's codec would encode them: what a reader of the files gets. Of
+    a chain, whose draws are latents, the items that these stand for."""
     if x is None:
         raise RefusedPair("the model generates nothing", found=type(bundle.family).__name__)
     if bundle.family.spec != data.spec:  # latents: by way of the items themselves

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -32,6 +34,16 @@ def code_spec(spec: Spec, dim: int, stride: int | None) -> TensorSpec:
             hint="leave out family.stride",
         )
     return TensorSpec("real", (dim, *(size // stride for size in spec.space)), layout=spec.layout)
+
+
+def check_noise(**deviations: float) -> None:
+    """Raise `RecipeError` for an option, by name, that is no amount of noise."""
+    for name, most in deviations.items():
+        if not 0 <= most < math.inf:
+            raise RecipeError(
+                "an amount of noise is out of range", found=most, expected="0, for none, or above",
+                where=f"family.{name}", hint=f"--set family.{name}={abs(most) if most < 0 else 0}",
+            )  # fmt: skip
 
 
 def disturbed(z: Tensor, most: float, generator: torch.Generator) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from morphogen.core.conditioning import present, wide
+from morphogen.core.conditioning import of_items, present
 from morphogen.core.spec import TensorSpec
 
 SMOOTH = {2: "bilinear", 3: "trilinear"}  # by the number of space axes
@@ -53,8 +53,8 @@ class LaidBeside:
         if value is None:
             return x.new_zeros(len(x), spec.channels + 1, *self.space)
         there = present(value, spec)
-        value = value.masked_fill(~wide(there, value), 0).to(x)
+        value = value.masked_fill(~of_items(there, value), 0).to(x)
         if spec.space != self.space:
             value = F.interpolate(value, self.space, mode=SMOOTH[len(self.space)])
-        is_there = wide(there, x).to(x).expand(-1, 1, *self.space)
+        is_there = of_items(there, x).to(x).expand(-1, 1, *self.space)
         return torch.cat([value, is_there], dim=1)

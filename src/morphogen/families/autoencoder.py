@@ -37,7 +37,7 @@ from morphogen.core.family import Family
 from morphogen.core.likelihood import LikelihoodName, build_likelihood
 from morphogen.core.random import categorical, randn
 from morphogen.core.spec import Spec, TensorSpec
-from morphogen.families._codes import code_spec, disturbed
+from morphogen.families._codes import check_noise, code_spec, disturbed
 
 
 class Autoencoder(Family):
@@ -67,6 +67,7 @@ class Autoencoder(Family):
         code_noise: float = 0.0,  # deviations of a code, up to which the decoder sees it disturbed
     ) -> None:
         super().__init__(spec, {}, backbone)  # the codes are of the items alone
+        check_noise(noise_std=noise_std, code_noise=code_noise)
         if noise_std > 0 and spec.kind != "real":
             raise RecipeError(
                 "noise_std adds Gaussian noise, which only real values can take",

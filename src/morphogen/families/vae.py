@@ -40,7 +40,7 @@ from morphogen.core.family import Family, HealthyRange
 from morphogen.core.likelihood import LikelihoodName, build_likelihood
 from morphogen.core.random import randn
 from morphogen.core.spec import Spec, TensorSpec
-from morphogen.families._codes import code_spec, disturbed
+from morphogen.families._codes import check_noise, code_spec, disturbed
 from morphogen.families._coupling import CouplingFlow
 
 
@@ -87,6 +87,7 @@ class VAE(Family):
         code_noise: float = 0.0,  # deviations of a code, up to which the decoder sees it disturbed
     ) -> None:
         super().__init__(spec, conditions, backbone)
+        check_noise(code_noise=code_noise)
         self.beta, self.free_bits, self.drop_prob = beta, free_bits, drop_prob
         self.num_importance_samples, self.code_noise = num_importance_samples, code_noise
         self.likelihood = build_likelihood(spec, likelihood)

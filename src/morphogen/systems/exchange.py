@@ -13,7 +13,7 @@ import torch
 from morphogen.core.errors import RecipeError
 
 NO_CHARACTER = re.compile("[\ud800-\udfff]")  # how bytes that are none are kept
-TEXTS = {"regex", "choice", "stop", "schema", "grammar", "prompt"}  # options that may say anything
+TEXTS = {"regex", "choice", "stop", "schema", "grammar", "prompt", "mask"}  # may say anything
 FILES = (".json", ".lark")  # what those of them may name on a command line
 
 

@@ -22,8 +22,9 @@ def known_region(mask: str, x: Any, spec: Spec, generator: torch.Generator) -> A
     last, top and bottom the one before it), "random:0.5" half of all positions, drawn per item.
     Items without space axes are masked along their features; items that end early along what is
     real of them, their end with their right side. Of items of parts and of columns, names hide
-    those ("age,job"), and "random:0.5" hides each with that probability. "auto" is "center", of
-    parts and columns "random:0.5".
+    those ("age,job"), and "random:0.5" hides each with that probability. Of runs in one sequence
+    (pictures, words) sides and chance hide tokens of those that are there, and never the marks that
+    say so. "auto" is "center", of parts and columns "random:0.5".
     """
     names = getattr(spec, "names", None)
     if mask == "auto":
@@ -36,6 +37,8 @@ def known_region(mask: str, x: Any, spec: Spec, generator: torch.Generator) -> A
     if (real := spec.mask(x)) is not None:
         return _known_of_ended(mask, x, real, generator)
     known = _known(mask, x, spec.space, generator)
+    if spec.runs is not None:
+        return known | ~spec.within_runs(x)
     return known[:, [names.index(name) for name in names]] if names else known  # together
 
 

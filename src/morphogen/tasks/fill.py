@@ -55,7 +55,7 @@ def fill(
     *,
     cond: Conditions | None = None,  # conditions by name, each (N, ...)
     generator: torch.Generator,
-    mask: str = "auto",  # hidden: center, left, right, top, bottom, random:0.5; parts by name
+    mask: str = "auto",  # hidden: auto, center, left, right, top, bottom, random:0.5; or names
     known: Encoded | None = None,  # a ready mask in place of `mask`: True where x is kept
     num: int = 3,  # fillings of each item
     num_steps: int | None = None,  # where filling goes in steps; none: 50, or the model's own
@@ -67,8 +67,9 @@ def fill(
 ) -> Result:
     """Redraw a hidden part of each item: rows of the masked input and its fillings.
 
-    Of `items` with gaps of their own, the items with these filled. `Limits` go to a model's own
-    way; one that does not take one of them, and the other ways, refuse it by name."""
+    Of `items` with gaps of their own, the items with these filled; where items could have gaps and
+    none has, a mask is asked for ("auto" is the usual one). `Limits` go to a model's own way; one
+    that does not take one of them, and the other ways, refuse it by name."""
     spec: Spec = getattr(model, "spec")  # noqa: B009
     if known is None:
         known = known_region(mask, x, spec, generator)

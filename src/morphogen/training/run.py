@@ -28,7 +28,7 @@ from morphogen.training.distributed import Processes
 from morphogen.training.hold import hold
 from morphogen.training.resume import check_through, gone_on_with, model_of
 from morphogen.training.session import OnLog, Session
-from morphogen.training.through import in_latents, suits_model
+from morphogen.training.through import around, in_latents, suits_model
 
 
 def train(
@@ -219,7 +219,11 @@ def _resumed(
 
 
 def _opened(through: Bundle | Path | str, trust: bool) -> Bundle:
-    return through if isinstance(through, Bundle) else Bundle.open(through, trust=trust)
+    """A bundle to learn through. Raises `MorphogenError` before any data is read where there is
+    none, or nothing can be learned through it."""
+    bundle = through if isinstance(through, Bundle) else Bundle.open(through, trust=trust)
+    around(bundle)
+    return bundle
 
 
 def _loaded(

@@ -41,14 +41,13 @@ from morphogen.core.codec import Codec, Item, Recognition, Report
 from morphogen.core.codec_storage import codec_tensors, describe_codec, rebuild_codec
 from morphogen.core.errors import DataError
 from morphogen.core.following import GAP
-from morphogen.core.spec import Run, TensorSpec
+from morphogen.core.spec import MARK, Run, TensorSpec
 from morphogen.core.storage import below, write_atomic, write_text
 from morphogen.core.visible import in_html
 from morphogen.modalities.interleaved import page
 from morphogen.modalities.interleaved.coders import TEXT, Coders, kind_of
 from morphogen.modalities.interleaved.reading import AUTO, Rows, recognise
 
-THERE = "{}_there"  # what the mark of a part is called
 MOST_LOOKED_AT = 64  # values by which the kind of a part is told
 ROWS, PAGES = ".jsonl", (".html", ".htm")
 NO_NAME = re.compile(r"[^\w.-]")  # what no file is called by
@@ -160,7 +159,7 @@ class Interleaved(Codec):
         runs, self.places = [], dict[str, slice]()
         for number, (name, kind) in enumerate(self.kinds.items()):
             spec = self.coders[kind].spec
-            runs.append(Run(THERE.format(name), 1, 2 * number, 2))
+            runs.append(Run(MARK.format(name), 1, 2 * number, 2))
             start = sum(run.length for run in runs)
             self.places[name] = slice(start, start + spec.shape[0])
             runs.append(Run(name, spec.shape[0], self.first[kind], spec.vocab_size))

@@ -1,11 +1,13 @@
 """`/v1/images/generations`, `/edits` and `/variations`, for models of pictures.
 
 A prompt is what the model was trained to be told: a class by its name, or a caption. One that was
-told nothing takes none. Of items of parts, a picture is drawn given the text beside it.
+told nothing takes none. Of items of parts, a picture is drawn given the text beside it; one that is
+given is not redrawn in part, as its codes are of no place in it, and has no text to be drawn like.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Annotated, Any, Literal
 
@@ -143,6 +145,13 @@ async def _conditions(here: Serving, model: str, prompt: str) -> dict[str, Any]:
     """What a prompt tells a model. Raises `APIError` for a model of no pictures, and for a prompt
     that means nothing to it."""
     process = await here.pool.get(here.entry(model))
+    if beside := way(process.about.get("parts", {}), TEXTS, PICTURES):
+        asked = {beside.given: {"text": prompt or "..."}, beside.drawn: None}
+        raise APIError(
+            400, f"{model} draws pictures whole, each given the text beside it: ask "
+            f"/v1/images/generations, or /v1/tasks/fill for {json.dumps({'parts': asked})}",
+            param="model", code="no_such_model_here",
+        )  # fmt: skip
     if process.about.get("modality") != "image":
         raise APIError(400, f"{model} makes no pictures, but {process.about.get('modality')}",
                        param="model", code="no_such_model_here")  # fmt: skip

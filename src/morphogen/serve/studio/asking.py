@@ -90,8 +90,10 @@ async def drawn(
     async def one(seed: int) -> Given:
         work = {"do": "generate", "seed": seed, "cond": dict(cond), "options": {"num": 1}}
         events = [event async for event in await process.ask(work)]
-        item: Given = result_of(events)["items"][0]
-        return item
+        items: list[Given] = result_of(events)["items"]
+        if not items:
+            raise APIError(400, f"what {entry.name} draws is no item to go on with: bring a file")
+        return items[0]
 
     return list(await asyncio.gather(*map(one, seeds)))
 

@@ -11,7 +11,7 @@ from morphogen.core.bundle import Bundle
 from morphogen.core.capability import FillsBothWays, missing
 from morphogen.core.codec import Codec
 from morphogen.core.errors import MorphogenError, RecipeError
-from morphogen.core.following import TakesParts
+from morphogen.core.following import HasGaps, TakesParts
 from morphogen.core.origin import hash_of
 from morphogen.core.writing import Limits
 from morphogen.interop.importing import opened_or_imported
@@ -20,6 +20,7 @@ from morphogen.serve.forms import form_of
 from morphogen.serve.worker.channel import Channel, Event, failure, unexpected
 from morphogen.serve.worker.items import USUAL, Items
 from morphogen.serve.worker.joining import join
+from morphogen.serve.worker.results import gives_items
 from morphogen.serve.worker.texts import TOO_LONG, Texts, TooLong, num_rows, writes
 from morphogen.serve.worker.words import words
 from morphogen.serve.worker.works import features, run_task
@@ -63,6 +64,8 @@ class Model:
             "hash": hash_of(self.bundle),
             "conditions": _conditions(self.bundle),
             "parts": parts_of(codec.innermost),
+            "gap": codec.gap if isinstance(codec, HasGaps) else "",
+            "gives_items": gives_items(codec.innermost),
             "fills_both_ways": not missing(family, FillsBothWays),
             "tasks": tasks,
             "forms": {

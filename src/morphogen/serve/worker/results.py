@@ -49,6 +49,12 @@ def _viewed(result: Result, view: View) -> dict[str, Any]:
     return {"html": result.codec.html(result.items, result.columns)}
 
 
+def gives_items(codec: Codec) -> bool:
+    """Whether items come back as they could be given: not those that a page alone shows, such as
+    windows of a series."""
+    return codec.raw is None or codec.suffix != Codec.suffix
+
+
 def conditions(codec: Codec, cond: Mapping[str, Any]) -> dict[str, Any]:
     """Conditions by name: a picture or a sound, which comes as an input of a task does, as the raw
     value of its own codec. Raises `DataError`."""

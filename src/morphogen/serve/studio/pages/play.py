@@ -25,14 +25,15 @@ from morphogen.serve.studio.page import Page, page, view
 from morphogen.serve.studio.pages.voice import of_chats
 from morphogen.serve.studio.visitor import Generates, Reads, Visitor
 
-TALK, DRAW = "talk", "generate"
+TALK, DRAW, FILL = "talk", "generate", "fill"
 # Tasks that have a page of their own; all others share one.
 PAGES = {
-    "interpolate": "between", "traverse": "plane", "fill": "paint", "transcribe": "listen"
+    "interpolate": "between", "traverse": "plane", FILL: "paint", "transcribe": "listen"
 }  # fmt: skip
 SHOWN_TO = {"image", "sound"}  # kinds of conditions that are brought as files
 BEFORE = 12  # earlier ones that a page shows
 ONE_BY_ONE = {"interpolate"}  # tasks whose items are looked at one after the other
+FILLED_ANYWAY = {"mask": "auto"}  # of items that may have gaps, also where none has one
 
 router = APIRouter(route_class=Page, include_in_schema=False)
 
@@ -67,8 +68,9 @@ class Shown:
             why = tasks.get(self.task, "there is no such task")
             raise APIError(404, f"{self.entry.name} does not {self.task}: {why}")
         form = self.about["forms"][self.task]
+        proposed = FILLED_ANYWAY if self.task == FILL and self.about.get("gap") else {}
         return {
-            "fields": filled(form["fields"], self.values),
+            "fields": filled(form["fields"], {**proposed, **self.values}),
             "conditions": self.about.get("conditions", {}),
             "takes_inputs": form["takes_inputs"],
             "works_on": [

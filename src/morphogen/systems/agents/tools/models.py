@@ -3,8 +3,11 @@
     plant_forecast(files=["load.csv"], num=50)    what comes next, with a band
     plant_anomaly(files=["load.csv"])             how strange it is
     boots_generate(num=4, seed=1)                 new items, as files below `out`
+    told_fill(inputs=[{"text": "red", "image": null}])    parts of an item, of which one is drawn
 
 A call gives texts and values as they are, and names files that lie in a folder that the user chose.
+So does an item of parts, each by itself; given one, files are named that lie in the folder of files
+to work on, and null stands for what is to be drawn.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ from morphogen.core import discover
 from morphogen.core.bundle import Bundle
 from morphogen.core.codec import Item
 from morphogen.core.errors import DataError, MorphogenError, RecipeError
+from morphogen.core.following import TakesParts
 from morphogen.core.inputs import FORMS
 from morphogen.core.result import Result
 from morphogen.core.schema import Option, options
@@ -40,6 +45,9 @@ GIVEN = {
     "coming": "none: name files, and what comes after them is looked at",
     "x": "items as values: texts, rows of a table",
 }  # what inputs of each form are
+PARTS = "texts, files by name, null for what is to be drawn"
+ROWS = Path("items.jsonl")
+NOWHERE = "a file, and no folder is open for what is made (--out FOLDER)"
 
 
 def bundle_tools(
@@ -94,7 +102,10 @@ class _Caller:
             if (shown := _shown(each)) is not None
         }  # fmt: skip
         if form is not None and form != "coming":
-            told["inputs"] = {"type": "array", "maxItems": MOST_ITEMS, "description": GIVEN[form]}
+            what = GIVEN[form]
+            if isinstance(reader := self.bundle.codec.innermost, TakesParts):
+                what = f"items as objects of {', '.join(reader.part_codecs)}: {PARTS}"
+            told["inputs"] = {"type": "array", "maxItems": MOST_ITEMS, "description": what}
         if form is not None and self.files is not None:
             names = {"type": "array", "items": {"type": "string"}, "maxItems": MOST_ITEMS}
             told["files"] = {**names, "description": "files to work on, by name"}
@@ -117,7 +128,7 @@ class _Caller:
             if int(given.get("num", 1)) > MOST_ITEMS * 4:
                 raise RecipeError("that many are not drawn at once", found=given["num"],
                                   expected=f"at most {MOST_ITEMS * 4}")  # fmt: skip
-            items = [Item(each, f"input {i}") for i, each in enumerate(inputs)]
+            items = [self._item(each, f"input {i}") for i, each in enumerate(inputs)]
             result = self.bundle.task(
                 task, *items, *map(self._file, files), seed=seed, cond=cond, **given
             )
@@ -125,8 +136,23 @@ class _Caller:
 
         return run
 
+    def _item(self, value: Any, name: str) -> Item:
+        """An input as an item: of one of parts, those that are no texts are named as files."""
+        codec = self.bundle.codec.innermost
+        if not isinstance(codec, TakesParts) or not isinstance(value, Mapping):
+            return Item(value, name)
+        told = dict(value)
+        for part, each in value.items():
+            if isinstance(each, str) and _is_file(codec, part):
+                told[part] = Path(self._file(each))
+        return replace(codec.asked(told), name=name)
+
     def _file(self, name: str) -> str:
-        assert self.files is not None
+        if self.files is None:
+            raise DataError(
+                "no folder of files to work on is open", found=name, expected="texts, or null",
+                hint="--files FOLDER, by whoever offers the tool",
+            )  # fmt: skip
         found = (self.files / name).resolve()
         if not found.is_relative_to(self.files) or not found.exists():
             near = sorted(each.name for each in self.files.iterdir())[:20]
@@ -138,6 +164,9 @@ class _Caller:
         told: dict[str, Any] = {"route": result.route, **plain(result.values)}
         if not len(result):
             return told
+        if isinstance(reader := result.reader, TakesParts):
+            told |= self._parts(task, result, reader)
+            return Untrusted(json.dumps(told, ensure_ascii=False))
         items = list(result.items)
         if all(isinstance(each, str) for each in items):
             return Untrusted(json.dumps({**told, "items": plain(items)}, ensure_ascii=False))
@@ -146,12 +175,33 @@ class _Caller:
         elif (rows := _rows(result)) is not None:
             told["rows"] = rows
         if self.out is not None:
-            suffix = type(self.bundle.codec).suffix
-            file = self.out / f"{self.name}-{task}-{next(self.numbers)}{suffix}"
-            told["file"] = result.save(file).name
+            suffix = self.bundle.codec.suffix
+            told["file"] = result.save(self._place(task, suffix)).name
         elif not {"items", "rows"} & set(told):
             told["items"] = [str(each)[:200] for each in items]
         return told
+
+    def _parts(self, task: str, result: Result, codec: TakesParts) -> dict[str, Any]:
+        """Items by their parts: texts, and the names of files, where there is a folder for them."""
+        if self.out is None:
+            items = [
+                {n: NOWHERE if _is_file(codec, n) else own for n, own in each.items()}
+                for each in result.items
+            ]
+            return {"items": plain(items)}
+        rows = result.save(self._place(task, ROWS.suffix))
+        lines = rows.read_text().splitlines()
+        return {"items": plain([json.loads(line) for line in lines]), "file": rows.name}
+
+    def _place(self, task: str, suffix: str) -> Path:
+        """Where what a call made is written."""
+        assert self.out is not None
+        return self.out / f"{self.name}-{task}-{next(self.numbers)}{suffix}"
+
+
+def _is_file(codec: TakesParts, part: str) -> bool:
+    """Whether a part is a file by itself; one that there is not is left to `asked` to tell."""
+    return part in codec.part_codecs and codec.part_file(ROWS, 0, part) is not None
 
 
 def _rows(result: Result) -> str | None:
