@@ -91,6 +91,7 @@ def main() -> None:
     options.add_argument("--own-words", action="store_true", help="captions without keywords")
     options.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0, 3.0, 5.0])
     options.add_argument("--own", help="bundle of pairs (of `search`) that judges as well")
+    options.add_argument("--told", help="bundle that knows pictures, for hidden features to tell")
     options.add_argument("--judge", help="bundle of pairs that chooses among several draws")
     options.add_argument("--best-of", type=int, default=8, help="so many draws, where one does")
     options.add_argument("--bundle", help="measure this one, and train none")
@@ -161,8 +162,10 @@ def pictures(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Draw a picture for each held-out caption, with each amount of guidance, and without any."""
     caption = f"caption={given.encoder}" if given.encoder else "caption"
     source = EMOJI if given.own_words else told_twice()
-    data = mg.load(source, conditions=caption, size=given.size, mode="RGB", mirror=given.mirror)
-    bundle = trained(given, data, given.family, PICTURES, "pictures")
+    said = f"{caption},itself={given.told}" if given.told else caption
+    data = mg.load(source, conditions=said, size=given.size, mode="RGB", mirror=given.mirror)
+    settings = [*PICTURES, *(["family.told=itself"] if given.told else [])]
+    bundle = trained(given, data, given.family, settings, "pictures")
     yield {"trained": steps_of(bundle)}
     groups = Groups(data)
     judge: PairJudge | Eyes

@@ -407,7 +407,7 @@ def test_what_one_frozen_reader_made_another_has_as_well(pairs: Path, encoder: P
     """Two models of pairs, one of which judges what the other draws, read by one encoder."""
     captions = [f"a {name} square number {n}" for n, name in enumerate(COLOURS)]
     first, second = (
-        EncoderCodec.opened(encoder).fit([Item(text) for text in texts])
+        EncoderCodec.of(Bundle.open(encoder)).fit([Item(text) for text in texts])
         for texts in ([*captions, "a much longer caption of some words"], captions)
     )
     assert first.spec != second.spec

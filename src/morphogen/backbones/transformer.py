@@ -104,6 +104,7 @@ class Transformer(Backbone):
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
+        self.midway_dim = 0 if self.to_vector else model_dim
         self.blocks = nn.ModuleList(
             Block(model_dim, num_heads, cond_dim, dropout_prob, context_dim)
             for _ in range(num_layers)
@@ -134,25 +135,38 @@ class Transformer(Backbone):
         return None
 
     def forward(
-        self, x: Tensor, cond: Tensor | None = None, context: Context | None = None
-    ) -> Tensor:
-        """(B, *in), (B, cond_dim) -> (B, *out). A causal network also takes shorter sequences."""
+        self,
+        x: Tensor,
+        cond: Tensor | None = None,
+        context: Context | None = None,
+        midway: bool = False,
+    ) -> Any:
+        """(B, *in), (B, cond_dim) -> (B, *out). A causal network also takes shorter sequences.
+
+        With `midway`, a pair: that, and what half of the blocks make of patches (B, D, *grid).
+        """
         h, cond = self._tokens(x, cond)  # (B, N, D)
+        half = h
         mask = None if self.from_vector else self.in_spec.mask(x)
         rotation = self.cos[: h.shape[1]], self.sin[: h.shape[1]]
         # Gradient penalties differentiate twice with respect to the input of a critic, which only
         # the plain form of attention allows, and which nothing is computed again for.
         penalised = self.to_vector and x.requires_grad and torch.is_grad_enabled()
         with sdpa_kernel(SDPBackend.MATH) if penalised else contextlib.nullcontext():
-            for block in self.blocks:
+            for number, block in enumerate(self.blocks, start=1):
                 run = block if penalised else partial(self.through, block)
                 h = run(h, cond, rotation, self.causal, mask=mask, context=context)
+                half = h if number == (len(self.blocks) + 1) // 2 else half
         h = self._normalised(h, cond)
         if self.to_vector:
             return self.head(mean_of_real(h, mask))
+        out = crop(depth_to_space(self._placed(self.head(h)), self.out_factor), self.out_spec.space)
+        return (out, self._placed(half)) if midway else out
+
+    def _placed(self, h: Tensor) -> Tensor:
+        """Positions (B, N, D) as the grid that they are of, (B, D, *grid)."""
         grid = (h.shape[1],) if len(self.grid) == 1 else self.grid
-        out = self.head(h).movedim(1, -1).unflatten(-1, grid)  # (B, C prod(factor), *grid)
-        return crop(depth_to_space(out, self.out_factor), self.out_spec.space)
+        return h.movedim(1, -1).reshape(len(h), -1, *grid)
 
     @torch.no_grad()
     def step(

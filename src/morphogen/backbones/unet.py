@@ -16,6 +16,8 @@ Legend: B batch, C channels, D width at a level, N positions, *space the space a
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -89,7 +91,7 @@ class UNet(Backbone):
             if context_dim and space == spaces[-2] and len(spaces) > 2:
                 after.append(ContextMixing(width, context_dim))
             self.after.append(nn.ModuleList(after))
-        self.mid = nn.ModuleList()
+        self.mid, self.midway_dim = nn.ModuleList(), widths[-1]
         for i, block in enumerate(blocks(widths[-1], num_mid_blocks), start=1):
             self.mid.append(block)
             if context_dim:
@@ -112,19 +114,25 @@ class UNet(Backbone):
         return refuses_output(out_spec) or refuses_axes(in_spec)
 
     def forward(
-        self, x: Tensor, cond: Tensor | None = None, context: Context | None = None
-    ) -> Tensor:
-        """(B, *in), (B, cond_dim) -> (B, *out)."""
+        self,
+        x: Tensor,
+        cond: Tensor | None = None,
+        context: Context | None = None,
+        midway: bool = False,
+    ) -> Any:
+        """(B, *in), (B, cond_dim) -> (B, *out); with `midway`, a pair: that, and the features at
+        the coarsest resolution (B, D, *coarse)."""
         h, skips = self.stem(x), []
         for before, down in zip(self.before, self.down, strict=True):
             h = through(before, h, cond, context)
             skips.append(h)
             h = down(h)
-        h = through(self.mid, h, cond, context)
+        h = half = through(self.mid, h, cond, context)
         for i in reversed(range(len(skips))):
             h = self.merge[i](torch.cat([skips[i], self.up[i](h)], dim=1))
             h = through(self.after[i], h, cond, context)
-        return self.head(normalise(h))
+        out = self.head(normalise(h))
+        return (out, half) if midway else out
 
 
 def through(

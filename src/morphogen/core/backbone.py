@@ -40,6 +40,9 @@ class Backbone(nn.Module):
     # published language models do; others only what an item can hold.
     own_vocabulary: ClassVar[bool] = False
     context_dim: int = 0  # how wide that is; 0: the network was built without
+    # Features half-way through, (B, midway_dim, *places): `run(.., midway=True)` gives these beside
+    # the output. 0: the network gives none.
+    midway_dim: int = 0
     # Its blocks run `through` this class, which may keep what they are given in place of what they
     # computed, and compute it again in the backward pass (Chen et al. 2016).
     recomputes: ClassVar[bool] = False
@@ -94,10 +97,12 @@ class Backbone(nn.Module):
             return checkpoint(block, *inputs, use_reentrant=False, **named)
         return block(*inputs, **named)
 
-    def run(self, x: Any, cond: Tensor | None = None, context: Context | None = None) -> Any:
+    def run(
+        self, x: Any, cond: Tensor | None = None, context: Context | None = None, **how: bool
+    ) -> Any:
         """`forward`, with the context for a network that attends to one. Others have what the
         vector `cond` says of it."""
-        return self(x, cond, context) if self.context_dim else self(x, cond)
+        return self(x, cond, context, **how) if self.context_dim else self(x, cond, **how)
 
 
 class Rows(Protocol):

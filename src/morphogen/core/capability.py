@@ -240,6 +240,15 @@ class HasStageFeatures(Protocol):
 
 
 @runtime_checkable
+class HasMapFeatures(Protocol):
+    """Gives what its layers see at each place of an item."""
+
+    def map_features(self, x: Tensor) -> Tensor:
+        """(B, *) -> (B, D, *places)."""
+        ...
+
+
+@runtime_checkable
 class HasPositionFeatures(Protocol):
     """Gives a feature vector for every position of an item, for networks that attend to it."""
 

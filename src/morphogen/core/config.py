@@ -129,7 +129,7 @@ def describe(family: Family, codec: Codec, recipe: Recipe) -> dict[str, Any]:
     """What `rebuild` needs, as JSON."""
     return {
         "spec": family.spec.to_json(),
-        "conditions": {name: spec.to_json() for name, spec in family.conditions.items()},
+        "conditions": {name: spec.to_json() for name, spec in family.built_for.items()},
         "recipe": recipe.to_json(),
         "codec": describe_codec(codec),
     }

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -75,6 +76,8 @@ class Family(nn.Module):
     # What was put on it to be trained in its place, and the names in `state_dict` of what is not.
     adapter: Adapter | None = None
     given: frozenset[str] = frozenset()
+    # Conditions that only its training asks for: nothing is drawn by them.
+    unheard: Mapping[str, TensorSpec] = MappingProxyType({})
     # Share of the training done, 0 to 1: set by the trainer before each step.
     progress: float = 0.0
     # False where the loss needs gradients of gradients, which compiled networks do not have.
@@ -96,6 +99,12 @@ class Family(nn.Module):
         if spec.is_ragged:  # how many values of an item are real, on average: see `per_value`
             self.usual_values: Tensor
             self.register_buffer("usual_values", torch.tensor(float(spec.num_values)))
+
+    @property
+    def built_for(self) -> dict[str, TensorSpec]:
+        """All conditions that it was built with, those that only its training asks for among
+        them."""
+        return {**self.conditions, **self.unheard}
 
     @property
     def required(self) -> tuple[str, ...]:

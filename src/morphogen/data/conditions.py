@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 
 from morphogen.core import discover
+from morphogen.core.bundle import Bundle
+from morphogen.core.capability import HasMapFeatures, missing
 from morphogen.core.codec import Codec, Item, Problem, Recognition, Report
 from morphogen.core.conditioning import absent, present
 from morphogen.core.encoded import Encoded, rows, stacked
@@ -32,11 +34,13 @@ from morphogen.data.halves import opened, opened_items, recognised, said_of
 from morphogen.data.modality import build_codec
 from morphogen.data.noting import (
     EVERY,
+    ITSELF,
     LABEL,
     MOST_LOOKED_AT,
     NOTHING,
     Made,
     comes_with,
+    derived,
     derives,
     is_said,
     names_in,
@@ -88,7 +92,7 @@ def fit_conditions(
     for name, encoder in names.items():
         values = [value for each in said if is_said(value := said_of(name, each))]
         if values and all(isinstance(value, Made) for value in values):
-            codec.condition_codecs[name] = _made_reader(name, values, report, codec)
+            codec.condition_codecs[name] = _made_reader(name, encoder, values, report, codec)
             continue
         values = [value for value in values if not isinstance(value, Made)]
         if not values:
@@ -107,10 +111,19 @@ def fit_conditions(
         _note_alike(name, values, report)
 
 
-def _made_reader(name: str, values: Sequence[Made], report: Report, codec: Codec) -> Codec:
+def _made_reader(
+    name: str, encoder: str | None, values: Sequence[Made], report: Report, codec: Codec
+) -> Codec:
     """The codec of what is made of the items themselves."""
-    inner: Any = codec.innermost
-    reader = _reader_of(name, [inner.derived(name, each.of) for each in values], report, codec)
+    made = [derived(codec, name, each.of) for each in values]
+    if encoder is not None:
+        return _frozen(name, encoder, made, report, places=name == ITSELF)
+    if name == ITSELF:
+        raise DataError(
+            "what an item is by itself is no condition until a model says what it sees in it",
+            found=ITSELF, where=report.source, hint=f"--condition {ITSELF}=models/eyes",
+        )  # fmt: skip
+    reader = _reader_of(name, made, report, codec)
     report.facts[f"{name}_is"] = f"made of each item itself: {reader.spec}"
     return reader
 
@@ -120,8 +133,7 @@ def _of_item(codec: Codec, name: str, item: Item) -> Any:
     value = said_of(name, {**item.tags, **item.cond})
     if is_said(value) or name not in derives(codec):
         return value
-    inner: Any = codec.innermost
-    return inner.derived(name, item.value)
+    return derived(codec, name, item.value)
 
 
 def _fit_labels(codec: Codec, said: Sequence[Mapping[str, Any]], report: Report) -> None:
@@ -160,10 +172,15 @@ def _note_alike(name: str, values: Sequence[Any], report: Report) -> None:
     report.problems.append(Problem(report.source, reason, fix))
 
 
-def _frozen(name: str, encoder: str, values: Sequence[Any], report: Report) -> Codec:
-    """A trained model that reads a condition and is not trained along."""
-    frozen: Any = discover.find("wrapper", "encoder_codec")
-    reader: Codec = frozen.opened(encoder)
+def _frozen(
+    name: str, encoder: str, values: Sequence[Any], report: Report, places: bool = False
+) -> Codec:
+    """A trained model that reads a condition and is not trained along: place by `places`, where
+    these are asked for and it sees them."""
+    bundle = Bundle.open(encoder)
+    by_place = places and not missing(bundle.family, HasMapFeatures)
+    frozen: Any = discover.find("wrapper", "map_codec" if by_place else "encoder_codec")
+    reader: Codec = frozen.of(bundle)
     codec = reader.fit(opened_items(reader, values))
     report.facts[f"{name}_is"] = f"read by {encoder}, which stays as it is: {codec.spec}"
     return codec

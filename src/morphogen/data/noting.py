@@ -16,6 +16,7 @@ from morphogen.sources import Coded, RecordBatch, RecordBatches, combined
 
 LABEL = "label"
 EVERY, NOTHING = "all", "none"  # words in place of names
+ITSELF = "itself"  # the item, for a model to read
 MOST_LOOKED_AT = 2000  # values of a column that codecs are asked about
 MOST_MADE = 64  # conditions that are made of items before their codec is chosen
 
@@ -82,9 +83,15 @@ def comes_with(codec: Codec) -> tuple[str, ...]:
 
 
 def derives(codec: Codec) -> tuple[str, ...]:
-    """What a codec can make of the items themselves."""
+    """What can be made of the items themselves: what their codec makes, and the item as it is."""
     inner = codec.innermost
-    return inner.derives if isinstance(inner, CanDerive) else ()
+    return (*(inner.derives if isinstance(inner, CanDerive) else ()), ITSELF)
+
+
+def derived(codec: Codec, name: str, value: Any) -> Any:
+    """What `derives` names, of one raw item."""
+    inner: Any = codec.innermost
+    return value if name == ITSELF else inner.derived(name, value)
 
 
 def names_in(wanted: str) -> dict[str, str | None]:

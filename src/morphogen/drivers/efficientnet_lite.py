@@ -37,6 +37,7 @@ STAGES = (
 STEM, FEATURES = 32, 1280
 LAST = tuple(itertools.accumulate(stage[0] for stage in STAGES))  # block of each stage, from 1
 EARLY = 2  # stages that see no more than edges
+LATE = 4  # stages before those that see things
 MIDDLE, HALF_RANGE = 127.0, 128.0  # what pictures of 0 to 255 were centred on, and divided by
 
 
@@ -83,6 +84,13 @@ class EfficientnetLite(Driver):
         see, and the features."""
         found: Tensor = self.model.stage_features(((x + 1) * 127.5 - MIDDLE) / HALF_RANGE)
         return found
+
+    def map_features(self, x: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [-1, 1] -> (B, 624, h, w), a thirty-second of each side: what
+        the last three stages see there."""
+        seen = self.model.stages(((x + 1) * 127.5 - MIDDLE) / HALF_RANGE)[LATE:-1]
+        height, width = seen[-1].shape[2:]
+        return torch.cat([F.adaptive_avg_pool2d(h, (height, width)) for h in seen], dim=1)
 
     def logits(self, x: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [-1, 1] -> (B, K), ImageNet's classes in their usual order."""

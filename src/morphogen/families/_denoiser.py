@@ -32,6 +32,7 @@ from morphogen.families._frame import Frame
 from morphogen.families._gaussian_baseline import MOST_VALUES, GaussianBaseline
 from morphogen.families._laid_beside import LaidBeside
 from morphogen.families._linear_given import LinearGiven, alike, shape_of
+from morphogen.families._told import Told
 
 Baseline = Literal["auto", "gaussian", "none"]
 # For log_prob: Runge-Kutta steps of the ODE, four evaluations and their derivatives each, or noise
@@ -73,6 +74,7 @@ class Denoiser(Banded, Family, DenoiserSampling):
     One that draws in few steps `leaps`: what it gives at t = 1 is no mean, but drawn of a Gaussian.
 
     Pictures that are said of pictures (edges, a mask) are laid beside x_t, see `_laid_beside`.
+    Hidden features may have to tell what a model that knows more sees in the item, see `_told`.
     """
 
     default_backbone = "unet"
@@ -100,8 +102,13 @@ class Denoiser(Banded, Family, DenoiserSampling):
         sharpness: float | None,
         leaps: bool,
         cond_pooled: bool,
+        told: str | None,
+        told_weight: float,
     ) -> None:
+        unheard = {name: each for name, each in conditions.items() if name == told}
+        conditions = {name: each for name, each in conditions.items() if name != told}
         super().__init__(spec, conditions, backbone)
+        self.unheard = unheard
         wanted = baseline == "gaussian" or (baseline == "auto" and spec.num_values <= MOST_VALUES)
         self.baseline = GaussianBaseline(spec.num_values) if wanted else None
         self.alike = alike(spec, conditions) if wanted else None
@@ -126,6 +133,11 @@ class Denoiser(Banded, Family, DenoiserSampling):
         usual = SHARPNESS if self.alike is None else 1.0
         self.drop_prob, self.sharpness = drop_prob, usual if sharpness is None else sharpness
         self.leaps = leaps
+        self.told: Told | None = None
+        self.told_weight = told_weight
+        if told is not None:
+            of = unheard.get(told)
+            self.told = Told(told, of, self.network.midway_dim, list(conditions))
 
     @classmethod
     def refuses(cls, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
@@ -278,22 +290,42 @@ class Denoiser(Banded, Family, DenoiserSampling):
         generator: torch.Generator | None = None,
         *,
         sharpness: Tensor | float = 1.0,
+        midway: list[Tensor] | None = None,
     ) -> Tensor:
         """E[a x + b eps | x_t]: (B, *), (B,) -> (B, *); of items in their frame, where they have
         one. Drops conditions if given a generator.
 
-        What the network adds to the linear answer counts `sharpness` times.
+        What the network adds to the linear answer counts `sharpness` times. To a list `midway` its
+        features half-way through are added.
         """
         drop_prob = self.drop_prob if generator is not None else 0.0
         embedded, context = self._embedded(cond, x_t.shape[0], drop_prob, generator)
         linear = self._linear(x_t, t, cond)
         seen = self._seen(x_t, linear, cond)
-        added = self.network.run(seen, self.time(t) + embedded, context)
+        if midway is None:
+            added = self.network.run(seen, self.time(t) + embedded, context)
+        else:
+            added, half = self.network.run(seen, self.time(t) + embedded, context, midway=True)
+            midway.append(half)
         if linear is None:
             return added
         if self.alike is not None and not self.training:
             sharpness = sharpness * wide(self.trust(t), x_t)
         return linear + sharpness * added
+
+    def listens(self, batch: Batch) -> list[Tensor] | None:
+        """Where features half-way are to go, in training where they have something to tell."""
+        tells = self.told is not None and self.training and self.told.name in batch.cond
+        return [] if tells else None
+
+    def with_told(
+        self, error: Tensor, parts: dict[str, Tensor], batch: Batch, midway: list[Tensor] | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch (B,), and its parts, with what these features have to tell."""
+        if not midway or self.told is None:
+            return error, parts
+        apart = self.told(midway[0], batch.cond[self.told.name])
+        return error + self.told_weight * apart, {**parts, "told": apart}
 
     def _linear(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None) -> Tensor | None:
         """E[a x + b eps | x_t] for Gaussian data, in the frame of each item; None without it."""
@@ -364,9 +396,11 @@ class Denoiser(Banded, Family, DenoiserSampling):
         """What is learned of items: themselves, or in their frame; their conditions; and the
         generator by which these are still to be dropped. With its condition an item loses its
         frame, so that those are dropped here. None are, without a generator."""
+        cond: Mapping[str, Tensor] = {
+            name: value for name, value in batch.cond.items() if name not in self.unheard
+        }
         if self.alike is None and not self.beside.grids:
-            return batch.x, batch.cond, generator
-        cond: Mapping[str, Tensor] = batch.cond
+            return batch.x, cond, generator
         if generator is not None:
             keep = rand((len(batch.x),), generator) >= self.drop_prob
             cond = kept(cond, keep, self.conditions)

@@ -39,7 +39,7 @@ class Diffusion(Denoiser):
 
     papers = ("sohl2015deep", "ho2020denoising", "nichol2021improved", "salimans2022progressive",
               "song2021score", "kingma2021variational", "karras2024guiding",
-              "kynkaanniemi2024applying")  # fmt: skip
+              "kynkaanniemi2024applying", "yu2025representation")  # fmt: skip
     path = GaussianPath("cosine")
 
     def __init__(
@@ -59,11 +59,13 @@ class Diffusion(Denoiser):
         time_shift: float = 2.0,  # > 1 spends more sampling steps at high noise
         sharpness: float | None = None,  # > 1 goes further from the baseline; none: 1.2, or 1
         leaps: bool = False,  # noise becomes items at once: set by --objective few_steps
+        told: str | None = None,  # condition that hidden features are to tell, and nothing hears
+        told_weight: float = 1.0,  # of that in the loss
     ) -> None:
         super().__init__(
             spec, conditions, backbone,
             cond_dim=cond_dim, drop_prob=drop_prob, baseline=baseline, sharpness=sharpness,
-            leaps=leaps, cond_pooled=cond_pooled,
+            leaps=leaps, cond_pooled=cond_pooled, told=told, told_weight=told_weight,
         )  # fmt: skip
         self.target, self.weighting = target, weighting
         self.sampler, self.num_steps, self.time_shift = sampler, num_steps, time_shift
@@ -77,9 +79,11 @@ class Diffusion(Denoiser):
         t = LOWEST_TIME + (1 - 2 * LOWEST_TIME) * stratified(len(x), generator).to(x)
         a, b = (wide(weight, x) for weight in self.target_weights(t))
         wanted = a * x + b * eps
-        predicted = self.predict_target(self.path.noised(x, eps, t), t, cond, drops)
+        midway = self.listens(batch)
+        x_t = self.path.noised(x, eps, t)
+        predicted = self.predict_target(x_t, t, cond, drops, midway=midway)
         error = batch.mean_over_values((predicted - wanted).square())
-        return error * self._weight(t), {"mse": error}
+        return self.with_told(error * self._weight(t), {"mse": error}, batch, midway)
 
     def target_weights(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """v is alpha eps - sigma x, eps the noise, x the data."""

@@ -33,7 +33,7 @@ class FlowMatching(Denoiser):
 
     papers = ("lipman2023flow", "liu2023flow", "esser2024scaling", "ho2022classifier",
               "grathwohl2019ffjord", "kingma2021variational", "karras2024guiding",
-              "kynkaanniemi2024applying")  # fmt: skip
+              "kynkaanniemi2024applying", "yu2025representation")  # fmt: skip
     path = GaussianPath("straight")
 
     def __init__(
@@ -52,11 +52,13 @@ class FlowMatching(Denoiser):
         time_shift: float = 3.0,  # > 1 spends more sampling steps at high noise
         sharpness: float | None = None,  # > 1 goes further from the baseline; none: 1.2, or 1
         leaps: bool = False,  # noise becomes items at once: set by --objective few_steps
+        told: str | None = None,  # condition that hidden features are to tell, and nothing hears
+        told_weight: float = 1.0,  # of that in the loss
     ) -> None:
         super().__init__(
             spec, conditions, backbone,
             cond_dim=cond_dim, drop_prob=drop_prob, baseline=baseline, sharpness=sharpness,
-            leaps=leaps, cond_pooled=cond_pooled,
+            leaps=leaps, cond_pooled=cond_pooled, told=told, told_weight=told_weight,
         )  # fmt: skip
         self.time_sampling = time_sampling
         self.sampler, self.num_steps, self.time_shift = sampler, num_steps, time_shift
@@ -68,8 +70,10 @@ class FlowMatching(Denoiser):
         x, cond, drops = self.framed(batch, generator)
         eps = randn(x.shape, generator).to(x)
         t = self._draw_times(len(x), generator).to(x)
-        v = self.predict_target(self.path.noised(x, eps, t), t, cond, drops)
-        return batch.mean_over_values((v - self.path.velocity(x, eps, t)).square()), {}
+        midway = self.listens(batch)
+        v = self.predict_target(self.path.noised(x, eps, t), t, cond, drops, midway=midway)
+        error = batch.mean_over_values((v - self.path.velocity(x, eps, t)).square())
+        return self.with_told(error, {}, batch, midway)
 
     def target_weights(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """The velocity's: (-1, 1)."""

@@ -153,7 +153,7 @@ def adapted(base: Bundle, recipe: Recipe, data: Data) -> Family:
     family = base.family
     if data.spec != family.spec:  # of another length
         with torch.random.fork_rng(devices=[]):
-            family = build_family(replace(recipe, wrapper={}), data.spec, base.family.conditions)
+            family = build_family(replace(recipe, wrapper={}), data.spec, base.family.built_for)
         try:
             family.load_state_dict(base.family.state_dict())
         except RuntimeError as error:

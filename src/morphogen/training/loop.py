@@ -92,7 +92,7 @@ class Run:
         codec: Codec | None = None,  # of the items, where it knows how to vary them
     ) -> None:
         self.adapts, self.objective = adapts, objective
-        able = augmenting(codec, family.conditions)
+        able = augmenting(codec, family.built_for)
         self.vary = None if able is None else able.augmented
         self.processes = Processes.join()
         self.whole = split

@@ -282,7 +282,7 @@ class Session:
         """A copy of the family that has all of its weights."""
         shared = self.run.family
         with torch.random.fork_rng(devices=[]):
-            copy = build_family(self.recipe, shared.spec, shared.conditions)
+            copy = build_family(self.recipe, shared.spec, shared.built_for)
         copy.load_state_dict({name: whole(each) for name, each in shared.state_dict().items()})
         return copy.to(self.run.device).eval()
 

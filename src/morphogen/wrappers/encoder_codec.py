@@ -19,8 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -73,9 +72,8 @@ class EncoderCodec(CodecAround):
         self.mean, self.spread_of = torch.zeros(0), torch.ones(0)
 
     @classmethod
-    def opened(cls, path: Path | str) -> EncoderCodec:
-        """A bundle in a folder as a reader; `fit` it to the training items before use."""
-        bundle = Bundle.open(path)
+    def of(cls, bundle: Bundle) -> Self:
+        """A bundle as a reader; `fit` it to the training items before use."""
         return cls(bundle.codec, bundle.family, bundle.recipe)
 
     # -- learning ----------------------------------------------------------------------------------
