@@ -30,7 +30,7 @@ from morphogen.core import discover
 from morphogen.core.adapter import merged
 from morphogen.core.capability import why_not
 from morphogen.core.codec import Codec, Item
-from morphogen.core.codec_storage import codec_tensors
+from morphogen.core.codec_storage import codec_tensors, without_conditions
 from morphogen.core.conditioning import absent, check_conditions
 from morphogen.core.config import (
     check_priors,
@@ -94,7 +94,11 @@ class Bundle:
         (path / "config.json").unlink(missing_ok=True)  # of the bundle that this one replaces
         write_tensors(path / MODEL, own_state(self.family))
         files = {MODEL: sha256(path / MODEL)}
-        if tensors := codec_tensors(self.codec):
+        # What its training alone asked for is not read again, nor are the items by it.
+        with without_conditions(self.codec, self.family.unheard):
+            about = describe(self.family, self.codec, self.recipe)
+            tensors = codec_tensors(self.codec)
+        if tensors:
             write_tensors(path / CODEC, tensors)
             files[CODEC] = sha256(path / CODEC)
         if self.increments is not None:
@@ -105,7 +109,7 @@ class Bundle:
             "format": FORMAT,
             "version": VERSION,
             "written_by": morphogen.__version__,
-            **describe(self.family, self.codec, self.recipe),
+            **about,
             "data": self.data,
             "priors": self.priors,
             "run": self.run,

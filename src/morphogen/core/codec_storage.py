@@ -8,7 +8,8 @@ The tensors of a condition's codec are called `condition.NAME.*`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -39,6 +40,20 @@ def codec_tensors(codec: Codec) -> dict[str, Tensor]:
             inside = codec_tensors(each)
             named |= {f"condition.{name}.{key}": tensor for key, tensor in inside.items()}
     return named
+
+
+@contextmanager
+def without_conditions(codec: Codec, names: Iterable[str]) -> Iterator[None]:
+    """Let a codec read no conditions of these names, for as long."""
+    known = codec.condition_codecs
+    before = dict(known)
+    for name in names:
+        known.pop(name, None)
+    try:
+        yield
+    finally:
+        known.clear()
+        known.update(before)
 
 
 def rebuild_codec(entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Codec:

@@ -157,14 +157,15 @@ def rebuild(
         codec = rebuild_codec(config["codec"], codec_tensors)
         if codec.spec != spec:
             raise ValueError(f"it encodes to {codec.spec}, the model's items are {spec}")
-        for name, wanted in conditions.items():
-            if codec.conditions.get(name) != wanted:
-                raise ValueError(f"it knows no {name} that is {wanted}")
     times = 2 if recipe.driver else 1  # libraries tie weights that they made before
     with reading("the recipe", where):
         _check_fits(lambda: build_family(recipe, spec, conditions), weights, times)
         with _no_larger_than(weights, times), _without_memory() if empty else nullcontext():
             family = build_family(recipe, spec, conditions)
+    with reading("the codec", where):
+        for name, wanted in family.conditions.items():
+            if codec.conditions.get(name) != wanted:
+                raise ValueError(f"it knows no {name} that is {wanted}")
     return family, codec, recipe
 
 
