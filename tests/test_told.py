@@ -57,7 +57,7 @@ def test_features_half_way_come_beside_the_same_output(name: str) -> None:
 
 
 def test_what_is_told_is_compared_place_by_place() -> None:
-    told = Told("itself", SEEN, 5, [])
+    told = Told("itself", SEEN, 5)
     told.head = torch.nn.Identity()
     fine = torch.randn(4, 5, 4, 4, generator=generator(0))
     coarse = torch.nn.functional.avg_pool2d(fine, 2)
@@ -66,10 +66,10 @@ def test_what_is_told_is_compared_place_by_place() -> None:
     value = coarse.clone()
     value[1] = torch.nan  # of this item nothing is known
     assert told(fine, -value)[1] == 0
-    of_whole = Told("itself", TensorSpec.vector(5), 5, [])
+    of_whole = Told("itself", TensorSpec.vector(5), 5)
     of_whole.head = torch.nn.Identity()
     assert of_whole(fine, fine.mean((2, 3))).abs().max() < 1e-6
-    text = Told("text", TensorSpec("real", (5, 7), layout="sequence"), 5, [])
+    text = Told("text", TensorSpec("real", (5, 7), layout="sequence"), 5)
     text.head = torch.nn.Identity()
     begins = torch.cat([fine.mean((2, 3))[..., None], torch.randn(4, 5, 6)], 2)
     assert text(fine, begins).abs().max() < 1e-6
@@ -104,8 +104,9 @@ def test_training_tells_and_nothing_else_hears(family: Any, name: str) -> None:
 
 
 def test_what_cannot_be_told_is_refused() -> None:
+    model = FlowMatching(PICTURE, CONDITIONS, NETWORKS["unet"], told="itslef")
     with pytest.raises(RecipeError, match="a condition that a model has read") as error:
-        FlowMatching(PICTURE, CONDITIONS, NETWORKS["unet"], told="itslef")
+        model.prepare(batch_of(), generator(0))
     assert "label, itself" in str(error.value)
     with pytest.raises(RecipeError, match="a condition that a model has read"):
         FlowMatching(PICTURE, CONDITIONS, NETWORKS["unet"], told="label")  # a class is no features
@@ -178,8 +179,10 @@ def test_from_data_to_pictures_and_through_a_break(
     opened = Bundle.open(tmp_path / "whole")
     assert list(opened.family.conditions) == list(opened.codec.conditions) == ["label"]
     assert list(whole.codec.conditions) == ["label", "itself"], "of the run itself"
-    for name, value in whole.family.state_dict().items():
-        assert torch.equal(value, opened.family.state_dict()[name]), name
+    kept = opened.family.state_dict()
+    left = {name: value for name, value in whole.family.state_dict().items() if name not in kept}
+    assert left
+    assert all(name.startswith("told.") for name in left)
     drawn = opened.sample(2, seed=0, cond={"label": "a"})
     assert torch.equal(drawn.x, whole.sample(2, seed=0, cond={"label": "a"}).x)
     fast = train(photos, start=tmp_path / "whole", budget="2steps", out=tmp_path / "fast",

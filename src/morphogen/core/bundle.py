@@ -44,7 +44,7 @@ from morphogen.core.config import (
 from morphogen.core.device import usable_device
 from morphogen.core.encoded import moved, rows
 from morphogen.core.errors import BundleError, RecipeError, RefusedPair
-from morphogen.core.family import Family, own_state
+from morphogen.core.family import Family, drawing_state
 from morphogen.core.folder import CODEC, FORMAT, MODEL, SCHEDULE, VERSION
 from morphogen.core.following import ChecksAsked
 from morphogen.core.inputs import inputs_of, is_encoded, items_of
@@ -92,7 +92,7 @@ class Bundle:
                 "a bundle is a folder, and a file is called so", where=path, hint=f"{path}-bundle"
             )
         (path / "config.json").unlink(missing_ok=True)  # of the bundle that this one replaces
-        write_tensors(path / MODEL, own_state(self.family))
+        write_tensors(path / MODEL, drawing_state(self.family))
         files = {MODEL: sha256(path / MODEL)}
         # What its training alone asked for is not read again, nor are the items by it.
         with without_conditions(self.codec, self.family.unheard):

@@ -125,11 +125,15 @@ METRICS = {
 LOG = {"step": COUNT, "seconds": REAL}
 
 
-def describe(family: Family, codec: Codec, recipe: Recipe) -> dict[str, Any]:
-    """What `rebuild` needs, as JSON."""
+def describe(
+    family: Family, codec: Codec, recipe: Recipe, *, trains: bool = False
+) -> dict[str, Any]:
+    """What `rebuild` needs, as JSON; for a model that `trains` on with all that its training asks
+    for."""
+    conditions = family.built_for if trains else family.conditions
     return {
         "spec": family.spec.to_json(),
-        "conditions": {name: spec.to_json() for name, spec in family.built_for.items()},
+        "conditions": {name: spec.to_json() for name, spec in conditions.items()},
         "recipe": recipe.to_json(),
         "codec": describe_codec(codec),
     }
@@ -157,15 +161,14 @@ def rebuild(
         codec = rebuild_codec(config["codec"], codec_tensors)
         if codec.spec != spec:
             raise ValueError(f"it encodes to {codec.spec}, the model's items are {spec}")
+        for name, wanted in conditions.items():
+            if codec.conditions.get(name) != wanted:
+                raise ValueError(f"it knows no {name} that is {wanted}")
     times = 2 if recipe.driver else 1  # libraries tie weights that they made before
     with reading("the recipe", where):
         _check_fits(lambda: build_family(recipe, spec, conditions), weights, times)
         with _no_larger_than(weights, times), _without_memory() if empty else nullcontext():
             family = build_family(recipe, spec, conditions)
-    with reading("the codec", where):
-        for name, wanted in family.conditions.items():
-            if codec.conditions.get(name) != wanted:
-                raise ValueError(f"it knows no {name} that is {wanted}")
     return family, codec, recipe
 
 

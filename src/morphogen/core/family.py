@@ -76,6 +76,8 @@ class Family(nn.Module):
     # What was put on it to be trained in its place, and the names in `state_dict` of what is not.
     adapter: Adapter | None = None
     given: frozenset[str] = frozenset()
+    # Beginnings of names in `state_dict` of what only its training needs: no bundle keeps that.
+    in_training: ClassVar[tuple[str, ...]] = ()
     # Conditions that only its training asks for: nothing is drawn by them.
     unheard: Mapping[str, TensorSpec] = MappingProxyType({})
     # Share of the training done, 0 to 1: set by the trainer before each step.
@@ -271,6 +273,12 @@ def own_state(module: nn.Module, keep_vars: bool = False) -> dict[str, Tensor]:
     given: frozenset[str] = getattr(module, "given", frozenset())
     state = module.state_dict(keep_vars=keep_vars)
     return {name: value for name, value in state.items() if name not in given}
+
+
+def drawing_state(family: Family) -> dict[str, Tensor]:
+    """The same without what its training alone needs."""
+    state = own_state(family)
+    return {n: value for n, value in state.items() if not n.startswith(family.in_training)}
 
 
 def load_own_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -32,7 +32,7 @@ from morphogen.families._frame import Frame
 from morphogen.families._gaussian_baseline import MOST_VALUES, GaussianBaseline
 from morphogen.families._laid_beside import LaidBeside
 from morphogen.families._linear_given import LinearGiven, alike, shape_of
-from morphogen.families._told import Told
+from morphogen.families._told import Told, nothing_told
 
 Baseline = Literal["auto", "gaussian", "none"]
 # For log_prob: Runge-Kutta steps of the ODE, four evaluations and their derivatives each, or noise
@@ -81,6 +81,7 @@ class Denoiser(Banded, Family, DenoiserSampling):
     takes = frozenset({"weights"})
     draws_means = True
     finish_share = 0.02
+    in_training = ("told.",)
     train_defaults = {
         "optimizer": "muon",
         "lr": 3e-3,
@@ -133,11 +134,11 @@ class Denoiser(Banded, Family, DenoiserSampling):
         usual = SHARPNESS if self.alike is None else 1.0
         self.drop_prob, self.sharpness = drop_prob, usual if sharpness is None else sharpness
         self.leaps = leaps
+        # Where the condition is not there, as in a bundle, nothing is told: `prepare` minds.
+        self.told_by, self.told_weight = told, told_weight
         self.told: Told | None = None
-        self.told_weight = told_weight
-        if told is not None:
-            of = unheard.get(told)
-            self.told = Told(told, of, self.network.midway_dim, list(conditions))
+        if told in unheard:
+            self.told = Told(told, unheard[told], self.network.midway_dim)
 
     @classmethod
     def refuses(cls, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
@@ -152,7 +153,10 @@ class Denoiser(Banded, Family, DenoiserSampling):
         )
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> None:
-        """Fit the linear part to the data."""
+        """Fit the linear part to the data. Raises `RecipeError` where what is to be told is not
+        said of items."""
+        if self.told_by is not None and self.told is None:
+            raise nothing_told(self.told_by, list(self.conditions))
         if self.baseline is not None:
             self.baseline.fit(batch.x)
         if self.alike is not None and self.alike in batch.cond:

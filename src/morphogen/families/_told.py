@@ -32,16 +32,10 @@ class Told(nn.Module):
     """A condition that hidden features (B, D, *grid) are to tell: place by place where it has as
     many axes as they have, else of the item as a whole."""
 
-    def __init__(self, name: str, spec: TensorSpec | None, dim: int, known: list[str]) -> None:
+    def __init__(self, name: str, spec: TensorSpec, dim: int) -> None:
         super().__init__()
-        if spec is None or spec.kind != "real":
-            raise RecipeError(
-                "what hidden features are to tell is a condition that a model has read",
-                found=name if spec is None else f"{name}, {spec}",
-                expected=f"one of {', '.join(known)}" if known else "a condition",
-                where="family.told",
-                hint="--condition caption,itself=models/eyes --set family.told=itself",
-            )
+        if spec.kind != "real":
+            raise nothing_told(f"{name}, {spec}", [])
         if not dim:
             raise RefusedPair(
                 "this network gives no features half-way that could tell anything",
@@ -70,3 +64,14 @@ class Told(nn.Module):
         if not self.spec.space:
             return value.flatten(1)
         return value[:, :, 0] if begins_with_whole(self.spec) else value.flatten(2).mean(2)
+
+
+def nothing_told(found: str, known: list[str]) -> RecipeError:
+    """The error for what hidden features cannot tell, among conditions that are `known`."""
+    return RecipeError(
+        "what hidden features are to tell is a condition that a model has read",
+        found=found,
+        expected=f"one of {', '.join(known)}" if known else "a condition of numbers",
+        where="family.told",
+        hint="--condition caption,itself=models/eyes --set family.told=itself",
+    )

@@ -264,7 +264,7 @@ class Session:
 
     def _about(self) -> dict[str, Any]:
         return {
-            **describe(self.run.family, self.data.codec, self.recipe),
+            **describe(self.run.family, self.data.codec, self.recipe, trains=True),
             "data": self.data.about(),
             "run": self._record(),
             **({"origin": self.origin} if self.origin else {}),
