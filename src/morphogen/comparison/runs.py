@@ -42,6 +42,8 @@ from morphogen.training.run import train
 
 DONE = {"family": str, "steps": COUNT, "seconds": REAL, "evaluation": METRICS["evaluation?"]}
 WATTS_PER_CORE = 10.0  # of a busy core, with its share of memory and power supply
+# Nothing is unpacked elsewhere; Python before 3.11.4 cannot see to that.
+SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 TICK = 1.0  # seconds between two looks at what is running
 STDERR, ERROR = "stderr.txt", "error: "  # the file, and what its line with the reason starts with
 Runs = Iterator[tuple["Job", dict[str, Any]]]
@@ -237,7 +239,7 @@ def _on_ray(address: str) -> Execute:
                 run, packed = ray.get(each)
                 if packed:
                     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-                        archive.extractall(Path(job.out).parent, filter="data")
+                        archive.extractall(Path(job.out).parent, **SAFELY)
                 yield job, run
 
     return execute

@@ -1,10 +1,8 @@
 """What a trained model can do: narrow Protocols that tasks and metrics ask for by annotation.
 
 A task is a plain function whose first parameter is annotated with what it needs: one capability,
-or several joined by `|` where it has several routes. `why_not` explains a refusal. Names alone are
-seen by `isinstance`; that the methods also behave is held by the kit (`morphogen.testing`).
-
-Legend: B batch, * the spec's shape, Z latent shape, `cond` named conditions, each (B, ...).
+or several joined by `|` where it has several routes. `why_not` explains a refusal. That methods
+behave is held by the kit. Legend: B batch, * the spec's shape, Z latent shape, `cond` (B, ...).
 """
 
 from __future__ import annotations
@@ -231,8 +229,7 @@ class HasFeatures(Protocol):
 
 @runtime_checkable
 class HasStageFeatures(Protocol):
-    """Gives what its layers see in an item, from early ones that see strokes to late ones that see
-    things: more than its last features, for a small model to learn from."""
+    """Gives what its layers see in an item, from strokes to things, for others to learn from."""
 
     def stage_features(self, x: Tensor) -> Tensor:
         """(B, *) -> (B, D)."""

@@ -32,7 +32,7 @@ from morphogen.families._frame import Frame
 from morphogen.families._gaussian_baseline import MOST_VALUES, GaussianBaseline
 from morphogen.families._laid_beside import LaidBeside
 from morphogen.families._linear_given import LinearGiven, alike, shape_of
-from morphogen.families._told import Told, nothing_told
+from morphogen.families._told import Telling, told_apart
 
 Baseline = Literal["auto", "gaussian", "none"]
 # For log_prob: Runge-Kutta steps of the ODE, four evaluations and their derivatives each, or noise
@@ -50,7 +50,7 @@ LEAST_NARROW = 1e-3  # of what the linear part leaves, as a share of that
 LIKELIHOOD_BATCH = 128  # items whose derivatives are held in memory at once
 
 
-class Denoiser(Banded, Family, DenoiserSampling):
+class Denoiser(Telling, Banded, Family, DenoiserSampling):
     """A network along a Gaussian path. Subclasses set `path`, write `loss` and `denoise`.
 
     The network predicts E[a x + b eps | x_t], with a(t) and b(t) from `target_weights`, on top of
@@ -63,8 +63,8 @@ class Denoiser(Banded, Family, DenoiserSampling):
     which is autoguidance (Karras et al. 2024) with the best linear denoiser as the weak model: a
     network that has not been trained to the end commits itself too little, and items come out
     with too little contrast. `sharpness` is reached where data and noise are in equal parts: at
-    either end of the path it does harm (as Kynkaanniemi et al. 2024 found of guidance by class).
-    It costs nothing, and changes nothing where data is Gaussian.
+    either end of the path it does harm (as Kynkaanniemi et al. 2024 found of guidance by class). It
+    costs nothing, and changes nothing where data is Gaussian.
 
     Where a condition is of the item's own kind (the past of a series), E[x | c] and how wide x lies
     about it are fitted first, x = E[x | c] + narrow s(c) u, and all else is said of u (`_frame`):
@@ -72,7 +72,6 @@ class Denoiser(Banded, Family, DenoiserSampling):
     away from the linear answer: shares of samples are probabilities.
 
     One that draws in few steps `leaps`: what it gives at t = 1 is no mean, but drawn of a Gaussian.
-
     Pictures that are said of pictures (edges, a mask) are laid beside x_t, see `_laid_beside`.
     Hidden features may have to tell what a model that knows more sees in the item, see `_told`.
     """
@@ -81,7 +80,6 @@ class Denoiser(Banded, Family, DenoiserSampling):
     takes = frozenset({"weights"})
     draws_means = True
     finish_share = 0.02
-    in_training = ("told.",)
     train_defaults = {
         "optimizer": "muon",
         "lr": 3e-3,
@@ -106,8 +104,7 @@ class Denoiser(Banded, Family, DenoiserSampling):
         told: str | None,
         told_weight: float,
     ) -> None:
-        unheard = {name: each for name, each in conditions.items() if name == told}
-        conditions = {name: each for name, each in conditions.items() if name != told}
+        unheard, conditions = told_apart(conditions, told)
         super().__init__(spec, conditions, backbone)
         self.unheard = unheard
         wanted = baseline == "gaussian" or (baseline == "auto" and spec.num_values <= MOST_VALUES)
@@ -121,8 +118,7 @@ class Denoiser(Banded, Family, DenoiserSampling):
             self.trust = trust.Trust()
             self.bands = Bands(spec.shape)
         self.beside = LaidBeside(spec, conditions)
-        channels = spec.channels * (2 if wanted else 1) + self.beside.num_channels
-        seen = spec.with_channels(channels)
+        seen = spec.with_channels(spec.channels * (1 + wanted) + self.beside.num_channels)
         self.network = backbone(
             seen,
             spec.with_channels(spec.channels),
@@ -134,11 +130,7 @@ class Denoiser(Banded, Family, DenoiserSampling):
         usual = SHARPNESS if self.alike is None else 1.0
         self.drop_prob, self.sharpness = drop_prob, usual if sharpness is None else sharpness
         self.leaps = leaps
-        # Where the condition is not there, as in a bundle, nothing is told: `prepare` minds.
-        self.told_by, self.told_weight = told, told_weight
-        self.told: Told | None = None
-        if told in unheard:
-            self.told = Told(told, unheard[told], self.network.midway_dim)
+        self.set_telling(told, told_weight, self.network.midway_dim)
 
     @classmethod
     def refuses(cls, spec: TensorSpec, conditions: Mapping[str, TensorSpec]) -> RefusedPair | None:
@@ -153,10 +145,8 @@ class Denoiser(Banded, Family, DenoiserSampling):
         )
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> None:
-        """Fit the linear part to the data. Raises `RecipeError` where what is to be told is not
-        said of items."""
-        if self.told_by is not None and self.told is None:
-            raise nothing_told(self.told_by, list(self.conditions))
+        """Fit the linear part to the data."""
+        self.check_told()
         if self.baseline is not None:
             self.baseline.fit(batch.x)
         if self.alike is not None and self.alike in batch.cond:
@@ -297,39 +287,22 @@ class Denoiser(Banded, Family, DenoiserSampling):
         midway: list[Tensor] | None = None,
     ) -> Tensor:
         """E[a x + b eps | x_t]: (B, *), (B,) -> (B, *); of items in their frame, where they have
-        one. Drops conditions if given a generator.
-
-        What the network adds to the linear answer counts `sharpness` times. To a list `midway` its
-        features half-way through are added.
+        one. Drops conditions if given a generator. What the network adds to the linear answer
+        counts `sharpness` times; a list `midway` gets its features half-way through.
         """
         drop_prob = self.drop_prob if generator is not None else 0.0
         embedded, context = self._embedded(cond, x_t.shape[0], drop_prob, generator)
         linear = self._linear(x_t, t, cond)
         seen = self._seen(x_t, linear, cond)
-        if midway is None:
-            added = self.network.run(seen, self.time(t) + embedded, context)
-        else:
-            added, half = self.network.run(seen, self.time(t) + embedded, context, midway=True)
-            midway.append(half)
+        how = {} if midway is None else {"midway": True}
+        added = self.network.run(seen, self.time(t) + embedded, context, **how)
+        if midway is not None:
+            added, midway[:] = added[0], added[1:]
         if linear is None:
             return added
         if self.alike is not None and not self.training:
             sharpness = sharpness * wide(self.trust(t), x_t)
         return linear + sharpness * added
-
-    def listens(self, batch: Batch) -> list[Tensor] | None:
-        """Where features half-way are to go, in training where they have something to tell."""
-        tells = self.told is not None and self.training and self.told.name in batch.cond
-        return [] if tells else None
-
-    def with_told(
-        self, error: Tensor, parts: dict[str, Tensor], batch: Batch, midway: list[Tensor] | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch (B,), and its parts, with what these features have to tell."""
-        if not midway or self.told is None:
-            return error, parts
-        apart = self.told(midway[0], batch.cond[self.told.name])
-        return error + self.told_weight * apart, {**parts, "told": apart}
 
     def _linear(self, x_t: Tensor, t: Tensor, cond: Mapping[str, Tensor] | None) -> Tensor | None:
         """E[a x + b eps | x_t] for Gaussian data, in the frame of each item; None without it."""
@@ -361,8 +334,7 @@ class Denoiser(Banded, Family, DenoiserSampling):
         self, x_t: Tensor, linear: Tensor | None, cond: Mapping[str, Tensor] | None
     ) -> Tensor:
         """What the network reads: x_t, the linear answer, and what is laid beside them."""
-        parts = [x_t, *([] if linear is None else [linear]), *self.beside(cond, x_t)]
-        return torch.cat(parts, dim=1)
+        return torch.cat([x_t, *([] if linear is None else [linear]), *self.beside(cond, x_t)], 1)
 
     def left(self, batch: Batch) -> Batch:
         """Items that have a frame, in it, without the condition that tells it."""
@@ -400,9 +372,7 @@ class Denoiser(Banded, Family, DenoiserSampling):
         """What is learned of items: themselves, or in their frame; their conditions; and the
         generator by which these are still to be dropped. With its condition an item loses its
         frame, so that those are dropped here. None are, without a generator."""
-        cond: Mapping[str, Tensor] = {
-            name: value for name, value in batch.cond.items() if name not in self.unheard
-        }
+        cond: Mapping[str, Tensor] = self.heard(batch)
         if self.alike is None and not self.beside.grids:
             return batch.x, cond, generator
         if generator is not None:

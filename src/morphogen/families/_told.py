@@ -12,15 +12,18 @@ Legend: B batch, D hidden features, C features that are told, P places.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from morphogen.core.batch import Batch
 from morphogen.core.condition_readers import begins_with_whole
 from morphogen.core.conditioning import of_items, present
 from morphogen.core.errors import RecipeError, RefusedPair
+from morphogen.core.family import Family
 from morphogen.core.spec import TensorSpec
 
 POOL: dict[int, Any] = {
@@ -64,6 +67,49 @@ class Told(nn.Module):
         if not self.spec.space:
             return value.flatten(1)
         return value[:, :, 0] if begins_with_whole(self.spec) else value.flatten(2).mean(2)
+
+
+class Telling(Family):
+    """A family whose hidden features may have to tell one of its conditions, `unheard` else."""
+
+    in_training = ("told.",)
+
+    def set_telling(self, name: str | None, weight: float, dim: int) -> None:
+        """Have features of `dim` channels tell the condition of a name, if it is there: in a bundle
+        it is not, and nothing is told. Before data is learned, `check_told` minds."""
+        self.told_by, self.told_weight = name, weight
+        self.told = next((Told(own, each, dim) for own, each in self.unheard.items()), None)
+
+    def check_told(self) -> None:
+        """Raise `RecipeError` where what is to be told is not said of items."""
+        if self.told_by is not None and self.told is None:
+            raise nothing_told(self.told_by, list(self.conditions))
+
+    def heard(self, batch: Batch) -> dict[str, Tensor]:
+        """The conditions of a batch that the network hears."""
+        return {name: value for name, value in batch.cond.items() if name not in self.unheard}
+
+    def listens(self, batch: Batch) -> list[Tensor] | None:
+        """Where features half-way are to go, in training where they have something to tell."""
+        tells = self.told is not None and self.training and self.told.name in batch.cond
+        return [] if tells else None
+
+    def with_told(
+        self, error: Tensor, parts: dict[str, Tensor], batch: Batch, midway: list[Tensor] | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch (B,), and its parts, with what these features have to tell."""
+        if not midway or self.told is None:
+            return error, parts
+        apart = self.told(midway[0], batch.cond[self.told.name])
+        return error + self.told_weight * apart, {**parts, "told": apart}
+
+
+def told_apart(
+    conditions: Mapping[str, TensorSpec], name: str | None
+) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+    """What is to be told, by its name, and the conditions that are heard."""
+    told = {own: each for own, each in conditions.items() if own == name}
+    return told, {own: each for own, each in conditions.items() if own not in told}
 
 
 def nothing_told(found: str, known: list[str]) -> RecipeError:

@@ -6,12 +6,10 @@ r"""Models whose answers are known in closed form, to hold samplers, tasks and m
     TwoGaussians     x | y ~ N(m_y, s^2 I), y a fair coin: p(y | x) by Bayes' rule
     TwoStateChain    a Markov chain on {0, 1}: x_1 ~ pi, x_i | x_{i-1} ~ P
     RandomWalk       x_n = x_{n-1} + s eps_n, x_0 the last of a past: p(x_n | past) is N(x_0, n s^2)
-    TwoTones         x_n = cos(2 pi k_y n / L + phi) / 2, phi uniform, y a fair coin: the two tones
-                     are orthogonal, so that what is heard is known to the last bit
+    TwoTones         x_n = cos(2 pi k_y n / L + phi) / 2, phi uniform, y a fair coin: orthogonal
     TwoStyles        x = (z_1, z_2), z_1 from the style of one layer, z_2 from that of the next
 
-They satisfy the capabilities that they can, exactly, and are models like any other. Legend: B
-batch, D values in an item, L length.
+They satisfy the capabilities that they can, exactly. Legend: B batch, D values, L length.
 """
 
 from __future__ import annotations
@@ -254,6 +252,10 @@ class TwoTones(Oracle):
     def features(self, x: Tensor) -> Tensor:
         """How loud each tone is, of length 1: (B, 1, L) -> (B, 2)."""
         return nn.functional.normalize((x[:, 0].to(self.waves) @ self.waves.mH).abs(), dim=1)
+
+    def map_features(self, x: Tensor) -> Tensor:
+        """How each tone goes along with it, place by place: (B, 1, L) -> (B, 2, L)."""
+        return x * self.waves.real
 
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Texts that end with the name of a tone are it: (M, 2)."""
