@@ -76,19 +76,19 @@ class EfficientnetLite(Driver):
 
     def features(self, x: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [-1, 1] -> (B, 1280)."""
-        found: Tensor = self.model.features(((x + 1) * 127.5 - MIDDLE) / HALF_RANGE)
+        found: Tensor = self.model.features(_scaled(x))
         return found
 
     def stage_features(self, x: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [-1, 1] -> (B, 2024): the means of what stages from the third on
         see, and the features."""
-        found: Tensor = self.model.stage_features(((x + 1) * 127.5 - MIDDLE) / HALF_RANGE)
+        found: Tensor = self.model.stage_features(_scaled(x))
         return found
 
     def map_features(self, x: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [-1, 1] -> (B, 624, h, w), a thirty-second of each side: what
         the last three stages see there."""
-        seen = self.model.stages(((x + 1) * 127.5 - MIDDLE) / HALF_RANGE)[LATE:-1]
+        seen = self.model.stages(_scaled(x))[LATE:-1]
         height, width = seen[-1].shape[2:]
         return torch.cat([F.adaptive_avg_pool2d(h, (height, width)) for h in seen], dim=1)
 
@@ -96,6 +96,11 @@ class EfficientnetLite(Driver):
         """Pictures (B, 3, H, W) in [-1, 1] -> (B, K), ImageNet's classes in their usual order."""
         found: Tensor = self.model.fc(self.features(x))
         return found
+
+
+def _scaled(x: Tensor) -> Tensor:
+    """Pictures in [-1, 1] as the published weights were shown them."""
+    return ((x + 1) * 127.5 - MIDDLE) / HALF_RANGE
 
 
 class Network(nn.Module):
